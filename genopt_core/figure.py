@@ -96,7 +96,7 @@ TEXT_COLUMNS = ("text", "tip", "z")
 
 
 def _significant(value: float) -> float | int | None:
-    """``value`` with four significant digits; ``None`` (a gap) for NaN; whole numbers as ``int``."""
+    """``value`` to four significant digits; ``None`` (a gap) for NaN; whole numbers as ``int``."""
     if isinstance(value, bool | np.bool_):
         return int(value)
     if isinstance(value, int | np.integer):
@@ -135,7 +135,9 @@ class Mark:
         known = {*needed, *OPTIONAL.get(self.kind, ()), "z", "tip"}
         unknown = sorted(set(self.columns) - known)
         if unknown:
-            raise ValueError(f"a {self.kind} mark has no columns {unknown}; it takes {sorted(known)}")
+            raise ValueError(
+                f"a {self.kind} mark has no columns {unknown}; it takes {sorted(known)}"
+            )
         if self.kind == "rule" and ("x" in self.columns) == ("y" in self.columns):
             raise ValueError("a rule mark takes either the column x or the column y")
         lengths = {name: len(values) for name, values in self.columns.items()}
@@ -199,7 +201,9 @@ def bar(x, y, *, base=None, z=None, tip=None, **options) -> Mark:
 
 def cell(x, y, value, *, text=None, z=None, tip=None, **options) -> Mark:
     """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's colour scale."""
-    return _mark("cell", {"x": x, "y": y, "value": value, "text": text, "z": z, "tip": tip}, options)
+    return _mark(
+        "cell", {"x": x, "y": y, "value": value, "text": text, "z": z, "tip": tip}, options
+    )
 
 
 def rect(x1, x2, y1, y2, *, text=None, z=None, tip=None, **options) -> Mark:
@@ -233,8 +237,8 @@ class Axis:
     """One axis: ``label`` with its unit, ``type``, ``domain`` and what to print along it.
 
     ``type="band"`` is for categories; its ``domain`` lists them in order.  ``ticks`` is a number of
-    ticks or the list of their positions, ``tick_labels`` what to print there.  ``hidden=True`` keeps
-    the scale and draws no axis.
+    ticks or the list of their positions, ``tick_labels`` what to print there.  ``hidden=True``
+    keeps the scale and draws no axis.
     """
 
     label: str = ""
@@ -278,8 +282,8 @@ class Panel:
     """A pair of axes with marks on it.
 
     ``series`` names the series of the panel in legend order, each with a colour role (``"c1"`` to
-    ``"c8"``, ``"muted"``, ``"accent"``, ``"warn"``); the front end adds a dash and a symbol to each,
-    so that no reader depends on colour.  ``color`` is the scale of ``cell`` values:
+    ``"c8"``, ``"muted"``, ``"accent"``, ``"warn"``); the front end adds a dash and a symbol to
+    each, so that no reader depends on colour.  ``color`` is the scale of ``cell`` values:
     ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.
     """
 

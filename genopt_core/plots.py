@@ -12,15 +12,16 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 
 # The same colours as the explorers' series c1 to c6; each line also gets a dash, so that no reader
 # depends on colour.  The background is opaque: the page may be dark, the figure stays readable.
 COLORS = ("#0072b2", "#d55e00", "#007a5a", "#aa3377", "#8a6d00", "#4477aa")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
-    "axes.prop_cycle": mpl.cycler(color=COLORS, linestyle=DASHES),
+    "axes.prop_cycle": cycler(color=COLORS, linestyle=DASHES),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -64,10 +65,9 @@ def fingerprint(figure: Any) -> str:
             f"x={axes.get_xlabel()!r} ({axes.get_xscale()}) "
             f"y={axes.get_ylabel()!r} ({axes.get_yscale()})"
         )
-        lines += [
-            f"  line {line.get_label()!r} x {numbers(line.get_xdata())} y {numbers(line.get_ydata())}"
-            for line in axes.lines
-        ]
+        for line in axes.lines:
+            x, y = numbers(line.get_xdata()), numbers(line.get_ydata())
+            lines.append(f"  line {line.get_label()!r} x {x} y {y}")
         heights = [patch.get_height() for patch in axes.patches if hasattr(patch, "get_height")]
         if heights:
             lines.append(f"  bars {numbers(heights)}")

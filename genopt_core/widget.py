@@ -65,7 +65,8 @@ class ExplorerWidget(anywidget.AnyWidget):
         self.result = explorer.run(self.description["name"], change["new"])
 
     def __repr__(self) -> str:
-        call = ", ".join([repr(self.description["name"])] + [f"{k}={v!r}" for k, v in self._given.items()])
+        given = [f"{name}={value!r}" for name, value in self._given.items()]
+        call = ", ".join([repr(self.description["name"]), *given])
         said = self.result.get("error") or self.result["figure"]["readout"]
         return f"explore({call})\n{said}"
 

@@ -91,8 +91,8 @@ def test_registry_wants_a_failing_preset_and_one_name_each():
 
     with pytest.raises(ValueError, match="failing"):
         ex.explorer("t", ex.Toggle("x", "x"), title="t", alt="a", presets=[])(drawing)
+    fails = [ex.Preset("p", {}, fails=True)]
     with pytest.raises(ValueError, match="two explorers"):
-        fails = [ex.Preset("p", {}, fails=True)]
         ex.explorer("subword-lattice", title="t", alt="a", presets=fails)(drawing)
 
 

