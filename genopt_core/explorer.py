@@ -402,7 +402,7 @@ def frames(name: str) -> dict[str, Any]:
     """All figures over the grid of the controls, packed: what the static page carries.
 
     The result holds ``grid``, the control values by name (the last control varies fastest), and
-    ``packed``, see :func:`pack`.  Raises ``ValueError`` if the grid has more than 4000 points:
+    ``packed``, see ``pack``.  Raises ``ValueError`` if the grid has more than 4000 points:
     give a slider a coarser ``grid`` then.
     """
     entry = get(name)
@@ -422,7 +422,7 @@ def pack(items: Sequence[Any]) -> Any:
 
     The result is one of ``{"same": value}``; ``{"object": {key: packed}}`` and
     ``{"list": [packed]}``, which go on inside; ``{"pick": [distinct values], "at": [index of each
-    item]}``.  Item ``i`` is rebuilt by :func:`unpack` (and by ten lines of the front end).
+    item]}``.  Item ``i`` is rebuilt by ``unpack`` (and by ten lines of the front end).
 
     >>> packed = pack([{"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3]}])
     >>> packed["object"]["a"], packed["object"]["b"]["list"][1]

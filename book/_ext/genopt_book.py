@@ -209,6 +209,33 @@ def without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree)
     ]
 
 
+def without_font_preloads(app: Sphinx, problem: Exception | None) -> None:
+    """Take out the theme's preloaded icon fonts: its icons are drawn by script, no page uses them.
+
+    Opened as a file, a browser refuses each with an error, and over the wire they are 400 kB.
+    """
+    if problem or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        lean = re.sub(r'<link rel="preload" as="font"[^>]*>\s*', "", text)
+        if lean != text:
+            write(page, lean.encode())
+
+
+def words_are_no_classes(app: Sphinx, env, node, contnode):
+    """Types in docstrings are words such as "(words,) float array": leave them as they are.
+
+    Sphinx takes each for the name of a class.  Real classes are written in CamelCase, and one of
+    those that does not exist stays a warning, which is an error here.
+    """
+    target = node.get("reftarget", "")
+    ours = re.fullmatch(r"[\w.]*\b[A-Z]\w*[a-z]\w*", target)
+    if node.get("reftype") == "class" and (not ours or target.startswith("numpy.")):
+        return contnode  # NumPy's own pages are elsewhere, and the build asks no other server
+    return None
+
+
 class ExplorerDirective(SphinxDirective):
     """``{explorer} name`` puts an explorer on a Markdown page; its body is JSON, the settings."""
 
@@ -256,7 +283,9 @@ def setup(app: Sphinx) -> dict:
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
     app.connect("builder-inited", lay_out)
+    app.connect("missing-reference", words_are_no_classes)
     app.connect("env-get-outdated", outdated)
     app.connect("html-page-context", fill_islands, priority=600)
     app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("build-finished", without_font_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -1,0 +1,181 @@
+"""The texts this book counts on: found, checked against a stored hash, and cut into words.
+
+A corpus is a plain text with a known origin, licence and SHA-256.  The texts lie beside the book
+(``book/data``), compressed, each described by one row of ``manifest.json``; they are too large to
+travel inside the package.  Everything is read, nothing is downloaded.
+"""
+
+import hashlib
+import json
+import lzma
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+END_OF_WORD = "\u2581"
+"""The end-of-word symbol, U+2581, which is visible, one character long and absent from ordinary text."""
+
+Convention = Literal["lossless", "textbook"]
+
+# Letters, or digits, or one other character, with the blank after it if there is one.
+_LOSSLESS = re.compile(rf"(?:[^\W\d_]+|\d+|[^\w\s{END_OF_WORD}]|_|{END_OF_WORD}){END_OF_WORD}?")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Names of the corpora that `load` can read, in the order of the manifest.
+
+    >>> "sotu" in names()
+    True
+    """
+    return tuple(_manifest(_data_folder(folder)))
+
+
+def describe(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Manifest row of one corpus: title, source, licence, and size and SHA-256 of file and text.
+
+    Raises
+    ------
+    ValueError
+        If no corpus has this name; the message lists those that exist.
+
+    Examples
+    --------
+    >>> describe("sotu")["text_bytes"]
+    3562111
+    """
+    rows = _manifest(_data_folder(folder))
+    if name not in rows:
+        raise ValueError(f"name must be one of {', '.join(map(repr, rows))}, got {name!r}")
+    return dict(rows[name])
+
+
+def load(name: str, folder: str | os.PathLike[str] | None = None) -> str:
+    """Text of a corpus, checked against the SHA-256 in the manifest.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    folder : path, optional
+        Folder with ``manifest.json`` and the compressed texts.  Without it the environment
+        variable ``GENOPT_DATA`` decides, and without that the ``book/data`` folder beside the
+        package (an editable install, or a checkout).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or the file is not there.
+    ValueError
+        If the name is unknown, or the file is torn or not the one the manifest describes.
+
+    Notes
+    -----
+    The text of the last few corpora is kept, so a second call costs nothing.
+
+    Examples
+    --------
+    >>> load("sotu")[:49]
+    'Fellow-Citizens of the Senate and House of Repres'
+    """
+    row = describe(name, folder)
+    path = _data_folder(folder) / row["file"]
+    return _read_checked(path, row["file_sha256"], row["text_sha256"])
+
+
+def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]:
+    r"""Words of a text, one after the other, before any sub-word encoding.
+
+    Parameters
+    ----------
+    text : str
+        Any text.  It is brought to Unicode NFC first, so that an accented letter is one character.
+    convention : {"lossless", "textbook"}
+        ``"lossless"``: a word is a run of letters, a run of digits, or one other character, and
+        ends with U+2581 exactly when a blank follows.  Joining the words and turning each U+2581
+        back into a blank restores the text, with each run of blanks as one blank and none at
+        the two ends.
+        ``"textbook"``: lower-case runs of letters, each ending with U+2581; digits, punctuation
+        and case are lost.  This is the form in which the method is usually explained.
+
+    Raises
+    ------
+    TypeError
+        If ``text`` is not a string.
+    ValueError
+        If ``convention`` is neither of the two names.
+
+    Notes
+    -----
+    A U+2581 that is already in the text is read as a blank.  Time is linear in the text.
+
+    Examples
+    --------
+    >>> list(pretokenize("The newest, in 1790."))
+    ['The▁', 'newest', ',▁', 'in▁', '1790', '.']
+    >>> list(pretokenize("The newest, in 1790.", "textbook"))
+    ['the▁', 'newest▁', 'in▁']
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, got {type(text).__name__}")
+    if convention not in ("lossless", "textbook"):
+        raise ValueError(f"convention must be 'lossless' or 'textbook', got {convention!r}")
+    text = unicodedata.normalize("NFC", text)
+    if convention == "textbook":
+        # Lower-casing may produce a decomposed letter (dotted capital I), hence NFC once more.
+        text = unicodedata.normalize("NFC", text.lower())
+        return (match.group() + END_OF_WORD for match in _LETTERS.finditer(text))
+    text = END_OF_WORD.join(text.replace(END_OF_WORD, " ").split())
+    return (match.group() for match in _LOSSLESS.finditer(text))
+
+
+def count_words(text: str, convention: Convention = "lossless") -> dict[str, int]:
+    """How often each word occurs, most frequent first, words of equal count alphabetically.
+
+    The arguments and what they may be are those of `pretokenize`.
+
+    Examples
+    --------
+    >>> count_words("the lower, the newest, the lowest", "textbook")
+    {'the▁': 3, 'lower▁': 1, 'lowest▁': 1, 'newest▁': 1}
+    """
+    counts = Counter(pretokenize(text, convention))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _data_folder(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is None:
+        folder = os.environ.get("GENOPT_DATA") or Path(__file__).parents[1] / "book" / "data"
+    path = Path(folder)
+    if not (path / "manifest.json").is_file():
+        raise FileNotFoundError(
+            f"no manifest.json in {path}: the corpora lie in the book/data folder of the book's "
+            "repository; name that folder as folder= or in the environment variable GENOPT_DATA"
+        )
+    return path
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    rows = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["corpora"]
+    return {row["name"]: row for row in rows}
+
+
+@lru_cache(maxsize=4)
+def _read_checked(path: Path, file_sha256: str, text_sha256: str) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; book/data/fetch_corpora.py remakes it")
+    stored = path.read_bytes()
+    if hashlib.sha256(stored).hexdigest() != file_sha256:
+        raise ValueError(
+            f"{path} ({len(stored)} bytes) is torn or not the file its manifest describes; "
+            "book/data/fetch_corpora.py remakes it"
+        )
+    text = lzma.decompress(stored)
+    if hashlib.sha256(text).hexdigest() != text_sha256:
+        raise ValueError(f"the text inside {path} is not the one its manifest describes")
+    return text.decode("utf-8")
