@@ -7,7 +7,6 @@ travel inside the package.  Everything is read, nothing is downloaded.
 
 import hashlib
 import json
-import lzma
 import os
 import re
 import unicodedata
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 END_OF_WORD = "\u2581"
-"""The end-of-word symbol, U+2581, which is visible, one character long and absent from ordinary text."""
+"""The end-of-word symbol, U+2581: visible, one character long, absent from ordinary text."""
 
 Convention = Literal["lossless", "textbook"]
 
@@ -167,6 +166,9 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 @lru_cache(maxsize=4)
 def _read_checked(path: Path, file_sha256: str, text_sha256: str) -> str:
+    # Here and not above: Python in a browser comes without lzma, and needs the other functions.
+    import lzma
+
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; book/data/fetch_corpora.py remakes it")
     stored = path.read_bytes()
