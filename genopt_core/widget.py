@@ -45,6 +45,8 @@ def _front_end(file: str) -> str:
 class ExplorerWidget(anywidget.AnyWidget):
     """The explorer ``name``, live: moving a control sets ``params``, the kernel sets ``result``."""
 
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
     description = traitlets.Dict().tag(sync=True)
     params = traitlets.Dict().tag(sync=True)
     result = traitlets.Dict().tag(sync=True)

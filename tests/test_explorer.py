@@ -118,7 +118,7 @@ def test_controls_refuse_impossible_ranges(make, says):
         (ex.Choice("c", "c", [1, 2]), [(2, 2)], [3, "1", None]),
         (ex.Toggle("t", "t"), [(True, True)], [1, "True"]),
         (ex.Text("w", "w", ["a"], max_length=3), [("abc", "abc")], ["", "  ", "abcd", 3]),
-        (ex.Seed(), [(12, 12)], [-1, 1.5]),
+        (ex.Seed("seed", "seed"), [(12, 12)], [-1, 1.5]),
         (ex.Step("i", "i", 0, 5), [(5, 5)], [6, -1]),
     ],
 )

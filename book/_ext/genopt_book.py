@@ -177,9 +177,12 @@ def fill_islands(app: Sphinx, page: str, template: str, context: dict, doctree) 
             figure_html(name, dict(preset.params), next(pictures), label=preset.label)
             for preset in explorer.get(name).presets
         ]
+        # the controls can be built before the frames arrive, so that nothing jumps
+        described = json.dumps(explorer.describe(name), ensure_ascii=False).replace("<", "\\u003c")
         return (
             f'<div class="genopt-explorer" data-explorer="{match["name"]}" '
             f'data-params="{match["params"]}">'
+            f'<script type="application/json" class="gx-description">{described}</script>'
             f'<div class="gx-static">{first}</div>'
             f'<div class="gx-print">{"".join(prints)}</div></div>'
         )
