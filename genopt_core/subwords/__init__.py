@@ -1,1 +1,71 @@
+"""Optimal sub-word encoding: spelling words with pieces of a vocabulary at the least cost.
 
+Read in this order: ``prices`` (what a piece costs), ``lattice`` (all spellings of a word),
+``paths`` (the cheapest one), ``corpus_paths`` (of all words at once), ``likelihood`` (fitting the
+prices), ``candidates`` (a first vocabulary), ``constraints`` (the same as a linear program),
+``stored`` (small tables for the explorers).
+"""
+
+from genopt_core.subwords.candidates import substring_counts, substring_vocabulary
+from genopt_core.subwords.constraints import FlowProgram, flow_program
+from genopt_core.subwords.corpus_paths import CorpusPaths, best_paths, exact_step_cost_table
+from genopt_core.subwords.counting import count_words_in_files
+from genopt_core.subwords.lattice import Arc, Lattice, word_arcs
+from genopt_core.subwords.likelihood import (
+    Fit,
+    corpus_log_likelihood,
+    fit_probabilities,
+    hard_em_step,
+    profile_log_likelihood,
+)
+from genopt_core.subwords.paths import (
+    UNKNOWN,
+    UNKNOWN_EXTRA,
+    Path,
+    exact_step_costs,
+    greedy_path,
+    greedy_paths,
+    one_pass_path,
+    shortest_path,
+    viterbi_path,
+)
+from genopt_core.subwords.prices import piece_costs
+from genopt_core.subwords.sampling import log_marginal, n_best_paths, sample_path
+from genopt_core.subwords.stored import STORED_SIZES, stored_costs, stored_word_counts
+from genopt_core.subwords.vocabulary import Vocabulary
+
+__all__ = [
+    "piece_costs",
+    "Arc",
+    "word_arcs",
+    "Lattice",
+    "UNKNOWN",
+    "UNKNOWN_EXTRA",
+    "Path",
+    "shortest_path",
+    "exact_step_costs",
+    "viterbi_path",
+    "greedy_path",
+    "greedy_paths",
+    "one_pass_path",
+    "CorpusPaths",
+    "best_paths",
+    "exact_step_cost_table",
+    "Fit",
+    "profile_log_likelihood",
+    "corpus_log_likelihood",
+    "hard_em_step",
+    "fit_probabilities",
+    "substring_counts",
+    "substring_vocabulary",
+    "FlowProgram",
+    "flow_program",
+    "n_best_paths",
+    "log_marginal",
+    "sample_path",
+    "Vocabulary",
+    "count_words_in_files",
+    "STORED_SIZES",
+    "stored_word_counts",
+    "stored_costs",
+]

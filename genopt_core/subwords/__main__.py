@@ -1,0 +1,325 @@
+"""Command line: ``python -m genopt_core.subwords train|encode|decode|certify``.
+
+Results go to the standard output or, whole or not at all, to the file named by ``-o``; progress and
+errors go to the error stream.  Exit codes: 0 done, 1 something is wrong with a file or its
+contents, 2 wrong usage.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import genopt_core
+from genopt_core.integrations.huggingface import load_tokenizer_json, save_tokenizer_json
+from genopt_core.subwords.atomic import whole_file
+from genopt_core.subwords.counting import CHUNK_BYTES, count_words_in_files
+from genopt_core.subwords.vocabulary import Vocabulary
+
+EXAMPLES = """\
+examples:
+  python -m genopt_core.subwords train corpus.txt --size 8000 -o tokenizer.json
+  python -m genopt_core.subwords encode page.txt -t tokenizer.json -o page.ids
+  python -m genopt_core.subwords decode page.ids -t tokenizer.json
+  python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
+
+All texts are UTF-8.  tokenizer.json is Hugging Face's format.  Exit codes: 0 done, 1 something is
+wrong with a file or its contents, 2 wrong usage.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.output and not Path(options.output).absolute().parent.is_dir():
+            raise ValueError(f"{options.output}: there is no such folder")  # before hours of work
+        options.command(options)
+    except BrokenPipeError:  # whoever reads the standard output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (ValueError, OSError) as error:
+        print(f"error: {_told(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train_command(options: argparse.Namespace) -> None:
+    """Count the words of some files and write the trained vocabulary."""
+    counts = _word_counts(options)
+    from genopt_core.subwords.training import train
+
+    started = time.monotonic()
+    progress = _Progress(options.quiet, f"training {options.size} pieces")
+    vocabulary = train(counts, options.size, objective=options.objective)
+    progress.end(f"{len(vocabulary)} pieces in {time.monotonic() - started:.1f} s")
+    provenance = {
+        **vocabulary.provenance,
+        "genopt_core": genopt_core.__version__,
+        "files": [Path(file).name for file in options.files],
+        "convention": options.convention,
+    }
+    if options.special:
+        provenance["specials"] = options.special
+    save_tokenizer_json(replace(vocabulary, provenance=provenance), options.output)
+
+
+def encode_command(options: argparse.Namespace) -> None:
+    """Write the token ids of a text, one line per line of the text."""
+    vocabulary = load_tokenizer_json(options.tokenizer)
+    names = vocabulary.tokens if options.pieces else map(str, range(len(vocabulary.tokens)))
+    # A line feed of the text also ends a line of ids.
+    after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
+    written = [name + end for name, end in zip(names, after, strict=True)]
+    size = max(os.stat(options.file).st_size, 1)
+    progress = _Progress(options.quiet, "encoding")
+    done = tokens = 0
+    with _output(options.output) as out:
+        for text in _blocks(options.file, vocabulary):
+            ids = vocabulary.encode(text, recognize_specials=not options.no_specials)
+            out.write("".join(map(written.__getitem__, ids.tolist())).encode("utf-8"))
+            done += len(text.encode("utf-8"))
+            tokens += len(ids)
+            progress.show(done / size)
+    progress.end(f"{tokens} tokens for {done} bytes")
+
+
+def decode_command(options: argparse.Namespace) -> None:
+    """Write the text of the token ids in a file."""
+    vocabulary = load_tokenizer_json(options.tokenizer)
+    ids = []
+    for number in Path(options.file).read_bytes().split():
+        if not number.isdigit():
+            raise ValueError(
+                f"{options.file} must hold token ids, got {number.decode('latin-1')!r}"
+            )
+        ids.append(int(number))
+    if ids and max(ids) >= len(vocabulary.tokens):
+        raise ValueError(
+            f"{options.file} has the id {max(ids)}, {options.tokenizer} has 0 to "
+            f"{len(vocabulary.tokens) - 1}"
+        )
+    with _output(options.output) as out:
+        out.write(vocabulary.decode(ids).encode("utf-8", "replace"))
+
+
+def certify_command(options: argparse.Namespace) -> None:
+    """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
+    from genopt_core.subwords.certificate import certify
+
+    vocabulary = load_tokenizer_json(options.tokenizer) if options.tokenizer else None
+    counts = _word_counts(options)
+    words = sum(counts.values())
+    progress = _Progress(options.quiet, f"certifying {options.size} pieces")
+    certificate = certify(
+        counts,
+        options.size,
+        steps=options.steps,
+        progress=lambda step, bound: progress.show(step / options.steps),
+    )
+    progress.end()
+    # Proved here and now from the prices and the words.
+    bound = certificate.check(counts)
+    print(f"words            {words}")
+    print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
+    print(
+        f"                 for every vocabulary of {options.size} pieces of at most "
+        f"{certificate.max_piece} characters"
+    )
+    if vocabulary is not None:
+        gap = certificate.gap(vocabulary, counts)
+        print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible")
+    if options.output:
+        part = Path(options.output).with_name(f".{os.getpid()}.part.npz")
+        try:
+            certificate.save(part)
+            os.replace(part, options.output)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _word_counts(options: argparse.Namespace) -> dict[str, int]:
+    progress = _Progress(options.quiet, "counting words")
+    workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
+    with workers as executor:
+        assert executor is None or isinstance(executor, Executor)
+        counts = count_words_in_files(
+            options.files,
+            options.convention,
+            executor,
+            progress=lambda done, total: progress.show(done / max(total, 1)),
+        )
+    progress.end(f"{sum(counts.values())} words, {len(counts)} different")
+    if not counts:
+        size = sum(os.stat(file).st_size for file in options.files)
+        what = "has no words" if size else "is empty"
+        raise ValueError(f"{', '.join(map(str, options.files))} {what}")
+    return counts
+
+
+def _blocks(path: str, vocabulary: Vocabulary) -> Iterator[str]:
+    """Blocks whose ids add up to those of the text: a new one begins with no blank."""
+    whole = any("\n" in token for token in (*vocabulary.pieces, *vocabulary.specials))
+    lines: list[bytes] = []
+    size = position = 0
+    with open(path, "rb") as file:
+        for line in file:
+            if size >= CHUNK_BYTES and not whole and not line.startswith(b" "):
+                yield _utf8(b"".join(lines), position, path)
+                position += size
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+    yield _utf8(b"".join(lines), position, path)
+
+
+def _utf8(content: bytes, position: int, path: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte {position + error.start} is "
+            f"0x{content[error.start]:02X} ({error.reason})"
+        ) from None
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with whole_file(path) as file:
+            yield file
+
+
+class _Progress:
+    """One line on the error stream: redrawn on a terminal, else written when it ends."""
+
+    def __init__(self, quiet: bool, what: str) -> None:
+        self._quiet, self._what = quiet, what
+        self._percent = -1
+        self._draws = not quiet and sys.stderr.isatty()
+        if self._draws:
+            print(f"{what} ...", end="", file=sys.stderr, flush=True)
+
+    def show(self, share: float) -> None:
+        percent = int(100 * min(share, 1.0))
+        if self._draws and percent > self._percent:
+            print(f"\r{self._what} {percent:3} %", end="", file=sys.stderr, flush=True)
+        self._percent = percent
+
+    def end(self, result: str = "done") -> None:
+        if not self._quiet:
+            print(f"{chr(13) if self._draws else ''}{self._what}: {result}", file=sys.stderr)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _objective(text: str) -> Any:
+    if text in ("likelihood", "tokens"):
+        return text
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"must be 'likelihood', 'tokens' or a weight of at least 0, got {text!r}"
+        )
+    return weight
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m genopt_core.subwords",
+        description="Optimal sub-word encoding: train a vocabulary, use it, certify its size.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=genopt_core.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        about = (command.__doc__ or "").rstrip(".")
+        sub = commands.add_parser(
+            name,
+            help=about[0].lower() + about[1:],
+            description=about + ".",
+            epilog=EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        sub.add_argument("-q", "--quiet", action="store_true", help="no progress")
+        return sub
+
+    train, certify = add("train", train_command), add("certify", certify_command)
+    for sub in (train, certify):
+        sub.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text")
+        sub.add_argument(
+            "--size", type=_at_least_one, required=True, help="pieces, characters included"
+        )
+        sub.add_argument(
+            "--convention",
+            choices=("lossless", "textbook"),
+            default="lossless",
+            help="what a word is: runs of letters or digits and single marks, or lower-case letters"
+            " only (default: lossless)",
+        )
+        sub.add_argument(
+            "--workers", type=_at_least_one, default=1, help="processes that count (default: 1)"
+        )
+    train.add_argument("-o", "--output", required=True, help="tokenizer.json to write")
+    train.add_argument(
+        "--objective",
+        type=_objective,
+        default="likelihood",
+        help="likelihood, tokens, or the price of a token in nats (default: likelihood)",
+    )
+    train.add_argument(
+        "--special",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="a special token; repeatable",
+    )
+    certify.add_argument("-t", "--tokenizer", help="tokenizer.json to measure against the bound")
+    certify.add_argument("-o", "--output", help=".npz file for the prices that prove the bound")
+    certify.add_argument(
+        "--steps", type=_at_least_one, default=300, help="more give a better bound (default: 300)"
+    )
+
+    encode, decode = add("encode", encode_command), add("decode", decode_command)
+    encode.add_argument("file", metavar="FILE", help="UTF-8 text")
+    encode.add_argument("--pieces", action="store_true", help="write pieces in place of ids")
+    encode.add_argument(
+        "--no-specials", action="store_true", help="read names of special tokens as plain text"
+    )
+    decode.add_argument("file", metavar="FILE", help="token ids, apart by blanks or line feeds")
+    for sub in (encode, decode):
+        sub.add_argument("-t", "--tokenizer", required=True, help="tokenizer.json to use")
+        sub.add_argument("-o", "--output", help="file to write (default: standard output)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The command line, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from genopt_core import corpora
+from genopt_core.integrations.huggingface import load_tokenizer_json, save_tokenizer_json
+from genopt_core.subwords import Vocabulary, stored_costs, training
+
+needs_train = pytest.mark.skipif(not hasattr(training, "train"), reason="train is not there yet")
+
+
+def run(*arguments, timeout=300):
+    command = [sys.executable, "-m", "genopt_core.subwords", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=timeout)
+
+
+def failed(done, code=1):
+    """The one line that a failed command leaves on the error stream."""
+    errors = done.stderr.decode("utf-8")
+    assert done.returncode == code, errors
+    assert "Traceback" not in errors
+    return errors.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    costs = stored_costs(1000)
+    vocabulary = Vocabulary(tuple(costs), -np.array(list(costs.values())), np.ones(len(costs)))
+    save_tokenizer_json(vocabulary.with_specials(["<end>"]), path)
+    return path
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(content, name="text.txt"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return make
+
+
+def test_help_has_examples_and_usage_errors_are_2():
+    done = run("--help")
+    assert done.returncode == 0
+    assert b"examples:" in done.stdout
+    for command in ("train", "encode", "decode", "certify"):
+        done = run(command, "--help")
+        assert done.returncode == 0
+        assert b"examples:" in done.stdout
+    assert "COMMAND" in failed(run(), 2)
+    assert "--size" in failed(run("train", "x.txt", "-o", "y.json"), 2)
+    assert "at least 1, got 0" in failed(run("train", "x", "--size", "0", "-o", "y"), 2)
+    assert "'likelihood', 'tokens'" in failed(
+        run("train", "x", "--size", "9", "-o", "y", "--objective", "most"), 2
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "The lower state,  of the union.\n\n  A new line\n",
+        "NUL \x00 and controls \x01\x1b[0m\x7f\r\n\t",
+        "mixed текст 日本語 עברית हिन्दी \U0001f600 e\u0301 ▁ <unk> <0x41> <end>\n",
+        "\ufeffwith a byte order mark",
+        "a" * 100_000,
+        "one word",
+    ],
+    ids=["empty", "plain", "controls", "scripts", "mark", "long word", "word"],
+)
+def test_decode_gives_back_the_file(tokenizer, write, tmp_path, text):
+    source = write(text)
+    done = run("encode", source, "-t", tokenizer, "-o", tmp_path / "ids")
+    assert done.returncode == 0, done.stderr
+    assert b"encoding: " in done.stderr
+    assert done.stdout == b""
+    ids = [int(number) for number in (tmp_path / "ids").read_text().split()]
+    assert ids == load_tokenizer_json(tokenizer).encode(text).tolist()
+    back = run("decode", tmp_path / "ids", "-t", tokenizer)
+    assert back.returncode == 0, back.stderr
+    assert back.stdout == text.encode("utf-8")
+
+
+def test_a_large_file_is_encoded_in_blocks_as_a_whole(tokenizer, write, tmp_path):
+    text = corpora.load("sotu")[:1_500_000] + "\n  indented\n" * 100
+    source = write(text)
+    assert run("encode", source, "-t", tokenizer, "-o", tmp_path / "ids").returncode == 0
+    ids = np.array((tmp_path / "ids").read_text().split(), dtype=int)
+    assert np.array_equal(ids, load_tokenizer_json(tokenizer).encode(text))
+    lines = (tmp_path / "ids").read_text().count("\n")
+    assert lines == text.count("\n")
+    done = run("decode", tmp_path / "ids", "-t", tokenizer, "-o", tmp_path / "back.txt")
+    assert done.returncode == 0
+    assert (tmp_path / "back.txt").read_bytes() == source.read_bytes()
+
+
+def test_pieces_and_plain_specials(tokenizer, write):
+    source = write("the state<end>")
+    done = run("encode", source, "-t", tokenizer, "--pieces", "-q")
+    assert done.stdout.decode("utf-8").split() == ["the▁", "state", "<end>"]
+    assert done.stderr == b""
+    done = run("encode", source, "-t", tokenizer, "--pieces", "--no-specials")
+    assert b"<end>" not in done.stdout
+
+
+def test_wrong_files_are_named(tokenizer, write, tmp_path):
+    text = write("the state")
+    latin = write("the caf\xe9".encode("latin-1"), "latin.txt")
+    none = tmp_path / "none.txt"
+    assert failed(run("encode", none, "-t", tokenizer)) == (
+        f"error: {none}: No such file or directory"
+    )
+    assert "latin.txt is not UTF-8: byte 7 is 0xE9" in failed(run("encode", latin, "-t", tokenizer))
+    assert "No such file" in failed(run("encode", text, "-t", tmp_path / "none.json"))
+    assert "is not JSON" in failed(run("encode", text, "-t", text))
+    assert "must hold token ids, got 'the'" in failed(run("decode", text, "-t", tokenizer))
+    large = write("1 2 99999999", "large.ids")
+    assert "large.ids has the id 99999999" in failed(run("decode", large, "-t", tokenizer))
+    assert "no such folder" in failed(
+        run("encode", text, "-t", tokenizer, "-o", tmp_path / "none" / "ids")
+    )
+    for command in ("train", "certify"):
+        out = tmp_path / f"{command}.out"
+        rest = ("--size", "100", "-o", out)
+        assert "none.txt: No such file" in failed(run(command, none, *rest))
+        assert "latin.txt is not UTF-8: byte 7 is 0xE9" in failed(run(command, latin, *rest))
+        assert "empty.txt is empty" in failed(run(command, write("", "empty.txt"), *rest))
+        blank = write(" \n \t\n", "blank.txt")
+        assert "blank.txt has no words" in failed(run(command, blank, *rest))
+        digits = write("12 34.", "digits.txt")
+        textbook = run(command, digits, *rest, "--convention", "textbook")
+        assert "digits.txt has no words" in failed(textbook)
+        assert not out.exists()
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".txt", ".ids"}
+
+
+def test_a_failed_encoding_leaves_no_file(tokenizer, write, tmp_path):
+    latin = write(b"fine line\n" * 200_000 + b"\xff", "latin.txt")
+    error = failed(run("encode", latin, "-t", tokenizer, "-o", tmp_path / "ids"))
+    assert "byte 2000000 is 0xFF" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["latin.txt"]
+
+
+# Training and certificates ------------------------------------------------------------------------
+
+
+CORPUS = "low low low lower newest newest wider widest, slow slower slowest.\n" * 20
+
+
+@needs_train
+@pytest.mark.parametrize("objective", ["likelihood", "tokens", "2.5"])
+def test_train_encode_decode(write, tmp_path, objective):
+    source, target = write(CORPUS), tmp_path / "tokenizer.json"
+    options = ("--objective", objective, "--special", "<s>", "-o", target)
+    done = run("train", source, "--size", "25", *options)
+    assert done.returncode == 0, done.stderr
+    assert b"training 25 pieces: " in done.stderr
+    vocabulary = load_tokenizer_json(target)
+    assert len(vocabulary) <= 25
+    assert vocabulary.specials == ("<s>",)
+    assert vocabulary.provenance["files"] == ["text.txt"]
+    again = tmp_path / "again.json"
+    assert run("train", source, "--size", "25", *options[:-1], again).returncode == 0
+    assert again.read_bytes() == target.read_bytes()
+    done = run("encode", source, "-t", target)
+    (tmp_path / "ids").write_bytes(done.stdout)
+    assert run("decode", tmp_path / "ids", "-t", target).stdout.decode() == CORPUS
+
+
+@needs_train
+def test_sizes_that_cannot_be(write, tmp_path):
+    source, target = write(CORPUS), tmp_path / "tokenizer.json"
+    alphabet = len(set(CORPUS.replace("\n", "").replace(" ", "▁")))
+    small = failed(run("train", source, "--size", "3", "-o", target))
+    assert str(alphabet) in small
+    assert "3" in small
+    large = failed(run("train", source, "--size", "1000000", "-o", target))
+    assert "1000000" in large
+    assert not target.exists()
+
+
+@needs_train
+@pytest.mark.parametrize(
+    "text",
+    [
+        "word",
+        "ab" * 50_000,
+        "NUL \x00 and controls \x01\x1b\x7f " * 5,
+        "mixed текст 日本語 עברית हिन्दी \U0001f600 " * 5,
+    ],
+    ids=["one word", "long word", "controls", "scripts"],
+)
+def test_odd_corpora_train(write, tmp_path, text):
+    source, target = write(text), tmp_path / "tokenizer.json"
+    counts = corpora.count_words(text)
+    size = len(set().union(*counts)) + 1
+    done = run("train", source, "--size", size, "-o", target)
+    assert done.returncode == 0, done.stderr
+    vocabulary = load_tokenizer_json(target)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_certify(write, tmp_path):
+    source, target = write(CORPUS), tmp_path / "prices.npz"
+    done = run("certify", source, "--size", "30", "--steps", "50", "-o", target, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert b"certified bound" in done.stdout
+    assert target.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["prices.npz", "text.txt"]
+    counts = corpora.count_words(CORPUS)
+    pieces = tuple(sorted(set().union(*counts)))
+    logs = np.full(len(pieces), -3.0)
+    save_tokenizer_json(Vocabulary(pieces, logs, np.ones(len(pieces))), tmp_path / "letters.json")
+    done = run("certify", source, "--size", "30", "--steps", "50", "-t", tmp_path / "letters.json")
+    assert b"% above the best possible" in done.stdout, done.stderr
+    assert "at least" in failed(run("certify", source, "--size", "2"))
+
+
+def test_the_file_is_plain_json_that_tokenizers_can_load(tokenizer):
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    assert content["model"]["type"] == "Unigram"
