@@ -21,9 +21,23 @@ END_OF_WORD = "\u2581"
 
 Convention = Literal["lossless", "textbook"]
 
-# Letters, or digits, or one other character, with the blank after it if there is one.
-_LOSSLESS = re.compile(rf"(?:[^\W\d_]+|\d+|[^\w\s{END_OF_WORD}]|_|{END_OF_WORD}){END_OF_WORD}?")
-_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+@lru_cache(maxsize=64)
+def _patterns(marks: str) -> dict[str, re.Pattern[str]]:
+    """Regular expressions of a word, for texts with these combining marks.
+
+    Combining marks, such as the vowel signs of Devanagari, belong to the letters around them; `re`
+    has no class for them, so those that occur in the text are spelled out.
+    """
+    letters = rf"(?:[^\W\d_]|[{re.escape(marks)}])+" if marks else r"[^\W\d_]+"
+    # Letters, or digits, or one other character, with the blank after it if there is one.
+    lossless = rf"(?:{letters}|\d+|[^\w\s{END_OF_WORD}]|_|{END_OF_WORD}){END_OF_WORD}?"
+    return {"textbook": re.compile(letters), "lossless": re.compile(lossless)}
+
+
+def _marks(text: str) -> str:
+    return "".join(sorted(c for c in set(text) if unicodedata.category(c).startswith("M")))
 
 
 def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
@@ -95,8 +109,8 @@ def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]
     text : str
         Any text.  It is brought to Unicode NFC first, so that an accented letter is one character.
     convention : {"lossless", "textbook"}
-        ``"lossless"``: a word is a run of letters, a run of digits, or one other character, and
-        ends with U+2581 exactly when a blank follows.  Joining the words and turning each U+2581
+        ``"lossless"``: a word is a run of letters (and their combining marks), a run of digits,
+        or one other character, and ends with U+2581 exactly when a blank follows.  Joining the words and turning each U+2581
         back into a blank restores the text, with each run of blanks as one blank and none at
         the two ends.
         ``"textbook"``: lower-case runs of letters, each ending with U+2581; digits, punctuation
@@ -119,18 +133,21 @@ def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]
     ['The▁', 'newest', ',▁', 'in▁', '1790', '.']
     >>> list(pretokenize("The newest, in 1790.", "textbook"))
     ['the▁', 'newest▁', 'in▁']
+    >>> list(pretokenize("कानून का राज"))
+    ['कानून▁', 'का▁', 'राज']
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, got {type(text).__name__}")
     if convention not in ("lossless", "textbook"):
         raise ValueError(f"convention must be 'lossless' or 'textbook', got {convention!r}")
     text = unicodedata.normalize("NFC", text)
+    pattern = _patterns(_marks(text))[convention]
     if convention == "textbook":
         # Lower-casing may produce a decomposed letter (dotted capital I), hence NFC once more.
         text = unicodedata.normalize("NFC", text.lower())
-        return (match.group() + END_OF_WORD for match in _LETTERS.finditer(text))
+        return (match.group() + END_OF_WORD for match in pattern.finditer(text))
     text = END_OF_WORD.join(text.replace(END_OF_WORD, " ").split())
-    return (match.group() for match in _LOSSLESS.finditer(text))
+    return (match.group() for match in pattern.finditer(text))
 
 
 def count_words(text: str, convention: Convention = "lossless") -> dict[str, int]:

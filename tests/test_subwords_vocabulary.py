@@ -202,6 +202,14 @@ def test_any_text_survives(text):
     assert vocabulary.decode(vocabulary.encode(text, recognize_specials=False)) == text
 
 
+def test_hindi_words_stay_whole():
+    text = "कानून का राज और कानून"
+    words = list(corpora.pretokenize(text))
+    pieces = [*set("".join(words)), "कानून"]
+    pattern = word_pattern(pieces)
+    assert [w.replace(" ", "▁") for w in re.findall(pattern, text)] == words
+
+
 def test_the_words_are_those_of_pretokenize(english):
     text = " ".join(corpora.load("sotu")[:300_000].split())
     pieces = [*english.pieces, *set(text.replace(" ", ""))]

@@ -25,6 +25,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
 
 import genopt_core
 from genopt_core import explorer
@@ -226,17 +227,30 @@ def without_font_preloads(app: Sphinx, problem: Exception | None) -> None:
             write(page, lean.encode())
 
 
-def words_are_no_classes(app: Sphinx, env, node, contnode):
-    """Types in docstrings are words such as "(words,) float array": leave them as they are.
+def short_names(app: Sphinx, env, node, contnode):
+    """Resolve `Vocabulary` in any module's docstring, and leave words that are no classes alone.
 
-    Sphinx takes each for the name of a class.  Real classes are written in CamelCase, and one of
-    those that does not exist stays a warning, which is an error here.
+    A name that only one documented object ends with means that object.  Sphinx also takes each word
+    of a type such as "(words,) float array" for a class; real classes are written in CamelCase, and
+    one of those that does not exist stays a warning, which is an error here.
     """
     target = node.get("reftarget", "")
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    found = [
+        name
+        for name, entry in domain.objects.items()
+        if name.endswith(f".{target}") and not entry.aliased
+    ]
+    if len(found) == 1:
+        place = domain.objects[found[0]]
+        return make_refnode(
+            app.builder, node["refdoc"], place.docname, place.node_id, contnode, found[0]
+        )
     ours = re.fullmatch(r"[\w.]*\b[A-Z]\w*[a-z]\w*", target)
-    if node.get("reftype") == "class" and (not ours or target.startswith("numpy.")):
-        return contnode  # NumPy's own pages are elsewhere, and the build asks no other server
-    return None
+    elsewhere = target.startswith(("numpy.", "concurrent."))  # the build asks no other server
+    return contnode if node["reftype"] == "class" and (not ours or elsewhere) else None
 
 
 class ExplorerDirective(SphinxDirective):
@@ -286,7 +300,7 @@ def setup(app: Sphinx) -> dict:
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
     app.connect("builder-inited", lay_out)
-    app.connect("missing-reference", words_are_no_classes)
+    app.connect("missing-reference", short_names)
     app.connect("env-get-outdated", outdated)
     app.connect("html-page-context", fill_islands, priority=600)
     app.connect("html-page-context", without_thebe, priority=900)

@@ -3,7 +3,9 @@
 Read in this order: ``prices`` (what a piece costs), ``lattice`` (all spellings of a word),
 ``paths`` (the cheapest one), ``corpus_paths`` (of all words at once), ``likelihood`` (fitting the
 prices), ``candidates`` (a first vocabulary), ``constraints`` (the same as a linear program),
-``stored`` (small tables for the explorers).
+``stored`` (small tables for the explorers); then ``vocabulary`` (a trained one, and what can be
+asked of it), ``sampling`` (n best, sum over all and random spellings), ``encoding`` (whole texts),
+``counting`` (files of any size) and ``peers`` (other tokenizers' segmentations).
 """
 
 from genopt_core.subwords.candidates import substring_counts, substring_vocabulary

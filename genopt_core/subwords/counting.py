@@ -73,7 +73,7 @@ def count_words_in_files(
 
     Notes
     -----
-    Memory: the distinct words and `IN_FLIGHT` chunks.  A text that has no place to cut, such
+    Memory: the distinct words and ``IN_FLIGHT`` chunks.  A text that has no place to cut, such
     as one word of any length, is kept whole.
 
     Examples

@@ -12,6 +12,7 @@ An unknown character becomes the bytes of its UTF-8 form, one token each.
 import itertools
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -33,6 +34,15 @@ TOGETHER_FROM = 500
 _LETTER, _DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
 
 
+def _is_letter(character: str) -> bool:
+    """Whether it is a letter, or a combining mark, which belongs to the letters around it."""
+    return bool(_LETTER.fullmatch(character)) or unicodedata.category(character)[0] == "M"
+
+
+def _is_digit(character: str) -> bool:
+    return bool(_DIGIT.fullmatch(character))
+
+
 def word_pattern(pieces: Iterable[str]) -> str:
     """Regular expression of one word of a text, for Python and for Hugging Face alike.
 
@@ -47,8 +57,8 @@ def word_pattern(pieces: Iterable[str]) -> str:
     """
     characters = sorted(set("".join(pieces)))
     classes = []
-    for kind in (_LETTER, _DIGIT):
-        members = [c for c in characters if kind.fullmatch(c)]
+    for belongs in (_is_letter, _is_digit):
+        members = [c for c in characters if belongs(c)]
         if members:
             classes.append(f"[{_ranges(members)}]+|")
     return rf"(?:{''.join(classes)}[\s\S]) ?"

@@ -1,6 +1,6 @@
 r"""Segmenting words as other tokenizers do: BPE, WordPiece and Unigram, from their stored models.
 
-Plain Python after the models of Hugging Face's `tokenizers`, so that the book can compare without
+Plain Python after the models of Hugging Face's ``tokenizers``, so that the book can compare without
 that library.  `genopt_core.integrations.huggingface.read_tokenizer` reads their files.
 """
 

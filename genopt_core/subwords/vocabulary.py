@@ -199,7 +199,7 @@ class Vocabulary:
         return self._with_unknowns(found)
 
     def n_best(self, word: str, n: int, k: int | None = None) -> list[Path]:
-        """The n cheapest spellings of a word, cheapest first; `sampling.n_best_paths` has the rule.
+        """The n cheapest spellings of a word, cheapest first; `n_best_paths` has the rule.
 
         Fewer than n if the word has no more.  The first is that of `segment`.
 
@@ -215,7 +215,7 @@ class Vocabulary:
     def log_marginal(self, word: str, k: int | None = None) -> float:
         """Log-likelihood of a word summed over all its spellings, in nats.
 
-        See `sampling.log_marginal` (book, eq. swe-marginal).
+        See `genopt_core.subwords.log_marginal` (book, eq. swe-marginal).
         """
         check_word(word)
         return sampling.log_marginal(word, self._word_costs(word), k)
@@ -225,7 +225,7 @@ class Vocabulary:
     ) -> Path:
         """A random spelling of a word: sub-word regularization.
 
-        See `sampling.sample_path` (book, eq. swe-sample).  The same generator state gives the same
+        See `sample_path` (book, eq. swe-sample).  The same generator state gives the same
         spelling.
         """
         check_word(word)
