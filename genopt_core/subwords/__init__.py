@@ -6,12 +6,18 @@ prices), ``candidates`` (a first vocabulary), ``constraints`` (the same as a lin
 ``stored`` (small tables for the explorers); then ``vocabulary`` (a trained one, and what can be
 asked of it), ``sampling`` (n best, sum over all and random spellings), ``encoding`` (whole texts),
 ``counting`` (files of any size) and ``peers`` (other tokenizers' segmentations).
+
+How a vocabulary is trained: ``substrings`` (all candidates), ``sweeps`` (their arcs), ``pieces``,
+``em`` (fitting prices), ``pruning`` (exact losses), ``search`` (insertion and exchange),
+``schedule`` and ``training``; what is proved about it: ``certificate``, ``ascent`` and ``exact``.
 """
 
 from genopt_core.subwords.candidates import substring_counts, substring_vocabulary
+from genopt_core.subwords.certificate import Certificate, bound_from_prices, certify
 from genopt_core.subwords.constraints import FlowProgram, flow_program
 from genopt_core.subwords.corpus_paths import CorpusPaths, best_paths, exact_step_cost_table
 from genopt_core.subwords.counting import count_words_in_files
+from genopt_core.subwords.exact import Exact, exact_vocabulary, exhaustive_vocabulary
 from genopt_core.subwords.lattice import Arc, Lattice, word_arcs
 from genopt_core.subwords.likelihood import (
     Fit,
@@ -33,7 +39,9 @@ from genopt_core.subwords.paths import (
 )
 from genopt_core.subwords.prices import piece_costs
 from genopt_core.subwords.sampling import log_marginal, n_best_paths, sample_path
+from genopt_core.subwords.schedule import EFFORTS, Step
 from genopt_core.subwords.stored import STORED_SIZES, stored_costs, stored_word_counts
+from genopt_core.subwords.training import train
 from genopt_core.subwords.vocabulary import Vocabulary
 
 __all__ = [
@@ -70,4 +78,13 @@ __all__ = [
     "STORED_SIZES",
     "stored_word_counts",
     "stored_costs",
+    "train",
+    "Step",
+    "EFFORTS",
+    "certify",
+    "Certificate",
+    "bound_from_prices",
+    "exact_vocabulary",
+    "exhaustive_vocabulary",
+    "Exact",
 ]
