@@ -235,6 +235,9 @@ def test(arguments: argparse.Namespace) -> None:
     npm, node_env = node()
     run([*npm, "test", "--silent"], cwd=WEB, env=node_env, mend="See the messages above.")
     build(env)
+    say("refresh --check: every notebook, run again, stores the same bytes")
+    check = [BIN / "python", ROOT / "tests" / "refresh.py", "--check"]
+    run(check, env=env, mend="`make refresh` stores the new outputs; look at the difference first.")
     say("pytest: notebooks, core, stored results, the built book in a browser")
     run(
         [BIN / "python", "-m", "pytest", *arguments.pytest],

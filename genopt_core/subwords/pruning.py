@@ -219,15 +219,15 @@ def _spelled_anew(
     best = np.full((len(word), longest + int(steps.max()) + 1), np.inf)
     best[:, longest] = 0.0
     last = np.zeros(best.shape, dtype=np.int32)
-    for position in range(1, int(steps.max()) + 1):
-        live = int(np.searchsorted(-steps, -position, side="right"))
-        number = table.place[table.prefix_of[start[:live] + position]]
+    for char in range(1, int(steps.max()) + 1):
+        live = int(np.searchsorted(-steps, -char, side="right"))
+        number = table.place[table.prefix_of[start[:live] + char]]
         value = np.where(number == removed[:live, None], np.inf, cost[number])
-        value += best[:live, position : position + longest]
+        value += best[:live, char : char + longest]
         choice = value.argmin(axis=1)
         rows = np.arange(live)
-        best[:live, longest + position] = value[rows, choice]
-        last[:live, longest + position] = number[rows, choice]
+        best[:live, longest + char] = value[rows, choice]
+        last[:live, longest + char] = number[rows, choice]
     who: list[Index] = []
     what: list[Index] = []
     sign: list[int] = []

@@ -245,8 +245,8 @@ def _ranks(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
     return ordered[fresh], group
 
 
-def tally(index: NDArray[np.integer], weight: Float, size: int) -> Float:
-    """Sum of the weights per index, (size,) float array.
+def tally(index: NDArray[np.integer], weight: Float, size: int = 0) -> Float:
+    """Sum of the weights per index, at least (size,) float array.
 
     ``np.bincount`` that stays a float array when there is nothing to count.
     """
