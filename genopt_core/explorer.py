@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 # Modules of genopt_core.explorers, in the order of the chapters.
-CHAPTERS = ("subwords",)
+CHAPTERS = ("subwords", "subword_peers", "subword_vocabulary")
 MAX_FRAMES = 4000
 
 

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -227,6 +228,12 @@ def without_font_preloads(app: Sphinx, problem: Exception | None) -> None:
             write(page, lean.encode())
 
 
+def known(target: str) -> bool:
+    """Whether a module of the package has this name, or is called so."""
+    modules = {name: module for name, module in sys.modules.items() if "genopt_core" in name}
+    return target in modules or any(hasattr(module, target) for module in modules.values())
+
+
 def short_names(app: Sphinx, env, node, contnode):
     """Resolve `Vocabulary` in any module's docstring, and leave words that are no classes alone.
 
@@ -248,6 +255,8 @@ def short_names(app: Sphinx, env, node, contnode):
         return make_refnode(
             app.builder, node["refdoc"], place.docname, place.node_id, contnode, found[0]
         )
+    if known(target):
+        return contnode  # it exists, and is not on the API page
     ours = re.fullmatch(r"[\w.]*\b[A-Z]\w*[a-z]\w*", target)
     elsewhere = target.startswith(("numpy.", "concurrent."))  # the build asks no other server
     return contnode if node["reftype"] == "class" and (not ours or elsewhere) else None

@@ -1,14 +1,12 @@
 r"""The vocabulary as a ``tokenizer.json`` file of Hugging Face, and back.
 
 That JSON is also this book's own format.  Writing and reading it needs no library; running it at
-full speed needs `tokenizers`_, and `to_transformers` needs transformers.
+full speed needs ``tokenizers``, and `to_transformers` needs transformers.
 
 The file holds a Unigram model with 256 byte tokens.  The end-of-word symbol U+2581 is written
 there as the blank it stands for, so that the exported tokenizer needs no normalizer, keeps the
 offsets of the text and confuses no blank with a literal U+2581.  Counts and provenance are the
 key ``"genopt"`` of the model: Hugging Face reads past it, and drops it when *it* saves the file.
-
-.. _tokenizers: https://github.com/huggingface/tokenizers
 """
 
 import json

@@ -84,8 +84,11 @@ class Substrings:
     def _number(self, min_count: float) -> None:
         trie, longest = self.prefixes, self.max_piece
         weight = self.end_weight.copy()  # how often each prefix occurs: pushed up from the ends
-        for first, last in _levels_upward(trie):
-            weight[:first] += tally(trie.parent[first:last], weight[first:last], first)
+        bounds = trie.level.tolist()
+        for above, first, last in zip(bounds[-3::-1], bounds[-2::-1], bounds[:0:-1], strict=False):
+            weight[above:first] += tally(
+                trie.parent[first:last] - above, weight[first:last], first - above
+            )
         self.place: Small = np.full((len(trie), longest), -1, dtype=np.int32)
         lengths, counts, where = [], [], []
         total, rank = 0, np.zeros(len(trie), dtype=np.int64)  # of the substring one shorter
@@ -227,12 +230,6 @@ class Substrings:
             more = node > 0
             node, gap = trie.parent[node[more]], gap[more] + step
         return node_at
-
-
-def _levels_upward(trie: PrefixTrie) -> list[tuple[int, int]]:
-    """First and last + 1 node of each level, deepest first, the root left out."""
-    bounds = trie.level.tolist()
-    return [(bounds[d], bounds[d + 1]) for d in range(len(bounds) - 2, 0, -1)]
 
 
 def _ranks(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
