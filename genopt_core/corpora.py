@@ -22,7 +22,6 @@ END_OF_WORD = "\u2581"
 Convention = Literal["lossless", "textbook"]
 
 
-
 @lru_cache(maxsize=64)
 def _patterns(marks: str) -> dict[str, re.Pattern[str]]:
     """Regular expressions of a word, for texts with these combining marks.
@@ -110,9 +109,9 @@ def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]
         Any text.  It is brought to Unicode NFC first, so that an accented letter is one character.
     convention : {"lossless", "textbook"}
         ``"lossless"``: a word is a run of letters (and their combining marks), a run of digits,
-        or one other character, and ends with U+2581 exactly when a blank follows.  Joining the words and turning each U+2581
-        back into a blank restores the text, with each run of blanks as one blank and none at
-        the two ends.
+        or one other character, and ends with U+2581 exactly when a blank follows.  Joining the
+        words and turning each U+2581 back into a blank restores the text, with each run of
+        blanks as one blank and none at the two ends.
         ``"textbook"``: lower-case runs of letters, each ending with U+2581; digits, punctuation
         and case are lost.  This is the form in which the method is usually explained.
 
