@@ -1,0 +1,95 @@
+r"""Chapter 5: a key and value cache that steps down a staircase (SAQ), in NumPy.
+
+The modules read in this order:
+
+- :mod:`~genopt_core.kvcache.packing`: codes of 1 to 8 bits in exactly that many bits
+- :mod:`~genopt_core.kvcache.grid`: the uniform quantiser, its bounds, nested ladders
+- :mod:`~genopt_core.kvcache.rotated`: random rotation and Lloyd-Max codes
+- :mod:`~genopt_core.kvcache.codec`: both as codecs of a chunk, with their bytes
+- :mod:`~genopt_core.kvcache.ladder`: widths by age and the memory formula
+- :mod:`~genopt_core.kvcache.attention`: attention in pieces, the online softmax
+- :mod:`~genopt_core.kvcache.staircase`: the cache itself
+- :mod:`~genopt_core.kvcache.allocation`: bits by age from measured attention
+
+Source: arXiv 2410.18441 (Fulu Li 2024), which gives the key cache's algorithm and no experiment.
+"""
+
+from .allocation import allocate_widths, ideal_bits, monotone_mass, squared_mass_by_age
+from .attention import attend, attend_segments, merge_partials
+from .codec import Codec, GridCodec, Packed, RotatedCodec
+from .grid import (
+    dequantize_groups,
+    drop_low_bits,
+    is_nested,
+    ladder_bound,
+    quantize_groups,
+    recode,
+    rescale,
+    score_bound,
+    weight_bound,
+)
+from .ladder import (
+    FULL,
+    Stair,
+    cache_bits,
+    check_ladder,
+    limit_bits,
+    metadata_bits,
+    stairs_by_age,
+    width_at,
+)
+from .packing import pack_codes, plane_widths, unpack_codes
+from .rotated import (
+    ROTATED_BITS,
+    code_gain,
+    encode_rotated,
+    hadamard_rotation,
+    levels,
+    lloyd_max,
+    rotated_distortion,
+    step_table,
+)
+from .staircase import Staircase
+
+__all__ = [
+    "FULL",
+    "ROTATED_BITS",
+    "Codec",
+    "GridCodec",
+    "Packed",
+    "RotatedCodec",
+    "Stair",
+    "Staircase",
+    "allocate_widths",
+    "attend",
+    "attend_segments",
+    "cache_bits",
+    "check_ladder",
+    "code_gain",
+    "dequantize_groups",
+    "drop_low_bits",
+    "encode_rotated",
+    "hadamard_rotation",
+    "ideal_bits",
+    "is_nested",
+    "ladder_bound",
+    "levels",
+    "limit_bits",
+    "lloyd_max",
+    "merge_partials",
+    "metadata_bits",
+    "monotone_mass",
+    "pack_codes",
+    "plane_widths",
+    "quantize_groups",
+    "recode",
+    "rescale",
+    "rotated_distortion",
+    "score_bound",
+    "squared_mass_by_age",
+    "stairs_by_age",
+    "step_table",
+    "unpack_codes",
+    "weight_bound",
+    "width_at",
+]

@@ -1,0 +1,190 @@
+r"""How many bits each age deserves: measured attention mass, and the allocation it implies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["allocate_widths", "ideal_bits", "monotone_mass", "squared_mass_by_age"]
+
+
+def squared_mass_by_age(
+    weights: npt.ArrayLike, positions: npt.ArrayLike, chunk: int, ages: int, *, sink: int = 0
+) -> np.ndarray:
+    r"""Squared attention weight that falls on each age (ch. 5, eq. kv-mass).
+
+    .. math:: \omega_a = \frac1{|Q|} \sum_{t \in Q}\ \sum_{j:\ \lfloor (t - j)/S \rfloor = a}
+              p_{tj}^2
+
+    If the errors of old values are independent, the error of an attention output is
+    :math:`\sum_j p_{tj}^2 \lVert \hat v_j - v_j \rVert^2`: squared weight, not weight, is what an
+    error at age :math:`a` is multiplied by.
+
+    Parameters
+    ----------
+    weights : (queries, tokens) array
+        Rows of attention weights; each sums to 1.
+    positions : (queries,) int array
+        Token index of each query.
+    chunk, ages : int
+        Tokens of one age, and how many ages to return.
+    sink : int
+        First tokens to leave out, as they are kept in full precision.
+
+    Returns ``(ages,)`` means over the queries; raises ``ValueError`` if the shapes disagree.
+    """
+    p = np.asarray(weights, dtype=float)
+    at = np.asarray(positions)
+    if p.ndim != 2 or at.shape != p.shape[:1]:
+        raise ValueError(
+            f"weights must be (queries, tokens) with one of positions a row, got {p.shape} "
+            f"and {at.shape}"
+        )
+    if chunk < 1 or ages < 1 or sink < 0:
+        raise ValueError(f"chunk={chunk} and ages={ages} must be positive, sink={sink} not below 0")
+    age = (at[:, None] - np.arange(p.shape[1])[None]) // chunk
+    squared = p**2
+    squared[:, :sink] = 0
+    return np.array([(squared * (age == a)).sum(axis=1).mean() for a in range(ages)])
+
+
+def monotone_mass(mass: npt.ArrayLike, tokens: npt.ArrayLike | None = None) -> np.ndarray:
+    """Nearest non-increasing sequence to ``mass`` in least squares (pool adjacent violators).
+
+    Bits cannot come back, so a ladder may not rise with age; pooled ages share their mean mass,
+    weighted by ``tokens`` where given.
+
+    >>> monotone_mass([5.0, 1.0, 3.0, 1.0]).tolist()
+    [5.0, 2.0, 2.0, 1.0]
+    """
+    omega = np.asarray(mass, dtype=float)
+    if omega.ndim != 1 or not omega.size or not (omega >= 0).all():
+        raise ValueError(f"mass must be a filled row of numbers from 0 up, got {mass!r}")
+    count = np.ones(len(omega)) if tokens is None else np.asarray(tokens, dtype=float)
+    if count.shape != omega.shape or not (count > 0).all():
+        raise ValueError(f"tokens must be one positive number an age, got {tokens!r}")
+    blocks: list[tuple[float, float, int]] = []  # mean mass, tokens, ages
+    for value, weight in zip(omega, count, strict=True):
+        blocks.append((float(value), float(weight), 1))
+        while len(blocks) > 1 and blocks[-2][0] < blocks[-1][0]:
+            (m1, t1, n1), (m2, t2, n2) = blocks[-2:]
+            blocks[-2:] = [((m1 * t1 + m2 * t2) / (t1 + t2), t1 + t2, n1 + n2)]
+    return np.concatenate([np.full(ages, mean) for mean, _, ages in blocks])
+
+
+def ideal_bits(mass: npt.ArrayLike, mean_bits: float) -> np.ndarray:
+    r"""Real-valued bits by age with the least error at that ``mean_bits`` (eq. kv-allocation).
+
+    .. math:: b_a = \bar b + \tfrac12 \log_2 \omega_a
+              - \tfrac12\, \overline{\log_2 \omega}
+
+    solves :math:`\min \sum_a \omega_a 4^{-b_a}` under :math:`\sum_a b_a = A\bar b`: setting the
+    derivative of the Lagrangian to zero makes :math:`\omega_a 4^{-b_a}` the same for all ages.  So
+    bits fall with the *logarithm* of squared mass: linearly in age if attention decays
+    exponentially, by a constant per doubling of age if it follows a power law.
+
+    Raises ``ValueError`` if a mass is not positive.
+
+    >>> ideal_bits([16.0, 4.0, 1.0], mean_bits=4).tolist()
+    [5.0, 4.0, 3.0]
+    """
+    omega = np.asarray(mass, dtype=float)
+    if omega.ndim != 1 or not omega.size or not (omega > 0).all():
+        raise ValueError(f"mass must be a filled row of positive numbers, got {mass!r}")
+    bits = 0.5 * np.log2(omega)
+    return bits - bits.mean() + mean_bits
+
+
+def allocate_widths(
+    mass: npt.ArrayLike,
+    budget: float,
+    widths: Sequence[int] = (2, 3, 4, 8, 16),
+    *,
+    distortion: Sequence[float] | None = None,
+    tokens: npt.ArrayLike | None = None,
+) -> list[int]:
+    r"""Widths by age, from a menu, with the least error at ``budget`` bits (eq. kv-allocation).
+
+    .. math:: b_a(\lambda) = \arg\min_{b \in \text{menu}} \tilde\omega_a D(b) + \lambda b
+
+    with :math:`\tilde\omega` the mass per token made non-increasing (:func:`monotone_mass`), so
+    that widths never rise with age, and the smallest :math:`\lambda` that fits the budget.
+
+    Parameters
+    ----------
+    mass : (ages,) array
+        Squared attention mass per token, newest age first.
+    budget : float
+        Mean bits per token allowed.
+    widths : sequence of int
+        The menu.
+    distortion : sequence of float, optional
+        Error :math:`D(b)` of each width; by default :math:`4^{-b}`.
+    tokens : (ages,) array, optional
+        Tokens of each age, by default equal.
+
+    Returns
+    -------
+    chosen : list of int
+        One width an age, non-increasing, with a weighted mean of at most ``budget``.
+
+    Raises
+    ------
+    ValueError
+        If the menu, ``distortion`` or ``tokens`` do not fit, or the budget is below the menu.
+
+    Notes
+    -----
+    Cost O(ages × menu log(ages × menu)).  Upgrades are taken in order of error saved per bit along
+    the convex hull of the menu: optimal at every budget that the first upgrades meet exactly;
+    between two of those the rest is filled greedily (H. Everett 1963).
+
+    >>> allocate_widths([64.0, 1.0, 1.0, 0.25], budget=3.0, widths=(1, 2, 4, 8))
+    [4, 4, 2, 2]
+    """
+    menu = sorted(int(w) for w in widths)
+    if not menu or len(set(menu)) != len(menu) or menu[0] < 1:
+        raise ValueError(f"widths must be different positive numbers, got {widths!r}")
+    if distortion is None:
+        error = {w: 4.0**-w for w in menu}
+    else:
+        if len(distortion) != len(menu):
+            raise ValueError(f"distortion must have one entry a width, got {distortion!r}")
+        error = {int(w): float(d) for w, d in zip(widths, distortion, strict=True)}
+    omega = monotone_mass(mass, tokens)
+    count = np.ones(len(omega)) if tokens is None else np.asarray(tokens, dtype=float)
+    if budget < menu[0]:
+        raise ValueError(f"budget={budget} bits is below the narrowest width, {menu[0]}")
+
+    hull = _convex_hull(menu, error)
+    upgrades = []
+    for k in range(len(hull) - 1):
+        gain = (error[hull[k]] - error[hull[k + 1]]) / (hull[k + 1] - hull[k])
+        upgrades += [(-w * gain, k, a) for a, w in enumerate(omega)]
+    left = (budget - menu[0]) * count.sum() * (1 + 1e-12)
+    chosen = [0] * len(omega)
+    # best saving per bit first; along the hull the savings of one age fall
+    for _, k, a in sorted(upgrades):
+        cost = (hull[k + 1] - hull[k]) * count[a]
+        # what does not fit is passed over, and then nothing older may overtake it
+        if cost <= left and chosen[a] == k and (a == 0 or chosen[a - 1] > k):
+            left -= cost
+            chosen[a] = k + 1
+    return [hull[k] for k in chosen]
+
+
+def _convex_hull(menu: list[int], error: dict[int, float]) -> list[int]:
+    """Widths on the lower convex hull of ``error`` over bits; the others are never the best."""
+    hull: list[int] = []
+    for w in menu:
+        while len(hull) > 1:
+            a, b = hull[-2], hull[-1]
+            if (error[a] - error[b]) * (w - b) > (error[b] - error[w]) * (b - a):
+                break
+            hull.pop()
+        hull.append(w)
+    while len(hull) > 1 and error[hull[-1]] >= error[hull[-2]]:
+        hull.pop()
+    return hull

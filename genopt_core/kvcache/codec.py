@@ -1,0 +1,192 @@
+r"""The two codecs of a chunk: a grid with real minima and steps, and rotated Gaussian codes.
+
+Both turn a chunk into a :class:`Packed`, restore it, and step it down without ever going back to
+the original numbers.  A codec is made for one *side*, keys or values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .grid import dequantize_groups, quantize_groups, recode, rescale
+from .ladder import metadata_bits
+from .packing import pack_codes, unpack_codes
+from .rotated import ROTATED_BITS, code_gain, encode_rotated, levels, step_table
+
+__all__ = ["Codec", "GridCodec", "Packed", "RotatedCodec", "Side"]
+
+Side = Literal["key", "value"]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A quantised chunk: planes of packed codes and the metadata that restore it."""
+
+    bits: int
+    first_bits: int
+    """Width at which the chunk was first quantised; a grid's stored step belongs to it."""
+    planes: tuple[np.ndarray, ...]
+    meta: tuple[np.ndarray, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes really held, metadata included."""
+        return sum(array.nbytes for array in (*self.planes, *self.meta))
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Unpacked ``(..., tokens, dim)`` uint8 codes."""
+        return unpack_codes(self.planes, self.bits)
+
+
+class Codec(Protocol):
+    """What a cache asks of a codec."""
+
+    def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
+        """Quantise a ``(..., tokens, dim)`` chunk."""
+
+    def step(self, packed: Packed, bits: int) -> Packed:
+        """Take a chunk down to ``bits``, by its codes alone."""
+
+    def decode(self, packed: Packed) -> np.ndarray:
+        """Restore a chunk, as float32."""
+
+    def metadata_bits(self, dim: int, chunk: int) -> float:
+        """Bits of metadata per element."""
+
+    def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
+        """Raise ``ValueError`` if a chunk of that shape cannot have these widths."""
+
+
+@dataclass(frozen=True)
+class GridCodec:
+    r"""Min-max grids of ``group_size`` numbers: per channel for keys, per token for values (KIVI).
+
+    ``meta_dtype`` is the dtype of steps and minima.  Stepping is the integer re-coding
+    :func:`~genopt_core.kvcache.recode`; the metadata are not touched.  Where the paper
+    de-quantises and quantises again, the result is the same on nested ladders and this costs no
+    floating-point pass.
+    """
+
+    side: Side
+    group_size: int = 32
+    meta_dtype: npt.DTypeLike = np.float16
+
+    def _per(self) -> Literal["channel", "token"]:
+        return "channel" if self.side == "key" else "token"
+
+    def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
+        """Quantise a chunk; raises ``ValueError`` as :func:`~.quantize_groups` does."""
+        codes, scale, low = quantize_groups(
+            x, bits, self.group_size, per=self._per(), meta_dtype=self.meta_dtype
+        )
+        return Packed(bits, bits, pack_codes(codes, bits), (scale, low))
+
+    def step(self, packed: Packed, bits: int) -> Packed:
+        """Re-code to ``bits``; raises ``ValueError`` if that is more than there are."""
+        codes = recode(packed.codes, packed.bits, bits)
+        return Packed(bits, packed.first_bits, pack_codes(codes, bits), packed.meta)
+
+    def decode(self, packed: Packed) -> np.ndarray:
+        """Restore ``low + code * step``, the step being that of the present width."""
+        scale, low = packed.meta
+        scale = rescale(scale, packed.first_bits, packed.bits)
+        return dequantize_groups(packed.codes, scale, low.astype(scale.dtype), per=self._per())
+
+    def metadata_bits(self, dim: int, chunk: int) -> float:
+        """Bits of metadata per element, :func:`~.metadata_bits`."""
+        size = np.dtype(self.meta_dtype).itemsize * 8
+        return metadata_bits(
+            "grid", self.side, dim=dim, chunk=chunk, group_size=self.group_size, meta_bits=size
+        )
+
+    def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
+        """Raise ``ValueError`` if groups do not divide a chunk or codes do not fill bytes."""
+        along, name = (chunk, "chunk") if self.side == "key" else (dim, "dim")
+        if self.group_size < 1 or along % self.group_size:
+            raise ValueError(f"group_size={self.group_size} does not divide {name}={along}")
+        _check_packing(widths, dim)
+
+
+@dataclass(frozen=True)
+class RotatedCodec:
+    r"""Rotated Lloyd-Max codes, one gain a vector; keys lose their mean over the chunk first.
+
+    .. math:: \hat x = \bar x + g\,\ell(c)\,R^\top
+
+    Parameters
+    ----------
+    side : {"key", "value"}
+        Keys are centred: they have a large constant part, which would eat the levels.
+    rotation : (dim, dim) array
+        Orthogonal, of :func:`~.hadamard_rotation`; shared by all chunks.
+    norm_correction : bool
+        Give each vector its length back (eq. kv-gain); otherwise the gain is the vector's rms.
+    """
+
+    side: Side
+    rotation: np.ndarray = field(repr=False)
+    norm_correction: bool = True
+
+    def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
+        """Quantise a chunk; raises ``ValueError`` if it is not finite or float16 cannot hold it."""
+        x = np.asarray(x, dtype=np.float32)
+        if not np.isfinite(x).all():
+            raise ValueError("x must be finite, it holds NaN or infinity")
+        mean = x.mean(axis=-2, keepdims=True) if self.side == "key" else None
+        stored = () if mean is None else (_half(mean, "x"),)
+        y = (x - stored[0].astype(np.float32) if stored else x) @ self.rotation
+        codes = encode_rotated(y, bits)
+        norm = np.linalg.norm(y, axis=-1, keepdims=True)
+        rms = norm / np.sqrt(y.shape[-1])
+        gain = code_gain(codes, bits, norm) if self.norm_correction else rms
+        return Packed(bits, bits, pack_codes(codes, bits), (_half(gain, "x"), *stored))
+
+    def step(self, packed: Packed, bits: int) -> Packed:
+        """Look the codes up in a table; gains change so that lengths stay (kv-gain)."""
+        codes = packed.codes
+        new = step_table(packed.bits, bits)[codes]
+        gain, *mean = packed.meta
+        if self.norm_correction:
+            norm = gain * np.linalg.norm(levels(packed.bits)[codes], axis=-1, keepdims=True)
+            gain = _half(code_gain(new, bits, norm), "gain")
+        return Packed(bits, packed.first_bits, pack_codes(new, bits), (gain, *mean))
+
+    def decode(self, packed: Packed) -> np.ndarray:
+        """Restore ``mean + gain * level @ R.T``."""
+        gain, *mean = (array.astype(np.float32) for array in packed.meta)
+        x = (gain * levels(packed.bits)[packed.codes]) @ self.rotation.T
+        return (x + mean[0] if mean else x).astype(np.float32)
+
+    def metadata_bits(self, dim: int, chunk: int) -> float:
+        """Bits of metadata per element, :func:`~.metadata_bits`."""
+        return metadata_bits("rotated", self.side, dim=dim, chunk=chunk)
+
+    def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
+        """Raise ``ValueError`` for a width without levels, or codes that do not fill bytes."""
+        for width in widths:
+            if width not in ROTATED_BITS:
+                raise ValueError(f"codec 'rotated' has widths {ROTATED_BITS}, not {width}")
+        if self.rotation.shape != (dim, dim):
+            raise ValueError(f"rotation {self.rotation.shape} is not that of dim={dim}")
+        _check_packing(widths, dim)
+
+
+def _half(x: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        y = x.astype(np.float16)
+    if not np.isfinite(y).all():
+        raise ValueError(f"{name} is too large for float16 metadata: {np.abs(x).max():.3g}")
+    return y
+
+
+def _check_packing(widths: Sequence[int], dim: int) -> None:
+    for width in widths:
+        need = 8 // (width & -width)
+        if dim % need:
+            raise ValueError(f"dim={dim} must be a multiple of {need} to pack {width}-bit codes")

@@ -1,0 +1,292 @@
+r"""The uniform quantiser of a group of numbers, its error, and the step to a coarser grid.
+
+Keys are grouped *per channel*: ``group_size`` consecutive tokens of one channel share a scale,
+because some channels are far larger than others.  Values are grouped *per token*: ``group_size``
+channels of one token, because an output is a mixture of whole value rows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .packing import check_bits
+
+__all__ = [
+    "dequantize_groups",
+    "drop_low_bits",
+    "is_nested",
+    "ladder_bound",
+    "quantize_groups",
+    "recode",
+    "rescale",
+    "score_bound",
+    "weight_bound",
+]
+
+Per = Literal["channel", "token"]
+
+
+def _grouped(x: np.ndarray, group_size: int, per: Per) -> np.ndarray:
+    """View ``(..., tokens, dim)`` so that axis -1 runs along a group."""
+    rows = np.swapaxes(x, -1, -2) if per == "channel" else x
+    return rows.reshape(*rows.shape[:-1], rows.shape[-1] // group_size, group_size)
+
+
+def _ungrouped(groups: np.ndarray, per: Per) -> np.ndarray:
+    rows = groups.reshape(*groups.shape[:-2], -1)
+    return np.swapaxes(rows, -1, -2) if per == "channel" else rows
+
+
+def _round_to(x: np.ndarray, dtype: npt.DTypeLike, towards: float) -> np.ndarray:
+    """Round to a float ``dtype`` in one direction (plain casting rounds to the nearest)."""
+    with np.errstate(over="ignore"):
+        y = x.astype(dtype)
+        wrong = y > x if towards < 0 else y < x
+        return np.where(wrong, np.nextafter(y, np.asarray(towards, y.dtype)), y)
+
+
+def quantize_groups(
+    x: npt.ArrayLike,
+    bits: int,
+    group_size: int,
+    *,
+    per: Per = "channel",
+    meta_dtype: npt.DTypeLike | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Codes of ``x`` on ``2**bits`` evenly spaced levels of each group (ch. 5, eq. kv-uniform).
+
+    .. math:: c = \operatorname{round}\frac{x - z}{\Delta}, \qquad
+              \Delta = \frac{\max x - z}{2^b - 1}, \qquad z = \min x
+
+    Parameters
+    ----------
+    x : (..., tokens, dim) float array
+        Cached keys or values.
+    bits : int
+        Bits of a code, 1 to 8.
+    group_size : int
+        Numbers that share ``scale`` and ``low``.
+    per : {"channel", "token"}
+        ``"channel"``: a group is ``group_size`` consecutive tokens of one channel (keys).
+        ``"token"``: it is ``group_size`` consecutive channels of one token (values).
+    meta_dtype : float dtype, optional
+        In which ``scale`` and ``low`` are stored; by default that of ``x``, float32 at least.
+
+    Returns
+    -------
+    codes : (..., tokens, dim) uint8 array
+    scale, low : float arrays, unit of ``x``
+        ``(..., dim, tokens // group_size)`` per channel, ``(..., tokens, dim // group_size)`` per
+        token.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is empty, not finite or has fewer than two axes, if ``group_size`` does not divide
+        its axis, ``bits`` does not fit, or ``meta_dtype`` cannot hold the group's minimum or step.
+
+    Notes
+    -----
+    ``low`` is rounded down and ``scale`` up to ``meta_dtype``, so that the stored grid covers the
+    group and a restored entry is off by at most half a *stored* step (eq. kv-bound), whatever the
+    dtype.  KIVI's code rounds both to the nearest; where the metadata have the dtype of ``x``
+    nothing is rounded but the division and the two agree.  A constant group has step 0 and code 0
+    and is restored exactly; dividing by the step, as published code does, gives NaN.
+
+    References
+    ----------
+    arXiv 2410.18441 (staircase quantization); arXiv 2402.02750 (KIVI: keys per channel).
+
+    Examples
+    --------
+    >>> codes, scale, low = quantize_groups([[0.0], [1.0], [2.0], [3.0]], bits=2, group_size=4)
+    >>> codes.ravel().tolist(), scale.item(), low.item()
+    ([0, 1, 2, 3], 1.0, 0.0)
+    """
+    bits = check_bits(bits)
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"x must be real numbers, got {array.dtype}")
+    work = array.astype(np.result_type(array.dtype, np.float32), copy=False)
+    if work.ndim < 2 or not work.size:
+        raise ValueError(f"x must be a filled (..., tokens, dim) array, got shape {work.shape}")
+    if per not in ("channel", "token"):
+        raise ValueError(f"per must be 'channel' or 'token', got {per!r}")
+    along, name = (work.shape[-2], "tokens") if per == "channel" else (work.shape[-1], "channels")
+    if group_size < 1 or along % group_size:
+        raise ValueError(f"group_size={group_size} does not divide {along} {name}")
+    if not np.isfinite(work).all():
+        raise ValueError("x must be finite, it holds NaN or infinity")
+    stored = np.dtype(work.dtype if meta_dtype is None else meta_dtype)
+
+    groups = _grouped(work, group_size, per)  # (..., rows, groups, group_size)
+    with np.errstate(over="ignore"):
+        low = _round_to(groups.min(axis=-1), stored, -np.inf)
+        span = groups.max(axis=-1) - low.astype(work.dtype)
+        scale = _round_to(span / work.dtype.type(2**bits - 1), stored, np.inf)
+    # a span so small that its step underflows must not look like a constant group
+    scale = np.where(span > 0, np.maximum(scale, np.finfo(stored).smallest_subnormal), 0)
+    scale = scale.astype(stored)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # the top level itself can overflow, as the step was rounded up
+        top = scale.astype(work.dtype) * work.dtype.type(2**bits - 1) + low.astype(work.dtype)
+    if not (np.isfinite(low).all() and np.isfinite(scale).all() and np.isfinite(top).all()):
+        raise ValueError(
+            f"meta_dtype {stored} cannot hold the extremes of x, "
+            f"{work.min():.3g} to {work.max():.3g}; use a wider meta_dtype"
+        )
+    step = np.where(scale > 0, scale, 1).astype(work.dtype)[..., None]
+    codes = np.rint((groups - low.astype(work.dtype)[..., None]) / step)
+    # float arithmetic can land one above the top level; the grid itself covers the group
+    codes = np.minimum(codes, 2**bits - 1).astype(np.uint8)
+    return _ungrouped(codes, per), scale, low
+
+
+def dequantize_groups(
+    codes: np.ndarray,
+    scale: np.ndarray,
+    low: np.ndarray,
+    *,
+    per: Per = "channel",
+    dtype: npt.DTypeLike = np.float32,
+) -> np.ndarray:
+    r"""Restore ``codes * scale + low`` in each group (ch. 5, eq. kv-uniform).
+
+    Shapes are those of :func:`quantize_groups`; the result is ``(..., tokens, dim)`` of ``dtype``.
+    Raises ``ValueError`` if the shapes do not belong together.
+    """
+    rows = codes.shape[-1] if per == "channel" else codes.shape[-2]
+    along = codes.shape[-2] if per == "channel" else codes.shape[-1]
+    count = scale.shape[-1]
+    if scale.shape != low.shape or scale.shape[-2] != rows or not count or along % count:
+        raise ValueError(
+            f"scale {scale.shape} and low {low.shape} are not those of codes {codes.shape} "
+            f"grouped per {per}"
+        )
+    work = np.result_type(dtype, np.float32)
+    groups = _grouped(codes, along // count, per).astype(work)
+    return _ungrouped(
+        groups * scale[..., None].astype(work) + low[..., None].astype(work), per
+    ).astype(dtype)
+
+
+def is_nested(bits: int, to_bits: int) -> bool:
+    r"""Whether the grid of ``to_bits`` is part of the grid of ``bits`` (ch. 5, eq. kv-nested).
+
+    The grids share both end points, so they nest exactly if
+    :math:`(2^{b'} - 1) \mid (2^b - 1)`, that is if :math:`b' \mid b`.  The ratio is then odd, so
+    coarse rounding thresholds are fine ones too, and rounding twice is rounding once.
+
+    >>> is_nested(8, 4), is_nested(4, 2), is_nested(4, 3)
+    (True, True, False)
+    """
+    return check_bits(bits) % check_bits(to_bits, "to_bits") == 0
+
+
+def recode(codes: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
+    r"""Codes one stair down, by integers alone, for the same ``low`` and range (eq. kv-nested).
+
+    .. math:: c' = \operatorname{round}\left(c\,\frac{2^{b'} - 1}{2^b - 1}\right)
+
+    The scale goes with it through :func:`rescale`; ``low`` stays.  On a nested ladder
+    (:func:`is_nested`) the result is what quantising the original numbers at ``to_bits`` gives,
+    ties of the *fine* rounding aside: nothing is lost by having been finer before.
+
+    Raises ``ValueError`` if ``to_bits`` is above ``bits`` or a code is out of range.
+
+    >>> recode(np.array([0, 8, 9, 255], np.uint8), bits=8, to_bits=4).tolist()
+    [0, 0, 1, 15]
+    """
+    bits, to_bits = check_bits(bits), check_bits(to_bits, "to_bits")
+    if to_bits > bits:
+        raise ValueError(f"to_bits={to_bits} must not exceed bits={bits}: bits cannot come back")
+    top, new = 2**bits - 1, 2**to_bits - 1
+    if codes.size and codes.max() > top:
+        raise ValueError(f"codes must lie in 0..{top} at {bits} bits, got {codes.max()}")
+    # (2 c new + top) // (2 top) rounds to nearest; top is odd, so there are no ties
+    table = (2 * np.arange(top + 1) * new + top) // (2 * top)
+    return table.astype(np.uint8)[codes]
+
+
+def rescale(scale: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
+    r"""Step of the coarser grid over the same range, :math:`\Delta (2^b-1)/(2^{b'}-1)`, in float32.
+
+    Stored metadata keep the step of the first stair; this multiplies it when codes are restored.
+    """
+    ratio = (2 ** check_bits(bits) - 1) / (2 ** check_bits(to_bits, "to_bits") - 1)
+    work = np.result_type(scale.dtype, np.float32)
+    return scale.astype(work) * work.type(ratio)
+
+
+def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""Codes without their low bits, and the fine codes they would be restored as.
+
+    The tempting shortcut :math:`c' = \lfloor c / 2^{b-b'} \rfloor`, which frees a plane without
+    arithmetic.  The best single reading of :math:`c'` is the middle of its cell,
+    :math:`(c' + \tfrac12)2^{b-b'} - \tfrac12`, so the end points of the group are no longer
+    levels.  Keys live at the end points (sink tokens, slow rotary channels), which is why this
+    ruins them; :func:`recode` does not.
+
+    >>> drop_low_bits(np.array([0, 255], np.uint8), bits=8, to_bits=2)
+    (array([0, 3], dtype=uint8), array([ 31.5, 223.5]))
+    """
+    bits, to_bits = check_bits(bits), check_bits(to_bits, "to_bits")
+    if to_bits > bits:
+        raise ValueError(f"to_bits={to_bits} must not exceed bits={bits}: bits cannot come back")
+    shift = bits - to_bits
+    kept = (codes >> shift).astype(np.uint8)
+    return kept, (kept + 0.5) * 2**shift - 0.5
+
+
+def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
+    r"""Largest error of a number that went down ``widths`` in a group of that ``span`` (kv-ladder).
+
+    .. math:: |\hat x - x| \le \tfrac12 \sum_j \Delta_{b_j}, \qquad \Delta_b = \frac{s}{2^b - 1}
+
+    summed over the stairs that are *not* nested in the one before them; over nested ones only the
+    last counts, as nothing is lost on the way.
+
+    Parameters
+    ----------
+    span : array
+        Range :math:`s` of the group, unit of the numbers.
+    widths : tuple of int
+        Quantised widths, finest first, such as ``(8, 4, 2)``.
+
+    >>> float(ladder_bound(3.0, (8, 4, 2))), round(float(ladder_bound(3.0, (4, 3, 2))), 4)
+    (0.5, 0.8143)
+    """
+    if not widths:
+        raise ValueError("widths must name at least one quantised width")
+    steps = [1 / (2 ** check_bits(width, "widths") - 1) for width in widths]
+    total = steps[-1]
+    for j in range(len(widths) - 1):
+        if not is_nested(widths[j], widths[j + 1]):
+            total += steps[j]
+    return np.asarray(span, dtype=float) * total / 2
+
+
+def score_bound(query: npt.ArrayLike, step: npt.ArrayLike) -> np.ndarray:
+    r"""Largest change of a score when each key entry moves by half its step (eq. kv-score).
+
+    .. math:: |\varepsilon| \le \frac{1}{2\sqrt d} \sum_c |q_c| \Delta_c
+
+    with ``query`` ``(..., dim)`` and ``step`` broadcasting against it, per channel.
+    """
+    query = np.asarray(query, dtype=float)
+    return (np.abs(query) * step).sum(axis=-1) / (2 * np.sqrt(query.shape[-1]))
+
+
+def weight_bound(eta: npt.ArrayLike) -> np.ndarray:
+    r"""Largest total change of attention weights when scores move by ``eta`` (eq. kv-weight).
+
+    Each weight keeps within a factor :math:`e^{\pm 2\eta}`, so
+    :math:`\lVert p' - p\rVert_1 \le e^{2\eta} - 1`.
+
+    >>> round(float(weight_bound(0.05)), 4)
+    0.1052
+    """
+    return np.expm1(2 * np.asarray(eta, dtype=float))

