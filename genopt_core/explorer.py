@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 # Modules of genopt_core.explorers, in the order of the chapters.
-CHAPTERS = ("subwords", "subword_peers", "subword_vocabulary")
+CHAPTERS = ("subwords", "subword_peers", "subword_vocabulary", "subword_comparison")
 MAX_FRAMES = 4000
 
 

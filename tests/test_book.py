@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parent.parent
 AXE = ROOT / "genopt_core" / "web" / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ["index.html", "ch1_subwords.html", "ch1_vocabulary.html"]
+PAGES = ["index.html", "ch1_subwords.html", "ch1_vocabulary.html", "ch1_worth.html"]
 TOC = re.findall(r"file: (\S+)", (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
 ALL_PAGES = ["index.html", *(f"{name}.html" for name in TOC)]
 SETTLE_MS = 15_000

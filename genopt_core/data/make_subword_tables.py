@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from genopt_core import corpora
 from genopt_core.subwords import Step, Vocabulary, certify, train
@@ -32,7 +32,7 @@ ROOT = HERE.parents[1]
 RESULTS = ROOT / "book" / "data" / "results"
 CORPUS = "sotu"
 SIZE = 2000
-EFFORT = "best"
+EFFORT: Final = "best"
 OBJECTIVES: dict[str, Any] = {"likelihood": "likelihood", "weight": 5.0, "tokens": "tokens"}
 CERTIFICATE_STEPS = 300
 DIGITS = 6
@@ -44,7 +44,12 @@ MEASURES = (
     "held_bits_per_byte",
 )
 LANGUAGE_SIZE = 4000
-OURS: dict[str, Any] = {"ours_likelihood": "likelihood", "ours_weight_5": 5.0}
+SCRATCH = ROOT / ".cache" / "benchmarks" / "subwords" / "languages"
+# Objective, and whether the marker stands before a word as in Unigram's better form.
+OURS: dict[str, tuple[Any, bool]] = {
+    "ours_likelihood": ("likelihood", False),
+    "ours_front": ("likelihood", True),
+}
 CONTESTANTS = ("hf_bpe", "hf_wordpiece", "hf_unigram_front", *OURS)
 SAMPLES = {
     "en": ("unbelievable", "understanding", "knowledge"),
@@ -195,55 +200,20 @@ def frontier_table() -> dict[str, Any]:
 def languages_table() -> dict[str, Any]:
     """Tokens per word and bits per byte by language, and how a few words are cut.
 
-    The same corpora, contestants and metrics as in ``tests/benchmarks/subwords_quality.py``.
+    The same corpora, peers and metrics as in ``tests/benchmarks/subwords_quality.py``.  What is
+    trained is kept below ``.cache``, by the hash of its words: an interrupted run goes on where it
+    stopped.  Remove that folder after a change of the trainer.
     """
-    sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-    peers = importlib.import_module("subwords_peers")
-    metrics = importlib.import_module("subwords_metrics")
-    load = importlib.import_module("subwords_corpora").load
     languages = {}
     for language, samples in SAMPLES.items():
-        corpus = load(f"words-{language}")
-        numbers: dict[str, Any] = {}
-        cut: dict[str, Any] = {}
-        for name in CONTESTANTS:
-            if name in OURS:
-                vocabulary = train(corpus.train, LANGUAGE_SIZE, OURS[name], effort=EFFORT)
-                scores = dict(
-                    zip(vocabulary.pieces, vocabulary.log_probabilities.tolist(), strict=True)
-                )
-                pieces, view, plain = list(vocabulary.pieces), str, str
-                # The same paths as vocabulary.segment finds, only faster for so many words.
-                segment = partial(metrics.shortest_paths, scores=scores)
-            else:
-                peer = peers.train(name, corpus, LANGUAGE_SIZE)
-                pieces, segment, view, plain = peer.pieces, peer.segment, peer.view, peer.plain
-            found = [
-                own_use(metrics, segment, corpus.train, view, plain),
-                own_use(metrics, segment, corpus.held, view, plain),
-            ]
-            texts = [int(corpus.facts[key]) for key in ("train_bytes", "held_bytes")]
-            bits = (
-                metrics.code_length(found[0]),
-                metrics.cross_code_length(found[1], found[0], len(pieces)),
-            )
-            row = [
-                *(
-                    sum(use.values()) / sum(words.values())
-                    for use, words in zip(found, (corpus.train, corpus.held), strict=True)
-                ),
-                *(code / size for code, size in zip(bits, texts, strict=True)),
-            ]
-            numbers[name] = [float(f"{value:.6g}") for value in row]
-            seen = [view(word + corpora.END_OF_WORD) for word in samples]
-            cut[name] = [[plain(piece) for piece in word] for word in segment(seen)]
-            print(language, name, *numbers[name], flush=True)
+        found = {name: one_language(language, name) for name in CONTESTANTS}
+        first = found[CONTESTANTS[0]]
         languages[language] = {
-            "alphabet": len(corpus.alphabet),
-            "words_sha256": corpus.facts["train_counts_sha256"],
-            "numbers": numbers,
+            "alphabet": first["alphabet"],
+            "words_sha256": first["words_sha256"],
+            "numbers": {name: one["numbers"] for name, one in found.items()},
             "samples": list(samples),
-            "cut": cut,
+            "cut": {name: one["cut"] for name, one in found.items()},
         }
     return {
         "origin": origin(
@@ -253,6 +223,61 @@ def languages_table() -> dict[str, Any]:
         "measures": list(MEASURES),
         "languages": languages,
     }
+
+
+def one_language(language: str, name: str) -> dict[str, Any]:
+    """Numbers and segmentations of one contestant."""
+    corpus = benchmark("subwords_corpora").load(f"words-{language}")
+    words_hash = corpus.facts["train_counts_sha256"]
+    kept = SCRATCH / f"{language}.{name}.{words_hash[:16]}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    metrics = benchmark("subwords_metrics")
+    if name in OURS:
+        objective, front = OURS[name]
+        view = benchmark("subwords_corpora").front if front else str
+        seen = {view(word): count for word, count in corpus.train.items()}
+        vocabulary = train(seen, LANGUAGE_SIZE, objective, effort=EFFORT)
+        logs = vocabulary.log_probabilities.tolist()
+        pieces, plain = list(vocabulary.pieces), str
+        # The same paths as vocabulary.segment finds, only faster for so many words.
+        segment = partial(metrics.shortest_paths, scores=dict(zip(pieces, logs, strict=True)))
+    else:
+        peer = benchmark("subwords_peers").train(name, corpus, LANGUAGE_SIZE)
+        pieces, segment, view, plain = peer.pieces, peer.segment, peer.view, peer.plain
+    used, used_held = (
+        own_use(metrics, segment, words, view, plain) for words in (corpus.train, corpus.held)
+    )
+    numbers = [
+        sum(used.values()) / sum(corpus.train.values()),
+        sum(used_held.values()) / sum(corpus.held.values()),
+        metrics.code_length(used) / corpus.facts["train_bytes"],
+        metrics.cross_code_length(used_held, used, len(pieces)) / corpus.facts["held_bytes"],
+    ]
+    samples = [view(word + corpora.END_OF_WORD) for word in SAMPLES[language]]
+    cut = [[plain(piece) for piece in word] for word in segment(samples)]
+    found = {
+        "alphabet": len(corpus.alphabet),
+        "words_sha256": words_hash,
+        "numbers": [float(f"{value:.6g}") for value in numbers],
+        # A word with an unknown letter is shown letter by letter.
+        "cut": [
+            pieces if "".join(pieces) == word else list(word)
+            for word, pieces in zip(samples, cut, strict=True)
+        ],
+    }
+    print(language, name, *found["numbers"], flush=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    return found
+
+
+def benchmark(module: str) -> Any:
+    """A module of the benchmarks, which are no package."""
+    folder = str(ROOT / "tests" / "benchmarks")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(module)
 
 
 def own_use(

@@ -1,14 +1,12 @@
-"""Explorers of chapter 1: all contestants by vocabulary size, and by language."""
+"""Explorer of chapter 1: all contestants by vocabulary size, and the certified bound."""
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from genopt_core import figure
-from genopt_core.corpora import END_OF_WORD
 from genopt_core.explorer import Choice, Preset, explorer
-from genopt_core.explorers.subword_peers import OURS, padded, stored_table
+from genopt_core.explorers.subword_peers import padded, stored_table
 from genopt_core.figure import Axis, Figure, Mark, Panel
 
 # The peers by family; where one has several settings, its best stands for it.
@@ -33,26 +31,7 @@ FAMILIES = {
 }
 MEASURES = {"tokens_per_word": "tokens per word", "bits_per_byte": "bits per byte"}
 PARTS = {"train": "training text", "held": "held-out text"}
-SHOWN_PERCENT = 15
-
-LANGUAGES = {
-    "en": "English",
-    "de": "German",
-    "tr": "Turkish",
-    "fi": "Finnish",
-    "hi": "Hindi",
-    "ja": "Japanese",
-    "zh": "Chinese",
-}
-UNITS = {"bits": "bits per byte", "tokens": "tokens per word"}
-MEASURE_COLUMNS = {"bits": "held_bits_per_byte", "tokens": "held_tokens_per_word"}
-LABELS = {
-    "hf_bpe": "BPE",
-    "hf_wordpiece": "WordPiece",
-    "hf_unigram_front": "Unigram",
-    "ours_likelihood": OURS[0],
-    "ours_weight_5": OURS[1],
-}
+SHOWN_PERCENT = 12
 
 
 @explorer(
@@ -155,70 +134,6 @@ def subword_frontier(measure: str, part: str) -> Figure:
     )
 
 
-@explorer(
-    "subword-languages",
-    Choice("language", "Language", LANGUAGES, start="tr", help="Words drawn by their frequency."),
-    Choice(
-        "measure",
-        "Measure",
-        UNITS,
-        start="bits",
-        help="Counted on held-out words of the same language.",
-    ),
-    title="Where BPE hurts most: seven languages",
-    alt=(
-        "Bars over seven languages: how much more BPE, WordPiece and Unigram need than our "
-        "vocabulary, in percent. Below, bars with the values of the chosen language and three of "
-        "its words, cut by every tokenizer."
-    ),
-    presets=(
-        Preset("Turkish", {"language": "tr", "measure": "bits"}, "Endings in long rows."),
-        Preset("Finnish", {"language": "fi", "measure": "tokens"}, "Many cases, long compounds."),
-        Preset("English", {"language": "en", "measure": "tokens"}),
-        Preset("Hindi", {"language": "hi", "measure": "bits"}, "Vowel signs are characters here."),
-        Preset(
-            "Chinese",
-            {"language": "zh", "measure": "tokens"},
-            "The characters alone fill most of the vocabulary: little is left to choose.",
-            fails=True,
-        ),
-    ),
-)
-def subword_languages(language: str, measure: str) -> Figure:
-    """Vocabularies of 4,000 pieces for seven languages: the stored comparison and three words."""
-    table = _languages()
-    column = table["measures"].index(MEASURE_COLUMNS[measure])
-    values = {
-        code: {LABELS[name]: row[column] for name, row in entry["numbers"].items()}
-        for code, entry in table["languages"].items()
-    }
-    here = values[language]
-    ours = here[OURS[0]]
-    peers = [name for name in here if name not in OURS]
-    size = table["origin"]["size"]
-    entry = table["languages"][language]
-    best = min(peers, key=here.__getitem__)
-    least = min(here, key=here.__getitem__)
-    return Figure(
-        title=f"{LANGUAGES[language]}, {size:,} pieces",
-        panels=[
-            _excess_panel(values, language, peers),
-            _values_panel(here, UNITS[measure]),
-            _samples_panel(entry),
-        ],
-        readout=(
-            f"In {LANGUAGES[language]} BPE needs {here['BPE']:.3f} {UNITS[measure]} on held-out "
-            f"words and our likelihood vocabulary {ours:.3f}, "
-            f"{_compared(here['BPE'], ours)} for BPE; the best peer is {best} with "
-            f"{here[best]:.3f}, the best of all {least} with {here[least]:.3f}."
-        ),
-        cost=(
-            f"Of {size:,} pieces {entry['alphabet']:,} are single characters; words drawn from the "
-            "frequencies of wordfreq, trained on two million, counted on 200,000 others"
-        ),
-    )
-
-
 @lru_cache(maxsize=1)
 def _comparison() -> dict[str, Any]:
     return stored_table("subword_frontier.json")
@@ -259,7 +174,7 @@ def _line_marks(
             ours = name.startswith("ours")
             marks += [
                 figure.line(x, y, z=name, width=2.5 if ours else 1),
-                figure.dot(x, y, z=name, tip=tips, size=5 if ours else 3),
+                figure.dot(x, y, z=name, tip=tips, size=5 if ours else 3.5),
             ]
     return marks
 
@@ -301,100 +216,3 @@ def _frontier_readout(
     if part == "held":
         return text + "; the certificate holds for the training text only."
     return text + "; no bound is stored for this size."
-
-
-@lru_cache(maxsize=1)
-def _languages() -> dict[str, Any]:
-    return stored_table("subword_languages.json")
-
-
-def _compared(value: float, base: float) -> str:
-    change = 100 * (value / base - 1)
-    return f"{abs(change):.1f} % {'more' if change >= 0 else 'less'}"
-
-
-def _excess_panel(
-    values: Mapping[str, Mapping[str, float]], language: str, peers: list[str]
-) -> Panel:
-    codes = [code for code in LANGUAGES if code in values]
-    x, y, z, tips = [], [], [], []
-    for code in codes:
-        for name in peers:
-            excess = 100 * (values[code][name] / values[code][OURS[0]] - 1)
-            x.append(LANGUAGES[code])
-            y.append(excess)
-            z.append(name)
-            tips.append(f"{LANGUAGES[code]}, {name}: {excess:+.1f} %")
-    room = 0.12 * (max(y) - min(0.0, *y))
-    return Panel(
-        [
-            figure.bar(x, y, z=z, tip=tips),
-            figure.rule(y=0),
-            figure.text([LANGUAGES[language]], [max(y) + room / 2], ["shown below"], size=11),
-        ],
-        x=Axis(type="band", domain=[LANGUAGES[code] for code in codes]),
-        y=Axis("% more than ours", domain=(min(0.0, *y) - room * (min(y) < 0), max(y) + room)),
-        title="Peers against our likelihood vocabulary",
-        series={"BPE": "c1", "WordPiece": "c2", "Unigram": "c3"},
-        height=220,
-    )
-
-
-def _values_panel(here: Mapping[str, float], unit: str) -> Panel:
-    return Panel(
-        [
-            figure.bar(
-                list(here),
-                list(here.values()),
-                z=["ours" if name in OURS else "peer" for name in here],
-                tip=[f"{name}: {value:.4f} {unit}" for name, value in here.items()],
-            )
-        ],
-        x=Axis(type="band", domain=list(here)),
-        y=Axis(unit, domain=(0, 1.08 * max(here.values()))),
-        title="The chosen language",
-        series={"peer": "c1", "ours": "accent"},
-        height=160,
-        legend=False,
-    )
-
-
-def _samples_panel(entry: Mapping[str, Any]) -> Panel:
-    marks = []
-    length = 0
-    for row, (name, words) in enumerate(entry["cut"].items()):
-        label = LABELS[name]
-        starts, ends, shown = [], [], []
-        at = 0
-        for word in words:
-            front = word[0].startswith(END_OF_WORD)
-            here = at - 1 if front else at
-            for piece in word:
-                starts.append(here)
-                here += len(piece)
-                ends.append(here)
-                shown.append(piece)
-            at = here + (2 if front else 1)
-        length = max(length, at)
-        marks.append(
-            figure.rect(
-                starts,
-                ends,
-                [-row - 0.55] * len(shown),
-                [-row] * len(shown),
-                text=shown,
-                tip=[f"{label}: {piece}" for piece in shown],
-                z="our piece" if label in OURS else "peer's piece",
-            )
-        )
-        told = f"{label}: {' + '.join(str(len(word)) for word in words)} tokens"
-        marks.append(figure.text([-1], [-row + 0.17], [told], anchor="start", bold=label in OURS))
-    return Panel(
-        marks,
-        x=Axis(domain=(-1, length), hidden=True),
-        y=Axis(domain=(-len(marks) / 2 + 0.3, 0.4), hidden=True),
-        title="Three words",
-        series={"peer's piece": "c1", "our piece": "accent"},
-        height=25 * len(marks),
-        legend=False,
-    )

@@ -23,6 +23,7 @@ from genopt_core.subwords.vocabulary import Vocabulary
 BITS = 1 / math.log(2)  # per nat
 BYTE_BITS = 8.0
 LONGEST_TEXT = 60
+WORDPIECE_PREFIX = "##"  # of a piece inside a word; not shown, since its place says the same
 OURS = ("ours", "ours, λ = 5")
 
 
@@ -81,8 +82,9 @@ class _Model:
     def _placed(self, pieces: Iterable[str], at: int) -> list[_Cut]:
         cuts = []
         for piece in pieces:
-            end = at + len(piece.removeprefix("##"))
-            cuts.append(_Cut(at, end, piece, self.bits[piece]))
+            shown = piece.removeprefix(WORDPIECE_PREFIX)
+            end = at + len(shown)
+            cuts.append(_Cut(at, end, shown, self.bits[piece]))
             at = end
         return cuts
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,6 @@ OBJECTIVES = {
     "weight": "likelihood, λ = 5",
     "tokens": "fewest tokens",
 }
-MOST_STEPS = 20
 SHOWN_PIECES = 8
 STAGES = {
     "soft": "soft EM over many candidates",
@@ -35,6 +34,20 @@ TOY = {"low▁": 5, "lower▁": 2, "newest▁": 6, "widest▁": 3}
 CORPORA = {"four": TOY, "one": {"newest▁": 6}}
 NEW_WORD = "lowest▁"
 LONGEST = 7
+
+
+@lru_cache(maxsize=1)
+def _training() -> dict[str, Any]:
+    return stored_table("subword_training.json")
+
+
+def _last(objective: str) -> int:
+    return len(_training()["runs"][objective]["stage"]) - 1
+
+
+# The presets follow the recording: they name steps by what happens there.
+MOST_STEPS = max(map(_last, OBJECTIVES))
+FIRST_SEARCH = _training()["runs"]["likelihood"]["stage"].index("search")
 
 
 @explorer(
@@ -51,7 +64,7 @@ LONGEST = 7
         "Step of training",
         0,
         MOST_STEPS,
-        4,
+        FIRST_SEARCH - 1,
         help="From many candidates down to 2,000 pieces, then pieces come and go.",
     ),
     title="Watching a vocabulary being trained",
@@ -68,22 +81,22 @@ LONGEST = 7
         ),
         Preset(
             "Pruned to size",
-            {"objective": "likelihood", "step": 4},
+            {"objective": "likelihood", "step": FIRST_SEARCH - 1},
             "Pieces that cost least to lose are gone; the code is longer for it.",
         ),
         Preset(
             "Pieces come and go",
-            {"objective": "likelihood", "step": 5},
+            {"objective": "likelihood", "step": FIRST_SEARCH},
             "Each search round adds what gains most and prunes what costs least.",
         ),
         Preset(
             "A price per token",
-            {"objective": "weight", "step": MOST_STEPS},
+            {"objective": "weight", "step": _last("weight")},
             "Slightly longer code, clearly fewer tokens.",
         ),
         Preset(
             "Tokens alone",
-            {"objective": "tokens", "step": MOST_STEPS},
+            {"objective": "tokens", "step": _last("tokens")},
             "It ends close to the bound, and pays with the longest code of the three.",
             fails=True,
         ),
@@ -93,7 +106,7 @@ def subword_training(objective: str, step: int) -> Figure:
     """One recorded training run on the State of the Union, step by step (book, Algorithm S-2)."""
     table = _training()
     run = table["runs"][objective]
-    last = len(run["stage"]) - 1
+    last = _last(objective)
     now = min(step, last)
     steps = list(range(last + 1))
     bound = table["bound_tokens_per_word"]
@@ -112,7 +125,7 @@ def subword_training(objective: str, step: int) -> Figure:
             figure.rule(x=now, dash="dotted"),
         ]
 
-    across = Axis("step", domain=(-0.4, max(last, 1) + 0.4), ticks=steps)
+    across = Axis(domain=(-0.4, max(last, 1) + 0.4), ticks=steps)
     both = {"after the step": "c1", "tried, not kept": "warn"}
     series = both if not all(kept) else {"after the step": "c1"}
     bits, tokens = run["bits_per_word"], run["tokens_per_word"]
@@ -123,7 +136,7 @@ def subword_training(objective: str, step: int) -> Figure:
             y=Axis("pieces", type="log", domain=(1500, 12000), ticks=[2000, 4000, 8000]),
             title="Vocabulary size",
             series=series,
-            height=130,
+            height=110,
             legend=False,
         ),
         Panel(
@@ -132,7 +145,7 @@ def subword_training(objective: str, step: int) -> Figure:
             y=Axis("bits per word", domain=padded(bits)),
             title="Code length",
             series=series,
-            height=170,
+            height=150,
             legend=not all(kept),
         ),
         Panel(
@@ -142,11 +155,11 @@ def subword_training(objective: str, step: int) -> Figure:
                     y=bound, dash="dashed", label=f"bound for {run['pieces'][-1]:,} pieces"
                 ),
             ],
-            x=across,
+            x=replace(across, label="step"),
             y=Axis("tokens per word", domain=padded([*tokens, bound])),
             title="Tokens",
             series=series,
-            height=170,
+            height=150,
             legend=False,
         ),
         _exchange_panel(run, now),
@@ -275,13 +288,9 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
     )
 
 
-@lru_cache(maxsize=1)
-def _training() -> dict[str, Any]:
-    return stored_table("subword_training.json")
-
-
 def _exchange_panel(run: dict[str, Any], now: int) -> Panel:
     marks: list[Mark] = []
+    length = 45.0
     for row, (key, series) in enumerate((("in", "entered"), ("out", "left"))):
         pieces = run[key][now][:SHOWN_PIECES]
         total = run["entered" if key == "in" else "left"][now]
@@ -291,6 +300,7 @@ def _exchange_panel(run: dict[str, Any], now: int) -> Panel:
             # As wide as the letters need, in units of one letter.
             ends = np.cumsum([len(piece) + 1.5 for piece in pieces])
             starts = np.concatenate([[0.0], ends[:-1]])
+            length = max(length, float(ends[-1]))
             marks.append(
                 figure.rect(
                     starts,
@@ -304,7 +314,7 @@ def _exchange_panel(run: dict[str, Any], now: int) -> Panel:
             )
     return Panel(
         marks,
-        x=Axis(domain=(0, 90), hidden=True),
+        x=Axis(domain=(0, length), hidden=True),
         y=Axis(domain=(-1.6, 0.4), hidden=True),
         title="Pieces of this step",
         series={"entered": "accent", "left": "warn"},

@@ -147,7 +147,6 @@ class Spelling:
         :math:`F(c) + \lambda C` of these counts (book, eq. swe-tradeoff), in nats.
     """
 
-    arcs: Arcs
     length_cost: float
     cost: Float
     counts: Float
@@ -178,7 +177,7 @@ def spell(table: Substrings, arcs: Arcs, cost: Float, length_cost: float) -> Spe
     potential, arc = arcs.cheapest(cost)
     counts = arcs.usage(arc, table.end_weight, len(table))
     objective = code_length(counts) + length_cost * float(counts.sum())
-    return Spelling(arcs, length_cost, cost, counts, potential, arc, objective)
+    return Spelling(length_cost, cost, counts, potential, arc, objective)
 
 
 def prices(counts: Float, length_cost: float) -> Float:

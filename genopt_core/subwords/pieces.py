@@ -38,6 +38,11 @@ class Pieces:
                 setattr(smaller, name, getattr(self, name).only(chosen))
         return smaller
 
+    def forget(self) -> None:
+        """Free the memory of the arcs; they are made again when they are needed."""
+        for name in ("forwards", "backwards", "word_arcs"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def forwards(self) -> Arcs:
         """Arcs of the prefix trie."""

@@ -87,7 +87,7 @@ def count_changes(pieces: Pieces, state: Spelling, asked: Mask) -> Changes:
     r"""The :math:`\delta^{(t)}` of (book, eq. swe-removal) for the pieces asked for, as a list."""
     table = pieces.table
     suffix_cost, suffix_arc = pieces.backwards.cheapest(state.cost)
-    uses, on_path, path_piece = _best_paths(table, state, asked)
+    uses, on_path, path_piece = _best_paths(pieces, state, asked)
     if not len(uses.gap):
         return Changes(uses.piece, uses.piece, np.zeros(0))
     arc_end, arc_piece = _cheapest_other_arcs(pieces, state, suffix_cost, uses, path_piece)
@@ -100,7 +100,7 @@ def count_changes(pieces: Pieces, state: Spelling, asked: Mask) -> Changes:
     leave = arc_end - table.length[arc_piece]
     active = use[~on_path[leave]]
     while len(active):
-        piece = state.arcs.piece[state.arc[table.prefix_of[leave[active]]]]
+        piece = pieces.forwards.piece[state.arc[table.prefix_of[leave[active]]]]
         who, what, sign = [*who, active], [*what, piece], [*sign, 1]
         leave[active] -= table.length[piece]
         active = active[~on_path[leave[active]]]
@@ -132,16 +132,17 @@ def count_changes(pieces: Pieces, state: Spelling, asked: Mask) -> Changes:
     return Changes(*(np.concatenate(both) for both in zip(clean, anew, strict=True)))
 
 
-def _best_paths(table: Substrings, state: Spelling, asked: Mask) -> tuple[Uses, Mask, Small]:
+def _best_paths(pieces: Pieces, state: Spelling, asked: Mask) -> tuple[Uses, Mask, Small]:
     """Uses of the pieces asked for; and, in their words, which gaps are cuts and what follows."""
+    table = pieces.table
     on_path = np.zeros(len(table.word_of), dtype=bool)
     path_piece = np.full(len(table.word_of), -1, dtype=np.int32)
-    word = np.flatnonzero(_anywhere_on_path(table, state, asked)[table.prefixes.end])
+    word = np.flatnonzero(_anywhere_on_path(pieces, state, asked)[table.prefixes.end])
     gap = table.start[word] + table.gaps[word] - 1
     on_path[gap] = True
     gaps, words, taken = [gap[:0]], [word[:0]], [word[:0]]
     while len(gap):
-        piece = state.arcs.piece[state.arc[table.prefix_of[gap]]]
+        piece = pieces.forwards.piece[state.arc[table.prefix_of[gap]]]
         gap = gap - table.length[piece]
         on_path[gap] = True
         path_piece[gap] = piece
@@ -155,12 +156,12 @@ def _best_paths(table: Substrings, state: Spelling, asked: Mask) -> tuple[Uses, 
     return uses, on_path, path_piece
 
 
-def _anywhere_on_path(table: Substrings, state: Spelling, asked: Mask) -> Mask:
+def _anywhere_on_path(pieces: Pieces, state: Spelling, asked: Mask) -> Mask:
     """Whether the best path to a prefix node uses one of the pieces, (nodes,)."""
-    level = table.prefixes.level.tolist()
-    found = asked[state.arcs.piece[state.arc]]
+    level = pieces.table.prefixes.level.tolist()
+    found = asked[pieces.forwards.piece[state.arc]]
     found[0] = False
-    source = state.arcs.source[state.arc]
+    source = pieces.forwards.source[state.arc]
     for first, last in itertools.pairwise(level[1:]):
         found[first:last] |= found[source[first:last]]
     return found

@@ -35,21 +35,24 @@ class Effort:
         Rounds of local search.
     share : float
         Share of the vocabulary that the first round tries to replace.
+    cuts : int
+        In how many cuts a round prunes back to size: more are slower and find more.
     ascent : int
         Steps of the ascent of (book, eq. swe-dual) whose shares are the start of objective
         "tokens"; 0 starts from the most frequent candidates, as the other objectives do.
     """
 
-    candidates: int
-    rounds: int
-    share: float = 0.25
+    candidates: int = 5
+    rounds: int = 0
+    share: float = 0.5
+    cuts: int = 5
     ascent: int = 0
 
 
 EFFORTS = {
-    "fast": Effort(candidates=5, rounds=0),
-    "standard": Effort(candidates=5, rounds=2, ascent=60),
-    "best": Effort(candidates=5, rounds=8, ascent=200),
+    "fast": Effort(),
+    "standard": Effort(rounds=2, ascent=60),
+    "best": Effort(rounds=5, cuts=8, ascent=250),
 }
 
 
@@ -112,7 +115,7 @@ class Trainer:
         else:
             start = frequent(self.table, self.plan.candidates * self.size)
             pieces, state = self._pruned_to_size(Pieces(self.table, start), SEARCH_WEIGHT)
-        pieces, _ = self._searched(pieces, state)
+        pieces, state = self._searched(pieces, state)
         state = hard_em(self.table, pieces.forwards, state.counts, TOKENS_FIRST, 10)
         self._show("end", pieces, state)
         return pieces, state
@@ -158,7 +161,7 @@ class Trainer:
         return pieces, state
 
     def _searched(self, pieces: Pieces, state: Spelling) -> tuple[Pieces, Spelling]:
-        found = [(pieces, state)]
+        plan, found = self.plan, [(pieces, state)]
 
         def report(trial: Pieces, result: Spelling, better: bool) -> None:
             if better:
@@ -166,7 +169,7 @@ class Trainer:
             self._show("search", trial, result, better)
 
         try:
-            improved(pieces, state, self.plan.rounds, self.plan.share, report)
+            improved(pieces, state, plan.rounds, plan.share, plan.cuts, report)
         except KeyboardInterrupt:
             self.interrupted = True
             warnings.warn(

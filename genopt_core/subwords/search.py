@@ -83,8 +83,8 @@ def improved(
     state: Spelling,
     rounds: int,
     share: float,
+    cuts: int,
     report: Report,
-    cuts: int = 3,
 ) -> tuple[Pieces, Spelling]:
     """A vocabulary of the same size that is at least as good.
 
@@ -94,22 +94,17 @@ def improved(
     """
     table, size = pieces.table, len(pieces)
     loss = removal_losses(pieces, state)
+    gain, uses = insertion_gains(pieces, state)
+    pieces.forget()
     for _ in range(rounds):
         wanted = int(share * size)
-        if wanted < 1:
-            break
-        gain, uses = insertion_gains(pieces, state)
         order = np.lexsort((np.arange(len(table)), -table.count, -rounded(gain)))
         new = order[:wanted]
         new = new[gain[new] > 0]
         if not len(new):
             break
-        chosen = pieces.chosen.copy()
-        chosen[new] = True
-        counts = state.counts.copy()
-        counts[new] = uses[new]
-        known = loss.copy()
-        known[new] = -np.inf
+        chosen, counts, known = pieces.chosen.copy(), state.counts.copy(), loss.copy()
+        chosen[new], counts[new], known[new] = True, uses[new], -np.inf
         trial, result, known = cut_back(
             Pieces(table, chosen), counts, known, size, -(-len(new) // cuts), state.length_cost
         )
@@ -117,8 +112,10 @@ def improved(
         report(trial, result, better)
         if better:
             pieces, state, loss = trial, result, known
+            gain, uses = insertion_gains(pieces, state)
         else:
             share /= 2
+        trial.forget()
     return pieces, state
 
 

@@ -245,8 +245,10 @@ def _ranks(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
 def tally(index: NDArray[np.integer], weight: Float, size: int = 0) -> Float:
     """Sum of the weights per index, at least (size,) float array.
 
-    ``np.bincount`` that stays a float array when there is nothing to count.
+    ``np.bincount`` that stays a float array when there is nothing to count, and takes whole
+    numbers of 64 bits where an index has 32 (in a browser).
     """
+    index = index.astype(np.intp, copy=False)
     return np.bincount(index, weights=weight, minlength=size).astype(np.float64, copy=False)
 
 
