@@ -45,6 +45,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.id = f"c{number:03d}"
         for key in TRANSIENT:
             cell.metadata.pop(key, None)
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data.pop(WIDGET, None)
@@ -54,6 +56,18 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
     return notebook
+
+
+def joined(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one: how a kernel cuts them depends on the clock."""
+    out: list = []
+    for output in outputs:
+        stream = output.output_type == "stream"
+        if stream and out and out[-1].output_type == "stream" and out[-1].name == output.name:
+            out[-1].text += output.text
+        else:
+            out.append(output)
+    return out
 
 
 def refreshed(path: Path) -> str:

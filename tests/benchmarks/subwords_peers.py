@@ -566,6 +566,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "ours_likelihood": Contestant("ours, likelihood", _ours("likelihood"), "counts", OURS),
     "ours_weight_1": Contestant("ours, λ = 1", _ours(1.0), "counts", OURS),
     "ours_weight_5": Contestant("ours, λ = 5", _ours(5.0), "counts", OURS),
+    "ours_weight_10": Contestant("ours, λ = 10", _ours(10.0), "counts", OURS),
     "ours_tokens": Contestant("ours, fewest tokens", _ours("tokens"), "counts", OURS),
 }
 
@@ -658,6 +659,7 @@ def main() -> int:
         }
         if not options.only_time:
             result["metrics"] = score(trained, corpus)
+            result["form"] = "bytes" if trained.view is as_bytes else contestant(options.name).form
             result["pieces"] = trained.pieces
             result["scores"] = trained.scores
             result["merges"] = trained.notes.get("merges")
