@@ -85,7 +85,7 @@ class Problem:
         self.median, self.spread = float(np.median(values)), float(np.std(values))
         self._rng = np.random.default_rng(
             [999, self.seed]
-        )  # evaluation k has the same noise for all
+        )
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         chosen: dict[str, float] = {}
