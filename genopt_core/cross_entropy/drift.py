@@ -1,0 +1,57 @@
+r"""Why a search sharpens where there is nothing to learn: sampling drift."""
+
+import numpy as np
+
+from genopt_core.cross_entropy.parameters import Array
+
+
+def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) -> Array:
+    r"""The diversity expected after each generation on a *flat* objective.
+
+    .. math:: \mathbb E\Bigl[1 - \sum_m p_{t,m}^2\Bigr]
+              = \Bigl(1 - \tfrac1k\Bigr)\Bigl(1 - \frac{\alpha^2}{N^e}\Bigr)^t
+
+    (book, eq. cem-drift): an elite is then a random sample, whose frequencies vary by
+    :math:`p(1-p)/N^e`.  Diversity halves every :math:`N^e \ln 2 / \alpha^2` generations without any
+    signal.
+
+    Parameters
+    ----------
+    n_choices : int
+        k, the categories of the coordinate, uniform at the start.
+    n_elite : int
+        :math:`N^e`.
+    smoothing : float
+        :math:`\alpha`, in (0, 1].
+    generations : int
+
+    Returns
+    -------
+    array of float, shape (generations + 1,)
+        The probability that two draws differ, from the start on.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+
+    Notes
+    -----
+    Exact in expectation.  It is the decay of heterozygosity under random drift in population
+    genetics (S. Wright, 1931).
+
+    Examples
+    --------
+    >>> drift_law(8, 5, 0.7, 12)[[0, 3, 6, 12]].round(3)
+    array([0.875, 0.642, 0.471, 0.254])
+    """
+    for name, value, least in (
+        ("n_choices", n_choices, 1),
+        ("n_elite", n_elite, 1),
+        ("generations", generations, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if not 0 < smoothing <= 1:
+        raise ValueError(f"smoothing must be in (0, 1], got {smoothing!r}")
+    return (1 - 1 / n_choices) * (1 - smoothing**2 / n_elite) ** np.arange(generations + 1)

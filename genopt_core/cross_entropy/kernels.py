@@ -1,0 +1,79 @@
+r"""Smoothed elites: how a configuration lends its probability to its neighbours' cells.
+
+What `plus` and `posterior` share.  With few evaluations an elite frequency is a spike; a kernel
+gives a little of each elite to the other categories and to the neighbouring levels.
+"""
+
+import math
+
+import numpy as np
+
+from genopt_core.cross_entropy.parameters import Array
+from genopt_core.cross_entropy.space import SearchSpace
+
+
+def cell_kernels(space: SearchSpace, cells: Array, active: Array, width: float) -> list[Array]:
+    """For each parameter a matrix (rows, cells of the parameter) of probabilities.
+
+    Categories keep ``1 - width`` and share the rest; levels and reals get a normal over cells of
+    standard deviation ``width`` halves of the range.  A parameter that does not exist in a row says
+    nothing there: its probabilities are uniform.
+    """
+    found = []
+    for i, n in enumerate(space.cells):
+        own = cells[:, i]
+        if space.is_category[i]:
+            kernel = np.full((len(cells), n), width / n)
+            there = np.flatnonzero(active[:, i])
+            kernel[there, own[there]] += 1 - width
+        else:
+            z = (np.arange(n) - own[:, None]) / max(width * n / 2, 0.35)
+            kernel = np.exp(-0.5 * z * z)
+        kernel[~active[:, i]] = 1.0
+        found.append(kernel / kernel.sum(1, keepdims=True))
+    return found
+
+
+def project(kernels: list[Array], active: Array, weights: Array, prior: float) -> list[Array]:
+    r"""The product distribution nearest to a weighted sum of rows, mixed with the uniform one.
+
+    .. math:: v_j = (1 - \lambda) \frac{\sum_i w_i K_j(x_i, \cdot)}{\sum_i w_i} + \lambda u_j
+
+    The projection (book, eq. cem-projection) of the kernel mixture, over the rows in which the
+    parameter exists.
+    """
+    found = []
+    for i, kernel in enumerate(kernels):
+        w = weights * active[:, i]
+        total = w.sum()
+        uniform = np.full(kernel.shape[1], 1 / kernel.shape[1])
+        found.append((1 - prior) * (w @ kernel) / total + prior * uniform if total > 0 else uniform)
+    return found
+
+
+def log_density(
+    kernels: list[Array], cells: Array, active: Array, prior: float
+) -> Array:
+    """Log-densities of candidates (columns) under the kernel of each row, (rows, candidates).
+
+    Only the candidates' existing parameters count.
+    """
+    total = np.zeros((len(kernels[0]), len(cells)))
+    for i, kernel in enumerate(kernels):
+        n = kernel.shape[1]
+        own = np.clip(cells[:, i], 0, n - 1)
+        total += np.where(active[:, i], np.log((1 - prior) * kernel[:, own] + prior / n), 0.0)
+    return total
+
+
+def log_mean_exp(values: Array, weights: Array | None = None) -> Array:
+    """The logarithm of the weighted mean over rows of exponentials."""
+    top = values.max(0)
+    weights = np.full(len(values), 1 / len(values)) if weights is None else weights
+    return np.log(weights @ np.exp(values - top)) + top
+
+
+def rank_weights(size: int) -> Array:
+    """Weights of the best, second best, … of an elite: logarithmic, summing to 1."""
+    weights = math.log(size + 0.5) - np.log(np.arange(1, size + 1))
+    return weights / weights.sum()

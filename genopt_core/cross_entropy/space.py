@@ -1,0 +1,213 @@
+r"""A search space: named parameters, some of which exist only beside certain values of others."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from genopt_core.cross_entropy.parameters import Array, Categorical, Float, Integer, Parameter
+
+INACTIVE = -1.0
+"""The code of a category that does not exist in a configuration."""
+
+
+class SearchSpace:
+    """Named parameters, each a `Categorical`, an `Integer` or a `Float`.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Categorical, Integer or Float
+        In the order in which configurations list them.  A parameter with ``when`` exists only in
+        configurations whose other parameters have the values given there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no parameter; if a ``when`` names an unknown parameter, a value which that one
+        cannot have, itself in a circle, or a combination that never occurs.
+
+    Examples
+    --------
+    >>> space = SearchSpace(
+    ...     {
+    ...         "loss": Categorical(["softmax", "sampling"]),
+    ...         "negatives": Integer(2, 20, when={"loss": "sampling"}),
+    ...     }
+    ... )
+    >>> space.decode(space.encode({"loss": "softmax"}))
+    {'loss': 'softmax'}
+    """
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"parameters must be a mapping of names, got {type(parameters)}")
+        if not parameters:
+            raise ValueError("parameters must name at least one parameter, got none")
+        for name, parameter in parameters.items():
+            if not isinstance(name, str):
+                raise TypeError(f"names of parameters must be strings, got {name!r}")
+            if not isinstance(parameter, Categorical | Integer | Float):
+                raise TypeError(
+                    f"parameter {name!r} must be a Categorical, Integer or Float, got {parameter!r}"
+                )
+        self.parameters = dict(parameters)
+        self.names = tuple(parameters)
+        self.cells = np.array([p.cells for p in parameters.values()])
+        kinds = [p.kind for p in parameters.values()]
+        self.is_category = np.array([kind == "category" for kind in kinds])
+        self.is_real = np.array([kind == "real" for kind in kinds])
+        self.is_finite = not any(getattr(p, "continuous", False) for p in parameters.values())
+        self._conditions: dict[int, list[tuple[int, Array]]] = {}
+        for i, name in enumerate(self.names):
+            self._conditions[i] = self._read_condition(name)
+        self._order = self._parents_first()
+        self.is_conditional = any(self._conditions.values())
+        self._check_reachable()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self.parameters!r})"
+
+    # ---------------------------------------------------------------- conditions
+
+    def _read_condition(self, name: str) -> list[tuple[int, Array]]:
+        """Parent's column and the codes of it for which ``name`` exists."""
+        found = []
+        for parent, values in (self.parameters[name].when or {}).items():
+            if parent not in self.parameters:
+                raise ValueError(f"{name!r} exists when {parent!r}, which is no parameter")
+            other = self.parameters[parent]
+            if other.kind == "real":
+                raise ValueError(
+                    f"{name!r} can depend on a Categorical or a short Integer, not on {parent!r}"
+                )
+            listed = isinstance(values, Collection) and not isinstance(values, str)
+            try:
+                codes = [other.encode(v) for v in (values if listed else [values])]
+            except ValueError as error:
+                raise ValueError(f"{name!r} exists when {parent!r}: {error}") from None
+            if not codes:
+                raise ValueError(f"{name!r} exists when {parent!r} is one of no values")
+            found.append((self.names.index(parent), np.array(codes)))
+        return found
+
+    def _parents_first(self) -> list[int]:
+        order: list[int] = []
+        left = list(range(len(self.names)))
+        while left:
+            ready = [i for i in left if all(p in order for p, _ in self._conditions[i])]
+            if not ready:
+                names = ", ".join(repr(self.names[i]) for i in left)
+                raise ValueError(f"the conditions of {names} run in a circle")
+            order += ready
+            left = [i for i in left if i not in ready]
+        return order
+
+    def _check_reachable(self) -> None:
+        """Refuse a parameter whose conditions contradict each other, its parents' included."""
+        for i in self._order:
+            allowed: dict[int, set[float]] = {}
+            pending = list(self._conditions[i])
+            while pending:
+                parent, codes = pending.pop()
+                allowed[parent] = allowed.get(parent, set(codes.tolist())) & set(codes.tolist())
+                pending += self._conditions[parent]
+                if not allowed[parent]:
+                    raise ValueError(
+                        f"{self.names[i]!r} can never exist: its conditions on "
+                        f"{self.names[parent]!r} contradict each other"
+                    )
+
+    def active(self, rows: Array) -> Array:
+        """Which coordinates exist: a matrix of truth values of the shape of ``rows``."""
+        found = np.ones(rows.shape, bool)
+        for i in self._order:
+            for parent, codes in self._conditions[i]:
+                found[:, i] &= found[:, parent] & np.isin(rows[:, parent], codes)
+        return found
+
+    def settle(self, rows: Array) -> Array:
+        """Rounded as values are, and what does not exist set to one fixed coordinate."""
+        rows = np.array(rows, float)
+        for i, parameter in enumerate(self.parameters.values()):
+            if self.is_real[i]:
+                rows[:, i] = parameter.snap(rows[:, i])
+        if self.is_conditional:
+            middle = np.where(self.is_real, 0.5, np.where(self.is_category, INACTIVE, 0.0))
+            rows = np.where(self.active(rows), rows, middle)
+        return rows
+
+    # ---------------------------------------------------------------- configurations and rows
+
+    def encode(self, params: Mapping[str, Any]) -> Array:
+        """The coordinates of a configuration, shape (parameters,).
+
+        Raises ``ValueError`` for an unknown or missing name and for a value outside its range.
+        """
+        if unknown := [name for name in params if name not in self.parameters]:
+            raise ValueError(f"{unknown[0]!r} is no parameter; they are {', '.join(self.names)}")
+        row = np.zeros(len(self.names))
+        for i, (name, parameter) in enumerate(self.parameters.items()):
+            if name in params:
+                try:
+                    row[i] = parameter.encode(params[name])
+                except ValueError as error:
+                    raise ValueError(f"{name} {error}") from None
+            elif not self._conditions[i]:
+                raise ValueError(f"the configuration {dict(params)!r} lacks {name!r}")
+        active = self.active(row[None])[0]
+        for i, name in enumerate(self.names):
+            if active[i] and name not in params:
+                raise ValueError(f"the configuration {dict(params)!r} lacks {name!r}")
+            if not active[i] and name in params:
+                raise ValueError(f"{name!r} does not exist in the configuration {dict(params)!r}")
+        return self.settle(row[None])[0]
+
+    def decode(self, row: Array) -> dict[str, Any]:
+        """The configuration of coordinates: parameters that exist, in order."""
+        active = self.active(np.asarray(row, float)[None])[0]
+        return {
+            name: parameter.decode(row[i])
+            for i, (name, parameter) in enumerate(self.parameters.items())
+            if active[i]
+        }
+
+    def cell(self, rows: Array) -> Array:
+        """The cells in which coordinates lie, whole numbers; -1 for a category that is not there."""
+        rows = np.asarray(rows, float)
+        real = np.minimum((rows * self.cells).astype(int), self.cells - 1)
+        return np.where(self.is_real, real, rows).astype(int)
+
+    def unit(self, rows: Array) -> Array:
+        """Numbers in [0, 1] and categories as they are: what distances are measured on."""
+        rows = np.asarray(rows, float)
+        return np.where(
+            self.is_real | self.is_category, rows, rows / np.maximum(self.cells - 1, 1)
+        )
+
+    def fill(self, cells: Array, rng: np.random.Generator) -> Array:
+        """Rows drawn uniformly inside cells."""
+        inside = (cells + rng.random(cells.shape)) / self.cells
+        return self.settle(np.where(self.is_real, inside, cells))
+
+    def uniform(self, size: int, rng: np.random.Generator) -> Array:
+        """Rows drawn uniformly over all cells, shape (size, parameters)."""
+        return self.fill((rng.random((size, len(self))) * self.cells).astype(int), rng)
+
+    def labels(self, name: str) -> list[str]:
+        """The cells of a parameter in words, in the order of its probabilities."""
+        parameter = self.parameters[name]
+        return [parameter.label(i) for i in range(parameter.cells)]
+
+
+def draw_cells(
+    probabilities: Sequence[Array], size: int, rng: np.random.Generator
+) -> Array:
+    """Independent draws of cells, shape (size, parameters), one probability vector a parameter."""
+    drawn = [
+        np.minimum(np.searchsorted(np.cumsum(p), rng.random(size) * p.sum(), "right"), len(p) - 1)
+        for p in probabilities
+    ]
+    return np.stack(drawn, 1)
