@@ -20,6 +20,8 @@ FAMILIES = {
         "sp_counts",
         "sp_counts_front",
         "sp_counts_tuned",
+        "sp_text_tuned",
+        "sp_text_front_tuned",
     ),
     "GreedTok": ("greedtok",),
     "PathPiece": ("pathpiece",),
@@ -27,6 +29,7 @@ FAMILIES = {
     "ConvexTok": ("convextok",),
     "ours, likelihood": ("ours_likelihood",),
     "ours, λ = 5": ("ours_weight_5",),
+    "ours, λ = 10": ("ours_weight_10",),
     "ours, fewest tokens": ("ours_tokens",),
 }
 MEASURES = {"tokens_per_word": "tokens per word", "bits_per_byte": "bits per byte"}

@@ -2,8 +2,8 @@
 
 ``english``: all 233 State of the Union addresses and Moby-Dick, cut into blocks of 2000 words;
 every tenth block is held out.  ``moby-dick``: the same with the committed text alone, offline.
-``words-xx``: 2,000,000 words drawn from the frequencies of `wordfreq` for the language ``xx`` and
-200,000 held-out words drawn in the same way; word counts of a language, not running text.
+``words-xx``: 500,000 words drawn from the frequencies of `wordfreq` for the language ``xx`` and
+100,000 held-out words drawn in the same way; word counts of a language, not running text.
 ``scale-n``: the ``n`` most frequent Finnish words of `wordfreq`, each counted in proportion to its
 frequency and at least once: real words, for the growth of time with the number of unique words.
 
@@ -37,7 +37,7 @@ COVERAGE = {
     "ja": 0.995,
     "zh": 0.995,
 }  # share of characters that the alphabet covers, else 0.9995
-DRAWN, DRAWN_HELD, DRAW_SEED = 2_000_000, 200_000, 1
+DRAWN, DRAWN_HELD, DRAW_SEED = 500_000, 100_000, 1
 NAMES = ("english", "moby-dick", *(f"words-{language}" for language in LANGUAGES))
 SCALE_LANGUAGE, SCALE_WORDS = "fi", 5_000_000
 SCALES = tuple(f"scale-{n}" for n in (50_000, 100_000, 200_000, 500_000))

@@ -33,6 +33,8 @@ from subwords_corpora import END, NAMES, SCALES, Corpus, front, load, read_count
 
 MAX_PIECE = 16
 TUNED = {"shrinking_factor": 0.95, "num_sub_iterations": 1}  # 0.95 is the largest it accepts
+SEED_FACTORS = (1.1, 1.5, 2.0, 3.0, 8.0)  # byte-pair seeds that the emulated prunings start from
+SEED_NOTE = "best of byte-pair seeds 1.1, 1.5, 2, 3 and 8 times too large"
 NOT_WRITTEN = ("merges", "vocabulary")  # notes for callers in this process
 TUNED_NOTE = "shrinking_factor=0.95, num_sub_iterations=1, seed_sentencepiece_size=10 x size"
 Segment = Callable[[Sequence[str]], list[list[str]]]
@@ -371,21 +373,30 @@ def _emulated(method: str) -> Callable[[Corpus, int], Trained]:
         import subwords_emulated as emulated
         from subwords_metrics import shortest_paths
 
-        notes: dict[str, Any] = {}
+        def pruned(excess: float) -> tuple[int, float, emulated.Chosen]:
+            merged = size - len(corpus.alphabet)
+            bpe = _hugging_face("bpe")(corpus, len(corpus.alphabet) + int(excess * merged))
+            if method == "pathpiece":
+                chosen = emulated.pathpiece(corpus.train, size, bpe.pieces)
+            else:
+                increase = method == "mingram_increase"
+                chosen = emulated.mingram(corpus.train, size, bpe.pieces, increase)
+            scores = {piece: -cost for piece, cost in chosen.costs.items()}
+            paths = shortest_paths(list(corpus.train), scores)
+            tokens = sum(
+                n * len(path) for n, path in zip(corpus.train.values(), paths, strict=True)
+            )
+            return tokens, excess, chosen
+
+        notes: dict[str, Any]
         with Meter() as meter:
             if method == "convextok":
                 chosen, bound, rounding = emulated.convextok(corpus.train, size)
                 notes = {"bound": bound, "rounding": rounding}
             else:
-                excess = 1.1 if method == "mingram" else 8
-                merged = size - len(corpus.alphabet)
-                seed = _hugging_face("bpe")(corpus, len(corpus.alphabet) + int(excess * merged))
-                notes = {"seed_pieces": len(seed.pieces)}
-                if method == "pathpiece":
-                    chosen = emulated.pathpiece(corpus.train, size, seed.pieces)
-                else:
-                    increase = method == "mingram_increase"
-                    chosen = emulated.mingram(corpus.train, size, seed.pieces, increase)
+                tries = (1.1,) if method == "mingram" else SEED_FACTORS
+                _, excess, chosen = min(map(pruned, tries), key=lambda found: found[:2])
+                notes = {"seed_factor": excess}
         scores = {piece: -cost for piece, cost in chosen.costs.items()}
         return Trained(
             chosen.pieces,
@@ -403,6 +414,8 @@ def _emulated(method: str) -> Callable[[Corpus, int], Trained]:
 
 def _ours(objective: str | float, effort: str = "best") -> Callable[[Corpus, int], Trained]:
     def run(corpus: Corpus, size: int) -> Trained:
+        from subwords_metrics import shortest_paths
+
         from genopt_core.subwords import train
 
         counts = dict(corpus.train)
@@ -412,7 +425,8 @@ def _ours(objective: str | float, effort: str = "best") -> Callable[[Corpus, int
         scores = dict(zip(pieces, map(float, vocabulary.log_probabilities), strict=True))
         return Trained(
             pieces,
-            lambda words: [list(vocabulary.segment(word).pieces) for word in words],
+            # The paths of vocabulary.segment (tests/test_subwords_export.py), only faster.
+            lambda words: shortest_paths(words, scores),
             scores=scores,
             encode=("text", lambda lines: len(vocabulary.encode("\n".join(lines)))),
             notes={"vocabulary": vocabulary},
@@ -539,6 +553,7 @@ CONTESTANTS: dict[str, Contestant] = {
         "counts",
         "tokenizers",
         emulated=True,
+        note=SEED_NOTE,
     ),
     "mingram": Contestant(
         "MinGram (emulated)",
@@ -553,6 +568,7 @@ CONTESTANTS: dict[str, Contestant] = {
         "counts",
         "tokenizers",
         emulated=True,
+        note=SEED_NOTE,
     ),
     "convextok": Contestant(
         "ConvexTok (emulated)",

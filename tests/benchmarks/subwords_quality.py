@@ -9,8 +9,9 @@
 
 Every single result is kept below ``.cache/benchmarks/subwords/quality`` with a fingerprint of what
 went in (words, package, sources); it is done again only when the fingerprint changes or ``--force``
-asks for it.  The table is ``book/data/results/subwords_quality.json``; its columns are described in
-tests/benchmarks/README.md.
+asks for it. Where that folder is gone, what the table holds is laid there again, so that a run in a
+fresh clone goes on too. The table is ``book/data/results/subwords_quality.json``; its columns are
+described in tests/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,16 @@ SHORT_LIST = (  # where a language is run at a second and third size
     "mingram_increase",
 )
 TIMES = ("train_seconds", "train_cpu_seconds", "base_mb", "peak_mb")
-COLUMNS = ("corpus", "size", "contestant", *METRICS, "gap_percent", "fewest_gap_percent", *TIMES)
+COLUMNS = (
+    "corpus",
+    "size",
+    "contestant",
+    *METRICS,
+    "gap_percent",
+    "fewest_gap_percent",
+    *TIMES,
+    "sources",
+)
 PACKAGE_OF = {"pcatt": "greedtok", "genopt_core.subwords": "genopt-core"}
 Job = tuple[str, int, str]
 
@@ -99,12 +109,49 @@ def fingerprint(name: str, corpus: Corpus) -> dict[str, Any]:
     return found
 
 
+def restore(table: dict[str, Any]) -> None:
+    """Lay the rows and bounds of a stored table below ``.cache`` where nothing lies for them."""
+    versions = table["provenance"]["versions"]
+    for row in table["rows"]:
+        values = dict(zip(table["columns"], row, strict=True))
+        job: Job = (values["corpus"], values["size"], values["contestant"])
+        entry = peers.CONTESTANTS.get(job[2])
+        if entry is None or kept(job).is_file():
+            continue
+        facts, module = table["corpora"][job[0]], (entry.needs or "").partition(":")[0]
+        package = PACKAGE_OF.get(module, module)
+        made_from = {
+            "words": facts["train_counts_sha256"],
+            "held": facts["held_counts_sha256"],
+            "package": f"{package}=={versions.get(package)}",
+            "note": table["contestants"][job[2]]["note"],
+        }
+        if values.get("sources"):
+            made_from["sources"] = values["sources"]
+        write_json(
+            kept(job),
+            {
+                "fingerprint": made_from,
+                "metrics": {name: values[name] for name in METRICS},
+                "form": entry.form,
+                **{name: values[name] for name in TIMES},
+            },
+        )
+    for corpus, size, tokens, _, origin, seconds in table["bounds"]:
+        path = bound_file(corpus, size)
+        if not path.is_file():
+            made_from = table["corpora"][corpus]["train_counts_sha256"]
+            write_json(
+                path, {"words": made_from, "bound": tokens, "origin": origin, "seconds": seconds}
+            )
+
+
 def digest(*files: Path) -> str:
-    """SHA-256 over the contents of files."""
+    """The first twelve digits of the SHA-256 over the contents of files."""
     total = hashlib.sha256()
     for file in files:
         total.update(file.read_bytes())
-    return total.hexdigest()
+    return total.hexdigest()[:12]
 
 
 def kept(job: Job) -> Path:
@@ -167,7 +214,8 @@ def bounds() -> dict[tuple[str, int], tuple[float, str, float | None]]:
             if path.is_file():
                 row = read_json(path)
                 if (corpus, size) not in found or row["bound"] >= found[corpus, size][0]:
-                    found[corpus, size] = (row["bound"], "genopt_core", row["seconds"])
+                    origin = row.get("origin", "genopt_core.subwords.certify")
+                    found[corpus, size] = (row["bound"], origin, row["seconds"])
     return found
 
 
@@ -187,6 +235,7 @@ def collect(quick: bool) -> dict[str, Any]:
             skipped.append([*job, result["skipped"]])
             continue
         values = result["metrics"] | {key: result[key] for key in TIMES}
+        values["sources"] = result["fingerprint"].get("sources")
         bound = known.get(job[:2])
         # The bound is one for pieces of whole characters, of at most 16 of them.
         form = result.get("form", peers.CONTESTANTS[job[2]].form)
@@ -232,9 +281,9 @@ def words(corpus: str) -> int:
     return int(str(load(corpus).facts["train_words"]))
 
 
-def rounded(value: float | None) -> float | None:
-    """Six significant digits; whole numbers stay whole."""
-    if value is None or isinstance(value, int):
+def rounded(value: float | str | None) -> float | str | None:
+    """Six significant digits; whole numbers and names stay what they are."""
+    if value is None or isinstance(value, int | str):
         return value
     return float(f"{value:.6g}")
 
@@ -365,6 +414,8 @@ def main() -> int:
     target = RESULTS / "subwords_quality.json"
     if options.quick:
         target = SCRATCH / "subwords_quality_quick.json"
+    if target.is_file():
+        restore(read_json(target))
     failures = 0
     if not options.collect:
         loaded: dict[str, Corpus] = {}
