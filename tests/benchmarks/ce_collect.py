@@ -1,0 +1,234 @@
+"""From the runs of the search race to the small file of the book, and the statistics of it.
+
+Everything below ``rows`` in the result is computed from ``rows`` by ``derive``, which the test
+calls again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import ce_methods
+import ce_problems
+import numpy as np
+from ce_race import BUDGETS, HALVES, method_hash, problem_hash, stored
+from subwords_store import RESULTS, provenance, versions, write_results
+
+PATH = RESULTS / "cross_entropy.json"
+SHOWN = (30, 60, 120)
+COLUMNS = ("method", "problem", "seeds", "r30", "r60", "r120", "rec30", "rec60", "rec120", "cpu")
+UNIT = 1e-4  # regrets are stored as whole numbers of this
+TIE = 0.001  # regrets closer than this are a tie
+CURVES = ("network", "nk", "conditional", "word2vec")
+PACKAGES = ("numpy", "scipy", "optuna", "cmaes", "nevergrad", "smac", "scikit-learn", "torch")
+Row = dict[str, Any]
+
+
+def newest(entries: Iterable[Row]) -> dict[tuple[str, str, int], Row]:
+    """One run a (method, problem, seed): of the suite as it is, our methods as last run."""
+    known = {name: problem_hash(name) for half in HALVES.values() for name in half if there(name)}
+    found: dict[tuple[str, str, int], Row] = {}
+    for e in entries:
+        if known.get(e["problem"]) != e["suite"]:
+            continue
+        key = e["method"], e["problem"], e["seed"]
+        old = found.get(key)
+        if old is None or e["source"] != old["source"] or e["budget"] >= old["budget"]:
+            found[key] = e
+    return found
+
+
+def there(problem: str) -> bool:
+    table = ce_problems.TABLES.get(problem.replace("-dev", "_development"))
+    return table is None or table.is_file()
+
+
+def whole(regret: float) -> int:
+    return round(regret / UNIT)
+
+
+def rows_of(runs: Mapping[tuple[str, str, int], Row]) -> list[list[Any]]:
+    """One row a (method, problem): regrets of all seeds at three budgets, seconds a suggestion."""
+    grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for (method, problem, _), e in sorted(runs.items()):
+        grouped[method, problem].append(e)
+    rows = []
+    for (method, problem), es in grouped.items():
+        row: list[Any] = [method, problem, [e["seed"] for e in es]]
+        for b in SHOWN:
+            at = BUDGETS.index(b)
+            row.append([whole(e["regret"][at]) if e["budget"] >= b else None for e in es])
+        for b in SHOWN:
+            told = [e["recommended"].get(str(b)) for e in es]
+            row.append([None if v is None else whole(v) for v in told] if any(told) else [])
+        row.append(round(float(np.median([1000 * e["cpu"] / e["budget"] for e in es])), 2))
+        rows.append(row)
+    return rows
+
+
+# ------------------------------------------------------------------ what follows from the rows
+
+
+def regrets(rows: Sequence[Sequence[Any]], budget: int, recommended: bool = False) -> dict:
+    """(method, problem) → {seed: regret}."""
+    at = COLUMNS.index(f"{'rec' if recommended else 'r'}{budget}")
+    return {
+        (r[0], r[1]): {s: v * UNIT for s, v in zip(r[2], r[at], strict=False) if v is not None}
+        for r in rows
+    }
+
+
+def half_of(problem: str) -> str:
+    return next(name for name, half in HALVES.items() if problem in half)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided probability of a split at least as uneven among wins + losses fair coins."""
+    n, k = wins + losses, min(wins, losses)
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction."""
+    order = np.argsort(p, kind="stable")
+    out, worst = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        out[i] = worst
+    return out
+
+
+def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budget: int) -> Row:
+    """Paired by problem and seed: wins, ties, losses, problems ahead, mean difference."""
+    table = regrets(rows, budget)
+    count = {"wins": 0, "ties": 0, "losses": 0}
+    means, errors, lost = [], [], []
+    for problem in HALVES[half]:
+        a, b = table.get((ours, problem), {}), table.get((peer, problem), {})
+        d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
+        if not len(d):
+            continue
+        count["wins"] += int((d < -TIE).sum())
+        count["losses"] += int((d > TIE).sum())
+        count["ties"] += int((np.abs(d) <= TIE).sum())
+        means.append(float(d.mean()))
+        errors.append(float(d.std(ddof=1) / math.sqrt(len(d))) if len(d) > 1 else math.nan)
+        if d.mean() > 0:
+            lost.append(problem)
+    if not means:
+        return {}
+    return {
+        "half": half,
+        "ours": ours,
+        "peer": peer,
+        "budget": budget,
+        **count,
+        "p": sign_test(count["wins"], count["losses"]),
+        "problems": len(means),
+        "worse_on": lost,
+        "difference": round(float(np.mean(means)), 4),
+        "error": round(float(np.sqrt(np.sum(np.square(errors)))) / len(means), 4),
+    }
+
+
+def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
+    """Means a problem, means a half, and all comparisons with corrected probabilities."""
+    methods = sorted({r[0] for r in rows}, key=list(ce_methods.METHODS).index)
+    means, summary, comparisons = [], [], []
+    for half, problems in HALVES.items():
+        for budget in SHOWN:
+            table = regrets(rows, budget)
+            for m in methods:
+                each = [np.array(list(table[m, p].values())) for p in problems if table.get((m, p))]
+                names = [p for p in problems if table.get((m, p))]
+                if not each:
+                    continue
+                for p, v in zip(names, each, strict=True):
+                    error = float(v.std(ddof=1)) / math.sqrt(len(v)) if len(v) > 1 else None
+                    means.append(
+                        [m, p, budget, len(v), round(float(v.mean()), 4), error and round(error, 4)]
+                    )
+                error = math.sqrt(sum(v.var(ddof=1) / len(v) for v in each if len(v) > 1))
+                summary.append(
+                    {
+                        "half": half,
+                        "method": m,
+                        "budget": budget,
+                        "problems": len(each),
+                        "runs": sum(map(len, each)),
+                        "mean": round(float(np.mean([v.mean() for v in each])), 4),
+                        "error": round(error / len(each), 4),
+                    }
+                )
+    for half in HALVES:
+        family = []
+        for ours in methods:
+            if not ce_methods.METHODS[ours].ours:
+                continue
+            for peer in methods:
+                if peer == ours:
+                    continue
+                if ce_methods.METHODS[peer].ours and methods.index(peer) > methods.index(ours):
+                    continue
+                family += [c for b in SHOWN if (c := compare(rows, ours, peer, half, b))]
+        for c, p in zip(family, holm([c["p"] for c in family]), strict=True):
+            c["p"], c["holm"] = float(f"{c['p']:.3g}"), float(f"{p:.3g}")
+        comparisons += family
+    return {"means": means, "summary": summary, "comparisons": comparisons}
+
+
+def main() -> None:
+    runs = newest(stored())
+    rows = rows_of(runs)
+    methods = {
+        name: {
+            "label": m.label,
+            "ours": m.ours,
+            "commit": sorted({e.get("commit", "") for k, e in runs.items() if k[0] == name}),
+            "source": sorted({e["source"] for k, e in runs.items() if k[0] == name}),
+        }
+        for name, m in ce_methods.METHODS.items()
+        if any(k[0] == name for k in runs)
+    }
+    problems = {}
+    for half, makers in HALVES.items():
+        for name in makers:
+            if there(name):
+                p = ce_problems.problem(name, 0)
+                kinds = [q.kind for q in p.parameters]
+                problems[name] = {
+                    "half": half,
+                    "family": p.family,
+                    **{k: kinds.count(k) for k in ("categorical", "integer", "float")},
+                    "state": problem_hash(name),
+                }
+    curves = [
+        [m, p, s, [whole(r) for r in e["regret"]]]
+        for (m, p, s), e in sorted(runs.items())
+        if p in CURVES
+    ]
+    content = {
+        "schema": "cross-entropy-race/1",
+        "provenance": provenance() | {"versions": versions(PACKAGES)},
+        "suite": ce_problems.suite_hash(),
+        "unit": UNIT,
+        "tie": TIE,
+        "budgets": BUDGETS,
+        "methods": methods,
+        "problems": problems,
+        "columns": COLUMNS,
+        "rows": rows,
+        **derive(rows),
+        "curves": curves,
+    }
+    print(PATH.name, write_results(PATH, content), "bytes")
+    stale = [m for m, e in methods.items() if e["ours"] and e["source"] != [method_hash(m)]]
+    if stale:
+        print("not of the present sources:", *stale)
+
+
+if __name__ == "__main__":
+    main()
