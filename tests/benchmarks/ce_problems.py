@@ -83,9 +83,7 @@ class Problem:
         rng = np.random.default_rng([12345, self.seed])
         values = [self.true(self.draw(rng)) for _ in range(400)]
         self.median, self.spread = float(np.median(values)), float(np.std(values))
-        self._rng = np.random.default_rng(
-            [999, self.seed]
-        )
+        self._rng = np.random.default_rng([999, self.seed])
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         chosen: dict[str, float] = {}
