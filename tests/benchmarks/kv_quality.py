@@ -3,12 +3,12 @@
     python tests/benchmarks/kv_quality.py --list            what there is to measure
     python tests/benchmarks/kv_quality.py --choose          calibration text: all designs, 2048
     python tests/benchmarks/kv_quality.py --score           other texts, once: peers and chosen
-    python tests/benchmarks/kv_quality.py --smoke           a minute, to see that it runs
+    python tests/benchmarks/kv_quality.py --smoke           a minute; what the tests do again
 
-Writes book/data/results/kv_quality.json after every measurement; a run that was cut off goes on
-where it stopped.  A measurement is one pass over a text in steps of 128 tokens (about 15 CPU
-seconds for 2048 tokens, 40 for 4096), which is decoding exactly: a token sees the residual in full
-precision and older tokens as the cache restores them.
+Writes book/data/results/kv_quality.json after every measurement (README.md here says what is in
+it); a run that was cut off goes on where it stopped.  A measurement is one pass over a text in
+steps of 128 tokens (about 15 CPU seconds for 2048 tokens, 40 for 4096), which is decoding exactly:
+a token sees the residual in full precision and older tokens as the cache restores them.
 
 Rules.  Designs of SAQ+ are chosen on the calibration text only (``CALIBRATION``), the best one
 within each budget of limit bits; the other texts are scored once.  Peers have their own defaults
@@ -44,6 +44,7 @@ from genopt_core.torch.staircase_attention import register
 TARGET = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_quality.json"
 STEP, SINK = 128, 4
 CALIBRATION = "sotu 19th century"
+SPOT_LENGTH, SPOT = 384, ("full", "KIVI-2 G32 R128", "SAQ+ K 16/8/4/2 V 16/8/4/2")
 BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 
 
@@ -201,6 +202,7 @@ def perplexity(model, design: Design, ids: torch.Tensor, tail: int = 512) -> dic
     length = cache.get_seq_length()
     held = design.held(length) if design.held else cache.bits_per_element()
     row = {
+        "family": design.family,
         "nll": loss.mean().item(),
         "nll tail": loss[tail:].mean().item(),
         "limit bits": design.limit,
@@ -219,11 +221,45 @@ def perplexity(model, design: Design, ids: torch.Tensor, tail: int = 512) -> dic
 def load_results() -> dict:
     if TARGET.is_file():
         return json.loads(TARGET.read_text(encoding="utf-8"))
-    return {"rows": {}}
+    return {"schema": "kv-quality/1", "rows": {}}
+
+
+def rise(rows: dict, name: str, key: str = "nll") -> float:
+    """By how many per cent a cache raises perplexity over full precision on one text."""
+    return 100 * math.expm1(rows[name][key] - rows["full"][key])
+
+
+def summary(result: dict) -> list[dict]:
+    """One entry for each design and length that was scored; the calibration text is no part.
+
+    Means are over the texts scored so far, whose number is ``len(rise)``.
+    """
+    entries: dict[tuple[int, str], dict] = {}
+    for place, rows in result["rows"].items():
+        text, length = place.rsplit(" @", 1)
+        if text == CALIBRATION or "full" not in rows:
+            continue
+        for name, row in rows.items():
+            entry = entries.setdefault(
+                (int(length), name),
+                {
+                    "length": int(length),
+                    "design": name,
+                    "family": row["family"],
+                    "limit bits": row["limit bits"],
+                    "held bits": row["held bits"],
+                    "rise": {},
+                },
+            )
+            entry["rise"][text] = rise(rows, name)
+    for entry in entries.values():
+        entry["mean rise"] = sum(entry["rise"].values()) / len(entry["rise"])
+    return sorted(entries.values(), key=lambda e: (e["length"], e["limit bits"], e["design"]))
 
 
 def store_results(result: dict, provenance: dict) -> None:
     """Replace the file in one step; only what was measured alike may share it."""
+    result["summary"] = summary(result)
     before = result.setdefault("provenance", provenance)
     if before != provenance:
         changed = [k for k in provenance if before.get(k) != provenance[k]]
@@ -232,6 +268,13 @@ def store_results(result: dict, provenance: dict) -> None:
     scratch = TARGET.with_suffix(".part")
     scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(scratch, TARGET)
+
+
+def place_of(result: dict, text: str, length: int) -> dict[str, dict]:
+    """Rows of a text and length; the short ones are for the tests and stand apart."""
+    if length == SPOT_LENGTH:
+        return result.setdefault("spot", {})
+    return result["rows"].setdefault(f"{text} @{length}", {})
 
 
 def provenance_of(chosen: dict[str, str]) -> dict:
@@ -263,11 +306,10 @@ def chosen_designs(result: dict, all_designs: list[Design]) -> dict[float, str]:
 
 def table(result: dict) -> None:
     for place, rows in result["rows"].items():
-        base = rows.get("full", {}).get("nll")
         print(f"\n{place}")
         for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"]):
-            rise = f"{100 * math.expm1(row['nll'] - base):+7.2f} %" if base else ""
-            print(f"  {row['limit bits']:6.3f} {row['held bits']:6.3f} {rise}  {name}")
+            more = f"{rise(rows, name):+7.2f} %" if "full" in rows else ""
+            print(f"  {row['limit bits']:6.3f} {row['held bits']:6.3f} {more}  {name}")
 
 
 def main() -> None:
@@ -277,6 +319,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--only", default="", help="designs whose name contains this")
+    parser.add_argument("--texts", default="", help="scored texts whose name contains this")
     parser.add_argument("--lengths", default="2048,4096")
     options = parser.parse_args()
     contestants = [d for d in designs() if options.only in d.name or d.name == "full"]
@@ -291,16 +334,20 @@ def main() -> None:
     if options.choose:
         jobs += [(CALIBRATION, 2048, d) for d in contestants]
     if options.score:
-        best = chosen_designs(result, contestants)
+        best = chosen_designs(result, designs())
         result["chosen"] = {str(budget): name for budget, name in best.items()}
         keep = set(best.values())
         picked = [d for d in contestants if d.family != "SAQ+" or d.name in keep]
         for length in map(int, options.lengths.split(",")):
-            jobs += [(t, length, d) for t in chosen_texts if t != CALIBRATION for d in picked]
+            jobs += [
+                (text, length, design)
+                for text in chosen_texts
+                if text != CALIBRATION and options.texts in text
+                for design in picked
+            ]
     if options.smoke:
-        names = ("full", "KIVI-2 G32 R128", "SAQ+ K 16/8/4/2 V 16/8/4/2")
-        jobs = [(CALIBRATION, 384, d) for d in contestants if d.name in names]
-    todo = [j for j in jobs if j[2].name not in result["rows"].get(f"{j[0]} @{j[1]}", {})]
+        jobs += [(CALIBRATION, SPOT_LENGTH, d) for d in contestants if d.name in SPOT]
+    todo = [j for j in jobs if j[2].name not in place_of(result, j[0], j[1])]
     print(f"{len(todo)} of {len(jobs)} measurements to do")
     if todo:
         tokenizer, model = load_smollm()
@@ -309,9 +356,8 @@ def main() -> None:
             if ids.shape[1] <= length:
                 raise SystemExit(f"{text} has only {ids.shape[1]} tokens, {length} are needed")
             row = perplexity(model, design, ids)
-            result["rows"].setdefault(f"{text} @{length}", {})[design.name] = row
-            if not options.smoke:
-                store_results(result, provenance)
+            place_of(result, text, length)[design.name] = row
+            store_results(result, provenance)
     table(result)
 
 

@@ -1,0 +1,183 @@
+"""The stored cache benchmarks: their form, what derives from what, and a part done again."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RESULTS = Path(__file__).parents[1] / "book" / "data" / "results"
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+
+import kv_sensitivity as sensitivity  # noqa: E402
+
+
+def stored(name: str) -> dict:
+    path = RESULTS / name
+    if not path.is_file():
+        pytest.skip(f"{name} has not been made yet (tests/benchmarks/README.md says how)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def row_of(rows: list[dict], **conditions) -> dict:
+    (row,) = (r for r in rows if all(r[name] == value for name, value in conditions.items()))
+    return row
+
+
+# ------------------------------------------------------------------ sensitivity
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict:
+    return stored("kv_sensitivity.json")
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return sensitivity.fixture()
+
+
+def test_sensitivity_is_small_and_answers_every_question(answers):
+    assert (RESULTS / "kv_sensitivity.json").stat().st_size < 100_000
+    assert answers["schema"] == "kv-sensitivity/1"
+    assert set(answers["fixture"]) == set(sensitivity.QUESTIONS)
+
+
+def test_error_by_age_done_again_and_by_exchanging_the_tokens(answers, layers):
+    old = row_of(answers["fixture"]["by age"], cache="SAQ+ 16/8/4/2")
+    keys, values, codec, sink = sensitivity.CACHES["SAQ+ 16/8/4/2"]
+    alone, together = [], []
+    for heads in layers:
+        k, v = sensitivity.both(heads, keys, values, codec, sink=sink)
+        edges = sensitivity.chunk_edges(heads.history, sink, sensitivity.CHUNK)
+        alone.append(sensitivity.errors_by_age(heads, k, v, edges))
+        exact = sensitivity.output(heads)
+        together.append(sensitivity.relative(sensitivity.output(heads, k, v), exact))
+        first, last = edges[1]  # the numerators against plain attention
+        k1, v1 = heads.k.copy(), heads.v.copy()
+        k1[:, first:last], v1[:, first:last] = k[:, first:last], v[:, first:last]
+        slow = sensitivity.relative(sensitivity.output(heads, k1, v1), exact)
+        assert alone[-1][1] == pytest.approx(slow, rel=1e-3)
+    np.testing.assert_allclose(np.mean(alone, 0), old["error of one age"], rtol=5e-3, atol=2e-5)
+    assert np.mean(together) == pytest.approx(old["error"], rel=5e-3)
+
+
+def test_sinks_and_metadata_done_again(answers, layers):
+    ladder = (16, 8, 4, 2)
+    for codec, count in (("grid", 0), ("rotated", 4)):
+        old = row_of(answers["fixture"]["sinks (14)"], codec=codec, sink=count)
+        error = sensitivity.mean_error(layers, ladder, ladder, codec, sink=count)
+        assert error == pytest.approx(old["error"], rel=5e-3)
+    row = {"codec": "grid", "group size": 16, "code bits": 2}
+    old = row_of(answers["fixture"]["metadata (16)"], **row)
+    error = sensitivity.mean_error(
+        layers, (16, 2), (16, 2), "grid", sink=4, chunk=128, group_size=16
+    )
+    assert error == pytest.approx(old["error"], rel=5e-3)
+    assert old["bits with metadata"] == 2 + 2 * 16 / 16
+
+
+def test_equal_memory_is_equal_and_done_again(answers, layers):
+    rows = answers["fixture"]["equal memory (13)"]
+    for codec in ("grid", "rotated"):
+        bits = [row["bits of closed chunks"] for row in rows if row["codec"] == codec]
+        assert bits[0] == max(bits)  # flat never has less
+        assert max(bits) - min(bits) < 0.04
+    name = "stairs 8/8/3/2"
+    widths = [8, 8, 3] + [2] * 10
+    error = sensitivity.mean_error(layers, widths, widths, "rotated", sink=4)
+    old = row_of(rows, codec="rotated", design=name)
+    assert error == pytest.approx(old["error"], rel=5e-3)
+
+
+def test_sharing_done_again(answers, layers):
+    again = sensitivity.sharing(layers[:1], None)
+    full = answers["fixture"]["sharing (15)"]
+    assert [(r["bits"], r["kv heads"]) for r in again] == [(r["bits"], r["kv heads"]) for r in full]
+    for row in again:  # errors of heads that share a cache are alike, those of others are not
+        assert (row["correlation of errors in a group"] > 0.15) == (row["kv heads"] < 9)
+
+
+def test_attention_mass_is_a_distribution(answers):
+    mass = answers["fixture"]["mass by age"]
+    on_sinks = mass["weight on the first 1, 2, 4, 8, 16 tokens"][2]
+    assert sum(mass["weight"]) + on_sinks == pytest.approx(1, abs=2e-3)
+
+
+# ------------------------------------------------------------------ perplexity
+
+
+@pytest.fixture(scope="module")
+def quality_script():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import kv_quality
+
+    return kv_quality
+
+
+@pytest.fixture(scope="module")
+def quality() -> dict:
+    return stored("kv_quality.json")
+
+
+def test_quality_is_small_and_from_these_texts(quality, quality_script):
+    assert (RESULTS / "kv_quality.json").stat().st_size < 200_000
+    assert quality["schema"] == "kv-quality/1"
+    if quality["provenance"]["transformers"] == quality_script.transformers.__version__:
+        now = quality_script.provenance_of(quality_script.texts())
+        assert now["texts"] == quality["provenance"]["texts"]
+
+
+def test_summary_derives_from_the_rows(quality, quality_script):
+    assert quality["summary"] == quality_script.summary(quality)
+    for entry in quality["summary"]:
+        for text, percent in entry["rise"].items():
+            rows = quality["rows"][f"{text} @{entry['length']}"]
+            ratio = math.exp(rows[entry["design"]]["nll"]) / math.exp(rows["full"]["nll"])
+            assert percent == pytest.approx(100 * (ratio - 1), abs=1e-6)
+
+
+def test_designs_were_chosen_on_the_calibration_text_alone(quality, quality_script):
+    rows = quality["rows"][f"{quality_script.CALIBRATION} @2048"]
+    for budget, name in quality["chosen"].items():
+        fit = {
+            n: r["nll"]
+            for n, r in rows.items()
+            if r["family"] == "SAQ+" and r["limit bits"] <= float(budget)
+        }
+        assert name == min(fit, key=fit.get)
+
+
+def test_stored_bits_are_those_of_the_designs(quality, quality_script):
+    known = {d.name: d for d in quality_script.designs()}
+    for rows in quality["rows"].values():
+        for name, row in rows.items():
+            assert row["limit bits"] == pytest.approx(known[name].limit)
+            assert row.get("bytes over formula", 1.0) <= 1.02
+
+
+@pytest.mark.parametrize("name", ["full", "SAQ+ K 16/8/4/2 V 16/8/4/2"])
+def test_perplexity_done_again(quality, quality_script, smollm, name):
+    tokenizer, model = smollm
+    torch = quality_script.torch
+    torch.set_num_threads(1)
+    text = quality_script.texts()[quality_script.CALIBRATION]
+    ids = tokenizer(text[:6000], return_tensors="pt").input_ids
+    (design,) = (d for d in quality_script.designs() if d.name == name)
+    row = quality_script.perplexity(model, design, ids[:, : quality_script.SPOT_LENGTH + 1])
+    assert row["nll"] == pytest.approx(quality["spot"][name]["nll"], abs=2e-4)
+    assert row["held bits"] == pytest.approx(quality["spot"][name]["held bits"])
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
+
+    if find_smollm() is None:
+        pytest.skip(f"needs the model: {INSTALL}")
+    return load_smollm()
