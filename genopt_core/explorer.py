@@ -45,7 +45,14 @@ __all__ = [
 ]
 
 # Modules of genopt_core.explorers, in the order of the chapters.
-CHAPTERS = ("subwords", "subword_peers", "subword_vocabulary", "subword_comparison")
+CHAPTERS = (
+    "subwords",
+    "subword_peers",
+    "subword_vocabulary",
+    "subword_comparison",
+    "kvcache_codes",
+    "kvcache",
+)
 MAX_FRAMES = 4000
 
 
