@@ -1,0 +1,208 @@
+"""The search race of chapter 2: its frozen problems, its statistics, and a part done again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+RESULTS = Path(__file__).parents[1] / "book" / "data" / "results"
+sys.path.insert(0, str(BENCHMARKS))
+
+import ce_collect  # noqa: E402
+import ce_methods  # noqa: E402
+import ce_problems  # noqa: E402
+import ce_race  # noqa: E402
+import ce_tables  # noqa: E402
+
+ALL = {**ce_problems.DEVELOPMENT, **ce_problems.HELD_OUT}
+
+
+@pytest.fixture(scope="module")
+def race() -> dict:
+    path = RESULTS / "cross_entropy.json"
+    if not path.is_file():
+        pytest.skip("the race has not been run (tests/benchmarks/README.md says how)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------ the problems
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_optimum_is_a_bound_and_every_seed_another_instance(name):
+    if not ce_collect.there(name):
+        pytest.skip(f"the table of {name} is not stored")
+    first, second = ce_problems.problem(name, 0), ce_problems.problem(name, 1)
+    rng = np.random.default_rng(5)
+    draws = [first.draw(rng) for _ in range(200)]
+    values = [first.true(x) for x in draws]
+    assert min(values) >= first.best - 1e-9
+    assert first.median - first.best > 0
+    assert first.regret(first.best) == 0
+    assert first.regret(first.median) == pytest.approx(1)
+    assert sum(abs(first.true(x) - second.true(x)) > 1e-9 for x in draws) > 20
+    again = ce_problems.problem(name, 0)
+    assert [again.true(x) for x in draws] == values
+    # Common random numbers: evaluation k has the same noise for every method.
+    if first.noise:
+        a, b = first(draws[0]), again(draws[1])
+        assert a[0] - a[1] == pytest.approx(b[0] - b[1])
+
+
+def test_optima_by_brute_force():
+    small = ce_problems.category_dominant(3, (3, 4, 2, 3), ((0, 2),), 0.7, 0.5)
+    choices = itertools.product(*(range(n) for n in (3, 4, 2, 3)), range(9), np.linspace(0, 1, 201))
+    best = min(
+        small.true({"c0": a, "c1": b, "c2": c, "c3": d, "k": k, "u": u})
+        for a, b, c, d, k, u in choices
+    )
+    assert small.best <= best <= small.best + 2 * 0.0025 + 1e-9
+    nk = ce_problems.nk(4, 5, 3, 2, "nk")
+    best = min(
+        nk.true({f"c{i}": v for i, v in enumerate(c)})
+        for c in itertools.product(range(3), repeat=5)
+    )
+    assert nk.best == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", ["network", "conditional", "rugged", "rosenbrock", "ackley"])
+def test_optimum_is_reached_from_the_best_of_many_draws(name):
+    """Coordinate search with falling steps comes near the optimum from some start."""
+    found = []
+    p = ce_problems.problem(name, 2)
+    rng = np.random.default_rng(0)
+    starts = sorted((p.draw(rng) for _ in range(300)), key=p.true)[:12]
+    for x in starts:
+        value, step = p.true(x), 0.2
+        for _ in range(60):
+            old = value
+            for q in p.parameters:
+                if q.name not in x:
+                    continue
+                if q.kind != "float":
+                    options = range(q.size)
+                else:
+                    u = [min(max(q.unit(x[q.name]) + d * step, 0), 1) for d in (-1, -0.3, 0.3, 1)]
+                    options = [ce_methods.scaled(q, v) for v in u]
+                for v in options:
+                    y = {**x, q.name: v}
+                    z: dict[str, float] = {}
+                    for r in p.parameters:  # a branch may need other parameters
+                        if r.active(z):
+                            z[r.name] = y[r.name] if r.name in y else r.draw(rng)
+                    if p.true(z) < value:
+                        x, value = z, p.true(z)
+            if old - value < 1e-4:
+                step *= 0.5
+        found.append(p.regret(value))
+    assert min(found) < (0.35 if name in ("rosenbrock", "ackley") else 0.02)
+
+
+# ------------------------------------------------------------------ the tables
+
+
+@pytest.mark.parametrize("name", ["trees", "trees_development", "transformer"])
+def test_tables_say_where_they_are_from(name):
+    path = ce_problems.TABLES[name]
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not stored")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["schema"] == "search-table/1"
+    assert content["provenance"]["command"].startswith("python tests/benchmarks/ce_tables.py")
+    size = np.prod([len(a["levels"]) for a in content["axes"]]) * content["replicates"]
+    assert len(content["scores"]) == size
+    assert path.stat().st_size < 200_000
+
+
+def test_transformer_table_comes_out_again(monkeypatch):
+    pytest.importorskip("torch")
+    path = ce_problems.TABLES["transformer"]
+    if not path.is_file():
+        pytest.skip("the table is not stored")
+    stored = ce_problems.table("transformer")["scores"]
+    few = tuple((n, k, v[2:4] if n == "learning_rate" else v[:1]) for n, k, v in ce_tables.TRAINING)
+    monkeypatch.setattr(ce_tables, "TRAINING", few)
+    shape = ce_tables.settings(ce_tables.SHAPES)[0]
+    found = ce_tables.transformer(shape, seeds=(0,))[:, 0]
+    at = stored[(0,) * len(ce_tables.SHAPES)][2:4, 0, 0, 0, 0]
+    np.testing.assert_allclose(found, at, atol=2e-3)
+
+
+# ------------------------------------------------------------------ the statistics
+
+
+def test_sign_test_is_the_binomial_one():
+    stats = pytest.importorskip("scipy.stats")
+    for wins, losses in ((0, 0), (3, 9), (20, 1), (60, 40)):
+        n = wins + losses
+        expected = stats.binomtest(wins, n).pvalue if n else 1.0
+        assert ce_collect.sign_test(wins, losses) == pytest.approx(expected)
+
+
+def test_holm_by_hand():
+    assert ce_collect.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert ce_collect.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert ce_collect.holm([]) == []
+
+
+def test_comparison_by_hand():
+    rows = [
+        ["plus", "nk", [0, 1, 2], [], [100, 200, 300], [], [], [], [], 1.0],
+        ["random", "nk", [0, 1, 2, 3], [], [100, 305, 100, 7], [], [], [], [], 1.0],
+    ]
+    c = ce_collect.compare(rows, "plus", "random", "held-out", 60)
+    assert (c["wins"], c["ties"], c["losses"], c["problems"]) == (1, 1, 1, 1)
+    assert c["difference"] == pytest.approx((0 - 0.0105 + 0.02) / 3, abs=1e-4)
+    assert c["worse_on"] == ["nk"]
+
+
+# ------------------------------------------------------------------ the stored race
+
+
+def test_summary_is_that_of_the_rows(race):
+    derived = json.loads(json.dumps(ce_collect.derive(race["rows"])))
+    for key, value in derived.items():
+        assert race[key] == value, key
+
+
+def test_race_says_where_it_is_from(race):
+    assert race["schema"] == "cross-entropy-race/1"
+    assert race["columns"] == list(ce_collect.COLUMNS)
+    assert race["provenance"]["command"].startswith("python tests/benchmarks/ce_race.py")
+    assert (RESULTS / "cross_entropy.json").stat().st_size < 200_000
+    for name, fact in race["problems"].items():
+        assert fact["state"] == ce_race.problem_hash(name), f"{name} changed after it was frozen"
+    for name, method in race["methods"].items():
+        assert name in ce_methods.METHODS
+        assert len(method["source"]) == 1, f"{name}: runs of several states are mixed"
+
+
+def test_curves_and_rows_are_the_same_runs(race):
+    rows = {(r[0], r[1]): r for r in race["rows"]}
+    at = ce_race.BUDGETS.index(30)
+    for method, problem, seed, curve in race["curves"]:
+        row = rows[method, problem]
+        assert row[3][row[2].index(seed)] == curve[at]
+        assert all(a >= 0 for a in curve)
+
+
+@pytest.mark.parametrize("problem", ["rugged", "network"])
+@pytest.mark.parametrize("method", ["random", "plain", "plus"])
+def test_a_part_comes_out_again(race, method, problem):
+    if method == "random":
+        pytest.importorskip("optuna", reason="optuna is not installed")
+    row = {(r[0], r[1]): r for r in race["rows"]}.get((method, problem))
+    if row is None:
+        pytest.skip("not among the stored runs")
+    for seed in row[2][:2]:
+        entry = ce_race.one(method, problem, seed, 120)
+        at = row[2].index(seed)
+        for budget, stored in zip(ce_collect.SHOWN, row[3:6], strict=True):
+            found = entry["regret"][ce_race.BUDGETS.index(budget)]
+            assert ce_collect.whole(found) == stored[at], (method, problem, seed, budget)
