@@ -51,9 +51,7 @@ def project(kernels: list[Array], active: Array, weights: Array, prior: float) -
     return found
 
 
-def log_density(
-    kernels: list[Array], cells: Array, active: Array, prior: float
-) -> Array:
+def log_density(kernels: list[Array], cells: Array, active: Array, prior: float) -> Array:
     """Log-densities of candidates (columns) under the kernel of each row, (rows, candidates).
 
     Only the candidates' existing parameters count.

@@ -368,12 +368,10 @@ class CrossEntropy:
             sofar = self._finished[: t * size]
             rows, scores = self._data(sofar)
             elites = fit_elite(self.space, rows, scores, self.settings.elite_fraction).indices
-            elites = [i for i in elites if np.isfinite(scores[i])]
-            level = self._sign * float(scores[elites[-1]]) if elites else None
+            elites = elites[np.isfinite(scores[elites])]
+            level = self._sign * float(scores[elites[-1]]) if len(elites) else None
             chosen = [sofar[i] for i in elites]
-            found.append(
-                self._generation(t, sofar[-size:], chosen, level, self._fitted(sofar))
-            )
+            found.append(self._generation(t, sofar[-size:], chosen, level, self._fitted(sofar)))
         return found
 
     @property

@@ -137,7 +137,7 @@ class _Number:
             return 1
         if self.step is None:
             return None
-        return int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     @property
     def kind(self) -> Kind:
@@ -252,7 +252,7 @@ class Integer(_Number):
 
     def decode(self, z: float) -> int:
         """The whole number of a coordinate."""
-        return int(round(float(self._value(np.array(z)))))
+        return round(float(self._value(np.array(z))))
 
 
 @dataclass(frozen=True, eq=True)

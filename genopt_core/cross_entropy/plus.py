@@ -56,9 +56,7 @@ def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: fl
     cells, active = space.cell(rows), space.active(rows)
     kernels = cell_kernels(space, cells[order[:size]], active[order[:size]], width)
     fitted = project(kernels, active[order[:size]], weights, prior)
-    return Elite(
-        order[:size], order[size:], weights, cells, active, kernels, prior, width, fitted
-    )
+    return Elite(order[:size], order[size:], weights, cells, active, kernels, prior, width, fitted)
 
 
 def propose(

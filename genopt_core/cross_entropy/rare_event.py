@@ -64,7 +64,8 @@ def rare_event(
     r"""The probability that a score reaches a level, when that hardly ever happens.
 
     .. math:: \ell = \mathbb P_u(S(X) \ge \gamma) \approx \frac1N \sum_{i=1}^N
-              \mathbf 1\{S(X_i) \ge \gamma\} \frac{f(X_i; u)}{f(X_i; v)}, \qquad X_i \sim f(\cdot; v)
+              \mathbf 1\{S(X_i) \ge \gamma\} \frac{f(X_i; u)}{f(X_i; v)},
+              \qquad X_i \sim f(\cdot; v)
 
     (book, eq. cem-rare).  The means v come from levels that climb to :math:`\gamma`, each the
     quantile that an ``elite_fraction`` of the draws reaches, by the projection
@@ -127,7 +128,9 @@ def rare_event(
     if not np.isfinite(level):
         raise ValueError(f"level must be finite, got {level!r}")
     rng = np.random.default_rng(seed)
-    sampled, levels, means = mean, [], []
+    sampled = mean
+    levels: list[float] = []
+    means: list[Array] = []
     while not levels or levels[-1] < level:
         if len(levels) == MOST_LEVELS or (len(levels) > 10 and levels[-1] <= levels[-10]):
             raise ValueError(f"level {level!r} was not reached; the levels stopped at {levels[-1]}")

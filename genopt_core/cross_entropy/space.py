@@ -136,7 +136,8 @@ class SearchSpace:
                 rows[:, i] = parameter.snap(rows[:, i])
         if self.is_conditional:
             middle = np.where(self.is_real, 0.5, np.where(self.is_category, INACTIVE, 0.0))
-            rows = np.where(self.active(rows), rows, middle)
+            active = self.active(rows)
+            rows = np.where(active, np.maximum(rows, 0.0), middle)  # a new category: the first
         return rows
 
     # ---------------------------------------------------------------- configurations and rows
@@ -175,7 +176,7 @@ class SearchSpace:
         }
 
     def cell(self, rows: Array) -> Array:
-        """The cells in which coordinates lie, whole numbers; -1 for a category that is not there."""
+        """The cells in which coordinates lie; -1 for a category that is not there."""
         rows = np.asarray(rows, float)
         real = np.minimum((rows * self.cells).astype(int), self.cells - 1)
         return np.where(self.is_real, real, rows).astype(int)
@@ -183,9 +184,7 @@ class SearchSpace:
     def unit(self, rows: Array) -> Array:
         """Numbers in [0, 1] and categories as they are: what distances are measured on."""
         rows = np.asarray(rows, float)
-        return np.where(
-            self.is_real | self.is_category, rows, rows / np.maximum(self.cells - 1, 1)
-        )
+        return np.where(self.is_real | self.is_category, rows, rows / np.maximum(self.cells - 1, 1))
 
     def fill(self, cells: Array, rng: np.random.Generator) -> Array:
         """Rows drawn uniformly inside cells."""
@@ -202,9 +201,7 @@ class SearchSpace:
         return [parameter.label(i) for i in range(parameter.cells)]
 
 
-def draw_cells(
-    probabilities: Sequence[Array], size: int, rng: np.random.Generator
-) -> Array:
+def draw_cells(probabilities: Sequence[Array], size: int, rng: np.random.Generator) -> Array:
     """Independent draws of cells, shape (size, parameters), one probability vector a parameter."""
     drawn = [
         np.minimum(np.searchsorted(np.cumsum(p), rng.random(size) * p.sum(), "right"), len(p) - 1)

@@ -1,0 +1,161 @@
+r"""A Gaussian process over configurations: what `posterior` takes the elite's probability from.
+
+A sum of two kernels: a Matérn 5/2 with one length scale a parameter (categories by whether they
+agree), and the mean of one-dimensional kernels, which is the plain method's assumption that
+parameters act independently.  Needs SciPy.
+"""
+
+import math
+import warnings
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.stats import yeojohnson, yeojohnson_normmax
+
+from genopt_core.cross_entropy.parameters import Array
+from genopt_core.cross_entropy.space import SearchSpace
+
+JITTER = 1e-8
+ADDITIVE_WIDTH = 0.08  # squared distance over which one real parameter's own effect is alike
+BOUNDS = (-6.0, 8.0), (-4.0, 4.0), (-14.0, 2.0), (-8.0, 3.0)  # logs: weights, s², noise, s²_a
+
+
+def warp_exponent(values: Array) -> float:
+    """The exponent of the Yeo-Johnson transform that makes values most normal; 1 is none."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            exponent = float(yeojohnson_normmax(_standard(values)))
+        except (ValueError, RuntimeError):
+            return 1.0
+    return exponent if abs(exponent) < 10 else 1.0
+
+
+def normal_scores(values: Array, exponent: float) -> Array:
+    """Values after the power transform, mean 0 and standard deviation 1."""
+    z = _standard(values)
+    with np.errstate(all="ignore"):
+        warped = yeojohnson(z, exponent)
+    return _standard(warped if np.isfinite(warped).all() and warped.std() > 1e-6 else z)
+
+
+def _standard(values: Array) -> Array:
+    return (values - values.mean()) / (values.std() + 1e-12)
+
+
+class GaussianProcess:
+    r"""Regression on encoded rows, hyperparameters at the maximum of their posterior.
+
+    .. math:: k(x, x') = s^2 M_{5/2}\Bigl(\sum_j w_j \Delta_j^2\Bigr) + s_a^2 \frac1d \sum_j k_j
+
+    Parameters
+    ----------
+    space : SearchSpace
+    deterministic : bool
+        Whether to expect next to no noise.
+    """
+
+    def __init__(self, space: SearchSpace, deterministic: bool) -> None:
+        self.space = space
+        size = len(space)
+        self.log_mean = np.array([1.0] * size + [0.0, -8.0 if deterministic else -4.0, -1.5])
+        self.log_std = np.array([1.5] * size + [1.0, 2.0, 1.5])
+        self.theta = self.log_mean
+
+    def _squares(self, a: Array, b: Array) -> Array:
+        """Squared distances by parameter, shape (parameters, len(a), len(b))."""
+        a, b = self.space.unit(a).T, self.space.unit(b).T
+        squares = (a[:, :, None] - b[:, None, :]) ** 2
+        squares[self.space.is_category] = squares[self.space.is_category] != 0
+        return squares
+
+    def _alone(self, squares: Array) -> Array:
+        real = self.space.is_real
+        near = np.exp(squares[real] / -ADDITIVE_WIDTH).sum(0)
+        return (near + (squares[~real] < 1e-12).sum(0)) / len(real)
+
+    def fit(self, rows: Array, values: Array, iterations: int = 30) -> Array:
+        """Hyperparameters (logarithms) from a fixed start, so that they depend on nothing else."""
+        squares = self._squares(rows, rows)
+        alone, flat = self._alone(squares), squares.reshape(len(squares), -1)
+        bounds = [BOUNDS[0]] * len(self.space) + list(BOUNDS[1:])
+        found = minimize(
+            self._loss,
+            self.log_mean,
+            args=(flat, alone, values),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": iterations},
+        )
+        return np.asarray(found.x)
+
+    def _loss(self, theta: Array, flat: Array, alone: Array, y: Array) -> tuple[float, Array]:
+        """Negative log posterior of the hyperparameters and its gradient."""
+        n, size = len(y), len(flat)
+        w = np.exp(theta[:size])
+        s2, noise, sa = np.exp(theta[size:])
+        u = 5 * (w @ flat).reshape(n, n)
+        r = np.sqrt(u + 1e-12)
+        decay = np.exp(-r)
+        matern = (1 + r + u / 3) * decay
+        k = s2 * matern + sa * alone
+        k[np.diag_indices(n)] += noise + JITTER * (s2 + sa)
+        try:
+            lower = cholesky(k, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(theta)
+        inverse = solve_triangular(lower, np.eye(n), lower=True, check_finite=False)
+        inverse = inverse.T @ inverse
+        a = inverse @ y
+        g = 0.5 * (inverse - np.outer(a, a))
+        h = (g * (s2 * (-5 / 6) * (1 + r) * decay)).ravel()
+        slope = np.concatenate(
+            [
+                (flat @ h) * w,
+                [(g * s2 * matern).sum(), np.trace(g) * noise, (g * sa * alone).sum()],
+            ]
+        )
+        z = (theta - self.log_mean) / self.log_std
+        loss = 0.5 * y @ a + np.log(np.diag(lower)).sum() + 0.5 * (z * z).sum()
+        return float(loss), slope + z / self.log_std
+
+    def condition(self, theta: Array, rows: Array, values: Array) -> "GaussianProcess":
+        """Take over hyperparameters and data; returns itself."""
+        size = len(self.space)
+        self.theta, self.rows = theta, rows
+        self.w = np.exp(theta[:size])
+        self.s2, self.noise, self.sa = (float(v) for v in np.exp(theta[size:]))
+        k = self._kernel(rows, rows)
+        k[np.diag_indices(len(values))] += self.noise + JITTER * (self.s2 + self.sa)
+        self.lower = cholesky(k, lower=True, check_finite=False)
+        half = solve_triangular(self.lower, values, lower=True, check_finite=False)
+        self.alpha = solve_triangular(self.lower.T, half, lower=False, check_finite=False)
+        return self
+
+    def _kernel(self, a: Array, b: Array) -> Array:
+        squares = self._squares(a, b)
+        u = 5 * np.tensordot(self.w, squares, 1)
+        r = np.sqrt(u + 1e-12)
+        return self.s2 * (1 + r + u / 3) * np.exp(-r) + self.sa * self._alone(squares)
+
+    def mean(self, rows: Array) -> Array:
+        """Posterior means of the noiseless function."""
+        return np.asarray(self._kernel(rows, self.rows) @ self.alpha)
+
+    def predict(self, rows: Array) -> tuple[Array, Array]:
+        """Posterior means and standard deviations of the noiseless function."""
+        k = self._kernel(rows, self.rows)
+        v = solve_triangular(self.lower, k.T, lower=True, check_finite=False)
+        variance = self.s2 + self.sa - np.einsum("ij,ij->j", v, v)
+        return k @ self.alpha, np.sqrt(np.maximum(variance, 1e-12))
+
+
+def checkpoint(n: int) -> int:
+    """The number of trials whose hyperparameters serve ``n`` trials: refitted every tenth or so.
+
+    A fixed schedule, so that a resumed search finds the same ones from its first trials.
+    """
+    step = max(1, 2 ** math.floor(math.log2(max(n / 10, 1))))
+    return n - n % step
