@@ -1,0 +1,161 @@
+r"""Training by gensim, and what comes out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+ARCHITECTURES = ("skipgram", "cbow", "cbow_sum")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    r"""Word vectors.
+
+    Attributes
+    ----------
+    words : tuple of str
+        Most frequent first.
+    vectors : float32 array (words, dimension)
+        Input vectors :math:`v_w`.
+    outputs : float32 array (words, dimension) or None
+        Output vectors :math:`v'_w`; ``None`` under hierarchical softmax, which has none.
+    """
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+    outputs: np.ndarray | None = None
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each word."""
+        return {word: row for row, word in enumerate(self.words)}
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """Vectors of length 1."""
+        length = np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        return self.vectors / np.maximum(length, 1e-12)
+
+    def rows(self, words: Sequence[str]) -> np.ndarray:
+        """Rows of ``words``, -1 for those that the vocabulary lacks."""
+        return np.array([self.index.get(word, -1) for word in words], dtype=int)
+
+    def neighbours(self, word: str, n: int = 10) -> list[tuple[str, float]]:
+        """The ``n`` words of largest cosine with ``word``, and the cosines.
+
+        Raises
+        ------
+        ValueError
+            If the vocabulary lacks ``word``.
+
+        Examples
+        --------
+        >>> e = Embedding(("a", "b", "c"), np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
+        >>> [near for near, _ in e.neighbours("a", 2)]
+        ['b', 'c']
+        """
+        if word not in self.index:
+            raise ValueError(f"word={word!r} is not among the {len(self.words)} words")
+        row = self.index[word]
+        cosine = self.unit @ self.unit[row]
+        order = [i for i in np.argsort(-cosine, kind="stable") if i != row][:n]
+        return [(self.words[i], float(cosine[i])) for i in order]
+
+
+def train(
+    sentences: Sequence[Sequence[str]],
+    *,
+    architecture: str = "skipgram",
+    negatives: int = 5,
+    dimension: int = 32,
+    window: int = 5,
+    sample: float = 1e-3,
+    learning_rate: float = 0.025,
+    epochs: int = 3,
+    min_count: int = 1,
+    noise_exponent: float = 0.75,
+    seed: int = 1,
+) -> Embedding:
+    r"""Train word2vec with gensim so that the same call gives the same bits.
+
+    Parameters
+    ----------
+    sentences : sequence of sequences of str
+        The corpus.
+    architecture : str
+        ``"skipgram"``, ``"cbow"`` (mean of the context's vectors) or ``"cbow_sum"``.
+    negatives : int
+        :math:`K` of negative sampling (book, eq. w-negative); 0 means hierarchical softmax.
+    dimension, window, epochs, min_count : int
+        :math:`d`; :math:`c`; passes over the corpus; occurrences that a word needs.
+    sample : float
+        :math:`t` of sub-sampling (book, eq. w-subsample); 0 switches it off.
+    learning_rate : float
+        At the start; falls linearly to 0.0001.
+    noise_exponent : float
+        3/4 in word2vec.
+    seed : int
+        Of initial vectors and of what is drawn.
+
+    Returns
+    -------
+    Embedding
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a setting that cannot be, or if no word occurs ``min_count`` times.
+
+    Notes
+    -----
+    gensim runs with one worker: with two, results differ from run to run.  On another processor
+    the last bits may differ, because gensim's dot products come from BLAS.  About 0.3 s for
+    80,000 tokens and three epochs.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture={architecture!r} must be one of {ARCHITECTURES}")
+    whole = {
+        "negatives": (negatives, 0),
+        "dimension": (dimension, 1),
+        "window": (window, 1),
+        "epochs": (epochs, 1),
+        "min_count": (min_count, 1),
+    }
+    for name, (value, low) in whole.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(f"{name}={value!r} must be a whole number of at least {low}")
+    for name, real in (("learning_rate", learning_rate), ("noise_exponent", noise_exponent)):
+        if not math.isfinite(real):
+            raise ValueError(f"{name}={real!r} must be finite")
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate={learning_rate!r} must be positive")
+    if not (math.isfinite(sample) and sample >= 0):
+        raise ValueError(f"sample={sample!r} must be 0 or more")
+    if isinstance(sentences, str) or any(isinstance(s, str) for s in sentences[:1]):
+        raise TypeError("sentences must be lists of words, not text")
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        sg=int(architecture == "skipgram"),
+        cbow_mean=int(architecture != "cbow_sum"),
+        hs=int(negatives == 0),
+        negative=negatives,
+        ns_exponent=noise_exponent,
+        vector_size=dimension,
+        window=window,
+        sample=sample,
+        alpha=learning_rate,
+        min_count=min_count,
+        epochs=epochs,
+        seed=seed,
+        workers=1,
+    )
+    model.build_vocab(sentences)
+    if not len(model.wv):
+        raise ValueError(f"no word of sentences occurs min_count={min_count} times")
+    model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
+    outputs = model.syn1neg if negatives else None
+    return Embedding(tuple(model.wv.index_to_key), model.wv.vectors, outputs)

@@ -1,0 +1,156 @@
+r"""How good are word vectors?  Scores that no setting of the training can cheat.
+
+The training loss is not among them: it changes with the number of negatives, the noise and the
+vocabulary, so that comparing it across settings compares nothing.  Every score here asks the same
+fixed questions of all settings; a word that a setting dropped counts as unknown.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .corpus import PlantedCorpus, Sentences
+from .embedding import Embedding
+
+
+def planted_spearman(embedding: Embedding, corpus: PlantedCorpus) -> float:
+    r"""Rank correlation of cosines with the planted ones, the book's main score (eq. w-planted).
+
+    Over ``corpus.judged``: 20,000 random pairs and the five true neighbours of each word.  A word
+    without a vector has cosine 0 with all.  1 is perfect, 0 is chance.  Needs SciPy.
+    """
+    from scipy.stats import spearmanr
+
+    first, second, truth = corpus.judged
+    rows = embedding.rows([f"w{i}" for i in range(len(corpus.vectors))])
+    unit = np.where(rows[:, None] >= 0, embedding.unit[rows], 0.0)
+    return float(spearmanr((unit[first] * unit[second]).sum(axis=1), truth).statistic)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Held-out questions: which of two words stood near ``centers[i]``, ``near`` or ``random``?"""
+
+    centers: tuple[str, ...]
+    near: tuple[str, ...]
+    random: tuple[str, ...]
+
+
+def heldout_queries(
+    sentences: Sentences,
+    *,
+    share: float = 0.05,
+    window: int = 4,
+    count: int = 5000,
+    min_count: int = 5,
+    max_count: int = 2000,
+    seed: int = 0,
+) -> tuple[list[Sequence[str]], Queries]:
+    r"""Hold sentences out, and draw fixed questions from them.
+
+    A true pair is a word and one at most ``window`` to its right; its rival is drawn from the
+    training words by :math:`U^{3/4}`.  Words with fewer than ``min_count`` or at least
+    ``max_count`` occurrences in training are not asked about.
+
+    Parameters
+    ----------
+    sentences : sequence of sequences of str
+    share : float
+        Of the sentences, held out.
+    window, count, min_count, max_count : int
+    seed : int
+
+    Returns
+    -------
+    training : list of sequences of str
+        The other sentences, in their order.
+    queries : Queries
+        At most ``count``.
+
+    Raises
+    ------
+    ValueError
+        If ``share`` leaves one part empty, or no pair remains.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share={share!r} must be between 0 and 1")
+    held = int(len(sentences) * share)
+    if not 0 < held < len(sentences):
+        raise ValueError(f"share={share!r} of {len(sentences)} sentences leaves one part empty")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(sentences))
+    training = [sentences[i] for i in sorted(order[held:])]
+    counts = Counter(word for sentence in training for word in sentence)
+    known = [word for word in counts if counts[word] >= min_count]
+    asked = {word for word in known if counts[word] < max_count}
+    pairs = []
+    for sentence in (sentences[i] for i in order[:held]):
+        for i, center in enumerate(sentence):
+            if center in asked:
+                j = i + int(rng.integers(1, window + 1))
+                if j < len(sentence) and sentence[j] in asked:
+                    pairs.append((center, sentence[j]))
+    if not pairs:
+        raise ValueError("no held-out pair is left: more text, or another min_count and max_count")
+    rng.shuffle(pairs)
+    pairs = pairs[:count]
+    weight = np.array([counts[word] for word in known], dtype=float) ** 0.75
+    rivals = rng.choice(len(known), len(pairs), p=weight / weight.sum())
+    centers, near = zip(*pairs, strict=True)
+    return training, Queries(centers, near, tuple(known[i] for i in rivals))
+
+
+def heldout_auc(embedding: Embedding, queries: Queries) -> float:
+    r"""Probability that a true held-out pair scores above a random one (book, eq. w-auc).
+
+    .. math:: \mathrm{AUC}=P\left({v'_{b}}^{\!\top}v_a > {v'_{b^-}}^{\!\top}v_{a^-}\right)
+       + \tfrac12 P(=)
+
+    over all combinations of a true and a random pair.  An unknown word scores 0.  Needs SciPy.
+
+    Raises
+    ------
+    ValueError
+        If the vectors have no output vectors (hierarchical softmax).
+    """
+    from scipy.stats import rankdata
+
+    if embedding.outputs is None:
+        raise ValueError("heldout_auc needs output vectors: train with negatives of 1 or more")
+    a, b, c = (embedding.rows(w) for w in (queries.centers, queries.near, queries.random))
+
+    def score(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        products = (embedding.vectors[i] * embedding.outputs[j]).sum(axis=1)  # type: ignore[index]
+        return np.where((i >= 0) & (j >= 0), products, 0.0)
+
+    true, random = score(a, b), score(a, c)
+    ranks = rankdata(np.concatenate([true, random]))[: len(true)]
+    wins = ranks.sum() - len(true) * (len(true) + 1) / 2
+    return float(wins / (len(true) * len(random)))
+
+
+def similarity_spearman(embedding: Embedding, pairs: Sequence[tuple[str, str, float]]) -> float:
+    """Rank correlation of cosines with human judgements; unknown pairs get the median cosine.
+
+    0 if no pair is known.  With 353 pairs its own sampling error is about 0.05, so a search that
+    looks at it many times fits that error: report it at the end.  Needs SciPy.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 3 pairs.
+    """
+    from scipy.stats import spearmanr
+
+    if len(pairs) < 3:
+        raise ValueError(f"pairs must be 3 or more, got {len(pairs)}")
+    first, second, judged = zip(*pairs, strict=True)
+    i, j = embedding.rows(first), embedding.rows(second)
+    known = (i >= 0) & (j >= 0)
+    if not known.any():
+        return 0.0
+    cosine = (embedding.unit[i] * embedding.unit[j]).sum(axis=1)
+    cosine = np.where(known, cosine, np.median(cosine[known]))
+    return float(spearmanr(cosine, judged).statistic)
