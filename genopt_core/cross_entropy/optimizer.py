@@ -147,6 +147,7 @@ class CrossEntropy:
         self._next = 0
         self._memory: list[tuple[Trial, PlainState, Generation]] = []
         self._surrogate: Any = None
+        self._no_repeats = space.is_finite  # an adapter of a part of a space allows them
         for trial in trials:
             self.tell(trial, trial.value)
 
@@ -222,7 +223,7 @@ class CrossEntropy:
         rows, scores = self._data(finished)
         others = np.array([self._row(trial) for trial in running]).reshape(-1, len(self.space))
         seen = set()
-        if self.space.is_finite:
+        if self._no_repeats:
             seen = {row.tobytes() for row in rows} | {row.tobytes() for row in others}
         if number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
             return self._stratified(number, seen, rng)
