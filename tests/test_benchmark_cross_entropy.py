@@ -206,3 +206,51 @@ def test_a_part_comes_out_again(race, method, problem):
         for budget, stored in zip(ce_collect.SHOWN, row[3:6], strict=True):
             found = entry["regret"][ce_race.BUDGETS.index(budget)]
             assert ce_collect.whole(found) == stored[at], (method, problem, seed, budget)
+
+
+# ------------------------------------------------------------------ what the page prints
+
+
+def test_regret_by_hand_and_against_the_problems():
+    from genopt_core.search_race import normalised_regret
+
+    p = ce_problems.problem("mixed-dev", 1)
+    for value in (p.best, p.median, 0.3 + p.best):
+        assert normalised_regret(value, p.best, p.median) == pytest.approx(p.regret(value))
+    with pytest.raises(ValueError, match="median"):
+        normalised_regret(1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="value"):
+        normalised_regret(0.0, 1.0, 2.0)
+    with pytest.raises(ValueError, match="median"):
+        normalised_regret(1.0, 0.0, float("nan"))
+
+
+def test_page_prints_the_stored_numbers(race, tmp_path):
+    from genopt_core.search_race import SearchRace
+
+    page = SearchRace.load(RESULTS / "cross_entropy.json")
+    lines = page.standings("held-out", 60).splitlines()[1:]
+    means = [float(line.split()[0]) for line in lines]
+    assert means == sorted(means)
+    stored = [s for s in race["summary"] if (s["half"], s["budget"]) == ("held-out", 60)]
+    assert means == [round(v, 3) for v in sorted(s["mean"] for s in stored)]
+    assert page.label("tpe") == "TPE (Optuna)"
+    assert len(page.costs().splitlines()) == len(race["methods"])
+    with pytest.raises(ValueError, match="half must be one of"):
+        page.standings("both", 60)
+    with pytest.raises(ValueError, match="budget must be one of 30, 60, 120"):
+        page.by_problem(61, ["tpe"])
+    with pytest.raises(ValueError, match="method must be one of"):
+        page.duels("nobody")
+    other = tmp_path / "other.json"
+    other.write_text('{"schema": "x/1"}', encoding="utf-8")
+    with pytest.raises(ValueError, match="not a race"):
+        SearchRace.load(other)
+
+
+def test_mean_curves_pass_through_the_summary(race):
+    summary = {(s["half"], s["method"], s["budget"]): s["mean"] for s in race["summary"]}
+    for half, method, budgets, means in race["mean_curves"]:
+        for b in (30, 60):
+            if b in budgets:
+                assert means[budgets.index(b)] == pytest.approx(summary[half, method, b], abs=2e-4)

@@ -180,6 +180,20 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
     return {"means": means, "summary": summary, "comparisons": comparisons}
 
 
+def mean_curves(runs: Mapping[tuple[str, str, int], Row]) -> list[list[Any]]:
+    """[half, method, budgets, mean over problems of the mean regret], where all have been run."""
+    found = []
+    for half, problems in HALVES.items():
+        for m in ce_methods.METHODS:
+            each = [[e["regret"] for k, e in runs.items() if k[:2] == (m, p)] for p in problems]
+            each = [e for e in each if e]
+            if each:
+                length = min(len(r) for e in each for r in e)
+                mean = np.mean([np.mean([r[:length] for r in e], axis=0) for e in each], axis=0)
+                found.append([half, m, list(BUDGETS[:length]), np.round(mean, 4).tolist()])
+    return found
+
+
 def main() -> None:
     runs = newest(stored())
     rows = rows_of(runs)
@@ -222,6 +236,7 @@ def main() -> None:
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),
+        "mean_curves": mean_curves(runs),
         "curves": curves,
     }
     print(PATH.name, write_results(PATH, content), "bytes")

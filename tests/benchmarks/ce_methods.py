@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -24,8 +25,10 @@ from ce_problems import Parameter, Problem
 Suggest = Callable[[Parameter], float]
 ROOT = Path(__file__).resolve().parents[2]
 RECOMMENDED = (30, 60, 120)
-if str(ROOT) not in sys.path:  # the peers' environment has no installed copy of the core
-    sys.path.insert(0, str(ROOT))
+# The peers' environment has no installed copy of the core; CE_CORE names the export of a commit.
+CORE = Path(os.environ.get("CE_CORE", ROOT))
+if str(CORE) not in sys.path:
+    sys.path.insert(0, str(CORE))
 
 
 @dataclass

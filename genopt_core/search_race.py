@@ -1,0 +1,202 @@
+r"""The stored race of searches (chapter 2): what the page prints, computed from the result file.
+
+`tests/benchmarks/ce_race.py` ran it, `book/data/results/cross_entropy.json` keeps it; nothing here
+searches.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SearchRace", "normalised_regret"]
+
+DRAWN = ("posterior", "plus", "plain", "gp", "tpe", "random")  # the lines that have a colour
+
+
+def normalised_regret(value: float, best: float, median: float) -> float:
+    r"""How far a configuration is from the optimum, in units that suit every problem.
+
+    .. math:: r(x) = \frac{S(x) - S^*}{\operatorname{median}_{z\sim u} S(z) - S^*}
+
+    (book, eq. race-regret): 0 at the optimum, 1 at the median of uniform draws.
+
+    Parameters
+    ----------
+    value : float
+        S(x), to be minimised; of the best *observed* configuration, its true value.
+    best, median : float
+        The optimum, and the median of uniform draws.
+
+    Raises
+    ------
+    ValueError
+        If ``median`` is not above ``best``, or ``value`` is below ``best`` by more than rounding.
+
+    Examples
+    --------
+    >>> normalised_regret(3.0, best=1.0, median=5.0)
+    0.5
+    """
+    if not median > best:
+        raise ValueError(f"median must be above best = {best}, got {median}")
+    if value < best - 1e-9 * max(1.0, abs(best)):
+        raise ValueError(f"value must be at least best = {best}, got {value}")
+    return (value - best) / (median - best)
+
+
+@dataclass(frozen=True)
+class SearchRace:
+    """The race as tables and one figure; `load` reads the stored one."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "SearchRace":
+        """Read a result file.
+
+        Raises ``ValueError`` if the file is of another kind.
+        """
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.get("schema") != "cross-entropy-race/1":
+            raise ValueError(f"{path} is not a race of searches: {content.get('schema')!r}")
+        return cls(content)
+
+    def label(self, method: str) -> str:
+        """The method in words."""
+        return str(self._known("method", method, self.content["methods"])["label"])
+
+    def _known(self, kind: str, name: Any, among: Any) -> Any:
+        if name not in among:
+            raise ValueError(f"{kind} must be one of {', '.join(map(str, among))}, got {name!r}")
+        return among[name] if isinstance(among, dict) else name
+
+    def _half(self, half: str, budget: int) -> None:
+        self._known("half", half, ("development", "held-out"))
+        self._known("budget", budget, (30, 60, 120))
+
+    def problems(self, half: str) -> list[str]:
+        """The problems of a half that were run, in their order."""
+        self._half(half, 60)
+        return [n for n, p in self.content["problems"].items() if p["half"] == half]
+
+    def standings(self, half: str, budget: int) -> str:
+        """Mean regret of every method, best first, with its standard error and its runs."""
+        self._half(half, budget)
+        rows = [s for s in self.content["summary"] if (s["half"], s["budget"]) == (half, budget)]
+        lines = ["regret  error  problems  runs  method"]
+        for s in sorted(rows, key=lambda s: s["mean"]):
+            lines.append(
+                f"{s['mean']:6.3f}  {s['error']:5.3f}  {s['problems']:8}  {s['runs']:4}  "
+                f"{self.label(s['method'])}"
+            )
+        return "\n".join(lines)
+
+    def by_problem(self, budget: int, methods: Sequence[str], half: str = "held-out") -> str:
+        """Mean regret of each problem (rows) and method (columns)."""
+        self._half(half, budget)
+        means = {(m, p): v for m, p, b, _, v, _ in self.content["means"] if b == budget}
+        for m in methods:
+            self.label(m)
+        lines = [" " * 17 + " ".join(f"{m:>9}" for m in methods)]
+        for p in self.problems(half):
+            cells = [means.get((m, p)) for m in methods]
+            shown = " ".join("        –" if v is None else f"{v:9.3f}" for v in cells)
+            lines.append(f"{p:17}{shown}")
+        return "\n".join(lines)
+
+    def duels(self, ours: str, half: str = "held-out") -> str:
+        """Wins, ties and losses against every other method, paired by problem and seed.
+
+        p is that of a two-sided sign test, multiplied by Holm's rule for all comparisons of the
+        half.
+        """
+        self._half(half, 60)
+        self.label(ours)
+        lines = ["evals  wins ties losses  corrected p  difference         against"]
+        for c in self.content["comparisons"]:
+            if (c["half"], c["ours"]) != (half, ours):
+                continue
+            error = "" if not math.isfinite(c["error"]) else f" ± {1.96 * c['error']:.3f}"
+            lines.append(
+                f"{c['budget']:5}  {c['wins']:4} {c['ties']:4} {c['losses']:6}  {c['holm']:11.2g}  "
+                f"{c['difference']:+.3f}{error:8}  {self.label(c['peer'])}"
+            )
+        return "\n".join(lines)
+
+    def losses(self, ours: str, half: str = "held-out") -> str:
+        """Every problem on which another method's mean regret is smaller."""
+        self._half(half, 60)
+        self.label(ours)
+        lines = []
+        for c in self.content["comparisons"]:
+            if (c["half"], c["ours"]) == (half, ours) and c["worse_on"]:
+                names = ", ".join(c["worse_on"])
+                lines.append(f"{c['budget']:4}  {self.label(c['peer'])}: {names}")
+        return "\n".join(lines)
+
+    def recommendations(self, ours: str, budget: int) -> str:
+        """Mean regret of the luckiest draw and of the recommended trial, on problems with noise."""
+        self._half("held-out", budget)
+        self.label(ours)
+        columns = self.content["columns"]
+        best, told = columns.index(f"r{budget}"), columns.index(f"rec{budget}")
+        unit = self.content["unit"]
+        lines = ["luckiest  recommended  problem"]
+        for row in self.content["rows"]:
+            family = self.content["problems"][row[1]]["family"]
+            if row[0] != ours or (family not in ("noisy", "table") and "noisy" not in row[1]):
+                continue
+            pairs = [
+                (a, b)
+                for a, b in zip(row[best], row[told], strict=False)
+                if a is not None and b is not None
+            ]
+            if pairs:
+                lucky, chosen = (unit * sum(v) / len(pairs) for v in zip(*pairs, strict=True))
+                lines.append(f"{lucky:8.3f}  {chosen:11.3f}  {row[1]}")
+        return "\n".join(lines)
+
+    def costs(self) -> str:
+        """Median processor time of one suggestion, fastest first, in milliseconds."""
+        found: dict[str, list[float]] = {}
+        for row in self.content["rows"]:
+            found.setdefault(row[0], []).append(row[-1])
+        middle = {m: sorted(v)[len(v) // 2] for m, v in found.items()}
+        lines = [
+            f"{middle[m]:7.1f} ms  {self.label(m)}" for m in sorted(middle, key=lambda m: middle[m])
+        ]
+        return "\n".join(lines)
+
+    def figure(self, half: str = "held-out") -> Any:
+        """Mean regret over the evaluations: six methods in colour, the others in grey."""
+        self._half(half, 60)
+        from genopt_core import plots
+
+        fig, axes = plots.subplots(figsize=(6.4, 4.2))
+        curves = {m: (b, v) for h, m, b, v in self.content["mean_curves"] if h == half}
+        style = list(zip(plots.COLORS, plots.DASHES, strict=True))
+        for m in sorted(curves, key=lambda m: m in DRAWN):
+            x, y = curves[m]
+            if m in DRAWN:
+                color, dash = style[DRAWN.index(m)]
+                axes.plot(x, y, color=color, linestyle=dash, label=self.label(m))
+            else:
+                axes.plot(x, y, color="0.7", linewidth=1, linestyle="-")
+                axes.annotate(m, (x[-1], y[-1]), fontsize=7, color="0.4", va="center")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks([5, 10, 20, 30, 60, 120], ["5", "10", "20", "30", "60", "120"])
+        axes.minorticks_off()
+        ticks = [
+            t
+            for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+            if t >= 0.9 * min(min(curves[m][1]) for m in curves)
+        ]
+        axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        axes.set_xlabel("evaluations")
+        axes.set_ylabel("mean regret")
+        axes.legend(fontsize=8)
+        return fig
