@@ -33,7 +33,15 @@ def squared_mass_by_age(
     sink : int
         First tokens to leave out, as they are kept in full precision.
 
-    Returns ``(ages,)`` means over the queries; raises ``ValueError`` if the shapes disagree.
+    Returns
+    -------
+    mass : (ages,) array
+        Means over the queries.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
     """
     p = np.asarray(weights, dtype=float)
     at = np.asarray(positions)

@@ -35,7 +35,10 @@ def attend(
     lse : (..., queries) array
         Minus infinity, with an output of zeros, if there are no tokens.
 
-    Raises ``ValueError`` if the shapes do not fit.
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
     q, k, v = (np.asarray(t, dtype=float) for t in (query, keys, values))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:

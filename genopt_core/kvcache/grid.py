@@ -242,7 +242,7 @@ def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarra
 
 
 def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
-    r"""Largest error of a number that went down ``widths`` in a group of that ``span`` (kv-ladder).
+    r"""Largest error after going down ``widths`` in a group of that ``span`` (eq. kv-ladder).
 
     .. math:: |\hat x - x| \le \tfrac12 \sum_j \Delta_{b_j}, \qquad \Delta_b = \frac{s}{2^b - 1}
 

@@ -152,11 +152,11 @@ def cache_bits(
 ) -> float:
     r"""Bits of one channel of a cache of ``length`` tokens, metadata included (eq. kv-memory).
 
-    .. math:: \mathcal B(l) = (r + c) B_1 + S \sum_{j=2}^{\min(s,\, q_n - 2) + 1} B_j
+    .. math:: \mathcal B(l) = (r + n_0) B_1 + S \sum_{j=2}^{\min(s,\, q_n - 2) + 1} B_j
               + \max(0,\, s - q_n + 2)\, S B_{q_n} + m\, s S
 
-    with :math:`c` sink tokens, :math:`s = \lfloor (l - c)/S \rfloor` closed chunks, a residual of
-    :math:`r` tokens and :math:`m` bits of metadata per quantised element
+    with :math:`n_0` sink tokens, :math:`s = \lfloor (l - n_0)/S \rfloor` closed chunks, a residual
+    of :math:`r` tokens and :math:`m` bits of metadata per quantised element
     (:func:`metadata_bits`; :math:`2\mu/G` in the paper, which has no sinks).
 
     Parameters

@@ -131,7 +131,10 @@ def encode_rotated(y: npt.ArrayLike, bits: int) -> np.ndarray:
     bits : int
         One of ``ROTATED_BITS``.
 
-    Raises ``ValueError`` if ``y`` is not finite or ``bits`` does not fit.
+    Raises
+    ------
+    ValueError
+        If ``y`` is not finite or ``bits`` does not fit.
     """
     y = np.asarray(y)
     level = levels(bits)

@@ -146,9 +146,15 @@ class Staircase:
         keys, values : (tokens, dim) float arrays
         queries : (tokens, dim) array, optional
 
-        Returns ``(tokens, value_dim)`` outputs, or ``None`` without queries.  Raises
-        ``ValueError`` for shapes that do not fit, NaN and infinity; the cache is then unchanged
-        by the token that has them.
+        Returns
+        -------
+        outputs : (tokens, value_dim) array, or ``None`` without queries
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not fit, NaN and infinity; the cache is then unchanged by the token
+            that has them.
         """
         k, v = self._checked(keys, values)
         q = None if queries is None else np.asarray(queries)
