@@ -6,9 +6,11 @@
     python tests/benchmarks/kv_quality.py --smoke           a minute; what the tests do again
 
 Writes book/data/results/kv_quality.json after every measurement (README.md here says what is in
-it); a run that was cut off goes on where it stopped.  A measurement is one pass over a text in
-steps of 128 tokens (about 15 CPU seconds for 2048 tokens, 40 for 4096), which is decoding exactly:
-a token sees the residual in full precision and older tokens as the cache restores them.
+it); a run that was cut off goes on where it stopped.  A measurement: the model reads all but the
+last 508 tokens of a window in full precision, once a text; each cache takes in these keys and
+values as a prompt, and the last 508 tokens follow in steps of 128, which is decoding exactly: a
+token sees the residual in full precision and older tokens as the cache restores them.  About 7 CPU
+seconds each, and 20 a text for the prompt; a copy of the model stays in .cache/benchmarks.
 
 Rules.  Designs of SAQ+ are chosen on the calibration text only (``CALIBRATION``), the best one
 within each budget of limit bits; the other texts are scored once.  Peers have their own defaults
@@ -36,15 +38,30 @@ from tqdm import tqdm
 from transformers import DynamicCache, QuantizedCache
 
 from genopt_core import corpora
-from genopt_core.kvcache import cache_bits
+from genopt_core.kvcache import cache_bits, metadata_bits
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.smollm import load_smollm
 from genopt_core.torch.staircase_attention import register
 
 TARGET = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_quality.json"
+SCRATCH = Path(__file__).parents[2] / ".cache" / "benchmarks"
 STEP, SINK = 128, 4
+DECODED = 508
+"""Tokens that follow the prompt; 2048 less these are the sinks and twelve chunks."""
 CALIBRATION = "sotu 19th century"
-SPOT_LENGTH, SPOT = 384, ("full", "KIVI-2 G32 R128", "SAQ+ K 16/8/4/2 V 16/8/4/2")
+SPOT_LENGTH, SPOT = 768, ("full", "KIVI-2 G32 R128", "SAQ+ K 16/8/4/2 V 16/8/4/2")
+A_PRIORI = (
+    "SAQ+ K 16/4/4/3/3/2 V 16/4/4/3/3/2",
+    "SAQ+ K 16/4/4/4/4/3 V 16/4/4/3/3/2",
+    "SAQ+ chunk 256 K 16/8/4 V 16/8/4",
+)
+"""Scored in any case: named before anything was measured here, one each for 2.35, 2.85 and 4.3."""
+LAST = (
+    *(f"{peer} int2 G64 R128" for peer in ("hqq", "quanto")),
+    *(f"KIVI-{bits} G64 R128" for bits in (2, 4)),
+    *("SAQ 16/8/4/2 G64", "SAQ 16/8/4/2 G32, 4 sinks", "SAQ 16/8/4 G32", "rotated flat 3"),
+)
+"""Measured after all others, as a run may be cut short."""
 BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 
 
@@ -72,8 +89,8 @@ class Design:
     family: str
     make: Callable[[Any], Any]
     limit: float
-    held: Callable[[int], float] | None = None
-    """Bits per element at a length, where the object's own bytes would not be fair to it."""
+    held: Callable[[int], float]
+    """Bits per element at a length, the parts in full precision at 16."""
 
 
 def staircase(name: str, family: str, keys, values=None, **options) -> Design:
@@ -85,10 +102,23 @@ def staircase(name: str, family: str, keys, values=None, **options) -> Design:
     from transformers import LlamaConfig
 
     layers = len(keys) if isinstance(keys[0], tuple) else 1
-    probe = LlamaConfig(
-        hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=layers
+    probe = make(
+        LlamaConfig(
+            hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=layers
+        )
     )
-    return Design(name, family, make, make(probe).limit_bits())
+
+    def held(length: int) -> float:
+        total = 0.0
+        for layer in probe.stair_layers:
+            for side, ladder in layer.ladders.items():
+                meta = metadata_bits(
+                    probe.codec, side, dim=64, chunk=probe.chunk, group_size=probe.group_size
+                )
+                total += cache_bits(length, ladder, probe.chunk, metadata=meta, sink=probe.sink)
+        return total / (2 * layers * length)
+
+    return Design(name, family, make, probe.limit_bits(), held)
 
 
 def kivi(bits: int, group: int) -> Design:
@@ -118,17 +148,12 @@ def quantized(backend: str, bits: int | None) -> Design:
     name = f"{backend} int{bits} G64 R128" if bits else "fp8 (e4m3)"
     limit = bits + 32 / 64 if bits else 8.0
 
-    def held(length: int) -> float:
-        # what is quantised at this length in steps of 128, and the rest at 16 bits
-        rest = 0 if bits is None else (length - STEP - SINK) % STEP
-        return (limit * (length - rest) + 16 * rest) / length
-
     return Design(
         name,
         backend,
         lambda config: QuantizedCache(backend=backend, config=config, **options),
         limit,
-        held,
+        lambda length: limit,  # its residual of up to 128 tokens is not counted against it
     )
 
 
@@ -150,69 +175,100 @@ def designs() -> list[Design]:
         staircase("SAQ 16/8/4/2 G32, 4 sinks", "SAQ", (16, 8, 4, 2), codec="grid"),
     ]
     plus = []
-    stairs = {
-        (2, 2): [
-            ((8, 4), (8, 4)),
-            ((4, 4, 3, 3), (4, 4, 3, 3)),
-            ((4, 4, 4, 4, 3, 3), (4, 4, 3, 3)),
-            ((4,) * 4 + (3,) * 4, (4,) * 2 + (3,) * 4),
-        ],
-        (3, 2): [
-            ((8, 4), (8, 4)),
-            ((4, 4, 4, 4), (4, 4, 3, 3)),
-            ((8, 4, 4, 4, 4), (8, 4, 4, 3, 3)),
-            ((4,) * 6, (4,) * 4 + (3,) * 4),
-        ],
-        (3, 3): [((8, 4), (8, 4)), ((4, 4, 4, 4), (4, 4, 4)), ((8,) + (4,) * 6, (8,) + (4,) * 4)],
-        (4, 3): [((8,), (8, 4)), ((8, 8, 4), (8, 4, 4, 4)), ((8,) * 4, (8,) + (4,) * 6)],
-        (4, 4): [((8,), (8,)), ((8,) * 3, (8,) * 2)],
-        (8, 2): [((), (4, 4, 3, 3))],
-    }
-    for (k, v), options in stairs.items():
-        for up, right in options:
-            keys, values = (16, *up, k), (16, *right, v)
-            name = f"SAQ+ K {'/'.join(map(str, keys))} V {'/'.join(map(str, values))}"
-            plus.append(staircase(name, "SAQ+", keys, values))
-    for up, right in (((8,), (8,)), ((8, 8), (8, 8))):
-        keys, values = (16, *up, 4), (16, *right, 4)
-        name = f"SAQ+ chunk 256 K {'/'.join(map(str, keys))} V {'/'.join(map(str, values))}"
-        plus.append(staircase(name, "SAQ+", keys, values, chunk=256))
+    for keys, values in (
+        ((8, 4, 2), (8, 4, 2)),
+        ((4, 4, 3, 3, 2), (4, 4, 3, 3, 2)),
+        ((4, 4, 4, 4, 3, 3, 2), (4, 4, 3, 3, 2)),
+        ((4, 4, 4, 4, 3), (4, 4, 3, 3, 2)),
+        ((*(4,) * 6, 3), (*(4,) * 4, *(3,) * 4, 2)),
+        ((4, 4, 4, 4, 3), (4, 4, 4, 3)),
+        ((8, 4), (8, 4, 3)),
+        ((8, 4), (8, 4)),
+    ):
+        keys, values = (16, *keys), (16, *values)
+        name = f"SAQ+ K {'/'.join(map(str, keys))} V {'/'.join(map(str, values))}"
+        plus.append(staircase(name, "SAQ+", keys, values))
+    name = "SAQ+ chunk 256 K 16/8/4 V 16/8/4"  # its metadata take less: 4.28 bits
+    plus.append(staircase(name, "SAQ+", (16, 8, 4), (16, 8, 4), chunk=256))
     return [*peers, *plain, *plus]
 
 
 # ------------------------------------------------------------------ one measurement
 
 
-def perplexity(model, design: Design, ids: torch.Tensor, tail: int = 512) -> dict[str, float]:
-    """Mean negative log likelihood of a text under a cache, and the bits that it holds."""
+def load() -> tuple[Any, Any]:
+    """Tokenizer and model; restoring the weights from 4 bits takes 30 seconds, so they are kept."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    kept = SCRATCH / "smollm2.pt"
+    if not kept.is_file():
+        part = kept.with_suffix(".part")
+        torch.save(load_smollm(), part)
+        part.replace(kept)
+    return torch.load(kept, weights_only=False)  # a file of our own
+
+
+def prompt_of(model, ids: torch.Tensor) -> DynamicCache:
+    """Keys and values of all but the last ``DECODED`` tokens, in full precision; kept on disk."""
+    kept = SCRATCH / f"prompt-{hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16]}.pt"
+    full, last = DynamicCache(config=model.config), ids.shape[1] - 1 - DECODED
+    if kept.is_file():
+        for i, (k, v) in enumerate(torch.load(kept)):
+            full.update(k, v, i)
+        return full
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        for at in range(0, last, 512):
+            model.model(ids[:, at : min(at + 512, last)], past_key_values=full)
+    part = kept.with_suffix(".part")
+    torch.save([(layer.keys, layer.values) for layer in full.layers], part)
+    part.replace(kept)
+    return full
+
+
+def losses(
+    model, design: Design, ids: torch.Tensor, prompt: DynamicCache
+) -> tuple[torch.Tensor, Any]:
+    """Negative log likelihood of each token after the prompt, and the cache at the end."""
     cache = design.make(model.config)
-    packed = isinstance(cache, StaircaseCache)
-    model.set_attn_implementation(register() if packed else "sdpa")
-    losses, at, size = [], 0, STEP + SINK
-    started = time.thread_time()
+    # packed caches are read as they are; this is set first, as it tells `update` what to return
+    model.set_attn_implementation(register() if isinstance(cache, StaircaseCache) else "sdpa")
+    for i, layer in enumerate(prompt.layers):
+        cache.update(layer.keys.clone(), layer.values.clone(), i)
+    found, at = [], prompt.get_seq_length()
     with torch.no_grad():
         while at < ids.shape[1] - 1:
-            part = ids[:, at : at + size]
+            part = ids[:, at : min(at + STEP, ids.shape[1] - 1)]
             hidden = model.model(part, past_key_values=cache, use_cache=True).last_hidden_state
             target = ids[0, at + 1 : at + 1 + part.shape[1]]
-            logits = model.lm_head(hidden[0, : len(target)])
-            losses.append(torch.nn.functional.cross_entropy(logits, target, reduction="none"))
-            at, size = at + part.shape[1], STEP
-    loss = torch.cat(losses).double()
-    length = cache.get_seq_length()
-    held = design.held(length) if design.held else cache.bits_per_element()
+            logits = model.lm_head(hidden[0])
+            found.append(torch.nn.functional.cross_entropy(logits, target, reduction="none"))
+            at += part.shape[1]
+    return torch.cat(found).double(), cache
+
+
+def mean_held(design: Design, length: int) -> float:
+    """Bits per element, mean over the last 256 lengths: residuals are full now here, now there."""
+    return sum(design.held(n) for n in range(length - 255, length + 1)) / 256
+
+
+def measure(
+    model, design: Design, ids: torch.Tensor, prompt: DynamicCache, exact: torch.Tensor | None
+) -> tuple[dict, torch.Tensor]:
+    """A row, and the losses; ``exact`` are those with full precision, for the standard error."""
+    started = time.thread_time()
+    loss, cache = losses(model, design, ids, prompt)
     row = {
         "family": design.family,
         "nll": loss.mean().item(),
-        "nll tail": loss[tail:].mean().item(),
+        # of the difference, token by token: what the same text at another place would change
+        "nll se": ((loss - exact).std() / len(loss) ** 0.5).item() if exact is not None else 0.0,
         "limit bits": design.limit,
-        "held bits": held,
+        "held bits": mean_held(design, cache.get_seq_length()),
         "cpu s": round(time.thread_time() - started, 1),
     }
-    if packed:
-        expected = cache.expected_bytes()
-        row["bytes over formula"] = cache.nbytes() / expected
-    return row
+    if isinstance(cache, StaircaseCache):
+        row["bytes over formula"] = cache.nbytes() / cache.expected_bytes()
+    return row, loss
 
 
 # ------------------------------------------------------------------ results on disk
@@ -224,9 +280,9 @@ def load_results() -> dict:
     return {"schema": "kv-quality/1", "rows": {}}
 
 
-def rise(rows: dict, name: str, key: str = "nll") -> float:
+def rise(rows: dict, name: str) -> float:
     """By how many per cent a cache raises perplexity over full precision on one text."""
-    return 100 * math.expm1(rows[name][key] - rows["full"][key])
+    return 100 * math.expm1(rows[name]["nll"] - rows["full"]["nll"])
 
 
 def summary(result: dict) -> list[dict]:
@@ -249,11 +305,15 @@ def summary(result: dict) -> list[dict]:
                     "limit bits": row["limit bits"],
                     "held bits": row["held bits"],
                     "rise": {},
+                    "rise se": {},
                 },
             )
             entry["rise"][text] = rise(rows, name)
+            entry["rise se"][text] = 100 * row["nll se"]
     for entry in entries.values():
-        entry["mean rise"] = sum(entry["rise"].values()) / len(entry["rise"])
+        n = len(entry["rise"])
+        entry["mean rise"] = sum(entry["rise"].values()) / n
+        entry["mean rise se"] = math.hypot(*entry["rise se"].values()) / n
     return sorted(entries.values(), key=lambda e: (e["length"], e["limit bits"], e["design"]))
 
 
@@ -285,6 +345,7 @@ def provenance_of(chosen: dict[str, str]) -> dict:
         "transformers": transformers.__version__,
         "texts": {n: hashlib.sha256(t.encode()).hexdigest()[:16] for n, t in chosen.items()},
         "step": STEP,
+        "decoded": DECODED,
         "calibration": CALIBRATION,
     }
 
@@ -312,6 +373,34 @@ def table(result: dict) -> None:
             print(f"  {row['limit bits']:6.3f} {row['held bits']:6.3f} {more}  {name}")
 
 
+def measure_all(jobs: list[tuple[str, int, Design]], result: dict, most: int) -> None:
+    """What is not there yet, stored one by one."""
+    todo = [j for j in jobs if j[2].name not in place_of(result, j[0], j[1])][:most]
+    print(f"{len(todo)} of {len(jobs)} measurements to do")
+    if not todo:
+        return
+    chosen_texts = texts()
+    at: tuple[str, int] = "", 0
+    provenance = provenance_of(chosen_texts)
+    tokenizer, model = load()
+    exact: dict[tuple[str, int], torch.Tensor] = {}
+    (full,) = (d for d in designs() if d.name == "full")
+    for text, length, design in tqdm(todo, unit="measurement"):
+        if at != (text, length):
+            at = (text, length)
+            ids = tokenizer(chosen_texts[text], return_tensors="pt").input_ids[:, : length + 1]
+            if ids.shape[1] <= length:
+                raise SystemExit(f"{text} has {ids.shape[1]} tokens, {length} are needed")
+            prompt = prompt_of(model, ids)
+            if at not in exact:
+                row, exact[at] = measure(model, full, ids, prompt, None)
+                place_of(result, text, length)["full"] = row
+        if design.name != "full":
+            row, _ = measure(model, design, ids, prompt, exact[at])
+            place_of(result, text, length)[design.name] = row
+        store_results(result, provenance)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--choose", action="store_true")
@@ -319,6 +408,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--only", default="", help="designs whose name contains this")
+    parser.add_argument("--most", type=int, default=10**6, help="measurements in this run")
     parser.add_argument("--texts", default="", help="scored texts whose name contains this")
     parser.add_argument("--lengths", default="2048,4096")
     options = parser.parse_args()
@@ -328,36 +418,34 @@ def main() -> None:
             print(f"{d.limit:6.3f} {d.family:14} {d.name}")
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    chosen_texts = texts()
-    result, provenance = load_results(), provenance_of(chosen_texts)
-    jobs: list[tuple[str, int, Design]] = []
+    result = load_results()
+    if options.smoke:
+        measure_all(
+            [(CALIBRATION, SPOT_LENGTH, d) for d in contestants if d.name in SPOT],
+            result,
+            options.most,
+        )
     if options.choose:
-        jobs += [(CALIBRATION, 2048, d) for d in contestants]
+        own = [d for d in contestants if d.family in ("full", "SAQ+")]
+        measure_all([(CALIBRATION, 2048, d) for d in own], result, options.most)
     if options.score:
         best = chosen_designs(result, designs())
         result["chosen"] = {str(budget): name for budget, name in best.items()}
-        keep = set(best.values())
+        keep = {*best.values(), *A_PRIORI}
         picked = [d for d in contestants if d.family != "SAQ+" or d.name in keep]
-        for length in map(int, options.lengths.split(",")):
-            jobs += [
+        measure_all(
+            [
                 (text, length, design)
-                for text in chosen_texts
+                for length in map(int, options.lengths.split(","))
+                for wave in (False, True)
+                for text in texts()
                 if text != CALIBRATION and options.texts in text
-                for design in picked
-            ]
-    if options.smoke:
-        jobs += [(CALIBRATION, SPOT_LENGTH, d) for d in contestants if d.name in SPOT]
-    todo = [j for j in jobs if j[2].name not in place_of(result, j[0], j[1])]
-    print(f"{len(todo)} of {len(jobs)} measurements to do")
-    if todo:
-        tokenizer, model = load_smollm()
-        for text, length, design in tqdm(todo, unit="measurement"):
-            ids = tokenizer(chosen_texts[text], return_tensors="pt").input_ids[:, : length + 1]
-            if ids.shape[1] <= length:
-                raise SystemExit(f"{text} has only {ids.shape[1]} tokens, {length} are needed")
-            row = perplexity(model, design, ids)
-            place_of(result, text, length)[design.name] = row
-            store_results(result, provenance)
+                for design in sorted(picked, key=lambda d: d.family not in ("full", "SAQ+"))
+                if (design.name in LAST) == wave
+            ],
+            result,
+            options.most,
+        )
     table(result)
 
 
