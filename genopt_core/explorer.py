@@ -50,6 +50,9 @@ CHAPTERS = (
     "subword_peers",
     "subword_vocabulary",
     "subword_comparison",
+    "subword_languages",
+    "cross_entropy",
+    "cross_entropy_race",
     "kvcache_codes",
     "kvcache",
 )

@@ -69,6 +69,7 @@ def test_marker_is_the_one_of_the_book():
         ("subwords_quality.json", 200_000),
         ("subwords_timing.json", 200_000),
         ("subwords_lm.json", 60_000),
+        ("subwords_ngram.json", 60_000),
         ("subwords_peer_tokenizers.json", 150_000),
     ],
 )
@@ -308,6 +309,52 @@ def test_language_model_summary_is_that_of_its_rows():
     by_budget = [row for row in content["rows"] if row[1] == "tokens"]
     tokens = content["columns"].index("train_tokens")
     assert len({row[tokens] for row in by_budget}) <= 1
+
+
+def test_kneser_ney_is_a_distribution_and_the_recursion_by_hand():
+    import subwords_ngram
+
+    rng = np.random.default_rng(5)
+    texts = [rng.integers(0, 4, 60) ** 2 // 3 for _ in range(3)]  # 0, 0, 1 and 3 of 4 pieces
+    model = subwords_ngram.KneserNey(texts, 4, order=3)
+    grams = [tuple(text[i : i + 3].tolist()) for text in texts for i in range(len(text) - 2)]
+    counts = {3: Counter(grams)}
+    for k in (2, 1):
+        counts[k] = Counter(gram[1:] for gram in counts[k + 1])
+
+    def by_hand(history: tuple, token: int) -> float:
+        k = len(history) + 1
+        below = by_hand(history[1:], token) if history else 1 / 4
+        seen = {gram: n for gram, n in counts[k].items() if gram[:-1] == history}
+        if not seen:
+            return below
+        once, twice = (sum(n == m for n in counts[k].values()) for m in (1, 2))
+        discount = once / (once + 2 * twice) if once else 0.5
+        kept = max(seen.get((*history, token), 0) - discount, 0)
+        return (kept + discount * len(seen) * below) / sum(seen.values())
+
+    for history in itertools.product(range(4), repeat=2):
+        found = [model.probabilities(np.array([*history, token]))[-1] for token in range(4)]
+        assert sum(found) == pytest.approx(1)
+        assert found == pytest.approx([by_hand(history, token) for token in range(4)])
+    with pytest.raises(ValueError, match=r"2 \*\* 63"):
+        subwords_ngram.KneserNey(texts, 2**20, order=4)
+
+
+@pytest.mark.parametrize("size", [1000, 8000])
+def test_context_model_summary_is_that_of_its_rows(size):
+    content = stored("subwords_ngram.json")
+    if f"summary_{size}" not in content:
+        pytest.skip(f"{size} pieces have not been measured")
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    rows = [row for row in rows if row["size"] == size]
+    for entry in content[f"summary_{size}"]:
+        who = (entry["contestant"], entry["budget"])
+        mine = [row for row in rows if (row["contestant"], row["budget"]) == who]
+        values = [row["held_bits_per_byte"] for row in mine]
+        assert len(values) >= 3
+        assert entry["mean"] == pytest.approx(np.mean(values), abs=2e-5)
+    assert len({row["train_tokens"] for row in rows if row["budget"] == "tokens"}) == 1
 
 
 def test_results_are_written_in_one_piece(tmp_path):

@@ -87,7 +87,7 @@ def subword_languages(language: str, measure: str) -> Figure:
         ),
         cost=(
             f"Of {size:,} pieces {entry['alphabet']:,} are single characters; words drawn from the "
-            "frequencies of wordfreq, trained on two million, counted on 200,000 others"
+            "frequencies of wordfreq, trained on half a million, counted on 100,000 others"
         ),
     )
 

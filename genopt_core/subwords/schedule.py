@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Effort:
     candidates : int
         Pieces at the start, as a multiple of the vocabulary size.
     rounds : int
-        Rounds of local search.
+        Rounds of local search; twice as many for objective "tokens".
     share : float
         Share of the vocabulary that the first round tries to replace.
     cuts : int
@@ -52,7 +52,7 @@ class Effort:
 EFFORTS = {
     "fast": Effort(),
     "standard": Effort(rounds=2, ascent=60),
-    "best": Effort(rounds=5, cuts=8, ascent=250),
+    "best": Effort(rounds=6, cuts=8, ascent=250),
 }
 
 
@@ -115,6 +115,7 @@ class Trainer:
         else:
             start = frequent(self.table, self.plan.candidates * self.size)
             pieces, state = self._pruned_to_size(Pieces(self.table, start), SEARCH_WEIGHT)
+        self.plan = replace(self.plan, rounds=2 * self.plan.rounds)
         pieces, state = self._searched(pieces, state)
         state = hard_em(self.table, pieces.forwards, state.counts, TOKENS_FIRST, 10)
         self._show("end", pieces, state)
@@ -155,7 +156,7 @@ class Trainer:
         pieces = Pieces(table, chosen)
         counts = np.where(chosen, table.count * np.maximum(share, 0.1), 0.0)
         known = np.full(len(table), -np.inf)
-        step = max(1, (len(pieces) - size) // 12)
+        step = max(1, (len(pieces) - size) // 48)
         pieces, state, _ = cut_back(pieces, counts, known, size, step, SEARCH_WEIGHT)
         self._show("seeded", pieces, state)
         return pieces, state

@@ -90,7 +90,7 @@ def improved(
 
     Each round adds the ``share`` of the vocabulary with the largest insertion gains, refits, prunes
     back to size in ``cuts`` cuts with refits in between, and keeps the result if the objective is
-    lower; otherwise the share is halved.
+    lower.  The share shrinks by a fifth after a success, by half otherwise.
     """
     table, size = pieces.table, len(pieces)
     loss = removal_losses(pieces, state)
@@ -113,8 +113,7 @@ def improved(
         if better:
             pieces, state, loss = trial, result, known
             gain, uses = insertion_gains(pieces, state)
-        else:
-            share /= 2
+        share *= 0.8 if better else 0.5
         trial.forget()
     return pieces, state
 

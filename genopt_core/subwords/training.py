@@ -60,7 +60,8 @@ def train(
         Longest piece, in characters.
     min_count : int, optional
         Least number of occurrences of a candidate of two characters or more.  By default one in
-        200,000 words, at least 2: rarer candidates fit the corpus, not the language.
+        300,000 words, at least 2: rarer candidates fit the corpus, not the language.  With
+        "tokens" one in a million.
     progress : callable, optional
         Called with a `Step` after every step.
 
@@ -101,7 +102,8 @@ def train(
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(map(repr, EFFORTS))}, got {effort!r}")
     plan = EFFORTS[effort]
-    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count)
+    one_in = 1_000_000 if objective == "tokens" else 300_000
+    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in)
     trainer = Trainer(table, size, plan, progress)
     if objective == "tokens":
         pieces, state = trainer.fewest_tokens()
@@ -125,7 +127,11 @@ def train(
 
 
 def _candidates(
-    word_counts: Mapping[str, int], vocab_size: int, max_piece: int, min_count: int | None
+    word_counts: Mapping[str, int],
+    vocab_size: int,
+    max_piece: int,
+    min_count: int | None,
+    one_in: int,
 ) -> tuple[Substrings, int, int]:
     counts = _in_chunks(check_words(word_counts))
     size = check_positive(vocab_size, "vocab_size")
@@ -136,7 +142,7 @@ def _candidates(
             f"the words, got {size}"
         )
     if min_count is None:
-        tries = [max(2, round(sum(counts.values()) / 200_000)), 2, 1]
+        tries = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
     else:
         tries = [check_positive(min_count, "min_count")]
     for least in tries:

@@ -1,6 +1,6 @@
 """A small language model on each tokenizer: does a better unigram code mean a better model?
 
-    python tests/benchmarks/subwords_lm.py                   # everything, an hour of one core
+    python tests/benchmarks/subwords_lm.py                   # everything, hours of one core
     python tests/benchmarks/subwords_lm.py --quick           # a few steps, not stored
     python tests/benchmarks/subwords_lm.py --budget tokens --only hf_bpe,ours_likelihood
 
@@ -51,7 +51,7 @@ REFERENCES = ("hf_bpe", "sp_text_tuned")
 BUDGETS = ("tokens", "bytes")
 SIZE = 1000
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH = 2, 128, 4, 128, 16
-TRAIN_TOKENS, TRAIN_BYTES = 400_000, 1_200_000
+TRAIN_TOKENS, TRAIN_BYTES = 1_500_000, 5_000_000
 HELD_WORDS = 80_000  # scored; the same words for every tokenizer
 LEARNING_RATE, WARM_UP = 3e-3, 0.05
 COLUMNS = (

@@ -412,13 +412,17 @@ def _emulated(method: str) -> Callable[[Corpus, int], Trained]:
 # ------------------------------------------------------------------ ours
 
 
-def _ours(objective: str | float, effort: str = "best") -> Callable[[Corpus, int], Trained]:
+def _ours(
+    objective: str | float, effort: str = "best", marker: str = "end"
+) -> Callable[[Corpus, int], Trained]:
+    view = front if marker == "front" else str
+
     def run(corpus: Corpus, size: int) -> Trained:
         from subwords_metrics import shortest_paths
 
         from genopt_core.subwords import train
 
-        counts = dict(corpus.train)
+        counts = {view(word): count for word, count in corpus.train.items()}
         with Meter() as meter:
             vocabulary = train(counts, size, objective=objective, effort=effort)
         pieces = list(vocabulary.pieces)
@@ -428,6 +432,7 @@ def _ours(objective: str | float, effort: str = "best") -> Callable[[Corpus, int
             # The paths of vocabulary.segment (tests/test_subwords_export.py), only faster.
             lambda words: shortest_paths(words, scores),
             scores=scores,
+            view=view,
             encode=("text", lambda lines: len(vocabulary.encode("\n".join(lines)))),
             notes={"vocabulary": vocabulary},
             **meter.numbers,
@@ -580,6 +585,13 @@ CONTESTANTS: dict[str, Contestant] = {
     "ours_fast": Contestant("ours, fast", _ours("likelihood", "fast"), "counts", OURS),
     "ours_standard": Contestant("ours, standard", _ours("likelihood", "standard"), "counts", OURS),
     "ours_likelihood": Contestant("ours, likelihood", _ours("likelihood"), "counts", OURS),
+    "ours_front": Contestant(
+        "ours, likelihood, front marker",
+        _ours("likelihood", marker="front"),
+        "counts",
+        OURS,
+        form="front",
+    ),
     "ours_weight_1": Contestant("ours, λ = 1", _ours(1.0), "counts", OURS),
     "ours_weight_5": Contestant("ours, λ = 5", _ours(5.0), "counts", OURS),
     "ours_weight_10": Contestant("ours, λ = 10", _ours(10.0), "counts", OURS),
