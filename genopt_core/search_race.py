@@ -159,6 +159,31 @@ class SearchRace:
                 lines.append(f"{lucky:8.3f}  {chosen:11.3f}  {row[1]}")
         return "\n".join(lines)
 
+    def at_half_the_budget(self, ours: str, other: str = "random") -> str:
+        """Ours after 60 evaluations against another method after 120, held-out problems."""
+        self.label(ours), self.label(other)
+        columns, unit, tie = self.content["columns"], self.content["unit"], self.content["tie"]
+        rows = {(row[0], row[1]): row for row in self.content["rows"]}
+        lines = ["ours at 60  other at 120  wins ties losses  problem"]
+        for p in self.problems("held-out"):
+            if (ours, p) not in rows or (other, p) not in rows:
+                continue
+            a, b = (
+                dict(zip(rows[m, p][2], rows[m, p][columns.index(f"r{n}")], strict=True))
+                for m, n in ((ours, 60), (other, 120))
+            )
+            pairs = [
+                (unit * a[s], unit * b[s]) for s in a if a[s] is not None and b.get(s) is not None
+            ]
+            if not pairs:
+                continue
+            wins = sum(x < y - tie for x, y in pairs)
+            losses = sum(x > y + tie for x, y in pairs)
+            x, y = (sum(v) / len(pairs) for v in zip(*pairs, strict=True))
+            ties = len(pairs) - wins - losses
+            lines.append(f"{x:10.3f}  {y:12.3f}  {wins:4} {ties:4} {losses:6}  {p}")
+        return "\n".join(lines)
+
     def costs(self) -> str:
         """Median processor time of one suggestion, fastest first, in milliseconds."""
         found: dict[str, list[float]] = {}

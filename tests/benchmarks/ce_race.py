@@ -88,12 +88,17 @@ def one(method: str, problem: str, seed: int, budget: int) -> dict[str, Any]:
     return entry
 
 
+def is_done(method: str, problem: str, seed: int, budget: int, state: tuple[str, str]) -> bool:
+    """Whether such a run is stored, at this budget or a larger one."""
+    wanted = method, problem, seed, *state
+    key = ("method", "problem", "seed", "suite", "source")
+    return any(tuple(e[k] for k in key) == wanted and e["budget"] >= budget for e in stored())
+
+
 def run(args: argparse.Namespace) -> None:
     """Every run that was asked for and is not there yet; all problems of a seed, then the next."""
     problems = args.problems.split(",") if args.problems else list(HALVES[args.half])
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    key = ("method", "problem", "seed", "budget", "suite", "source")
-    done = {tuple(e[k] for k in key) for e in stored()}
     for seed in range(args.first, args.first + args.seeds):
         for problem in problems:
             table = ce_problems.TABLES.get(problem.replace("-dev", "_development"))
@@ -101,8 +106,8 @@ def run(args: argparse.Namespace) -> None:
                 continue
             for method in args.methods.split(","):
                 state = problem_hash(problem), method_hash(method)
-                if (method, problem, seed, args.budget, *state) in done:
-                    continue
+                if is_done(method, problem, seed, args.budget, state):
+                    continue  # by this process, earlier, or by another one
                 try:
                     entry = one(method, problem, seed, args.budget)
                 except ImportError as error:

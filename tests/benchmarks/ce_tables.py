@@ -26,8 +26,7 @@ from subwords_store import RESULTS, machine, provenance, versions, write_results
 
 TREES = (
     ("learning_rate", "ordinal", (0.05, 0.1, 0.2, 0.4, 0.8)),
-    ("max_depth", "ordinal", (1, 2, 3, 5)),
-    ("min_samples_leaf", "ordinal", (1, 8)),
+    ("max_depth", "ordinal", (1, 2, 4)),
     ("subsample", "ordinal", (0.3, 0.6, 1.0)),
     ("max_features", "ordinal", (0.05, 0.15, 0.4)),
     ("loss", "categorical", ("log_loss", "exponential")),
