@@ -28,6 +28,7 @@ from .negative_sampling import (
 )
 from .scores import Queries, heldout_auc, heldout_queries, planted_spearman, similarity_spearman
 from .table import TabularObjective
+from .table_search import TableSearch, search_table
 
 __all__ = [
     "softmax_log_probability",
@@ -49,4 +50,6 @@ __all__ = [
     "heldout_auc",
     "similarity_spearman",
     "TabularObjective",
+    "TableSearch",
+    "search_table",
 ]
