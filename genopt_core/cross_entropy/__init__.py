@@ -9,8 +9,8 @@ The modules read in this order:
 - :mod:`~genopt_core.cross_entropy.drift`: why it sharpens without a signal
 - :mod:`~genopt_core.cross_entropy.kernels`, :mod:`~genopt_core.cross_entropy.plus`: all evaluations
   count, NumPy only
-- :mod:`~genopt_core.cross_entropy.surrogate`, :mod:`~genopt_core.cross_entropy.posterior`: the
-  elite's probability given the data
+- ``genopt_core.cross_entropy.surrogate``, ``genopt_core.cross_entropy.posterior``: the elite's
+  probability given the data (imported on demand, with SciPy)
 - :mod:`~genopt_core.cross_entropy.trials`, :mod:`~genopt_core.cross_entropy.optimizer`: ask and
   tell, without a state
 - :mod:`~genopt_core.cross_entropy.loop`: the whole search, on any executor

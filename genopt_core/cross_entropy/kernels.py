@@ -60,7 +60,8 @@ def log_density(kernels: list[Array], cells: Array, active: Array, prior: float)
     for i, kernel in enumerate(kernels):
         n = kernel.shape[1]
         own = np.clip(cells[:, i], 0, n - 1)
-        total += np.where(active[:, i], np.log((1 - prior) * kernel[:, own] + prior / n), 0.0)
+        logs = np.log((1 - prior) * kernel + prior / n)
+        total += np.where(active[:, i], logs[:, own], 0.0)
     return total
 
 

@@ -119,9 +119,9 @@ def minimize(
     ------
     TypeError, ValueError
         If an argument is not of this form.
-    concurrent.futures.BrokenExecutor
-        If the executor broke and there is no ``make_executor``; what was finished has been passed
-        to ``callback``.
+    RuntimeError
+        ``BrokenExecutor``, if the executor broke and there is no ``make_executor``; what was
+        finished has been passed to ``callback``.
 
     Notes
     -----

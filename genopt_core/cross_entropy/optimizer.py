@@ -142,11 +142,15 @@ class CrossEntropy:
         self.deterministic = bool(deterministic)
         self._sign = 1.0 if direction == "minimize" else -1.0
         self._rows: dict[int, tuple[Trial, Array]] = {}
+        self._drafts: dict[int, tuple[Trial, Array]] = {}
         self._running: dict[int, Trial] = {}
         self._finished: list[Trial] = []
         self._next = 0
         self._memory: list[tuple[Trial, PlainState, Generation]] = []
         self._surrogate: Any = None
+        self._listed: list[Trial] = []  # the trials whose rows, scores and keys come next
+        self._matrix, self._values = np.zeros((0, len(space))), np.zeros(0)
+        self._keys: list[bytes] = []
         self._no_repeats = space.is_finite  # an adapter of a part of a space allows them
         for trial in trials:
             self.tell(trial, trial.value)
@@ -192,8 +196,9 @@ class CrossEntropy:
         """
         if trial.number in self._rows and trial.number not in self._running:
             raise ValueError(f"trial {trial.number} has a value already")
-        row = self.space.encode(trial.params)
+        row = self._row(trial)
         done = trial.finished(value)
+        self._drafts.pop(trial.number, None)
         self._running.pop(trial.number, None)
         self._rows[trial.number] = (done, row)
         self._finished.append(done)
@@ -222,9 +227,9 @@ class CrossEntropy:
             return state.draw(self.space, rng)
         rows, scores = self._data(finished)
         others = np.array([self._row(trial) for trial in running]).reshape(-1, len(self.space))
-        seen = set()
+        seen: set[bytes] = set()
         if self._no_repeats:
-            seen = {row.tobytes() for row in rows} | {row.tobytes() for row in others}
+            seen = set(self._keys[: len(rows)]) | {row.tobytes() for row in others}
         if number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
             return self._stratified(number, seen, rng)
         if self.method == "plus":
@@ -257,19 +262,27 @@ class CrossEntropy:
         return row
 
     def _row(self, trial: Trial) -> Array:
-        known = self._rows.get(trial.number)
+        known = self._rows.get(trial.number) or self._drafts.get(trial.number)
         if known is not None and known[0].params == trial.params:
             return known[1]
         row = self.space.encode(trial.params)
-        if trial.state == "running":
-            return row
-        self._rows.setdefault(trial.number, (trial, row))
+        self._drafts[trial.number] = (trial, row)
         return row
 
     def _data(self, finished: Sequence[Trial]) -> tuple[Array, Array]:
-        """Rows and scores to be minimised, failures being infinite."""
-        rows = np.array([self._row(trial) for trial in finished]).reshape(-1, len(self.space))
-        return rows, self._scores(finished)
+        """Rows and scores to be minimised, failures being infinite; remembers the last ones."""
+        known = 0
+        for trial, other in zip(self._listed, finished, strict=False):
+            if trial is not other:
+                break
+            known += 1
+        if known < len(finished):
+            new = np.array([self._row(trial) for trial in finished[known:]])
+            self._matrix = np.concatenate([self._matrix[:known], new])
+            self._values = np.concatenate([self._values[:known], self._scores(finished[known:])])
+            self._keys = self._keys[:known] + [row.tobytes() for row in new]
+            self._listed = list(finished)
+        return self._matrix[: len(finished)], self._values[: len(finished)]
 
     def _scores(self, finished: Sequence[Trial]) -> Array:
         return np.array(
@@ -300,7 +313,7 @@ class CrossEntropy:
         state = self._memory[-1][1] if known else PlainState.start(self.space)
         for t in range(known + 1, full + 1):
             batch = list(finished[(t - 1) * size : t * size])
-            rows, scores = self._data(batch)
+            rows, scores = np.array([self._row(t) for t in batch]), self._scores(batch)
             ties = np.random.default_rng([self.seed, t, TIES])
             elite = elite_set(scores, self.settings.elite_fraction, ties)
             level = None
@@ -360,8 +373,7 @@ class CrossEntropy:
     @property
     def history(self) -> list[Generation]:
         """The start and every full generation, rebuilt from the trials."""
-        start = PlainState.start(self.space)
-        first = self._generation(0, [], [], None, start.cell_probabilities(self.space))
+        first = self._generation(0, [], [], None, self._fitted([]))
         if self.method == "plain":
             return [first, *self._generations(self._finished)[1]]
         found, size = [first], self.settings.population_size

@@ -6,6 +6,7 @@ cells, on which the search keeps probabilities: one a category or level, `REAL_C
 a real number.
 """
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,10 @@ class Categorical:
         for i, a in enumerate(self.choices):
             if any(same(a, b) for b in self.choices[:i]):
                 raise ValueError(f"choices must be different, got {a!r} twice")
+        index = {}
+        with contextlib.suppress(TypeError):  # choices need not be hashable
+            index = {(type(choice), choice): float(i) for i, choice in enumerate(self.choices)}
+        object.__setattr__(self, "_index", index)
         _condition(self.when, "Categorical")
 
     @property
@@ -99,6 +104,8 @@ class Categorical:
 
     def encode(self, value: Any) -> float:
         """The index of a choice."""
+        with contextlib.suppress(TypeError, KeyError):
+            return float(self.__dict__["_index"][type(value), value])
         for i, choice in enumerate(self.choices):
             if same(choice, value):
                 return float(i)

@@ -41,6 +41,8 @@ def normal_scores(values: Array, exponent: float) -> Array:
 
 
 def _standard(values: Array) -> Array:
+    if np.abs(values).max() > 1e100:  # whose squares would overflow
+        values = values / np.abs(values).max()
     return (values - values.mean()) / (values.std() + 1e-12)
 
 

@@ -57,7 +57,7 @@ class Generation:
     trials : tuple of int
         Numbers of the trials of this generation.
     elites : tuple of int
-        Numbers of the trials fitted to, best first.  For `plus` and `posterior` they come from all
+        Numbers of the trials fitted to, best first.  For the improved methods they come from all
         generations so far.
     level : float or None
         :math:`\gamma_t`, the worst elite's value, as the objective returned it.
