@@ -60,7 +60,7 @@ def _stepped(length: int, before: int, ladder: tuple[int, ...], sink: int) -> in
 
 @explorer(
     "kv-staircase",
-    Step("step", "Time", 0, LAST_STEP, 40, help="16 tokens arrive at each step.", interval_ms=400),
+    Step("step", "Time", 0, LAST_STEP, 42, help="16 tokens arrive at each step.", interval_ms=400),
     Choice(
         "ladder",
         "Ladder",
@@ -82,7 +82,7 @@ def _stepped(length: int, before: int, ladder: tuple[int, ...], sink: int) -> in
         "the whole cache as it grows, and the bytes now, beside a full cache and KIVI at 2 bits."
     ),
     presets=(
-        Preset("The paper's ladder", {"step": 40, "ladder": "16/8/4/2", "sink": 0}),
+        Preset("The paper's ladder", {"step": 42, "ladder": "16/8/4/2", "sink": 0}),
         Preset(
             "Just before a chunk closes",
             {"step": 43, "ladder": "16/8/4/2", "sink": 0},

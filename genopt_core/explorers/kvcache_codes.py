@@ -119,7 +119,7 @@ def kv_channel(side: str, per: Literal["channel", "token"], bits: int, channel: 
     upper = Panel(
         [
             figure.line(tokens, y[:, at], z="restored", curve="step"),
-            figure.dot(tokens, x[:, at], z="as it came", size=3),
+            figure.dot(tokens, x[:, at], z="as it came", size=5),
         ],
         x=Axis("token", domain=(-0.5, len(x) - 0.5)),
         y=Axis(
