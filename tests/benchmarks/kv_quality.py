@@ -407,12 +407,15 @@ def main() -> None:
     parser.add_argument("--score", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--only", default="", help="designs whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="designs whose names contain one of these, by commas"
+    )
     parser.add_argument("--most", type=int, default=10**6, help="measurements in this run")
     parser.add_argument("--texts", default="", help="scored texts whose name contains this")
     parser.add_argument("--lengths", default="2048,4096")
     options = parser.parse_args()
-    contestants = [d for d in designs() if options.only in d.name or d.name == "full"]
+    only = options.only.split(",")
+    contestants = [d for d in designs() if d.name == "full" or any(o in d.name for o in only)]
     if options.list:
         for d in contestants:
             print(f"{d.limit:6.3f} {d.family:14} {d.name}")
