@@ -5,7 +5,6 @@ searches.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +87,9 @@ class SearchRace:
         rows = [s for s in self.content["summary"] if (s["half"], s["budget"]) == (half, budget)]
         lines = ["regret  error  problems  runs  method"]
         for s in sorted(rows, key=lambda s: s["mean"]):
+            error = "–" if s["error"] is None else f"{s['error']:.3f}"
             lines.append(
-                f"{s['mean']:6.3f}  {s['error']:5.3f}  {s['problems']:8}  {s['runs']:4}  "
+                f"{s['mean']:6.3f}  {error:>5}  {s['problems']:8}  {s['runs']:4}  "
                 f"{self.label(s['method'])}"
             )
         return "\n".join(lines)
@@ -119,7 +119,7 @@ class SearchRace:
         for c in self.content["comparisons"]:
             if (c["half"], c["ours"]) != (half, ours):
                 continue
-            error = "" if not math.isfinite(c["error"]) else f" ± {1.96 * c['error']:.3f}"
+            error = "" if c["error"] is None else f" ± {1.96 * c['error']:.3f}"
             lines.append(
                 f"{c['budget']:5}  {c['wins']:4} {c['ties']:4} {c['losses']:6}  {c['holm']:11.2g}  "
                 f"{c['difference']:+.3f}{error:8}  {self.label(c['peer'])}"

@@ -105,7 +105,7 @@ def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budg
     """Paired by problem and seed: wins, ties, losses, problems ahead, mean difference."""
     table = regrets(rows, budget)
     count = {"wins": 0, "ties": 0, "losses": 0}
-    means, errors, lost = [], [], []
+    means, lost = [], []
     for problem in HALVES[half]:
         a, b = table.get((ours, problem), {}), table.get((peer, problem), {})
         d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
@@ -115,11 +115,12 @@ def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budg
         count["losses"] += int((d > TIE).sum())
         count["ties"] += int((np.abs(d) <= TIE).sum())
         means.append(float(d.mean()))
-        errors.append(float(d.std(ddof=1) / math.sqrt(len(d))) if len(d) > 1 else math.nan)
         if d.mean() > 0:
             lost.append(problem)
     if not means:
         return {}
+    # Spread between problems, not between runs: what another problem might have brought.
+    error = float(np.std(means, ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else None
     return {
         "half": half,
         "ours": ours,
@@ -130,7 +131,7 @@ def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budg
         "problems": len(means),
         "worse_on": lost,
         "difference": round(float(np.mean(means)), 4),
-        "error": round(float(np.sqrt(np.sum(np.square(errors)))) / len(means), 4),
+        "error": error and round(error, 4),
     }
 
 
@@ -151,7 +152,9 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
                     means.append(
                         [m, p, budget, len(v), round(float(v.mean()), 4), error and round(error, 4)]
                     )
-                error = math.sqrt(sum(v.var(ddof=1) / len(v) for v in each if len(v) > 1))
+                error = None  # of the mean over these problems, from the runs within each
+                if all(len(v) > 1 for v in each):
+                    error = math.sqrt(sum(v.var(ddof=1) / len(v) for v in each)) / len(each)
                 summary.append(
                     {
                         "half": half,
@@ -160,7 +163,7 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
                         "problems": len(each),
                         "runs": sum(map(len, each)),
                         "mean": round(float(np.mean([v.mean() for v in each])), 4),
-                        "error": round(error / len(each), 4),
+                        "error": error and round(error, 4),
                     }
                 )
     for half in HALVES:
