@@ -215,7 +215,7 @@ def block(x: Array) -> str:
 
 
 def quality() -> dict[str, Any] | None:
-    """Of the stored comparison only what is drawn: the rise of perplexity and the bits."""
+    """Of the stored comparison what is drawn: bits, rise of perplexity in percent, its error."""
     if not QUALITY.is_file():
         return None
     stored = json.loads(QUALITY.read_text(encoding="utf-8"))
@@ -225,7 +225,12 @@ def quality() -> dict[str, Any] | None:
         if full is None:
             continue
         places[place] = [
-            [name, round(row["limit bits"], 4), round(100 * math.expm1(row["nll"] - full), 3)]
+            [
+                name,
+                round(row["limit bits"], 4),
+                round(100 * math.expm1(row["nll"] - full), 3),
+                round(100 * row["nll se"], 3),
+            ]
             for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"])
         ]
     return {
