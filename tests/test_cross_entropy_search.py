@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -123,7 +124,10 @@ def test_plain_stops_by_both_rules():
     flat = minimize(lambda p: 1.0, GRID, 500, method="plain", seed=1)
     assert len(flat.trials) == 120, "the level of six generations is the same"
     assert "level has not changed over 5" in flat.stopped
-    settled = minimize(table, GRID, 2000, method="plain", seed=1, patience=None, population_size=80)
+    small = SearchSpace({name: Categorical(range(5)) for name in "abc"})
+    settled = minimize(
+        table, small, 2000, method="plain", seed=1, patience=None, population_size=40
+    )
     assert "settled" in settled.stopped
     assert settled.best.value == 0
     assert len(minimize(table, GRID, 150, method="plus", seed=1).trials) == 150
@@ -192,6 +196,11 @@ def test_seeds_differ():
 # ------------------------------------------------------------------ executors
 
 
+def pool_of(size):
+    """Fresh processes: forking is not safe beside the threads of Dask's client."""
+    return ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"))
+
+
 @pytest.fixture(scope="module")
 def dask_executor():
     distributed = pytest.importorskip("distributed")
@@ -209,24 +218,22 @@ def dask_executor():
 
 def test_the_result_does_not_depend_on_the_executor(dask_executor):
     """In this process, on a process pool, on threads and on two processes of Dask."""
-    for method in METHODS:
-        settings = {"method": method, "seed": 5, "batch_size": 4}
-        here = minimize(loss, SPACE, 32, **settings)
-        with ProcessPoolExecutor(2) as pool, ThreadPoolExecutor(4) as threads:
+    with pool_of(2) as pool, ThreadPoolExecutor(4) as threads:
+        for method in METHODS:
+            settings = {"method": method, "seed": 5, "batch_size": 4}
+            here = minimize(loss, SPACE, 32, **settings)
             for executor in (pool, threads, dask_executor):
                 there = minimize(loss, SPACE, 32, executor, **settings)
                 assert there.trials == here.trials
                 assert there.recommended == here.recommended
-                np.testing.assert_equal(
-                    there.optimizer.distribution(), here.optimizer.distribution()
-                )
+            np.testing.assert_equal(there.optimizer.distribution(), here.optimizer.distribution())
 
 
 def test_a_killed_worker_of_a_pool_loses_nothing(tmp_path):
     objective = functools.partial(dies_once, marker=str(tmp_path / "died"))
     result = minimize(
         objective, SPACE, 12, method="plus", seed=5, batch_size=3,
-        make_executor=lambda: ProcessPoolExecutor(2),
+        make_executor=lambda: pool_of(2),
     )  # fmt: skip
     assert (tmp_path / "died").exists()
     assert not result.errors
@@ -235,7 +242,7 @@ def test_a_killed_worker_of_a_pool_loses_nothing(tmp_path):
 
 def test_a_broken_pool_without_a_maker_raises_after_telling_what_is_done(tmp_path):
     objective = functools.partial(dies_once, marker=str(tmp_path / "died"))
-    with ProcessPoolExecutor(1) as pool, pytest.raises(BrokenProcessPool):
+    with pool_of(1) as pool, pytest.raises(BrokenProcessPool):
         minimize(objective, SPACE, 12, pool, method="plus")
 
 
