@@ -47,7 +47,7 @@ CONTESTANTS = (
     "ours_weight_5",
     "ours_tokens",
 )
-REFERENCES = ("hf_bpe", "sp_text_tuned")
+REFERENCES = ("hf_bpe", "sp_counts")
 BUDGETS = ("tokens", "bytes")
 SIZE = 1000
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH = 2, 128, 4, 128, 16

@@ -34,7 +34,7 @@ from subwords_corpora import END, NAMES, SCALES, Corpus, front, load, read_count
 MAX_PIECE = 16
 TUNED = {"shrinking_factor": 0.95, "num_sub_iterations": 1}  # 0.95 is the largest it accepts
 SEED_FACTORS = (1.1, 1.5, 2.0, 3.0, 8.0)  # byte-pair seeds that the emulated prunings start from
-SEED_NOTE = "best of byte-pair seeds 1.1, 1.5, 2, 3 and 8 times too large"
+SEED_NOTE = "best of byte-pair seeds 1.1 to 8 times too large; where sources is null, 8 times only"
 NOT_WRITTEN = ("merges", "vocabulary")  # notes for callers in this process
 TUNED_NOTE = "shrinking_factor=0.95, num_sub_iterations=1, seed_sentencepiece_size=10 x size"
 Segment = Callable[[Sequence[str]], list[list[str]]]
