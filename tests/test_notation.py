@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
-CODE = re.compile(r"`([a-z_.]+)\.(\w+)(?:\.(\w+)|\((\w+)\))?`")
+CODE = re.compile(r"`([a-z0-9_.]+)\.(\w+)(?:\.(\w+)|\((\w+)\))?`")
 
 
 def rows() -> list[list[str]]:
