@@ -299,7 +299,7 @@ class CrossEntropySampler(BaseSampler):
         self, study: Study, done: Sequence[FrozenTrial], search: CrossEntropy, tag: str
     ) -> list[Trial]:
         """The core's trials, of those that lie in a search's space."""
-        found, good = [], set()
+        found = []
         for frozen in done:
             key = (tag, study._study_id, frozen.number)
             known = self._known.get(key)
@@ -311,8 +311,9 @@ class CrossEntropySampler(BaseSampler):
                 self._known[key] = known
             if known[1] is not None:
                 found.append((frozen, known[1]))
-                if frozen.state == TrialState.COMPLETE:
-                    good.add(_key(frozen.params))
+        if all(frozen.state != TrialState.FAIL for frozen, _ in found):
+            return [trial for _, trial in found]
+        good = {_key(f.params) for f, _ in found if f.state == TrialState.COMPLETE}
         return [
             trial
             for frozen, trial in found
