@@ -1,7 +1,7 @@
 r"""The stored race of searches (chapter 2): what the page prints, computed from the result file.
 
-``tests/benchmarks/ce_race.py`` ran it, ``book/data/results/cross_entropy.json`` keeps it; nothing here
-searches.
+``tests/benchmarks/ce_race.py`` ran it, ``book/data/results/cross_entropy.json`` keeps it; nothing
+here searches.
 """
 
 import json
