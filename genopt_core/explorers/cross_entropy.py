@@ -90,7 +90,7 @@ def cem_generations(generation: int, population: int, smoothing: float, seed: in
     history = search.history
     now = history[generation]
     trials = {trial.number: trial for trial in search.trials}
-    sofar = [trials[i].value for g in history[: generation + 1] for i in g.trials]
+    sofar = [table(trials[i].params) for g in history[: generation + 1] for i in g.trials]
     # The same panels and marks at every step, so that frames share them.
     panels = [_bars(table, now, generation, trials), _scores(table, now, trials)]
     lines: list[Mark] = [
