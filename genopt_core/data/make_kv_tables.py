@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from genopt_core.kvcache import (
     width_at,
 )
 
+PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "kv_smollm2.npz"
@@ -164,7 +165,7 @@ def groupings(heads: Heads) -> dict[str, list[float]]:
     """Element and output error of one side quantised alone: per channel, per token, with sinks."""
     out = {}
     for side, x in (("key", heads.k), ("value", heads.v)):
-        for per, bits, sink in itertools.product(("channel", "token"), (1, 2, 3, 4, 8), SINKS):
+        for per, bits, sink in itertools.product(PER, (1, 2, 3, 4, 8), SINKS):
             y = x.copy()
             # sinks keep their place in the group: only what is restored differs
             y[:, :, :] = dequantize_groups(*quantize_groups(x, bits, 32, per=per), per=per)
