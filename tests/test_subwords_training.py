@@ -286,8 +286,8 @@ def test_training_finds_the_optimum_of_tiny_corpora():
         picked = rng.choice(len(words), 25, replace=False)
         counts = {words[i][0]: math.isqrt(words[i][1]) + 1 for i in picked}
         size = len(set().union(*counts)) + 2
-        exact = exhaustive_vocabulary(counts, size, max_piece=6, min_count=18)
-        vocabulary = train(counts, size, effort="best", max_piece=6, min_count=18)
+        exact = exhaustive_vocabulary(counts, size, max_piece=6, min_count=15)
+        vocabulary = train(counts, size, effort="best", max_piece=6, min_count=15)
         used = {p: c for p, c in zip(vocabulary.pieces, vocabulary.counts, strict=True) if c}
         value = objective(used, 0.0)
         assert value >= exact.value - 1e-6
@@ -318,12 +318,11 @@ def test_price_per_token_trades_bits_for_tokens():
     counts = sotu_words(4000)
     bits, tokens = [], []
     for weight in (0.0, 1.0, 5.0, 50.0):
-        vocabulary = train(counts, 600, weight, effort="standard")
+        vocabulary = train(counts, 600, weight, effort="best")
         bits.append(em.code_length(vocabulary.counts))
         tokens.append(vocabulary.counts.sum())
     assert tokens == sorted(tokens, reverse=True)
-    # A local search each: neighbours may change places by less than it leaves undecided.
-    assert all(low <= high * (1 + 5e-4) for low, high in itertools.pairwise(bits))
+    assert bits == sorted(bits)
 
 
 def test_more_effort_is_not_worse():
