@@ -39,7 +39,10 @@ class Effort:
         In how many cuts a round prunes back to size: more are slower and find more.
     ascent : int
         Steps of the ascent of (book, eq. swe-dual) whose shares are the start of objective
-        "tokens"; 0 starts from the most frequent candidates, as the other objectives do.
+        "tokens"; 0 starts from the most frequent candidates.
+    weighted_ascent : int
+        The same for code length plus a price per token.  Code length alone always starts from the
+        most frequent candidates: the relaxation counts tokens, and knows nothing of it.
     """
 
     candidates: int = 5
@@ -47,12 +50,13 @@ class Effort:
     share: float = 0.5
     cuts: int = 5
     ascent: int = 0
+    weighted_ascent: int = 0
 
 
 EFFORTS = {
     "fast": Effort(),
     "standard": Effort(rounds=2, ascent=60),
-    "best": Effort(rounds=6, cuts=8, ascent=250),
+    "best": Effort(rounds=6, cuts=8, ascent=250, weighted_ascent=60),
 }
 
 
@@ -102,24 +106,26 @@ class Trainer:
 
     def cheapest(self, length_cost: float) -> tuple[Pieces, Spelling]:
         """Least code length plus ``length_cost`` nats per token."""
-        start = frequent(self.table, self.plan.candidates * self.size)
-        pieces, state = self._pruned_to_size(Pieces(self.table, start), length_cost)
-        return self._searched(pieces, state)
+        steps = self.plan.weighted_ascent if length_cost > 0 else 0
+        return self._searched(*self._started(steps, length_cost, 24))
 
     def fewest_tokens(self) -> tuple[Pieces, Spelling]:
         """Fewest tokens."""
-        longer = self.size - int(self.table.single.sum())
-        if self.plan.ascent and longer:
-            share = ascend(self.table, longer, self.plan.ascent).share
-            pieces, state = self._rounded_off(share)
-        else:
-            start = frequent(self.table, self.plan.candidates * self.size)
-            pieces, state = self._pruned_to_size(Pieces(self.table, start), SEARCH_WEIGHT)
+        pieces, state = self._started(self.plan.ascent, SEARCH_WEIGHT, 48)
         self.plan = replace(self.plan, rounds=2 * self.plan.rounds)
         pieces, state = self._searched(pieces, state)
         state = hard_em(self.table, pieces.forwards, state.counts, TOKENS_FIRST, 10)
         self._show("end", pieces, state)
         return pieces, state
+
+    def _started(self, steps: int, length_cost: float, cuts: int) -> tuple[Pieces, Spelling]:
+        """A first vocabulary of the size: from the relaxation, or from frequent candidates."""
+        longer = self.size - int(self.table.single.sum())
+        if steps and longer:
+            share = ascend(self.table, longer, steps).share
+            return self._rounded_off(share, length_cost, cuts)
+        start = frequent(self.table, self.plan.candidates * self.size)
+        return self._pruned_to_size(Pieces(self.table, start), length_cost)
 
     def _pruned_to_size(self, pieces: Pieces, length_cost: float) -> tuple[Pieces, Spelling]:
         """From many candidates to ``size``: soft EM and halving, then hard EM and tenths."""
@@ -147,7 +153,7 @@ class Trainer:
         state = hard_em(table, pieces.forwards, counts, length_cost, 6)
         return pieces, state
 
-    def _rounded_off(self, share: Float) -> tuple[Pieces, Spelling]:
+    def _rounded_off(self, share: Float, length_cost: float, cuts: int) -> tuple[Pieces, Spelling]:
         """From the shares of the relaxation: the pieces with some share, then pruning."""
         table, size = self.table, self.size
         order = np.lexsort((np.arange(len(table)), -table.count, -np.round(share, 9)))
@@ -156,8 +162,8 @@ class Trainer:
         pieces = Pieces(table, chosen)
         counts = np.where(chosen, table.count * np.maximum(share, 0.1), 0.0)
         known = np.full(len(table), -np.inf)
-        step = max(1, (len(pieces) - size) // 48)
-        pieces, state, _ = cut_back(pieces, counts, known, size, step, SEARCH_WEIGHT)
+        step = max(1, (len(pieces) - size) // cuts)
+        pieces, state, _ = cut_back(pieces, counts, known, size, step, length_cost)
         self._show("seeded", pieces, state)
         return pieces, state
 

@@ -54,8 +54,8 @@ def train(
         token; 5 gives shorter codes *and* fewer tokens than the usual trainers.  "tokens": fewest
         tokens, code length breaking ties.
     effort : {"fast", "standard", "best"}
-        More rounds of local search; about 1 to 2 to 5 in time.  With "tokens" the last two start
-        from the prices of the certificate, which takes longer than the search.
+        More rounds of local search; about 1 to 2 to 5 in time.  With "tokens" the last two, with
+        a number "best" starts from the prices of the certificate, which takes longer.
     max_piece : int
         Longest piece, in characters.
     min_count : int, optional
