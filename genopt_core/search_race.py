@@ -5,12 +5,13 @@ here searches.
 """
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SearchRace", "normalised_regret"]
+__all__ = ["Confirmation", "SearchRace", "normalised_regret"]
 
 DRAWN = ("posterior", "plus", "plain", "gp", "tpe", "random")  # the lines that have a colour
 
@@ -74,7 +75,7 @@ class SearchRace:
 
     def _half(self, half: str, budget: int) -> None:
         self._known("half", half, ("development", "held-out"))
-        self._known("budget", budget, (30, 60, 120))
+        self._known("budget", budget, (30, 60, 120, 240))
 
     def problems(self, half: str) -> list[str]:
         """The problems of a half that were run, in their order."""
@@ -169,7 +170,7 @@ class SearchRace:
             if (ours, p) not in rows or (other, p) not in rows:
                 continue
             a, b = (
-                dict(zip(rows[m, p][2], rows[m, p][columns.index(f"r{n}")], strict=True))
+                dict(zip(rows[m, p][2], rows[m, p][columns.index(f"r{n}")], strict=False))
                 for m, n in ((ours, 60), (other, 120))
             )
             pairs = [
@@ -193,6 +194,24 @@ class SearchRace:
         lines = [
             f"{middle[m]:7.1f} ms  {self.label(m)}" for m in sorted(middle, key=lambda m: middle[m])
         ]
+        return "\n".join(lines)
+
+    def cost_ratios(self, of: str, budget: int = 120) -> str:
+        """Processor time of a suggestion in the timed runs, and over that of one method.
+
+        Those runs took the methods in turn on the same problem and seed, so that a ratio compares
+        neighbours in time; its median and range are over these pairs.
+        """
+        self.label(of)
+        cost = {(m, p, s): ms for m, p, s, b, ms in self.content["costs"] if b == budget}
+        lines = ["milliseconds  pairs   ratio (smallest, largest)  method"]
+        for m in self.content["methods"]:
+            own = sorted(ms for (name, _, _), ms in cost.items() if name == m)
+            pairs = [ms / cost[of, p, s] for (n, p, s), ms in cost.items() if n == m]
+            if own:
+                ratio = f"{statistics.median(pairs):.2f} ({min(pairs):.2f}, {max(pairs):.2f})"
+                line = f"{statistics.median(own):12.1f}  {len(pairs):5}   {ratio:25}"
+                lines.append(f"{line}  {self.label(m)}")
         return "\n".join(lines)
 
     def figure(self, half: str = "held-out") -> Any:
@@ -225,3 +244,64 @@ class SearchRace:
         axes.set_ylabel("mean regret")
         axes.legend(fontsize=8)
         return fig
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What searches on the word2vec tables found, trained again with fresh seeds."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Confirmation":
+        """Read a result file of ``tests/benchmarks/ce_confirm.py``.
+
+        Raises ``ValueError`` if the file is of another kind.
+        """
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.get("schema") != "word2vec-confirmation/1":
+            raise ValueError(f"{path} is not a confirmation: {content.get('schema')!r}")
+        return cls(content)
+
+    def scores(self) -> dict[str, dict[str, dict[int, float]]]:
+        """Each score of each method by the seed of its search."""
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for _, method, seed, _, _, scores, _ in self.content["rows"]:
+            for name, value in scores.items():
+                found.setdefault(name, {}).setdefault(method, {})[seed] = value
+        return found
+
+    def table(self, ours: str, other: str = "random") -> str:
+        """Mean and standard deviation of both, and their paired difference with its 95 % interval.
+
+        The interval (Student's) is that of another search and another training, not of other words.
+        Raises ``ValueError`` for a method that was not run.
+        """
+        from scipy.stats import t
+
+        lines = [f"{'score':12} {other:>15} {ours:>17}  difference        better worse"]
+        for name, by_method in self.scores().items():
+            for m in (ours, other):
+                if m not in by_method:
+                    raise ValueError(f"method must be one of {sorted(by_method)}, got {m!r}")
+            a, b = (list(by_method[m].values()) for m in (other, ours))
+            gain = [y - x for x, y in zip(a, b, strict=True)]
+            width = t.ppf(0.975, len(gain) - 1) * statistics.stdev(gain) / len(gain) ** 0.5
+            mean = f"{statistics.fmean(gain):+.3f} ± {width:.3f}"
+            wins, losses = sum(g > 0 for g in gain), sum(g < 0 for g in gain)
+            lines.append(
+                f"{name:12} {_mean_and_spread(a):>15} {_mean_and_spread(b):>17}  {mean}  "
+                f"{wins:6} {losses:5}"
+            )
+        return "\n".join(lines)
+
+    def beyond_the_grid(self) -> str:
+        """The planted optimum beyond the edge of its grid: mean and standard deviation."""
+        found: dict[str, list[float]] = {}
+        for name, _, value in self.content["border"]:
+            found.setdefault(name, []).append(value)
+        return "\n".join(f"{_mean_and_spread(v)}  {name}" for name, v in found.items())
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}"

@@ -116,6 +116,8 @@ def test_search_table_costs_and_refusals(table):
     total = found.cpu_seconds.sum()
     assert found.best() == found.best(total + 1) == found.true[found.observed.argmax()]
     assert found.best(found.cpu_seconds[0]) == found.true[0]
+    assert table(found.best_params()) == found.best()
+    assert found.best_params(found.cpu_seconds[0]) == found.params[0]
     with pytest.raises(ValueError, match="cpu_seconds"):
         found.best(0)
     for bad in (0, True, 2.5):

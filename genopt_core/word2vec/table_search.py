@@ -20,11 +20,14 @@ class TableSearch:
         The score of the one training that was drawn, and the mean over the trainings stored.
     cpu_seconds : array (trainings,)
         What each training cost where the table was made.
+    params : tuple of dicts
+        The configurations.
     """
 
     observed: np.ndarray
     true: np.ndarray
     cpu_seconds: np.ndarray
+    params: tuple[dict[str, Any], ...]
 
     def best(self, cpu_seconds: float = np.inf) -> float:
         """True score of the best observed among the first trainings that fit into a cost.
@@ -34,10 +37,17 @@ class TableSearch:
         ValueError
             If not even the first one fits.
         """
+        return float(self.true[self._chosen(cpu_seconds)])
+
+    def best_params(self, cpu_seconds: float = np.inf) -> dict[str, Any]:
+        """The configuration whose score `best` returns; raises as it does."""
+        return self.params[self._chosen(cpu_seconds)]
+
+    def _chosen(self, cpu_seconds: float) -> int:
         count = int((np.cumsum(self.cpu_seconds) <= cpu_seconds).sum())
         if not count:
             raise ValueError(f"cpu_seconds={cpu_seconds!r} must be at least {self.cpu_seconds[0]}")
-        return float(self.true[int(self.observed[:count].argmax())])
+        return int(self.observed[:count].argmax())
 
 
 def search_table(
@@ -67,7 +77,7 @@ def search_table(
         from genopt_core.cross_entropy import CrossEntropy
 
         search = CrossEntropy(table.space, method, seed=seed, direction="maximize", **settings)
-    rows = []
+    rows, tried = [], []
     for number in range(n_evals):
         if search is None:
             params = table.params([int(rng.integers(n)) for n in table.mean.shape])
@@ -78,5 +88,6 @@ def search_table(
         if search is not None:
             search.tell(trial, observed)
         rows.append((observed, table(params), float(table.cpu_seconds[table.index(params)])))
+        tried.append(dict(params))
     observed, true, cost = np.array(rows).T
-    return TableSearch(observed, true, cost)
+    return TableSearch(observed, true, cost, tuple(tried))

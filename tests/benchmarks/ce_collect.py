@@ -18,27 +18,45 @@ from ce_race import BUDGETS, HALVES, method_hash, problem_hash, stored
 from subwords_store import RESULTS, provenance, versions, write_results
 
 PATH = RESULTS / "cross_entropy.json"
-SHOWN = (30, 60, 120)
-COLUMNS = ("method", "problem", "seeds", "r30", "r60", "r120", "rec30", "rec60", "rec120", "cpu")
+SHOWN = (30, 60, 120, 240)
+TOLD = (30, 60, 120)  # budgets of the recommendation
+COLUMNS = ("method", "problem", "seeds", *(f"r{b}" for b in SHOWN), *(f"rec{b}" for b in TOLD))
+COLUMNS += ("cpu",)
 UNIT = 1e-4  # regrets are stored as whole numbers of this
 TIE = 0.001  # regrets closer than this are a tie
-CURVES = ("network", "nk", "conditional", "word2vec")
+CURVES = ("network", "word2vec")
 PACKAGES = ("numpy", "scipy", "optuna", "cmaes", "nevergrad", "smac", "scikit-learn", "torch")
 Row = dict[str, Any]
+Key = tuple[str, str, int]
 
 
-def newest(entries: Iterable[Row]) -> dict[tuple[str, str, int], Row]:
-    """One run a (method, problem, seed): of the suite as it is, our methods as last run."""
+def newest(entries: Iterable[Row]) -> dict[Key, dict[int, Row]]:
+    """The runs of each (method, problem, seed) by budget: suite as it is, methods as last run."""
     known = {name: problem_hash(name) for half in HALVES.values() for name in half if there(name)}
-    found: dict[tuple[str, str, int], Row] = {}
+    found: dict[Key, dict[int, Row]] = {}
     for e in entries:
         if known.get(e["problem"]) != e["suite"]:
             continue
-        key = e["method"], e["problem"], e["seed"]
-        old = found.get(key)
-        if old is None or e["source"] != old["source"] or e["budget"] >= old["budget"]:
-            found[key] = e
+        runs = found.setdefault((e["method"], e["problem"], e["seed"]), {})
+        if any(e["source"] != old["source"] for old in runs.values()):
+            runs.clear()
+        runs[e["budget"]] = e
     return found
+
+
+def curve(method: str, runs: Mapping[int, Row]) -> list[float]:
+    """Regret at each of ``BUDGETS``, as far as it was run.
+
+    Where the course depends on the budget, that of the run which was given just so much, or the
+    next larger one; else that of the longest run.
+    """
+    out = []
+    for at, b in enumerate(BUDGETS):
+        enough = [budget for budget in runs if budget >= b]
+        if enough:
+            plans = ce_methods.METHODS[method].plans
+            out.append(runs[min(enough) if plans else max(enough)]["regret"][at])
+    return out
 
 
 def there(problem: str) -> bool:
@@ -50,23 +68,34 @@ def whole(regret: float) -> int:
     return round(regret / UNIT)
 
 
-def rows_of(runs: Mapping[tuple[str, str, int], Row]) -> list[list[Any]]:
-    """One row a (method, problem): regrets of all seeds at three budgets, seconds a suggestion."""
-    grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for (method, problem, _), e in sorted(runs.items()):
-        grouped[method, problem].append(e)
+def rows_of(found: Mapping[Key, Mapping[int, Row]]) -> list[list[Any]]:
+    """One row a (method, problem): regrets of all seeds at each budget, CPU of a suggestion."""
+    grouped: dict[tuple[str, str], list[tuple[list[float], Row]]] = defaultdict(list)
+    for (method, problem, _), runs in sorted(found.items()):
+        grouped[method, problem].append((curve(method, runs), runs[max(runs)]))
     rows = []
-    for (method, problem), es in grouped.items():
-        row: list[Any] = [method, problem, [e["seed"] for e in es]]
+    for (method, problem), each in grouped.items():
+        row: list[Any] = [method, problem, [e["seed"] for _, e in each]]
         for b in SHOWN:
             at = BUDGETS.index(b)
-            row.append([whole(e["regret"][at]) if e["budget"] >= b else None for e in es])
-        for b in SHOWN:
-            told = [e["recommended"].get(str(b)) for e in es]
+            values = [whole(c[at]) if at < len(c) else None for c, _ in each]
+            row.append([] if all(v is None for v in values) else values)
+        for b in TOLD:
+            told = [e["recommended"].get(str(b)) for _, e in each]
             row.append([None if v is None else whole(v) for v in told] if any(told) else [])
-        row.append(round(float(np.median([1000 * e["cpu"] / e["budget"] for e in es])), 2))
+        row.append(round(float(np.median([1000 * e["cpu"] / e["budget"] for _, e in each])), 2))
         rows.append(row)
     return rows
+
+
+def costs_of(entries: Iterable[Row]) -> list[list[Any]]:
+    """[method, problem, seed, budget, ms a suggestion] of the timed runs, methods side by side."""
+    timed = {
+        (e["problem"], e["seed"], e["budget"], e["method"]): e for e in entries if e.get("timed")
+    }
+    return [
+        [m, p, s, b, round(1000 * e["cpu"] / b, 2)] for (p, s, b, m), e in sorted(timed.items())
+    ]
 
 
 # ------------------------------------------------------------------ what follows from the rows
@@ -183,32 +212,35 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
     return {"means": means, "summary": summary, "comparisons": comparisons}
 
 
-def mean_curves(runs: Mapping[tuple[str, str, int], Row]) -> list[list[Any]]:
+def mean_curves(found: Mapping[Key, Mapping[int, Row]]) -> list[list[Any]]:
     """[half, method, budgets, mean over problems of the mean regret], where all have been run."""
-    found = []
+    out = []
     for half, problems in HALVES.items():
         for m in ce_methods.METHODS:
-            each = [[e["regret"] for k, e in runs.items() if k[:2] == (m, p)] for p in problems]
+            each = [[curve(m, r) for k, r in found.items() if k[:2] == (m, p)] for p in problems]
             each = [e for e in each if e]
             if each:
                 length = min(len(r) for e in each for r in e)
                 mean = np.mean([np.mean([r[:length] for r in e], axis=0) for e in each], axis=0)
-                found.append([half, m, list(BUDGETS[:length]), np.round(mean, 4).tolist()])
-    return found
+                out.append([half, m, list(BUDGETS[:length]), np.round(mean, 4).tolist()])
+    return out
 
 
 def main() -> None:
     runs = newest(stored())
     rows = rows_of(runs)
+    entries: dict[str, list[Row]] = defaultdict(list)
+    for (name, _, _), by_budget in runs.items():
+        entries[name] += by_budget.values()
     methods = {
         name: {
             "label": m.label,
             "ours": m.ours,
-            "commit": sorted({e.get("commit", "") for k, e in runs.items() if k[0] == name}),
-            "source": sorted({e["source"] for k, e in runs.items() if k[0] == name}),
+            "commit": sorted({e.get("commit", "") for e in entries[name]}),
+            "source": sorted({e["source"] for e in entries[name]}),
         }
         for name, m in ce_methods.METHODS.items()
-        if any(k[0] == name for k in runs)
+        if name in entries
     }
     problems = {}
     for half, makers in HALVES.items():
@@ -223,8 +255,8 @@ def main() -> None:
                     "state": problem_hash(name),
                 }
     curves = [
-        [m, p, s, [whole(r) for r in e["regret"]]]
-        for (m, p, s), e in sorted(runs.items())
+        [m, p, s, [whole(r) for r in curve(m, by_budget)]]
+        for (m, p, s), by_budget in sorted(runs.items())
         if p in CURVES
     ]
     content = {
@@ -239,6 +271,7 @@ def main() -> None:
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),
+        "costs": costs_of(stored()),
         "mean_curves": mean_curves(runs),
         "curves": curves,
     }

@@ -63,8 +63,11 @@ class Trace:
         return chosen
 
     def regrets(self, budgets: tuple[int, ...]) -> list[float]:
-        """Regret of the true value of the best *observed* configuration after each budget."""
-        best = [int(np.argmin(self.observed[:b])) for b in budgets if b <= len(self.observed)]
+        """Regret of the true value of the best *observed* configuration after each budget.
+
+        A search that ended before its budget keeps what it had.
+        """
+        best = [int(np.argmin(self.observed[:b])) for b in budgets if b <= self.budget]
         return [self.problem.regret(self.true[i]) for i in best]
 
 
@@ -237,6 +240,7 @@ class Method:
     run: Callable[[Trace, int], None]
     needs: str = "optuna"
     ours: bool = False
+    plans: bool = False  # its course depends on the budget: one run for each budget
 
 
 METHODS: dict[str, Method] = {
@@ -253,8 +257,8 @@ METHODS: dict[str, Method] = {
     ),
     "nsga2": Method("NSGA-II (Optuna)", optuna_sampler("NSGAIISampler", population_size=20)),
     "catcma": Method("CatCMA with margin (cmaes)", catcma, "cmaes"),
-    "nevergrad": Method("NGOpt portfolio (nevergrad)", nevergrad("NGOpt"), "nevergrad"),
-    "smac": Method("SMAC (random forest)", smac, "smac"),
+    "nevergrad": Method("NGOpt (nevergrad)", nevergrad("NGOpt"), "nevergrad", plans=True),
+    "smac": Method("SMAC (random forest)", smac, "smac", plans=True),
     "plain": Method("cross-entropy, plain", cross_entropy("plain"), "genopt_core", True),
     "plus": Method("cross-entropy, plus", cross_entropy("plus"), "genopt_core", True),
     "posterior": Method(

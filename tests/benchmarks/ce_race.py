@@ -8,7 +8,8 @@ A finished run is one line below ``.cache/benchmarks/cross_entropy`` and is not 
 knows the state of the suite and, for our methods, of their sources, so that a run from before a
 change is never mixed with one from after it.  The held-out half of our methods is to be run once,
 after their last change; ``CE_CORE`` and ``CE_COMMIT`` name an export of that commit,
-by git archive, while others go on working in the tree.
+by git archive, while others go on working in the tree.  ``--timed`` runs again what is stored, one
+method after the other on the same problem, for the cost of a suggestion in one and the same run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import ce_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRATCH = ROOT / ".cache" / "benchmarks" / "cross_entropy"
-BUDGETS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120)
+BUDGETS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 160, 200, 240)
 HALVES = {"development": ce_problems.DEVELOPMENT, "held-out": ce_problems.HELD_OUT}
 SOURCES = "genopt_core/cross_entropy"  # the adapter for Optuna is not raced
 
@@ -85,14 +86,19 @@ def one(method: str, problem: str, seed: int, budget: int) -> dict[str, Any]:
         "recommended": {str(k): round(v, 5) for k, v in trace.recommended.items()},
         "cpu": round(seconds, 3),
     }
+    if len(trace.observed) < budget:  # a library may stop before
+        entry["evaluations"] = len(trace.observed)
     return entry
 
 
 def is_done(method: str, problem: str, seed: int, budget: int, state: tuple[str, str]) -> bool:
-    """Whether such a run is stored, at this budget or a larger one."""
+    """Whether such a run is stored; a longer one does unless its course depends on the budget."""
     wanted = method, problem, seed, *state
     key = ("method", "problem", "seed", "suite", "source")
-    return any(tuple(e[k] for k in key) == wanted and e["budget"] >= budget for e in stored())
+    budgets = [e["budget"] for e in stored() if tuple(e[k] for k in key) == wanted]
+    return (
+        budget in budgets if ce_methods.METHODS[method].plans else max(budgets, default=0) >= budget
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -106,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
                 continue
             for method in args.methods.split(","):
                 state = problem_hash(problem), method_hash(method)
-                if is_done(method, problem, seed, args.budget, state):
+                if not args.timed and is_done(method, problem, seed, args.budget, state):
                     continue  # by this process, earlier, or by another one
                 try:
                     entry = one(method, problem, seed, args.budget)
@@ -114,6 +120,8 @@ def run(args: argparse.Namespace) -> None:
                     print(f"{method}: passed over, {error}", flush=True)
                     continue
                 entry |= {"suite": state[0], "source": state[1]}
+                if args.timed:
+                    entry["timed"] = True
                 if ce_methods.METHODS[method].ours:
                     entry["commit"] = commit()
                 with (SCRATCH / f"{method}.jsonl").open("a", encoding="utf-8") as file:
@@ -133,6 +141,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--timed", action="store_true", help="for the costs: run all of it again")
     args = parser.parse_args()
     if args.what == "run":
         run(args)
