@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
@@ -124,13 +124,35 @@ def test_a_killed_worker_loses_its_own_trial_only(kind, tmp_path):
     assert len(configurations) == 31, "nothing was proposed twice"
 
 
-def test_parallel_workers_propose_nothing_twice():
-    def table(trial):
-        return sum((trial.suggest_int(name, 0, 19) - 7) ** 2 for name in "abc")
+def dice(trial):
+    """160,000 configurations, so that 2,000 trials crowd only around the best of them."""
+    return sum((trial.suggest_int(name, 0, 19) - 7) ** 2 for name in "wxyz")
 
-    study = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=2))
-    study.optimize(table, n_trials=150, n_jobs=6)
-    assert len({tuple(t.params.values()) for t in study.trials}) == 150
+
+def test_one_sampler_in_two_studies_keeps_them_apart():
+    """Number and parameters of the first trials are the same in both, what came of them is not."""
+    shared, found = CrossEntropySampler(method="plus", seed=4), []
+    for sign in (1, -1):
+        for sampler in (shared, CrossEntropySampler(method="plus", seed=4)):
+            study = optuna.create_study(sampler=sampler)
+            study.optimize(lambda t, sign=sign: sign * dice(t), n_trials=30)
+            found.append([t.params for t in study.trials])
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    other = optuna.create_study(sampler=shared)  # the same number of trials, another space
+    other.add_trials(
+        create_trial(value=float(i), params={"x": i}, distributions={"x": IntDistribution(0, 99)})
+        for i in range(30)
+    )
+    assert set(shared.distribution(other)) == {"x"}
+
+
+def test_the_space_is_that_of_all_trials_though_only_new_ones_are_looked_at():
+    sampler = CrossEntropySampler(method="plus", seed=1)
+    study = optuna.create_study(sampler=sampler)
+    for objective_of, trials in ((dice, 12), (branches, 12), (dice, 3), (branches, 12)):
+        study.optimize(objective_of, n_trials=trials)
+        assert sampler._infer(study) == infer_space(study.trials)
 
 
 def test_a_twin_that_another_worker_proposed_meanwhile_is_given_up():

@@ -15,7 +15,7 @@ from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.plain import PlainSettings, PlainState, elite_set, unchanged
 from genopt_core.cross_entropy.plus import fit_elite, propose
 from genopt_core.cross_entropy.space import SearchSpace
-from genopt_core.cross_entropy.trials import Generation, Trial
+from genopt_core.cross_entropy.trials import Generation, Trial, relative_entropy
 
 Method = Literal["plain", "plus", "posterior"]
 ASK, STARTUP, TIES, FITTED = range(4)  # purposes of random numbers, so that streams do not overlap
@@ -426,14 +426,6 @@ class CrossEntropy:
             return best
         means = self._posterior().means(rows, scores)
         return self._finished[int(np.argmin(np.where(np.isfinite(scores), means, math.inf)))]
-
-
-def relative_entropy(p: Array) -> float:
-    """Entropy of probabilities over that of the uniform distribution; 0 for a single cell."""
-    if len(p) == 1:
-        return 0.0
-    some = p[p > 0]
-    return float(-(some * np.log(some)).sum() / math.log(len(p))) + 0.0
 
 
 def _whole(name: str, value: Any, least: int) -> int:

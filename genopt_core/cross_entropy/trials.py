@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from genopt_core.cross_entropy.parameters import Array
 
 State = Literal["running", "complete", "failed"]
@@ -77,3 +79,11 @@ class Generation:
     mean: dict[str, float]
     std: dict[str, float]
     entropy: dict[str, float]
+
+
+def relative_entropy(p: Array) -> float:
+    """Entropy of probabilities over that of the uniform distribution; 0 for a single cell."""
+    if len(p) == 1:
+        return 0.0
+    some = p[p > 0]
+    return float(-(some * np.log(some)).sum() / math.log(len(p))) + 0.0

@@ -157,9 +157,13 @@ class CrossEntropySampler(BaseSampler):
         self._forget()
 
     def _forget(self) -> None:
-        self._spaces: dict[tuple[int, int], dict[str, tuple[BaseDistribution, Parameter]]] = {}
+        self._spaces: dict[tuple[int, ...], dict[str, tuple[BaseDistribution, Parameter]]] = {}
+        self._alike: dict[tuple[int, int], tuple[list[Any], set[int]]] = {}
         self._searches: dict[str, CrossEntropy] = {}
         self._known: dict[tuple[str, int, int], tuple[FrozenTrial, Trial | None]] = {}
+        self._listed: dict[
+            str, tuple[list[FrozenTrial], list[tuple[FrozenTrial, Trial]], bool]
+        ] = {}
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -185,11 +189,25 @@ class CrossEntropySampler(BaseSampler):
     def _infer(self, study: Study) -> dict[str, tuple[BaseDistribution, Parameter]]:
         states = (TrialState.COMPLETE, TrialState.PRUNED)
         trials = study.get_trials(deepcopy=False, states=states)
-        key = (study._study_id, len(trials))
+        key = (id(study._storage), study._study_id, len(trials))
         with self._lock:
             if key not in self._spaces:
-                self._spaces = {key: infer_space(trials)}
+                alike = self._all_alike(key[:2], trials)
+                self._spaces = {key: infer_space(trials[:1] if alike else trials)}
             return self._spaces[key]
+
+    def _all_alike(self, study: tuple[int, int], trials: Sequence[FrozenTrial]) -> bool:
+        """Whether all trials have the same parameters; looks only at those not seen before."""
+        if not trials:
+            return False
+        like = list(trials[0].distributions.items())
+        before, seen = self._alike.get(study, (like, set()))
+        if before != like:
+            seen = set()
+        new = [trial for trial in trials if trial.number not in seen]
+        alike = all(list(trial.distributions.items()) == like for trial in new)
+        self._alike = {study: (like, seen | {trial.number for trial in new} if alike else set())}
+        return alike and len(seen) + len(new) == len(trials)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -200,13 +218,8 @@ class CrossEntropySampler(BaseSampler):
             if not space:
                 return {}
             search, tag = self._search(study, space)
-            done = self._finished(study)
-            search._no_repeats = (
-                self.method != "plain"
-                and search.space.is_finite
-                and all(t.params.keys() <= space.keys() for t in done)
-            )
-            finished = self._trials(study, done, search, tag)
+            finished, inside = self._trials(study, self._finished(study), search, tag)
+            search._no_repeats = self.method != "plain" and search.space.is_finite and inside
             avoided: list[Trial] = []
             for _ in range(ATTEMPTS):
                 running = self._running(study, trial, space, search)
@@ -258,7 +271,7 @@ class CrossEntropySampler(BaseSampler):
             }
             alike = [t for t in done if all(t.params.get(n) == v for n, v in branch.items())]
             done = alike if len(alike) >= FEWEST_OF_BRANCH else done
-            finished = self._trials(study, done, search, tag)
+            finished, _ = self._trials(study, done, search, tag)
             if len(finished) < FEWEST_OF_BRANCH:  # plainly uniform: a branch has no design
                 rng = np.random.default_rng([search.seed, trial.number])
                 return search.space.decode(search.space.uniform(1, rng)[0])[param_name]
@@ -296,14 +309,18 @@ class CrossEntropySampler(BaseSampler):
         return sorted(done, key=lambda t: (t.datetime_complete, t.number))
 
     def _trials(
-        self, study: Study, done: Sequence[FrozenTrial], search: CrossEntropy, tag: str
-    ) -> list[Trial]:
-        """The core's trials, of those that lie in a search's space."""
-        found = []
-        for frozen in done:
+        self, study: Study, done: list[FrozenTrial], search: CrossEntropy, tag: str
+    ) -> tuple[list[Trial], bool]:
+        """The core's trials, of those that lie in a search's space; no other names in them?"""
+        before, pairs, inside = self._listed.get(tag, ([], [], True))
+        if done[: len(before)] != before:  # compares by identity first: fast where nothing changed
+            before, pairs, inside = [], [], True
+        found = list(pairs)
+        for frozen in done[len(before) :]:
             key = (tag, study._study_id, frozen.number)
             known = self._known.get(key)
-            if known is None or known[0].params != frozen.params:
+            # The same number and parameters may be those of another study.
+            if known is None or (known[0] is not frozen and not _same(known[0], frozen)):
                 params = {n: v for n, v in frozen.params.items() if n in search.space.parameters}
                 value = frozen.value if frozen.state == TrialState.COMPLETE else None
                 trial = Trial(frozen.number, params)
@@ -311,14 +328,16 @@ class CrossEntropySampler(BaseSampler):
                 self._known[key] = known
             if known[1] is not None:
                 found.append((frozen, known[1]))
-        if all(frozen.state != TrialState.FAIL for frozen, _ in found):
-            return [trial for _, trial in found]
+            inside = inside and frozen.params.keys() <= search.space.parameters.keys()
+        self._listed[tag] = (done, found, inside)
+        if all(trial.state != "failed" for _, trial in found):
+            return [trial for _, trial in found], inside
         good = {_key(f.params) for f, _ in found if f.state == TrialState.COMPLETE}
         return [
             trial
             for frozen, trial in found
             if frozen.state != TrialState.FAIL or _key(frozen.params) not in good
-        ]
+        ], inside
 
     @staticmethod
     def _publish(
@@ -366,7 +385,7 @@ class CrossEntropySampler(BaseSampler):
             if not space:
                 raise ValueError("the study has no finished trial, or no parameter that can vary")
             search, tag = self._search(study, space)
-            trials = self._trials(study, self._finished(study), search, tag)
+            trials, _ = self._trials(study, self._finished(study), search, tag)
         return CrossEntropy(
             search.space,
             self.method,
@@ -392,6 +411,10 @@ def _fits(space: SearchSpace, params: dict[str, Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _same(one: FrozenTrial, two: FrozenTrial) -> bool:
+    return (one.state, one.params, one.values) == (two.state, two.params, two.values)
 
 
 def _key(params: dict[str, Any]) -> str:
