@@ -196,11 +196,12 @@ def test_newest_sources_and_the_timed_runs():
     old = {"method": "plus", "problem": "nk", "seed": 0, "budget": 60, "suite": state, "cpu": 1.2}
     entries = [
         old | {"source": "a"},
-        old | {"source": "b", "budget": 30, "timed": True},
+        old | {"source": "b", "budget": 30},
+        old | {"source": "c", "budget": 20, "timed": True},
         old | {"source": "b", "suite": "other", "budget": 120},
     ]
     assert set(ce_collect.newest(entries)["plus", "nk", 0]) == {30}
-    assert ce_collect.costs_of(entries) == [["plus", "nk", 0, 30, 40.0]]
+    assert ce_collect.costs_of(entries) == [["plus", "nk", 0, 20, 60.0]]
 
 
 # ------------------------------------------------------------------ the stored race

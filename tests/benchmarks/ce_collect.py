@@ -31,11 +31,14 @@ Key = tuple[str, str, int]
 
 
 def newest(entries: Iterable[Row]) -> dict[Key, dict[int, Row]]:
-    """The runs of each (method, problem, seed) by budget: suite as it is, methods as last run."""
+    """The runs of each (method, problem, seed) by budget: suite as it is, methods as last run.
+
+    Not the timed ones, which are there for few seeds of few problems.
+    """
     known = {name: problem_hash(name) for half in HALVES.values() for name in half if there(name)}
     found: dict[Key, dict[int, Row]] = {}
     for e in entries:
-        if known.get(e["problem"]) != e["suite"]:
+        if known.get(e["problem"]) != e["suite"] or e.get("timed"):
             continue
         runs = found.setdefault((e["method"], e["problem"], e["seed"]), {})
         if any(e["source"] != old["source"] for old in runs.values()):
