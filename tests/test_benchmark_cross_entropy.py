@@ -325,6 +325,31 @@ def test_confirmation_by_hand(tmp_path):
         Confirmation.load(path)
 
 
+def test_a_part_of_the_confirmation_comes_out_again():
+    """The search, what it cost, and one fresh training of what it found."""
+    pytest.importorskip("gensim")
+    import ce_confirm
+
+    if not ce_confirm.PATH.is_file():
+        pytest.skip("not run")
+    content = json.loads(ce_confirm.PATH.read_text(encoding="utf-8"))
+    assert content["columns"] == list(ce_confirm.COLUMNS)
+    assert content["provenance"]["command"].startswith("python tests/benchmarks/ce_confirm.py")
+    rows = {tuple(row[:3]): row for row in content["rows"]}
+    assert len(rows) == 2 * len(ce_confirm.METHODS) * len(ce_confirm.SEEDS)
+    for which in ("planted", "wikipedia"):
+        for seed in ce_confirm.SEEDS:
+            spent = {m: rows[which, m, seed][4] for m in ce_confirm.METHODS}
+            assert max(spent["plus"], spent["posterior"]) <= 0.5 * spent["random"] + 0.1
+        for method in ("random", "plus"):
+            _, value, spent_again = ce_confirm.chosen(which, method, ce_confirm.SEEDS[0])
+            row = rows[which, method, ce_confirm.SEEDS[0]]
+            assert (round(value, 4), round(spent_again, 1)) == (row[3], row[4])
+    again = ce_confirm.one("planted", "plus", ce_confirm.SEEDS[0])
+    stored = rows["planted", "plus", ce_confirm.SEEDS[0]]
+    assert again[5]["correlation"] == pytest.approx(stored[5]["correlation"], abs=2e-3)
+
+
 def test_mean_curves_pass_through_the_summary(race):
     summary = {(s["half"], s["method"], s["budget"]): s["mean"] for s in race["summary"]}
     for half, method, budgets, means in race["mean_curves"]:

@@ -4,7 +4,7 @@ python genopt_core/data/make_search_tables.py race          # 20 seeds of each m
 python genopt_core/data/make_search_tables.py neighbours    # 6 trainings on the State of the Union
 
 Every finished method, and every training, is kept in ``.cache/word2vec/``; a run that was cut off
-goes on there.  ``race`` needs Optuna for its peers.
+goes on there.  ``race`` needs Optuna and cmaes for its peers.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TABLES = ("word2vec_planted", "word2vec_wikipedia")
 BUDGET, RUNS = 120, 20
 UNIT = 1e-4
 OURS = ("plain", "plus", "posterior")
-PEERS = ("random", "tpe")
+PEERS = ("random", "qmc", "tpe", "cma", "catcma")
 SHORTER = {"posterior": 60}  # its Gaussian process takes the longest
 
 # What a user gets who changes nothing, at the tuned dimension and number of passes; and the best
@@ -51,13 +51,18 @@ def ours(table: TabularObjective, method: Any, run: int, budget: int) -> list[tu
 
 
 def peer(table: TabularObjective, method: str, run: int, budget: int) -> list[tuple[float, float]]:
-    """Observed and true scores of a sampler of Optuna, at its defaults."""
+    """Observed and true scores of a sampler of Optuna, or of CatCMA, at their defaults."""
+    if method == "catcma":
+        return catcma(table, run, budget)
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    quiet: dict[str, Any] = {"warn_independent_sampling": False}
     samplers: dict[str, Callable[..., Any]] = {
         "random": optuna.samplers.RandomSampler,
         "tpe": optuna.samplers.TPESampler,
+        "qmc": lambda seed: optuna.samplers.QMCSampler(seed=seed, scramble=True, **quiet),
+        "cma": lambda seed: optuna.samplers.CmaEsSampler(seed=seed, with_margin=True, **quiet),
     }
     found = []
 
@@ -76,6 +81,32 @@ def peer(table: TabularObjective, method: str, run: int, budget: int) -> list[tu
     study = optuna.create_study(direction="maximize", sampler=samplers[method](seed=run))
     study.optimize(objective, n_trials=budget)
     return found
+
+
+def catcma(table: TabularObjective, run: int, budget: int) -> list[tuple[float, float]]:
+    """Observed and true scores of CatCMA with margin, by ask and tell in whole generations."""
+    from cmaes import CatCMAwM
+
+    ordered = [name for name in table.levels if table.ordered[name]]
+    others = [name for name in table.levels if not table.ordered[name]]
+    search = CatCMAwM(
+        z_space=[list(range(len(table.levels[name]))) for name in ordered],
+        c_space=[len(table.levels[name]) for name in others],
+        seed=run + 1,
+    )
+    found: list[tuple[float, float]] = []
+    while len(found) < budget:
+        told = []
+        for _ in range(search.population_size):
+            drawn = search.ask()
+            at = {name: round(float(z)) for name, z in zip(ordered, drawn.z, strict=True)}
+            at |= {name: int(np.argmax(c)) for name, c in zip(others, drawn.c, strict=True)}
+            params = table.params([at[name] for name in table.levels])
+            value = observe(table, params, run, len(found))
+            found.append((value, table(params)))
+            told.append((drawn, -value))
+        search.tell(told)
+    return found[:budget]
 
 
 def regrets(table: TabularObjective, found: list[tuple[float, float]]) -> list[int]:
@@ -119,10 +150,11 @@ def race_origin() -> dict[str, Any]:
     return {
         "made_by": "genopt_core/data/make_search_tables.py race",
         "optuna": version("optuna"),
+        "cmaes": version("cmaes"),
         "runs": RUNS,
         "budget": {method: SHORTER.get(method, BUDGET) for method in (*OURS, *PEERS)},
         "regret": "mean score of the best configuration, less that of the best observed so far",
-        "peers": "at Optuna's defaults, not tuned; ours at the core's defaults",
+        "peers": "at their libraries' defaults, not tuned; ours at the core's defaults",
         "milliseconds": "CPU per evaluation, on a machine with other work",
     }
 
