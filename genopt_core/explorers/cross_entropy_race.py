@@ -84,7 +84,7 @@ def cem_race(table: str, method: str) -> Figure:
     names = raced(table)
     runs = race_regrets(table, method)
     evaluations = np.arange(1, runs.shape[1] + 1)
-    shown = np.unique(np.concatenate([np.arange(0, runs.shape[1], 3), [runs.shape[1] - 1]]))
+    shown = np.unique(np.concatenate([np.arange(0, runs.shape[1], 4), [runs.shape[1] - 1]]))
     thin_x = [value for _ in runs for value in (*evaluations[shown].tolist(), math.nan)]
     thin_y = [v for run in runs for v in (*np.maximum(run[shown], LEAST).tolist(), math.nan)]
     marks = [figure.line(thin_x, thin_y, z=METHODS[method], width=0.6, opacity=0.5)]
