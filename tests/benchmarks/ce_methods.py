@@ -140,8 +140,8 @@ def nevergrad(name: str) -> Callable[[Trace, int], None]:
         def axis(p: Parameter) -> Any:
             if p.kind == "categorical":
                 return ng.p.Choice(list(range(p.size)))
-            if p.kind == "integer":
-                return ng.p.TransitionChoice(list(range(p.size)))
+            if p.kind == "integer":  # on the development half better than TransitionChoice
+                return ng.p.Scalar(lower=0, upper=p.size - 1).set_integer_casting()
             if p.log:
                 return ng.p.Log(lower=p.low, upper=p.high)
             return ng.p.Scalar(lower=p.low, upper=p.high)
@@ -241,6 +241,7 @@ class Method:
     needs: str = "optuna"
     ours: bool = False
     plans: bool = False  # its course depends on the budget: one run for each budget
+    state: str = "peer"  # of a peer's settings here; runs of another state are not mixed with it
 
 
 METHODS: dict[str, Method] = {
@@ -257,7 +258,9 @@ METHODS: dict[str, Method] = {
     ),
     "nsga2": Method("NSGA-II (Optuna)", optuna_sampler("NSGAIISampler", population_size=20)),
     "catcma": Method("CatCMA with margin (cmaes)", catcma, "cmaes"),
-    "nevergrad": Method("NGOpt (nevergrad)", nevergrad("NGOpt"), "nevergrad", plans=True),
+    "nevergrad": Method(
+        "NGOpt (nevergrad)", nevergrad("NGOpt"), "nevergrad", plans=True, state="peer 2"
+    ),
     "smac": Method("SMAC (random forest)", smac, "smac", plans=True),
     "plain": Method("cross-entropy, plain", cross_entropy("plain"), "genopt_core", True),
     "plus": Method("cross-entropy, plus", cross_entropy("plus"), "genopt_core", True),

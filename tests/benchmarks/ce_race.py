@@ -49,7 +49,7 @@ def problem_hash(name: str) -> str:
 def method_hash(name: str) -> str:
     """State of our sources for our methods; the packages are pinned for the others."""
     if not ce_methods.METHODS[name].ours:
-        return "peer"
+        return ce_methods.METHODS[name].state
     digest = hashlib.sha256()
     for file in sorted((ce_methods.CORE / SOURCES).rglob("*.py")):
         digest.update(file.read_bytes())
