@@ -592,6 +592,13 @@ CONTESTANTS: dict[str, Contestant] = {
         OURS,
         form="front",
     ),
+    "ours_front_5": Contestant(
+        "ours, λ = 5, front marker",
+        _ours(5.0, marker="front"),
+        "counts",
+        OURS,
+        form="front",
+    ),
     "ours_weight_1": Contestant("ours, λ = 1", _ours(1.0), "counts", OURS),
     "ours_weight_5": Contestant("ours, λ = 5", _ours(5.0), "counts", OURS),
     "ours_weight_10": Contestant("ours, λ = 10", _ours(10.0), "counts", OURS),

@@ -217,9 +217,11 @@ def spread(values: list[float]) -> list[float]:
 def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians, and ratios to the references taken inside each round."""
     seconds: dict[tuple, dict[int, float]] = {}
+    cpus: dict[tuple, dict[int, float]] = {}
     others: dict[tuple, list[tuple[float, float]]] = {}
     for part, corpus, size, name, turn, wall, cpu, _, peak in rows:
         seconds.setdefault((part, corpus, size, name), {})[turn] = wall
+        cpus.setdefault((part, corpus, size, name), {})[turn] = cpu
         others.setdefault((part, corpus, size, name), []).append((cpu, peak))
     found = []
     for key, by_round in seconds.items():
@@ -246,6 +248,8 @@ def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dic
             if not common or reference == name:
                 continue
             entry[f"over_{reference}"] = spread([by_round[i] / base[i] for i in common])
+            own, theirs = cpus[key], cpus[part, corpus, size, reference]
+            entry[f"cpu_over_{reference}"] = spread([own[i] / theirs[i] for i in common])
             spared = peers.CONTESTANTS[name].reads == "counts"
             spared_base = peers.CONTESTANTS[reference].reads == "counts"
             if counting and spared != spared_base and set(common) <= set(counting):
