@@ -236,20 +236,29 @@ def _entries(packed: PackedChunks) -> Tensor:
     return packed.planes[0].int()
 
 
-def _look_up(entries: Tensor, table: Tensor) -> Tensor:
-    """``table[entries]`` with the last two axes flattened.
+@lru_cache(maxsize=8)
+def _wide_table(bits: int) -> Tensor:
+    """Rows of the table "entries" as single numbers of 8 or 16 bytes, for processors.
 
-    A processor copies a row of two or four floats three times faster as one number of 8 or 16
-    bytes, so there the table is read as such; no arithmetic touches them.
+    Those copy a row of two or four floats three times faster as one such number; no arithmetic
+    touches it.
     """
-    if entries.device.type != "cpu":
-        return functional.embedding(entries, table).flatten(-2)
+    table = _table("entries", bits, 0, torch.device("cpu"))
     if table.shape[1] == 2:
-        rows = table.view(torch.int64)[:, 0].index_select(0, entries.flatten())
-    else:
-        wide = torch.view_as_complex(table.view(torch.float64))
-        rows = torch.view_as_real(wide.index_select(0, entries.flatten()))
-    return rows.view(torch.float32).reshape(*entries.shape[:-1], -1)
+        return table.view(torch.int64)[:, 0]
+    return torch.view_as_complex(table.view(torch.float64))
+
+
+class Room:
+    """Memory into which codes are expanded, one run of chunks after the other.
+
+    What was just used is in the processor's cache, and need not be asked for again.
+    """
+
+    def __init__(self, size: int):
+        self.floats = torch.empty((size + 3) // 4 * 4)
+        self.pairs = self.floats.view(torch.int64)
+        self.fours = torch.view_as_complex(self.floats.view(torch.float64).view(-1, 2))
 
 
 class RotatedCodec:
@@ -315,15 +324,26 @@ class RotatedCodec:
             gain = self._gain(new, bits, norm).half()
         return replace(packed, bits=bits, planes=pack(new, bits), meta=(gain, *mean))
 
-    def expand(self, packed: PackedChunks) -> Tensor:
+    def expand(self, packed: PackedChunks, room: Room | None = None) -> Tensor:
         """Levels of all codes, before gain and rotation, as float32.
 
-        One look-up turns a byte into the levels of all codes in it, so nothing is unpacked.
+        One look-up turns a byte into the levels of all codes in it, so nothing is unpacked.  They
+        are written to ``room``, where one is given and large enough; then they last until it is
+        used again.
         """
         bits, device = packed.bits, packed.planes[0].device
         if bits == 8:
             return packed.planes[0].float().sub_(127.5).mul_(1 / 32)
-        return _look_up(_entries(packed), _table("entries", bits, 0, device))
+        entries = _entries(packed)
+        if device.type != "cpu":
+            return functional.embedding(entries, _table("entries", bits, 0, device)).flatten(-2)
+        table, count = _wide_table(bits), entries.numel()
+        each = table.element_size() // 4
+        if room is None or len(room.floats) < count * each:
+            room = Room(count * each)
+        out = (room.fours if each == 4 else room.pairs)[:count]
+        torch.index_select(table, 0, entries.reshape(-1), out=out)
+        return room.floats[: count * each].view(*entries.shape[:-1], -1)
 
     def decode(self, packed: PackedChunks) -> Tensor:
         """Restore to float32."""

@@ -21,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from .codec import GridCodec, PackedChunks, RotatedCodec, join
+from .codec import GridCodec, PackedChunks, Room, RotatedCodec
 from .layer import PAGE, Held, Segment, View
 from .online_softmax import attend, masked, merge_partials, softmax_partial
 
@@ -115,35 +115,53 @@ def attend_view(
 
     key_codec, value_codec = view.layer.codecs["key"], view.layer.codecs["value"]
     q_rotated = q @ key_codec.rotation if isinstance(key_codec, RotatedCodec) else q
-    plain: tuple[list[Tensor], list[Tensor]] = ([], [])
-    rotated: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for group in _groups(view.segments, q.shape[2] * chunk):
-        tokens = sum(segment.chunks for segment in group) * chunk
-        scores = _scores([segment.key for segment in group], key_codec, q, q_rotated)
-        weights, lse = softmax_partial(masked(scores, cut(at, at + tokens)))
-        out, turned = _output(weights, [segment.value for segment in group], value_codec)
-        outs, lses = rotated if turned else plain
-        outs.append(out)
-        lses.append(lse)
-        at += tokens
-
     k, v = (torch.cat([s.to(r.dtype), r], -2) for s, r in zip(view.sink, view.recent, strict=True))
+    room = Room(batch * shared * PAGE * chunk * max(k.shape[-1], v.shape[-1]))
     if mask is None:
         here = _causal(queries, k.shape[-2], queries if left is None else left, q.device)
         if here is not None:
             here = here.repeat(heads // shared, 1)
     else:
-        here = torch.cat([cut(0, sinks), cut(at, mask.shape[-1])], -1)
+        here = torch.cat([cut(0, sinks), cut(mask.shape[-1] - k.shape[-2] + sinks, None)], -1)
+
+    groups = list(_groups(view.segments, q.shape[2] * chunk))
+    if len(groups) == 1 and mask is None and here is None:
+        # one new token, the case that decoding lives on: one softmax over everything
+        (group,) = groups
+        scores = _scores([segment.key for segment in group], key_codec, q, q_rotated, room)
+        weights = torch.cat([scores, q @ k.float().transpose(-1, -2)], -1).softmax(-1)
+        old, new = weights.split([scores.shape[-1], k.shape[-2]], -1)
+        new = new @ v.float()  # before `_output` changes the weights
+        out, turned = _output(old, [segment.value for segment in group], value_codec, room)
+        out = new.add_(_turned_back(out, value_codec) if turned else out)
+        return out.reshape(batch, heads, queries, -1).to(query.dtype)
+
+    plain: tuple[list[Tensor], list[Tensor]] = ([], [])
+    rotated: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for group in groups:
+        tokens = sum(segment.chunks for segment in group) * chunk
+        scores = _scores([segment.key for segment in group], key_codec, q, q_rotated, room)
+        weights, lse = softmax_partial(masked(scores, cut(at, at + tokens)))
+        out, turned = _output(weights, [segment.value for segment in group], value_codec, room)
+        outs, lses = rotated if turned else plain
+        outs.append(out)
+        lses.append(lse)
+        at += tokens
     out, lse = attend(q, k, v, scale=1.0, mask=here)
     plain[0].append(out)
     plain[1].append(lse)
     if rotated[0]:
-        assert isinstance(value_codec, RotatedCodec)
         out, lse = merge_partials(*rotated)
-        plain[0].append(out @ value_codec.rotation.T)
+        plain[0].append(_turned_back(out, value_codec))
         plain[1].append(lse)
     out, _ = merge_partials(*plain)
     return out.reshape(batch, heads, queries, -1).to(query.dtype)
+
+
+def _turned_back(out: Tensor, codec: Codec) -> Tensor:
+    """An output of rotated values in the space of the model."""
+    assert isinstance(codec, RotatedCodec)
+    return out @ codec.rotation.T
 
 
 def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segment]]:
@@ -166,46 +184,61 @@ def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segm
         yield group
 
 
-def _scores(keys: list[Held], codec: Codec, q: Tensor, q_rotated: Tensor) -> Tensor:
-    """Scores of neighbouring segments, by rotated codes where it has them."""
+def _scores(keys: list[Held], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
+    """Scores of neighbouring segments, by rotated codes where it has them.
+
+    Codes are expanded into ``room``, one run after the other.
+    """
     packed = [held for held in keys if isinstance(held, PackedChunks)]
     if not packed or not isinstance(codec, RotatedCodec):
         full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in keys)
         return torch.cat([q @ key.transpose(-1, -2) for key in full], -1)
-    parts = [q_rotated @ codec.expand(held).transpose(-1, -2) for held in _runs(packed)]
+    flat = q_rotated.flatten(0, 1)
+    parts = [
+        torch.bmm(flat, codec.expand(held, room).flatten(0, 1).transpose(1, 2))
+        for held in _runs(packed)
+    ]
     gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2).float()
     mean = torch.cat([held.meta[1] for held in packed], -2).transpose(-1, -2).float()
-    scores = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).mul_(gain)
-    by_chunk = scores.unflatten(-1, (mean.shape[-1], -1))
-    by_chunk.add_((q @ mean).unsqueeze(-1))  # the mean is one number a chunk and query
+    scores = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    scores = scores.view(*q.shape[:3], -1).mul_(gain)
+    # the mean is one number a chunk and query
+    scores.view(*q.shape[:3], mean.shape[-1], -1).add_((q @ mean).unsqueeze(-1))
     return scores
 
 
 def _runs(packed: list[PackedChunks]) -> Iterator[PackedChunks]:
-    """Pages as they are, and smaller neighbours of one width joined for one look-up."""
-    for (_, _, page), run in groupby(packed, lambda p: (p.bits, p.first_bits, p.chunks >= PAGE)):
+    """Codes, without metadata: pages as they are, smaller neighbours of one width as one."""
+    for (bits, page), run in groupby(packed, lambda p: (p.bits, p.chunks >= PAGE)):
         small = list(run)
-        yield from small if page or len(small) == 1 else [join(small)]
+        if page or len(small) == 1:
+            yield from small
+        else:
+            planes = tuple(torch.cat(p, -2) for p in zip(*(p.planes for p in small), strict=True))
+            yield PackedChunks(bits, bits, sum(p.chunks for p in small), planes, ())
 
 
-def _output(weights: Tensor, values: list[Held], codec: Codec) -> tuple[Tensor, bool]:
-    """Weighted sum of the values of neighbouring segments, and whether it is still rotated."""
+def _output(weights: Tensor, values: list[Held], codec: Codec, room: Room) -> tuple[Tensor, bool]:
+    """Weighted sum of the values of neighbouring segments, and whether it is still rotated.
+
+    Changes the weights; codes are expanded into ``room``, one run after the other.
+    """
     packed = [held for held in values if isinstance(held, PackedChunks)]
     turned = bool(packed) and isinstance(codec, RotatedCodec)
     if packed and isinstance(codec, RotatedCodec):
         gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2)
         weights = weights.mul_(gain.float())
-        full = (codec.expand(held) for held in _runs(packed))
+        full = (codec.expand(held, room) for held in _runs(packed))
     else:
         full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in values)
-    out, at = None, 0
+    flat, out, at = weights.flatten(0, 1), None, 0
     for value in full:  # restored, used and forgotten one by one
-        tokens = value.shape[-2]
-        part = weights[..., at : at + tokens] @ value
-        out = part if out is None else out.add_(part)
+        tokens, rows = value.shape[-2], value.flatten(0, 1)
+        part = flat[..., at : at + tokens]
+        out = torch.bmm(part, rows) if out is None else out.baddbmm_(part, rows)
         at += tokens
     assert out is not None  # a group is never empty
-    return out, turned
+    return out.view(*weights.shape[:3], -1), turned
 
 
 def _causal(queries: int, tokens: int, left: int, device: torch.device) -> Tensor | None:
