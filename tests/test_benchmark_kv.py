@@ -127,7 +127,7 @@ def quality() -> dict:
 
 def test_quality_is_small_and_from_these_texts(quality, quality_script):
     assert (RESULTS / "kv_quality.json").stat().st_size < 200_000
-    assert quality["schema"] == "kv-quality/1"
+    assert quality["schema"] == "kv-quality/2"
     if quality["provenance"]["transformers"] == quality_script.transformers.__version__:
         now = quality_script.provenance_of(quality_script.texts())
         assert now["texts"] == quality["provenance"]["texts"]
@@ -140,13 +140,14 @@ def test_summary_derives_from_the_rows(quality, quality_script):
             rows = quality["rows"][f"{text} @{entry['length']}"]
             ratio = math.exp(rows[entry["design"]]["nll"]) / math.exp(rows["full"]["nll"])
             assert percent == pytest.approx(100 * (ratio - 1), abs=1e-6)
+            assert entry["kl"][text] == rows[entry["design"]]["kl"] >= 0
 
 
 def test_designs_were_chosen_on_the_calibration_text_alone(quality, quality_script):
     rows = quality["rows"].get(f"{quality_script.CALIBRATION} @2048", {})
     for budget, name in quality["chosen"].items():
         fit = {
-            n: r["nll"]
+            n: r["kl"]
             for n, r in rows.items()
             if r["family"] == "SAQ+" and r["limit bits"] <= float(budget)
         }
@@ -162,18 +163,34 @@ def test_stored_bits_are_those_of_the_designs(quality, quality_script):
 
 
 def test_held_bits_are_those_of_a_real_cache(quality_script):
-    torch, config = (
-        quality_script.torch,
-        quality_script.transformers.LlamaConfig(
-            hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=1
-        ),
-    )
+    torch, transformers = quality_script.torch, quality_script.transformers
     x = torch.randn(1, 3, 700, 64, generator=torch.Generator().manual_seed(5)).half()
     for design in quality_script.designs():
         if design.family in ("SAQ", "SAQ+", "flat rotation"):
+            config = transformers.LlamaConfig(
+                hidden_size=576,
+                num_attention_heads=9,
+                num_key_value_heads=3,
+                num_hidden_layers=design.layers,
+            )
             cache = design.make(config)
-            cache.update(x, x, 0)
+            for layer in range(design.layers):
+                cache.update(x, x, layer)
             assert design.held(700) == pytest.approx(cache.bits_per_element()), design.name
+
+
+def test_divergence_is_that_of_torch(quality_script):
+    torch = quality_script.torch
+    generator = torch.Generator().manual_seed(3)
+    exact, other = (
+        torch.randn(5, 40, generator=generator, dtype=torch.float64).log_softmax(-1)
+        for _ in range(2)
+    )
+    own = quality_script.divergence(exact, other)
+    peer = torch.nn.functional.kl_div(other, exact, reduction="none", log_target=True).sum(-1)
+    torch.testing.assert_close(own, peer)
+    assert (own > 0).all()
+    assert quality_script.divergence(exact, exact).abs().max() == 0
 
 
 def test_losses_done_again(quality, quality_script, smollm, tmp_path, monkeypatch):
@@ -187,8 +204,12 @@ def test_losses_done_again(quality, quality_script, smollm, tmp_path, monkeypatc
     ids = tokenizer(text, return_tensors="pt").input_ids[:, : quality_script.SPOT_LENGTH + 1]
     (design,) = (d for d in quality_script.designs() if d.name == name)
     prompt = quality_script.prompt_of(model, ids)
-    loss, cache = quality_script.losses(model, design, ids, prompt)
-    assert loss.mean().item() == pytest.approx(quality["spot"][name]["nll"], abs=2e-4)
+    found, cache = quality_script.predictions(model, design, ids, prompt)
+    exact = quality_script.exact_predictions(model, ids, prompt)
+    old = quality["spot"][name]
+    assert quality_script.losses(found, ids).mean().item() == pytest.approx(old["nll"], abs=2e-4)
+    divergence = quality_script.divergence(exact, found).mean().item()
+    assert divergence == pytest.approx(old["kl"], rel=0.02)
     assert cache.nbytes() <= 1.02 * cache.expected_bytes()
 
 
@@ -199,3 +220,17 @@ def smollm():
     if find_smollm() is None:
         pytest.skip(f"needs the model: {INSTALL}")
     return load_smollm()
+
+
+def test_speeds_are_ratios_of_their_times():
+    speed = stored("kv_speed.json")
+    for row in speed["kernels"]:
+        ratio = row["ms"]["naive"] / row["ms"]["rotated space"]
+        assert row["naive over rotated"] == pytest.approx(ratio)
+    model = speed["model"]
+    for name, ratio in model["over DynamicCache"].items():
+        least = model["least ms"]
+        assert ratio == pytest.approx(least[name] / least["DynamicCache"])
+        assert least[name] <= model["median ms"][name]
+    assert set(speed["prefill"]["seconds"]) <= set(model["least ms"])
+    assert speed["provenance"]["clock"] == "CPU time of one thread"

@@ -216,7 +216,11 @@ def block(x: Array) -> str:
 
 
 def quality() -> dict[str, Any] | None:
-    """Of the stored comparison what is drawn: bits, rise of perplexity in percent, its error."""
+    """Of the stored comparison what is drawn.
+
+    A row: design, bits in the limit, rise of perplexity in percent, divergence in thousandths of a
+    nat, each with its standard error.
+    """
     if not QUALITY.is_file():
         return None
     stored = json.loads(QUALITY.read_text(encoding="utf-8"))
@@ -231,6 +235,8 @@ def quality() -> dict[str, Any] | None:
                 round(row["limit bits"], 4),
                 round(100 * math.expm1(row["nll"] - full), 3),
                 round(100 * row["nll se"], 3),
+                round(1000 * row["kl"], 3),
+                round(1000 * row["kl se"], 3),
             ]
             for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"])
         ]

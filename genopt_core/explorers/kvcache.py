@@ -395,11 +395,13 @@ def _quality_panel(limit: float) -> list[Panel]:
     ]
     common = set.intersection(*({row[0] for row in rows} for rows in scored)) - {"full"}
     rise: dict[str, list[float]] = {name: [] for name in common}
+    apart: dict[str, list[float]] = {name: [] for name in common}
     bits: dict[str, float] = {}
     for rows in scored:
-        for name, at, value, _ in rows:
+        for name, at, percent, _, divergence, _ in rows:
             if name in common:
-                rise[name].append(value)
+                rise[name].append(percent)
+                apart[name].append(divergence)
                 bits[name] = at
     ours = {name: name.startswith("SAQ+") for name in sorted(common)}
     shown = list(ours)
@@ -409,14 +411,14 @@ def _quality_panel(limit: float) -> list[Panel]:
             [
                 figure.dot(
                     [bits[name] for name in shown],
-                    [float(np.mean(rise[name])) for name in shown],
+                    [float(np.mean(apart[name])) for name in shown],
                     z=["SAQ+" if ours[name] else "all others" for name in shown],
-                    tip=[f"{name}: {np.mean(rise[name]):+.2f} %" for name in shown],
+                    tip=[f"{name}: perplexity {np.mean(rise[name]):+.2f} %" for name in shown],
                 ),
                 figure.rule(x=limit, dash="dotted"),
             ],
             x=Axis("bits per number in the limit", domain=(2, 9)),
-            y=Axis("rise of perplexity, %", type="symlog"),
+            y=Axis("divergence, thousandths of a nat", type="log"),
             title=f"All caches on {texts} of 2048 tokens (dotted: this design's bits)",
             series={"SAQ+": "accent", "all others": "muted"},
             height=240,

@@ -1,4 +1,4 @@
-"""Time of the staircase cache: rotated-space attention, whole-model decoding, stepping down.
+"""Time of the staircase cache: rotated-space attention, decoding, prefill, stepping down.
 
     python tests/benchmarks/kv_speed.py [--tokens 4096] [--decode 24] [--smoke]
 
@@ -150,6 +150,27 @@ def whole_model(tokens: int, decode: int) -> dict:
     }
 
 
+def prefill(tokens: int, step: int = 512) -> dict:
+    """CPU seconds to read a prompt in steps, once with each cache."""
+    tokenizer, model = load_smollm()
+    text = corpora.load("moby-dick")[30_000 : 30_000 + 6 * tokens + 4000]
+    ids = tokenizer(text, return_tensors="pt").input_ids[:, :tokens]
+    caches = {
+        "DynamicCache": ("sdpa", DynamicCache(config=model.config)),
+        "SAQ+ 16/8/4/2": (register(), StaircaseCache(model.config)),
+    }
+    seconds = {}
+    for name, (attention, cache) in caches.items():
+        model.set_attn_implementation(attention)
+        start = time.thread_time()
+        with torch.no_grad():
+            for at in range(0, tokens, step):
+                model(ids[:, at : at + step], past_key_values=cache, logits_to_keep=1)
+        seconds[name] = time.thread_time() - start
+        print(f"prefill of {tokens}, {name}: {seconds[name]:.1f} s", flush=True)
+    return {"tokens": tokens, "step": step, "seconds": seconds}
+
+
 def stepping_share(config, full: DynamicCache, decode_ms: float) -> dict:
     """Milliseconds that closing a chunk costs per token, and its share of a decode step."""
     cache = StaircaseCache(config)
@@ -182,6 +203,7 @@ def main() -> None:
         "model": whole_model(
             256 if options.smoke else options.tokens, 3 if options.smoke else options.decode
         ),
+        "prefill": prefill(512 if options.smoke else 2048),
         "provenance": {
             "script": "tests/benchmarks/kv_speed.py",
             "torch": torch.__version__,
