@@ -87,9 +87,8 @@ def test_results_are_small_and_say_where_they_are_from(name, limit):
 
 
 def test_quality_covers_english_wherever_peers_were_measured(quality, rows):
-    # At 16,000 pieces only ours is stored so far: the peers' runs are outstanding.
     peers = {name for name in quality["contestants"] if not name.startswith("ours")}
-    for size in (1000, 4000, 8000):
+    for size in (1000, 4000, 8000, 16000):
         done = {name for corpus, n, name in rows if (corpus, n) == ("english", size)}
         done |= {name for corpus, n, name, _ in quality["skipped"] if n == size}
         assert peers <= done
@@ -114,6 +113,38 @@ def test_quality_rows_are_possible(quality, rows):
             assert row["fewest_train_tokens"] >= bound
             gap = 100 * (row["train_tokens"] / bound - 1)
             assert row["gap_percent"] == pytest.approx(gap, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1000, 4000, 8000, 16000])
+@pytest.mark.parametrize("part", ["train", "held"])
+def test_one_vocabulary_is_ahead_of_every_peer_on_both_counts(rows, size, part):
+    """What the page says of a price of 5 nats per token."""
+    table = {n: row for (corpus, k, n), row in rows.items() if (corpus, k) == ("english", size)}
+    for measure in (f"{part}_bits_per_byte", f"{part}_tokens_per_word"):
+        peers = [row[measure] for name, row in table.items() if not name.startswith("ours")]
+        assert len(peers) >= 15
+        assert table["ours_weight_5"][measure] < min(peers)
+        if measure.endswith("word"):
+            assert table["ours_tokens"][measure] < min(peers)
+
+
+def test_timing_summary_is_that_of_its_rows():
+    content = stored("subwords_timing.json")
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    assert {row["part"] for row in rows} == {"training", "growth", "encoding"}
+    key = ("part", "corpus", "size", "contestant")
+    for entry in content["summary"]:
+        mine = {r["round"]: r for r in rows if all(r[k] == entry[k] for k in key)}
+        assert len(mine) == entry["rounds"]
+        for name in ("seconds", "cpu_seconds"):
+            middle = np.median([r[name] for r in mine.values()])
+            found = entry[name][0] if isinstance(entry[name], list) else entry[name]
+            assert found == pytest.approx(middle, rel=1e-3)
+        if "over_sp_text" in entry:
+            other = {**entry, "contestant": "sp_text"}
+            base = {r["round"]: r for r in rows if all(r[k] == other[k] for k in key)}
+            ratios = [mine[i]["seconds"] / base[i]["seconds"] for i in set(mine) & set(base)]
+            assert entry["over_sp_text"][0] == pytest.approx(np.median(ratios), rel=1e-3)
 
 
 # ------------------------------------------------------------------ the inputs
