@@ -47,6 +47,14 @@ def normalised_regret(value: float, best: float, median: float) -> float:
     return (value - best) / (median - best)
 
 
+def _read(path: str | Path, schema: str, kind: str) -> dict[str, Any]:
+    """A result file of one schema."""
+    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    if content.get("schema") != schema:
+        raise ValueError(f"{path} is not {kind}: {content.get('schema')!r}")
+    return content
+
+
 @dataclass(frozen=True)
 class SearchRace:
     """The race as tables and one figure; `load` reads the stored one."""
@@ -59,10 +67,7 @@ class SearchRace:
 
         Raises ``ValueError`` if the file is of another kind.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.get("schema") != "cross-entropy-race/1":
-            raise ValueError(f"{path} is not a race of searches: {content.get('schema')!r}")
-        return cls(content)
+        return cls(_read(path, "cross-entropy-race/1", "a race of searches"))
 
     def label(self, method: str) -> str:
         """The method in words."""
@@ -258,10 +263,7 @@ class Confirmation:
 
         Raises ``ValueError`` if the file is of another kind.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.get("schema") != "word2vec-confirmation/1":
-            raise ValueError(f"{path} is not a confirmation: {content.get('schema')!r}")
-        return cls(content)
+        return cls(_read(path, "word2vec-confirmation/1", "a confirmation"))
 
     def scores(self) -> dict[str, dict[str, dict[int, float]]]:
         """Each score of each method by the seed of its search."""

@@ -17,10 +17,7 @@ import kv_sensitivity as sensitivity  # noqa: E402
 
 
 def stored(name: str) -> dict:
-    path = RESULTS / name
-    if not path.is_file():
-        pytest.skip(f"{name} has not been made yet (tests/benchmarks/README.md says how)")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
 
 
 def row_of(rows: list[dict], **conditions) -> dict:
@@ -196,8 +193,6 @@ def test_divergence_is_that_of_torch(quality_script):
 def test_losses_done_again(quality, quality_script, smollm, tmp_path, monkeypatch):
     monkeypatch.setattr(quality_script, "SCRATCH", tmp_path)
     name = "SAQ+ K 16/8/4/2 V 16/8/4/2"
-    if name not in quality.get("spot", {}):
-        pytest.skip("not measured yet: tests/benchmarks/kv_quality.py --smoke")
     tokenizer, model = smollm
     quality_script.torch.set_num_threads(1)
     text = quality_script.texts()[quality_script.CALIBRATION][:8000]
