@@ -9,12 +9,18 @@ The modules read in this order:
 - :mod:`~genopt_core.kvcache.ladder`: widths by age and the memory formula
 - :mod:`~genopt_core.kvcache.attention`: attention in pieces, the online softmax
 - :mod:`~genopt_core.kvcache.staircase`: the cache itself
-- :mod:`~genopt_core.kvcache.allocation`: bits by age from measured attention
+- :mod:`~genopt_core.kvcache.allocation`: bits by age from measured attention, and by layer
 
 Source: arXiv 2410.18441 (Fulu Li 2024), which gives the key cache's algorithm and no experiment.
 """
 
-from .allocation import allocate_widths, ideal_bits, monotone_mass, squared_mass_by_age
+from .allocation import (
+    allocate_layers,
+    allocate_widths,
+    ideal_bits,
+    monotone_mass,
+    squared_mass_by_age,
+)
 from .attention import attend, attend_segments, merge_partials
 from .codec import Codec, GridCodec, Packed, RotatedCodec
 from .grid import (
@@ -60,6 +66,7 @@ __all__ = [
     "RotatedCodec",
     "Stair",
     "Staircase",
+    "allocate_layers",
     "allocate_widths",
     "attend",
     "attend_segments",

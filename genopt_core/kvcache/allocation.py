@@ -1,4 +1,4 @@
-r"""How many bits each age deserves: measured attention mass, and the allocation it implies."""
+r"""How many bits each age deserves, by measured attention mass, and how many each layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["allocate_widths", "ideal_bits", "monotone_mass", "squared_mass_by_age"]
+__all__ = [
+    "allocate_layers",
+    "allocate_widths",
+    "ideal_bits",
+    "monotone_mass",
+    "squared_mass_by_age",
+]
 
 
 def squared_mass_by_age(
@@ -181,6 +187,70 @@ def allocate_widths(
             left -= cost
             chosen[a] = k + 1
     return [hull[k] for k in chosen]
+
+
+def allocate_layers(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -> list[int]:
+    r"""One option for each layer, with the least total cost within the budget (eq. kv-layers).
+
+    .. math:: \min_{o} \sum_i c_{i, o_i} \quad \text{with} \quad
+              \frac1n \sum_{i=1}^n b_{i, o_i} \le \bar b
+
+    Costs are added up as if layers did not know of each other (our reading of small errors).
+
+    Parameters
+    ----------
+    costs : (n, options) array
+        What option :math:`o` costs row :math:`i`, say a divergence in nats; a row is one side of
+        one layer.
+    bits : (n, options) or (options,) array
+        Bits per element of each option.
+    budget : float
+        Mean bits per element allowed.
+
+    Returns
+    -------
+    chosen : list of int
+        An option a row.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a number is not finite, or the least bits exceed the budget.
+
+    Notes
+    -----
+    The multiple-choice knapsack problem, solved exactly by dynamic programming over the bits that
+    are spent above the least (H. Kellerer, U. Pferschy, D. Pisinger 2004, ch. 11): cost
+    O(n × options × sums), with sums the number of different totals, few for whole bits.
+
+    >>> allocate_layers([[9.0, 1.0], [2.0, 1.0], [5.0, 1.0]], bits=[2, 4], budget=3.4)
+    [1, 0, 1]
+    """
+    c = np.asarray(costs, dtype=float)
+    if c.ndim != 2 or not c.size or not np.isfinite(c).all():
+        raise ValueError(f"costs must be a filled table of finite numbers, got {costs!r}")
+    b = np.asarray(bits, dtype=float)
+    if b.shape not in (c.shape, c.shape[1:]) or not np.isfinite(b).all():
+        raise ValueError(f"bits must be finite, one each of costs {c.shape}, got {bits!r}")
+    b = np.broadcast_to(b, c.shape)
+    most = budget * len(c) + 1e-9
+    if not b.min(axis=1).sum() <= most:
+        raise ValueError(f"budget={budget} is below the fewest bits, {b.min(axis=1).mean():g}")
+    rest = b.min(axis=1)[::-1].cumsum()[::-1]  # the least that rows from here on take
+    best: dict[float, tuple[float, tuple[int, ...]]] = {0.0: (0.0, ())}
+    for i, (row, width) in enumerate(zip(c, b, strict=True)):
+        after = rest[i + 1] if i + 1 < len(rest) else 0.0
+        grown: dict[float, tuple[float, tuple[int, ...]]] = {}
+        for spent, (cost, chosen) in best.items():
+            for o, (more, taken) in enumerate(zip(row, width, strict=True)):
+                total = round(spent + taken, 9)
+                if total + after > most:
+                    continue
+                old = grown.get(total)
+                if old is None or cost + more < old[0]:
+                    grown[total] = (cost + more, (*chosen, o))
+        best = grown
+    return list(min(best.values())[1])
 
 
 def _convex_hull(menu: list[int], error: dict[int, float]) -> list[int]:

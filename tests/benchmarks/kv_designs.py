@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, LlamaConfig, QuantizedCache
 
 from genopt_core.kvcache import cache_bits, metadata_bits
+from genopt_core.torch.calibration import choose_ladders
 from genopt_core.torch.kvcache import StaircaseCache
 
 STEP = 128
 """Tokens of a chunk, and of a step of decoding."""
+
+BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
+"""Bits per element in the limit."""
+LAYERS = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_layers.json"
+"""What each layer costs on each ladder, by kv_layers.py."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,7 @@ def staircase(name: str, family: str, keys, values=None, **options) -> Design:
         return StaircaseCache(config, keys, values, full_dtype=torch.float16, **options)
 
     layers = len(keys) if isinstance(keys[0], tuple) else 1
-    probe = make(
-        LlamaConfig(
-            hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=layers
-        )
-    )
+    probe = make(llama_config(layers))
 
     def held(length: int) -> float:
         total = 0.0
@@ -54,6 +59,37 @@ def staircase(name: str, family: str, keys, values=None, **options) -> Design:
         return total / (2 * layers * length)
 
     return Design(name, family, make, probe.limit_bits(), held, layers)
+
+
+def llama_config(layers: int) -> LlamaConfig:
+    """Heads of the measured model."""
+    return LlamaConfig(
+        hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=layers
+    )
+
+
+def layered(result: dict, budget: float) -> dict[str, list[int]]:
+    """Floors of keys and of values, layer by layer, from the costs of kv_layers.json."""
+    costs = np.mean([np.array(c) for c in result["costs"].values()], axis=0)
+    ladders = [tuple(ladder) for ladder in result["ladders"]]
+    keys, values = choose_ladders(llama_config(len(costs)), costs, budget, ladders)
+    return {"keys": [k[-1] for k in keys], "values": [v[-1] for v in values]}
+
+
+def layered_designs() -> list[Design]:
+    """SAQ+ with a ladder for each side of each layer, one design a budget."""
+    if not LAYERS.is_file():
+        return []
+    result = json.loads(LAYERS.read_text(encoding="utf-8"))
+    ladders = {ladder[-1]: tuple(ladder) for ladder in result["ladders"]}
+    return [
+        staircase(
+            f"SAQ+ by layer, {budget} bits",
+            "SAQ+",
+            *([ladders[floor] for floor in floors[side]] for side in ("keys", "values")),
+        )
+        for budget, floors in result.get("chosen", {}).items()
+    ]
 
 
 def kivi(bits: int, group: int) -> Design:
@@ -125,7 +161,7 @@ def designs() -> list[Design]:
         plus.append(staircase(name, "SAQ+", keys, values))
     name = "SAQ+ chunk 256 K 16/8/4 V 16/8/4"  # its metadata take less: 4.28 bits
     plus.append(staircase(name, "SAQ+", (16, 8, 4), (16, 8, 4), chunk=256))
-    return [*peers, *plain, *plus, *more_candidates()]
+    return [*peers, *plain, *plus, *more_candidates(), *layered_designs()]
 
 
 def more_candidates() -> list[Design]:

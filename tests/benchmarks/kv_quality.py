@@ -37,11 +37,12 @@ from typing import Any
 
 import torch
 import transformers
-from kv_designs import STEP, Design, designs
+from kv_designs import BUDGETS, STEP, Design, designs
 from tqdm import tqdm
 from transformers import DynamicCache
 
 from genopt_core import corpora
+from genopt_core.torch.calibration import divergence
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.smollm import load_smollm
 from genopt_core.torch.staircase_attention import register
@@ -70,7 +71,6 @@ LAST = (
 """Measured after all others, as a run may be cut short."""
 YARDSTICKS = ("KIVI-4 G32 R128", "rotated flat 4")
 """Peers that are measured on the calibration text too, to see what there is to beat."""
-BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 
 
 def texts() -> dict[str, str]:
@@ -154,16 +154,6 @@ def losses(log_probabilities: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Negative log likelihood of each token after the prompt, in nats."""
     target = ids[0, -len(log_probabilities) :]
     return -log_probabilities.gather(-1, target[:, None]).squeeze(-1).double()
-
-
-def divergence(exact: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    r"""KL divergence of each row of ``exact`` from that of ``other``, in nats.
-
-    .. math:: D = \sum_w p_w (\ln p_w - \ln q_w)
-    """
-    # the sum of terms p ln(p/q) - p + q, none of them negative, rounds less than the plain sum
-    gap = (other - exact).double()
-    return (exact.double().exp() * (gap.expm1() - gap)).sum(-1)
 
 
 def mean_held(design: Design, length: int) -> float:

