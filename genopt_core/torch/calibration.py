@@ -70,6 +70,8 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
     ValueError
         If the shapes differ.
 
+    Examples
+    --------
     >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
     >>> round(divergence(p.log(), q.log()).item(), 4)  # ln 2 - ln(3) / 2
     0.1438
@@ -98,7 +100,7 @@ def layer_costs(
 
     Parameters
     ----------
-    model : PreTrainedModel
+    model : transformers model
         A causal language model of ``transformers`` in evaluation mode, full attention everywhere.
     ids : (batch, tokens) int tensor
         The calibration text.

@@ -35,7 +35,7 @@ class StaircaseCache(Cache):
 
     Parameters
     ----------
-    config : PreTrainedConfig
+    config : configuration of transformers
         Of the model; all layers must attend to all tokens.
     ladder : sequence of int, or one such sequence a layer
         Widths of keys from new to old, 16 meaning full precision: ``(16, 8, 4, 2)``.

@@ -111,8 +111,17 @@ def merge_partials(outs: Sequence[Tensor], lses: Sequence[Tensor]) -> Partial:
     lses : sequence of (...) tensors
         Minus infinity for a piece that a query does not see.
 
-    Returns ``(out, lse)``; a query that sees no piece gets zeros and ``-inf``.  Raises
-    ``ValueError`` if there are no pieces or not as many of both.
+    Returns
+    -------
+    out : (..., value_dim) tensor
+        Zeros for a query that sees no piece.
+    lse : (...) tensor
+        Minus infinity there.
+
+    Raises
+    ------
+    ValueError
+        If there are no pieces or not as many of both.
     """
     if not outs or len(outs) != len(lses):
         raise ValueError(f"outs and lses must be as many, got {len(outs)} and {len(lses)}")
