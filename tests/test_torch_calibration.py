@@ -129,12 +129,11 @@ def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
     keys, values = calibrate_ladders(model, text(), 4.0, progress=False, **SMALL)
     cache = StaircaseCache(model.config, keys, values, chunk=16, sink=2)
     assert cache.limit_bits() <= 4.0
-    assert {*keys, *values} <= set(LADDERS.values())
-    costs = np.array(list(layer_costs(model, text(), tuple(LADDERS.values()), **SMALL)))
-    floors = list(LADDERS)
-    at = [[floors.index(k[-1]), floors.index(v[-1])] for k, v in zip(keys, values, strict=True)]
+    assert {*keys, *values} <= set(LADDERS)
+    costs = np.array(list(layer_costs(model, text(), LADDERS, **SMALL)))
+    at = [[LADDERS.index(k), LADDERS.index(v)] for k, v in zip(keys, values, strict=True)]
     picked = np.take_along_axis(costs, np.array(at)[..., None], -1).sum()
-    assert picked <= costs[:, :, floors.index(2)].sum()  # 2 bits everywhere fit the budget too
+    assert picked <= costs[:, :, 1].sum()  # 2 bits everywhere fit the budget too
 
 
 @pytest.mark.parametrize(
@@ -152,11 +151,28 @@ def test_costs_refuse(change, message):
         next(layer_costs(tiny(), text(), **{"ladders": CHOICE, **SMALL, **change}))
 
 
+def test_a_budget_at_a_length_is_kept_by_the_bytes_held():
+    """Oracle: a real cache of that many tokens, over one chunk of lengths."""
+    config = tiny().config
+    costs = np.random.default_rng(0).random((3, 2, 9)).cumsum(-1)[..., ::-1] ** 4
+    keys, values = choose_ladders(config, costs, 6.0, length=128, chunk=16, sink=2)
+    cache = StaircaseCache(config, keys, values, chunk=16, sink=2, full_dtype=torch.float16)
+    held = []
+    x = torch.randn(1, 2, 128, 16, generator=torch.Generator().manual_seed(0))
+    for i in range(128):
+        for layer in range(3):
+            cache.update(x[:, :, i : i + 1], x[:, :, i : i + 1], layer)
+        held.append(cache.bits_per_element())
+    assert 5.5 < np.mean(held[-16:]) <= 6.0
+    with pytest.raises(ValueError, match="length=10"):
+        choose_ladders(config, costs, 6.0, length=10, chunk=16)
+
+
 def test_choice_refuses():
     config = tiny().config
-    with pytest.raises(ValueError, match=r"costs must be \(3, 2, 5\)"):
-        choose_ladders(config, np.zeros((2, 2, 5)), 3.0)
+    with pytest.raises(ValueError, match=r"costs must be \(3, 2, 9\)"):
+        choose_ladders(config, np.zeros((2, 2, 9)), 3.0)
     with pytest.raises(ValueError, match="budget=1"):
-        choose_ladders(config, np.zeros((3, 2, 5)), 1.0)
+        choose_ladders(config, np.zeros((3, 2, 9)), 1.0)
     with pytest.raises(ValueError, match="ids must be"):
         next(layer_costs(tiny(), text()[0]))

@@ -189,7 +189,9 @@ def allocate_widths(
     return [hull[k] for k in chosen]
 
 
-def allocate_layers(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -> list[int]:
+def allocate_layers(
+    costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float, *, unit: float = 1 / 64
+) -> list[int]:
     r"""One option for each layer, with the least total cost within the budget (eq. kv-layers).
 
     .. math:: \min_{o} \sum_i c_{i, o_i} \quad \text{with} \quad
@@ -206,6 +208,8 @@ def allocate_layers(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) ->
         Bits per element of each option.
     budget : float
         Mean bits per element allowed.
+    unit : float
+        Bits are counted in multiples of this, rounded up.
 
     Returns
     -------
@@ -219,9 +223,9 @@ def allocate_layers(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) ->
 
     Notes
     -----
-    The multiple-choice knapsack problem, solved exactly by dynamic programming over the bits that
-    are spent above the least (H. Kellerer, U. Pferschy, D. Pisinger 2004, ch. 11): cost
-    O(n × options × sums), with sums the number of different totals, few for whole bits.
+    The multiple-choice knapsack problem, solved exactly, for bits in whole units, by dynamic
+    programming (H. Kellerer, U. Pferschy, D. Pisinger 2004, ch. 11): cost O(n² × options ×
+    (budget - least bits) / unit).
 
     >>> allocate_layers([[9.0, 1.0], [2.0, 1.0], [5.0, 1.0]], bits=[2, 4], budget=3.4)
     [1, 0, 1]
@@ -232,25 +236,27 @@ def allocate_layers(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) ->
     b = np.asarray(bits, dtype=float)
     if b.shape not in (c.shape, c.shape[1:]) or not np.isfinite(b).all():
         raise ValueError(f"bits must be finite, one each of costs {c.shape}, got {bits!r}")
-    b = np.broadcast_to(b, c.shape)
-    most = budget * len(c) + 1e-9
-    if not b.min(axis=1).sum() <= most:
-        raise ValueError(f"budget={budget} is below the fewest bits, {b.min(axis=1).mean():g}")
-    rest = b.min(axis=1)[::-1].cumsum()[::-1]  # the least that rows from here on take
-    best: dict[float, tuple[float, tuple[int, ...]]] = {0.0: (0.0, ())}
-    for i, (row, width) in enumerate(zip(c, b, strict=True)):
-        after = rest[i + 1] if i + 1 < len(rest) else 0.0
-        grown: dict[float, tuple[float, tuple[int, ...]]] = {}
-        for spent, (cost, chosen) in best.items():
-            for o, (more, taken) in enumerate(zip(row, width, strict=True)):
-                total = round(spent + taken, 9)
-                if total + after > most:
-                    continue
-                old = grown.get(total)
-                if old is None or cost + more < old[0]:
-                    grown[total] = (cost + more, (*chosen, o))
-        best = grown
-    return list(min(best.values())[1])
+    if not unit > 0:
+        raise ValueError(f"unit must be positive, got {unit}")
+    units = np.ceil(np.broadcast_to(b, c.shape) / unit - 1e-6).astype(int)
+    least = units.min(axis=1)
+    room = np.floor(budget * len(c) / unit + 1e-6) - least.sum()
+    if not room >= 0:
+        raise ValueError(f"budget={budget} is below the fewest bits, {least.mean() * unit:g}")
+    spare = int(min(room, (units.max(axis=1) - least).sum()))
+    # best[u] is the least cost of the rows so far with at most u units above the least
+    best, taken = np.zeros(spare + 1), np.zeros((len(c), spare + 1), dtype=np.intp)
+    for i, (row, above) in enumerate(zip(c, units - least[:, None], strict=True)):
+        ways = np.full((len(row), spare + 1), np.inf)
+        for way, cost, extra in zip(ways, row, above, strict=True):
+            if extra <= spare:
+                way[extra:] = best[: spare + 1 - extra] + cost
+        taken[i], best = ways.argmin(axis=0), ways.min(axis=0)
+    chosen, left = [], spare
+    for i in range(len(c) - 1, -1, -1):
+        chosen.append(int(taken[i, left]))
+        left -= units[i, chosen[-1]] - least[i]
+    return chosen[::-1]
 
 
 def _convex_hull(menu: list[int], error: dict[int, float]) -> list[int]:

@@ -21,7 +21,7 @@ True
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,20 +31,22 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..kvcache.allocation import allocate_layers
-from ..kvcache.ladder import FULL, metadata_bits
+from ..kvcache.ladder import FULL, cache_bits, metadata_bits
 from .kvcache import StaircaseCache
 from .layer import SIDES, View, restore
 
 __all__ = ["LADDERS", "calibrate_ladders", "choose_ladders", "divergence", "layer_costs"]
 
-LADDERS: Mapping[int, tuple[int, ...]] = {
-    1: (16, 4, 4, 3, 3, 2, 2, 1),
-    2: (16, 4, 4, 4, 4, 3, 3, 2),
-    3: (16, 4, 4, 4, 4, 3),
-    4: (16, 8, 8, 4),
-    8: (16, 8),
-}
-"""Ladders to choose from, by their floor: the stairs above it follow measured mass."""
+LADDERS: tuple[tuple[int, ...], ...] = (
+    (16, 4, 4, 3, 3, 2, 2, 1),
+    (16, 4, 4, 4, 4, 3, 3, 2),
+    (16, 4, 4, 4, 4, 3),
+    (16, 8, 8, 4),
+    (16, 8),
+    *((16, 1), (16, 2), (16, 3), (16, 4)),
+)
+"""Ladders to choose from: long ones, whose stairs follow measured mass, and flat ones, which a
+budget at a given length may prefer where a layer hardly cares."""
 
 PREFILL = 512
 """Tokens of the prompt that the model reads at once."""
@@ -86,7 +88,7 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
 def layer_costs(
     model: Any,
     ids: Tensor,
-    ladders: Sequence[Sequence[int]] = tuple(LADDERS.values()),
+    ladders: Sequence[Sequence[int]] = LADDERS,
     *,
     decoded: int = 508,
     layers: Sequence[int] | None = None,
@@ -161,8 +163,9 @@ def calibrate_ladders(
     model: Any,
     ids: Tensor,
     budget: float,
-    ladders: Sequence[Sequence[int]] = tuple(LADDERS.values()),
+    ladders: Sequence[Sequence[int]] = LADDERS,
     *,
+    length: int | None = None,
     progress: bool = True,
     **options: Any,
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -173,7 +176,10 @@ def calibrate_ladders(
     model, ids, ladders
         As in :func:`layer_costs`, like ``options``.
     budget : float
-        Bits per element in the limit, metadata included, mean over layers and sides.
+        Bits per element, metadata included, mean over layers and sides.
+    length : int, optional
+        Tokens in the cache at which the budget holds (eq. kv-memory, mean over one chunk's lengths
+        up to it); by default in the limit, where only the floors count.
     progress : bool
         Show a bar.
 
@@ -193,14 +199,16 @@ def calibrate_ladders(
     found = layer_costs(model, ids, ladders, **options)
     costs = np.array(list(tqdm(found, total=count, unit="layer", disable=not progress)))
     options.pop("decoded", None)
-    return choose_ladders(model.config, costs, budget, ladders, **options)
+    return choose_ladders(model.config, costs, budget, ladders, length=length, **options)
 
 
 def choose_ladders(
     config: Any,
     costs: npt.ArrayLike,
     budget: float,
-    ladders: Sequence[Sequence[int]] = tuple(LADDERS.values()),
+    ladders: Sequence[Sequence[int]] = LADDERS,
+    *,
+    length: int | None = None,
     **cache: Any,
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Ladders of keys and of values, one a layer, from measured costs (eq. kv-layers).
@@ -211,7 +219,7 @@ def choose_ladders(
         Of the :class:`StaircaseCache`; they decide what metadata count.
     costs : (layers, 2, ladders) array
         From :func:`layer_costs`.
-    budget, ladders
+    budget, ladders, length
         As in :func:`calibrate_ladders`, like what is returned and raised.
     """
     c = np.asarray(costs, dtype=float)
@@ -224,10 +232,26 @@ def choose_ladders(
         meta = metadata_bits(
             probe.codec, side, dim=probe.head_dim, chunk=probe.chunk, group_size=probe.group_size
         )
-        row[:] = [ladder[-1] + meta * (ladder[-1] < FULL) for ladder in ladders]
+        for o, ladder in enumerate(ladders):
+            row[o] = _bits(ladder, meta, length, probe)
     chosen = allocate_layers(c.reshape(2 * count, -1), np.tile(bits, (count, 1)), budget)
     picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
     return picked[::2], picked[1::2]
+
+
+def _bits(
+    ladder: Sequence[int], metadata: float, length: int | None, probe: StaircaseCache
+) -> float:
+    """Bits per element of one side, in the limit or at a length."""
+    if length is None:
+        return ladder[-1] + metadata * (ladder[-1] < FULL)
+    if length < probe.chunk:
+        raise ValueError(f"length={length} must be at least chunk={probe.chunk}")
+    lengths = range(length - probe.chunk + 1, length + 1)
+    held = [
+        cache_bits(n, ladder, probe.chunk, metadata=metadata, sink=probe.sink) / n for n in lengths
+    ]
+    return float(np.mean(held))
 
 
 def _probe(model: Any, side: str, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:

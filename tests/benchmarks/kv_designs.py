@@ -21,6 +21,8 @@ STEP = 128
 
 BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 """Bits per element in the limit."""
+HELD_BUDGETS = (2.75, 3.2, 3.7, 4.7, 5.0)
+"""Bits per element that the best peers of each kind really hold at 2048 tokens, rounded down."""
 LAYERS = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_layers.json"
 """What each layer costs on each ladder, by kv_layers.py."""
 
@@ -68,12 +70,15 @@ def llama_config(layers: int) -> LlamaConfig:
     )
 
 
-def layered(result: dict, budget: float) -> dict[str, list[int]]:
-    """Floors of keys and of values, layer by layer, from the costs of kv_layers.json."""
+def layered(result: dict, budget: float, length: int | None = None) -> dict[str, list]:
+    """Ladders of keys and of values, layer by layer, from the costs of kv_layers.json."""
     costs = np.mean([np.array(c) for c in result["costs"].values()], axis=0)
-    ladders = [tuple(ladder) for ladder in result["ladders"]]
-    keys, values = choose_ladders(llama_config(len(costs)), costs, budget, ladders)
-    return {"keys": [k[-1] for k in keys], "values": [v[-1] for v in values]}
+    config = llama_config(len(costs))
+    keys, values = choose_ladders(config, costs, budget, result["ladders"], length=length)
+    return {
+        "keys": ["/".join(map(str, k)) for k in keys],
+        "values": ["/".join(map(str, v)) for v in values],
+    }
 
 
 def layered_designs() -> list[Design]:
@@ -81,15 +86,16 @@ def layered_designs() -> list[Design]:
     if not LAYERS.is_file():
         return []
     result = json.loads(LAYERS.read_text(encoding="utf-8"))
-    ladders = {ladder[-1]: tuple(ladder) for ladder in result["ladders"]}
-    return [
-        staircase(
-            f"SAQ+ by layer, {budget} bits",
-            "SAQ+",
-            *([ladders[floor] for floor in floors[side]] for side in ("keys", "values")),
-        )
-        for budget, floors in result.get("chosen", {}).items()
-    ]
+    found = []
+    for kind, where in (("chosen", "bits"), ("chosen at 2048", "bits held at 2048")):
+        for budget, sides in result.get(kind, {}).items():
+            name = f"SAQ+ by layer, {budget} {where}"
+            ladders = (
+                [tuple(map(int, ladder.split("/"))) for ladder in sides[side]]
+                for side in ("keys", "values")
+            )
+            found.append(staircase(name, "SAQ+", *ladders))
+    return found
 
 
 def kivi(bits: int, group: int) -> Design:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from kv_designs import BUDGETS, layered
+from kv_designs import BUDGETS, HELD_BUDGETS, layered
 from kv_quality import CALIBRATION, DECODED, load, texts
 from subwords_store import write_results
 from tqdm import tqdm
@@ -58,16 +58,27 @@ def load_costs() -> dict[str, Any]:
         "schema": "kv-layers/1",
         "provenance": provenance(),
         "unit": "nats a token",
-        "ladders": [list(ladder) for ladder in LADDERS.values()],
+        "ladders": [list(ladder) for ladder in LADDERS],
         "costs": {name: [] for name in calibration_texts()},
     }
     if not TARGET.is_file():
         return fresh
     result = json.loads(TARGET.read_text(encoding="utf-8"))
-    for key in ("schema", "provenance", "ladders"):
+    for key in ("schema", "provenance"):
         if result[key] != fresh[key]:
             raise SystemExit(f"{TARGET.name} has another {key}: move it away first")
-    return result
+    if result["ladders"] != fresh["ladders"][: len(result["ladders"])]:
+        raise SystemExit(f"{TARGET.name} has other ladders: new ones must come last")
+    return result | {"ladders": fresh["ladders"]}
+
+
+def next_job(rows: list, count: int) -> tuple[range, int]:
+    """Layers that come next, and of how many ladders their costs are known already."""
+    for i, (keys, _) in enumerate(rows):
+        if len(keys) < len(LADDERS):
+            alike = [len(row[0]) for row in rows[i:]]
+            return range(i, i + alike.count(len(keys))), len(keys)
+    return range(len(rows), count), 0
 
 
 def main() -> None:
@@ -77,18 +88,21 @@ def main() -> None:
     model.set_attn_implementation("sdpa")
     count = model.config.num_hidden_layers
     for name, text in calibration_texts().items():
-        done = result["costs"][name]
-        if len(done) == count:
-            continue
+        rows = result["costs"][name]
         ids = tokenizer(text, return_tensors="pt").input_ids[:, :LENGTH]
         if ids.shape[1] < LENGTH:
             raise SystemExit(f"{name} has {ids.shape[1]} tokens, {LENGTH} are needed")
-        todo = range(len(done), count)
-        found = layer_costs(model, ids, tuple(LADDERS.values()), decoded=DECODED, layers=todo)
-        for cost in tqdm(found, total=len(todo), unit="layer", desc=name[:20]):
-            done.append([[float(f"{c:.4g}") for c in side] for side in cost])
-            write_results(TARGET, result)
+        while (job := next_job(rows, count))[0]:
+            todo, known = job
+            found = layer_costs(model, ids, LADDERS[known:], decoded=DECODED, layers=todo)
+            for i, cost in zip(todo, tqdm(found, total=len(todo), desc=name[:20]), strict=True):
+                if i == len(rows):
+                    rows.append([[], []])
+                for side, more in zip(rows[i], cost, strict=True):
+                    side += [float(f"{c:.4g}") for c in more]
+                write_results(TARGET, result)
     result["chosen"] = {str(b): layered(result, b) for b in BUDGETS}
+    result["chosen at 2048"] = {str(b): layered(result, b, 2048) for b in HELD_BUDGETS}
     write_results(TARGET, result)
 
 
