@@ -125,9 +125,11 @@ def quality() -> dict:
 def test_quality_is_small_and_from_these_texts(quality, quality_script):
     assert (RESULTS / "kv_quality.json").stat().st_size < 200_000
     assert quality["schema"] == "kv-quality/2"
-    if quality["provenance"]["transformers"] == quality_script.transformers.__version__:
-        now = quality_script.provenance_of(quality_script.texts())
-        assert now["texts"] == quality["provenance"]["texts"]
+    now = quality_script.provenance_of(quality_script.texts())["texts"]
+    stored_texts = quality["provenance"]["texts"]
+    alike = stored_texts.keys() & now.keys()  # code texts carry the version of their package
+    assert len(alike) >= 5
+    assert all(now[name] == stored_texts[name] for name in alike)
 
 
 def test_summary_derives_from_the_rows(quality, quality_script):
@@ -140,15 +142,74 @@ def test_summary_derives_from_the_rows(quality, quality_script):
             assert entry["kl"][text] == rows[entry["design"]]["kl"] >= 0
 
 
-def test_designs_were_chosen_on_the_calibration_text_alone(quality, quality_script):
-    rows = quality["rows"].get(f"{quality_script.CALIBRATION} @2048", {})
-    for budget, name in quality["chosen"].items():
-        fit = {
-            n: r["kl"]
-            for n, r in rows.items()
-            if r["family"] == "SAQ+" and r["limit bits"] <= float(budget)
-        }
-        assert name == min(fit, key=fit.get)
+def test_designs_were_chosen_on_the_calibration_texts_alone(quality, quality_script):
+    texts = quality_script.CALIBRATIONS
+    assert not set(texts) & set(quality["summary"][0]["rise"])
+    places = [quality["rows"][f"{text} @2048"] for text in texts]
+    for kind, bits in (("chosen", "limit bits"), ("chosen at 2048", "held bits")):
+        for budget, name in quality[kind].items():
+            mean = {
+                n: sum(rows[n]["kl"] for rows in places) / len(places)
+                for n, row in places[0].items()
+                if row["family"] == "SAQ+" and row[bits] <= float(budget) and n in places[1]
+            }
+            assert name == min(mean, key=mean.get)
+
+
+# ------------------------------------------------------------------ ladders by layer
+
+
+@pytest.fixture(scope="module")
+def by_layer() -> dict:
+    return stored("kv_layers.json")
+
+
+def test_costs_by_layer_are_complete_and_fall_with_bits(by_layer, quality_script):
+    import kv_layers
+
+    assert by_layer["schema"] == "kv-layers/1"
+    assert by_layer["ladders"] == [list(ladder) for ladder in kv_layers.LADDERS]
+    if set(by_layer["costs"]) == set(quality_script.CALIBRATIONS):  # the same packages
+        assert by_layer["provenance"] == kv_layers.provenance()
+    for costs in by_layer["costs"].values():
+        c = np.array(costs)
+        assert c.shape == (30, 2, len(by_layer["ladders"]))
+        assert (c > 0).all()
+        assert (c[..., 0] > c[..., 2]).all()  # down to one bit costs more than to three
+        assert (c[..., 2] > c[..., 4]).all()
+
+
+def test_ladders_by_layer_follow_from_the_costs(by_layer):
+    import kv_designs
+
+    for kind, length in (("chosen", None), ("chosen at 2048", 2048)):
+        for budget, sides in by_layer[kind].items():
+            assert kv_designs.layered(by_layer, float(budget), length) == sides
+            (design,) = (
+                d
+                for d in kv_designs.layered_designs()
+                if d.name == f"SAQ+ by layer, {budget} bits{' held at 2048' if length else ''}"
+            )
+            bits = kv_designs.mean_held(design, length) if length else design.limit
+            assert float(budget) - 0.05 < bits <= float(budget) + 1e-9
+
+
+def test_costs_by_layer_done_again(by_layer, quality_script, smollm):
+    """The last layer on the shortest ladders, on the whole text: half a minute."""
+    import kv_layers
+
+    tokenizer, model = smollm
+    quality_script.torch.set_num_threads(1)
+    name = quality_script.CALIBRATION
+    if by_layer["provenance"]["texts"][name] != kv_layers.provenance()["texts"][name]:
+        pytest.fail("the calibration text has changed")
+    ids = tokenizer(quality_script.texts()[name], return_tensors="pt").input_ids
+    ids = ids[:, : kv_layers.LENGTH]
+    model.set_attn_implementation("sdpa")
+    at = by_layer["ladders"].index([16, 2])
+    (cost,) = kv_layers.layer_costs(model, ids, [(16, 2)], decoded=kv_layers.DECODED, layers=[29])
+    old = [side[at] for side in by_layer["costs"][name][29]]
+    np.testing.assert_allclose(cost[:, 0], old, rtol=0.02)
 
 
 def test_stored_bits_are_those_of_the_designs(quality, quality_script):

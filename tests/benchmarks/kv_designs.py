@@ -41,6 +41,11 @@ class Design:
     """Layers that a model must have: 1 means any number."""
 
 
+def mean_held(design: Design, length: int) -> float:
+    """Bits per element, mean over the last 256 lengths: residuals are full now here, now there."""
+    return sum(design.held(n) for n in range(length - 255, length + 1)) / 256
+
+
 def staircase(name: str, family: str, keys, values=None, **options) -> Design:
     """A StaircaseCache as a design; ladders may be one a layer."""
 
