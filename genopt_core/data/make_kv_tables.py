@@ -39,7 +39,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "kv_smollm2.npz"
 QUALITY = ROOT / "book" / "data" / "results" / "kv_quality.json"
+LAYERS = ROOT / "book" / "data" / "results" / "kv_layers.json"
 TARGET = HERE / "kv_tables.json"
+LAYER_TARGET = HERE / "kv_layers.json"
 BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
 LADDERS = (
     (16, 2),
@@ -246,11 +248,40 @@ def quality() -> dict[str, Any] | None:
     }
 
 
+def layers() -> dict[str, Any] | None:
+    """Of the costs by layer what is drawn: long ladders only, in thousandths of a nat."""
+    if not LAYERS.is_file():
+        return None
+    stored = json.loads(LAYERS.read_text(encoding="utf-8"))
+    ladders = [ladder for ladder in stored["ladders"] if len(ladder) > 2 or ladder == [16, 8]]
+    at = [stored["ladders"].index(ladder) for ladder in ladders]
+    return {
+        "source": "book/data/results/kv_layers.json",
+        "floors": [ladder[-1] for ladder in ladders],
+        "costs": {
+            name: [[[float(f"{1000 * side[o]:.4g}") for o in at] for side in row] for row in costs]
+            for name, costs in zip(("prose", "code"), stored["costs"].values(), strict=True)
+        },
+    }
+
+
+def write(path: Path, table: Any, only_check: bool) -> bool:
+    """Replace a file in one step if its content is another; whether it was the same."""
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n"
+    same = path.is_file() and path.read_text(encoding="utf-8") == text
+    print("same" if same else "changed", path.name, len(text))
+    if not same and not only_check:
+        scratch = path.with_suffix(".part")
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    return same
+
+
 def main() -> int:
     """Write the table, or compare with what is stored."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--quality", action="store_true", help="only copy the comparison anew")
+    parser.add_argument("--quality", action="store_true", help="only copy stored results anew")
     options = parser.parse_args()
     if options.quality:
         table = json.loads(TARGET.read_text(encoding="utf-8"))
@@ -275,16 +306,8 @@ def main() -> int:
             "measured": measured_designs(grown),
             "quality": quality(),
         }
-    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n"
-    same = TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text
-    print("same" if same else "changed", TARGET.name, len(text))
-    if options.check:
-        return 0 if same else 1
-    if not same:
-        scratch = TARGET.with_suffix(".part")
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, TARGET)
-    return 0
+    same = [write(TARGET, table, options.check), write(LAYER_TARGET, layers(), options.check)]
+    return int(options.check and not all(same))
 
 
 if __name__ == "__main__":

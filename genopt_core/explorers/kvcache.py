@@ -391,7 +391,7 @@ def _quality_panel(limit: float) -> list[Panel]:
     scored = [
         rows
         for place, rows in quality["places"].items()
-        if not place.startswith(quality["calibration"]) and place.endswith("@2048")
+        if not place.startswith(tuple(quality["calibration"])) and place.endswith("@2048")
     ]
     common = set.intersection(*({row[0] for row in rows} for rows in scored)) - {"full"}
     rise: dict[str, list[float]] = {name: [] for name in common}

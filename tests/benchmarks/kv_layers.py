@@ -1,6 +1,7 @@
 """What each layer of the real model loses on each ladder, and the ladders chosen from it.
 
-    python tests/benchmarks/kv_layers.py
+    python tests/benchmarks/kv_layers.py             measure what is not there yet, and divide
+    python tests/benchmarks/kv_layers.py --divide    only divide, by the ladders all layers have
 
 Writes book/data/results/kv_layers.json after every layer; a run that was cut off goes on where it
 stopped.  Two texts, both for choosing only: addresses of the 19th century, and code.  A layer side
@@ -9,6 +10,7 @@ alone takes a ladder, everything else is exact; 600 measurements, about half an 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -78,7 +80,27 @@ def next_job(rows: list, count: int) -> tuple[range, int]:
     return range(len(rows), count), 0
 
 
+def divide(result: dict[str, Any]) -> None:
+    """Choose ladders for all budgets and write."""
+    known = min(len(side) for costs in result["costs"].values() for row in costs for side in row)
+    table = {
+        "ladders": result["ladders"][:known],
+        "costs": {
+            name: [[side[:known] for side in row] for row in costs]
+            for name, costs in result["costs"].items()
+        },
+    }
+    result["chosen"] = {str(b): layered(table, b) for b in BUDGETS}
+    result["chosen at 2048"] = {str(b): layered(table, b, LENGTH) for b in HELD_BUDGETS}
+    write_results(TARGET, result)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--divide", action="store_true")
+    if parser.parse_args().divide:
+        divide(load_costs())
+        return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = load_costs()
     tokenizer, model = load()
@@ -98,9 +120,7 @@ def main() -> None:
                 for side, more in zip(rows[i], cost, strict=True):
                     side += [float(f"{c:.4g}") for c in more]
                 write_results(TARGET, result)
-    result["chosen"] = {str(b): layered(result, b) for b in BUDGETS}
-    result["chosen at 2048"] = {str(b): layered(result, b, 2048) for b in HELD_BUDGETS}
-    write_results(TARGET, result)
+    divide(result)
 
 
 if __name__ == "__main__":
