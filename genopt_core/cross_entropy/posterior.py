@@ -37,6 +37,7 @@ class Posterior:
         self.space, self.deterministic = space, deterministic
         self.elite_fraction = elite_fraction
         self._known: tuple[bytes, Array, float] | None = None
+        self._changes: dict[tuple[int, float], Array] = {}
 
     # ---------------------------------------------------------------- the model
 
@@ -183,19 +184,28 @@ class Posterior:
     def _neighbours(self, row: Array, step: float, rng: np.random.Generator) -> Array:
         """A row, and rows that differ from it in one coordinate."""
         space = self.space
-        found = [row]
-        for i, n in enumerate(space.cells):
-            if space.is_real[i]:
-                moved = row[i] + step * rng.standard_normal(4)
-                values = np.clip(reflect(moved), 0.0, 1.0 - 1e-12)
-            elif space.is_category[i] or n <= 12:
-                values = np.delete(np.arange(n), int(row[i])) if row[i] >= 0 else np.arange(n)
+        reals = row[space.is_real]
+        moved = reals[:, None] + step * rng.standard_normal((len(reals), 4))
+        ways = iter(np.clip(reflect(moved), 0.0, 1.0 - 1e-12))
+        values = [
+            next(ways) if real else self._others(i, float(row[i]))
+            for i, real in enumerate(space.is_real)
+        ]
+        changed = np.repeat(np.arange(len(row)), [len(v) for v in values])
+        found = np.repeat(row[None], len(changed) + 1, axis=0)
+        found[np.arange(1, len(found)), changed] = np.concatenate(values)
+        return found
+
+    def _others(self, i: int, code: float) -> Array:
+        """What a discrete parameter may change to: all of a short list, near ones of a long one."""
+        if (i, code) not in self._changes:
+            n = int(self.space.cells[i])
+            if self.space.is_category[i] or n <= 12:
+                other = np.delete(np.arange(n), int(code)) if code >= 0 else np.arange(n)
             else:
-                values = np.unique(np.clip(row[i] + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
-            block = np.repeat(row[None], len(values), 0)
-            block[:, i] = values
-            found.extend(block)
-        return np.array(found)
+                other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
+            self._changes[i, code] = other
+        return self._changes[i, code]
 
 
 def expected_gain(process: GaussianProcess, level: float, rows: Array) -> Array:

@@ -125,7 +125,8 @@ class SearchSpace:
         found = np.ones(rows.shape, bool)
         for i in self._order:
             for parent, codes in self._conditions[i]:
-                found[:, i] &= found[:, parent] & np.isin(rows[:, parent], codes)
+                agrees = (rows[:, parent, None] == codes).any(axis=1)
+                found[:, i] &= found[:, parent] & agrees
         return found
 
     def settle(self, rows: Array) -> Array:

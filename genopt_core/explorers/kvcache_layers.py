@@ -70,7 +70,7 @@ def expected(chosen: np.ndarray, text: str) -> float:
         1.5,
         6,
         2.35,
-        0.05,
+        step=0.05,
         grid=BUDGETS,
         help="In the limit of a long text, metadata included, mean over layers.",
     ),
