@@ -43,7 +43,7 @@ LADDERS: tuple[tuple[int, ...], ...] = (
     (16, 4, 4, 4, 4, 3),
     (16, 8, 8, 4),
     (16, 8),
-    *((16, 1), (16, 2), (16, 3), (16, 4)),
+    *((16, 1), (16, 2), (16, 4)),
 )
 """Ladders to choose from: long ones, whose stairs follow measured mass, and flat ones, which a
 budget at a given length may prefer where a layer hardly cares."""
