@@ -56,6 +56,7 @@ CHAPTERS = (
     "cross_entropy_race",
     "kvcache_codes",
     "kvcache",
+    "kvcache_layers",
 )
 MAX_FRAMES = 4000
 

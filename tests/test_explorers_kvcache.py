@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import itertools
+import json
 import math
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from genopt_core import explorer as ex
 from genopt_core.explorers import kvcache as cache
 from genopt_core.explorers import kvcache_codes as codes
+from genopt_core.explorers import kvcache_layers as by_layer
 from genopt_core.kvcache import (
     Staircase,
     dequantize_groups,
@@ -245,3 +247,39 @@ def test_a_redraw_is_quick(name):
         ex.draw(name)
         best = min(best, time.perf_counter() - start)
     assert best < 0.05, "5 ms on a free machine; ten times that is a defect"
+
+
+# ------------------------------------------------------------------ ladders by layer
+
+
+def test_layer_table_is_a_copy_of_the_stored_costs(maker):
+    assert maker.layers() == json.loads(maker.LAYER_TARGET.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("chosen_on", ["both", "prose", "code"])
+@pytest.mark.parametrize("budget", [1.5, 2.35, 4.3, 6.0])
+def test_layers_shows_the_best_division_and_what_it_costs(budget, chosen_on):
+    """Against a Lagrangian bound: no division of these bits can cost less than its minimum."""
+    figure = drawn("kv-layers", budget=budget, chosen_on=chosen_on)
+    gets, _, loss = figure["panels"]
+    bits = np.array([mark(gets, "dot", z)[0]["columns"]["y"] for z in ("keys", "values")]).T
+    spent = bits + by_layer.METADATA
+    assert budget - 0.2 < spent.mean() <= budget + 1e-9
+    table = by_layer.stored()
+    floors = list(table["floors"])
+    at = np.vectorize(floors.index)(bits.astype(int))
+    costs = table["costs"]
+    used = (costs["prose"] + costs["code"]) / 2 if chosen_on == "both" else costs[chosen_on]
+    ours = np.take_along_axis(used, at[..., None], -1).sum()
+    every = table["floors"] + by_layer.METADATA[:, None]
+    bound = max(
+        (used + price * (every - budget)).min(axis=-1).sum()
+        for price in np.geomspace(1e-6, 10, 400)
+    )
+    assert bound <= ours <= bound * 1.05 + 0.02
+    bars = mark(loss, "bar")[0]["columns"]
+    shown = dict(zip(bars["y"], bars["x"], strict=True))
+    for text in ("prose", "code"):
+        cost = np.take_along_axis(costs[text], at[..., None], -1).sum()
+        assert shown[f"{text}, by layer"] == pytest.approx(cost, rel=1e-3)
+    assert ours <= np.take_along_axis(used, by_layer.alike(budget, chosen_on)[..., None], -1).sum()

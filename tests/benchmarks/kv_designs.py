@@ -78,11 +78,16 @@ def llama_config(layers: int) -> LlamaConfig:
 def layered(result: dict, budget: float, length: int | None = None) -> dict[str, list]:
     """Ladders of keys and of values, layer by layer, from the costs of kv_layers.json."""
     costs = np.mean([np.array(c) for c in result["costs"].values()], axis=0)
-    config = llama_config(len(costs))
-    keys, values = choose_ladders(config, costs, budget, result["ladders"], length=length)
+    config, target = llama_config(len(costs)), budget
+    while True:
+        keys, values = choose_ladders(config, costs, target, result["ladders"], length=length)
+        over = mean_held(staircase("", "SAQ+", keys, values), length) - budget if length else 0
+        if over <= 0:
+            break
+        target -= over  # `mean_held` averages over more lengths
     return {
-        "keys": ["/".join(map(str, k)) for k in keys],
-        "values": ["/".join(map(str, v)) for v in values],
+        side: ["/".join(map(str, ladder)) for ladder in ladders]
+        for side, ladders in (("keys", keys), ("values", values))
     }
 
 

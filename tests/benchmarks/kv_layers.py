@@ -90,8 +90,10 @@ def divide(result: dict[str, Any]) -> None:
             for name, costs in result["costs"].items()
         },
     }
+    result.pop("chosen at 2048", None)
     result["chosen"] = {str(b): layered(table, b) for b in BUDGETS}
-    result["chosen at 2048"] = {str(b): layered(table, b, LENGTH) for b in HELD_BUDGETS}
+    if known == len(LADDERS):  # a budget at a length needs the flat ones
+        result["chosen at 2048"] = {str(b): layered(table, b, LENGTH) for b in HELD_BUDGETS}
     write_results(TARGET, result)
 
 
