@@ -154,7 +154,7 @@ def test_costs_refuse(change, message):
 def test_a_budget_at_a_length_is_kept_by_the_bytes_held():
     """Oracle: a real cache of that many tokens, over one chunk of lengths."""
     config = tiny().config
-    costs = np.random.default_rng(0).random((3, 2, 8)).cumsum(-1)[..., ::-1] ** 4
+    costs = np.random.default_rng(0).random((3, 2, 5)).cumsum(-1)[..., ::-1] ** 4
     keys, values = choose_ladders(config, costs, 6.0, length=128, chunk=16, sink=2)
     cache = StaircaseCache(config, keys, values, chunk=16, sink=2, full_dtype=torch.float16)
     held = []
@@ -170,9 +170,9 @@ def test_a_budget_at_a_length_is_kept_by_the_bytes_held():
 
 def test_choice_refuses():
     config = tiny().config
-    with pytest.raises(ValueError, match=r"costs must be \(3, 2, 8\)"):
-        choose_ladders(config, np.zeros((2, 2, 8)), 3.0)
+    with pytest.raises(ValueError, match=r"costs must be \(3, 2, 5\)"):
+        choose_ladders(config, np.zeros((2, 2, 5)), 3.0)
     with pytest.raises(ValueError, match="budget=1"):
-        choose_ladders(config, np.zeros((3, 2, 8)), 1.0)
+        choose_ladders(config, np.zeros((3, 2, 5)), 1.0)
     with pytest.raises(ValueError, match="ids must be"):
         next(layer_costs(tiny(), text()[0]))

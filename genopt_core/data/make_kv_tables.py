@@ -249,17 +249,15 @@ def quality() -> dict[str, Any] | None:
 
 
 def layers() -> dict[str, Any] | None:
-    """Of the costs by layer what is drawn: long ladders only, in thousandths of a nat."""
+    """Of the costs by layer what is drawn: in thousandths of a nat."""
     if not LAYERS.is_file():
         return None
     stored = json.loads(LAYERS.read_text(encoding="utf-8"))
-    ladders = [ladder for ladder in stored["ladders"] if len(ladder) > 2 or ladder == [16, 8]]
-    at = [stored["ladders"].index(ladder) for ladder in ladders]
     return {
         "source": "book/data/results/kv_layers.json",
-        "floors": [ladder[-1] for ladder in ladders],
+        "floors": [ladder[-1] for ladder in stored["ladders"]],
         "costs": {
-            name: [[[float(f"{1000 * side[o]:.4g}") for o in at] for side in row] for row in costs]
+            name: [[[float(f"{1000 * c:.4g}") for c in side] for side in row] for row in costs]
             for name, costs in zip(("prose", "code"), stored["costs"].values(), strict=True)
         },
     }

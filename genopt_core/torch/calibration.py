@@ -43,10 +43,9 @@ LADDERS: tuple[tuple[int, ...], ...] = (
     (16, 4, 4, 4, 4, 3),
     (16, 8, 8, 4),
     (16, 8),
-    *((16, 1), (16, 2), (16, 4)),
 )
-"""Ladders to choose from: long ones, whose stairs follow measured mass, and flat ones, which a
-budget at a given length may prefer where a layer hardly cares."""
+"""Ladders to choose from, by falling loss: the stairs above each floor follow measured mass.  For a
+budget at a short length, add flat ones such as ``(16, 2)``."""
 
 PREFILL = 512
 """Tokens of the prompt that the model reads at once."""

@@ -21,8 +21,6 @@ STEP = 128
 
 BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 """Bits per element in the limit."""
-HELD_BUDGETS = (2.75, 3.2, 3.7, 4.7, 5.0)
-"""Bits per element that the best peers of each kind really hold at 2048 tokens, rounded down."""
 LAYERS = Path(__file__).parents[2] / "book" / "data" / "results" / "kv_layers.json"
 """What each layer costs on each ladder, by kv_layers.py."""
 
@@ -39,11 +37,6 @@ class Design:
     """Bits per element at a length, the parts in full precision at 16."""
     layers: int = 1
     """Layers that a model must have: 1 means any number."""
-
-
-def mean_held(design: Design, length: int) -> float:
-    """Bits per element, mean over the last 256 lengths: residuals are full now here, now there."""
-    return sum(design.held(n) for n in range(length - 255, length + 1)) / 256
 
 
 def staircase(name: str, family: str, keys, values=None, **options) -> Design:
@@ -75,19 +68,13 @@ def llama_config(layers: int) -> LlamaConfig:
     )
 
 
-def layered(result: dict, budget: float, length: int | None = None) -> dict[str, list]:
+def layered(result: dict, budget: float) -> dict[str, list[str]]:
     """Ladders of keys and of values, layer by layer, from the costs of kv_layers.json."""
     costs = np.mean([np.array(c) for c in result["costs"].values()], axis=0)
-    config, target = llama_config(len(costs)), budget
-    while True:
-        keys, values = choose_ladders(config, costs, target, result["ladders"], length=length)
-        over = mean_held(staircase("", "SAQ+", keys, values), length) - budget if length else 0
-        if over <= 0:
-            break
-        target -= over  # `mean_held` averages over more lengths
+    chosen = choose_ladders(llama_config(len(costs)), costs, budget, result["ladders"])
     return {
         side: ["/".join(map(str, ladder)) for ladder in ladders]
-        for side, ladders in (("keys", keys), ("values", values))
+        for side, ladders in zip(("keys", "values"), chosen, strict=True)
     }
 
 
@@ -97,14 +84,12 @@ def layered_designs() -> list[Design]:
         return []
     result = json.loads(LAYERS.read_text(encoding="utf-8"))
     found = []
-    for kind, where in (("chosen", "bits"), ("chosen at 2048", "bits held at 2048")):
-        for budget, sides in result.get(kind, {}).items():
-            name = f"SAQ+ by layer, {budget} {where}"
-            ladders = (
-                [tuple(map(int, ladder.split("/"))) for ladder in sides[side]]
-                for side in ("keys", "values")
-            )
-            found.append(staircase(name, "SAQ+", *ladders))
+    for budget, sides in result.get("chosen", {}).items():
+        ladders = (
+            [tuple(map(int, ladder.split("/"))) for ladder in sides[side]]
+            for side in ("keys", "values")
+        )
+        found.append(staircase(f"SAQ+ by layer, {budget} bits", "SAQ+", *ladders))
     return found
 
 

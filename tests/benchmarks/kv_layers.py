@@ -1,7 +1,6 @@
 """What each layer of the real model loses on each ladder, and the ladders chosen from it.
 
-    python tests/benchmarks/kv_layers.py             measure what is not there yet, and divide
-    python tests/benchmarks/kv_layers.py --divide    only divide, by the ladders all layers have
+    python tests/benchmarks/kv_layers.py
 
 Writes book/data/results/kv_layers.json after every layer; a run that was cut off goes on where it
 stopped.  Two texts, both for choosing only: addresses of the 19th century, and code.  A layer side
@@ -10,7 +9,6 @@ alone takes a ladder, everything else is exact; 600 measurements, about half an 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,7 +17,7 @@ from typing import Any
 
 import torch
 import transformers
-from kv_designs import BUDGETS, HELD_BUDGETS, layered
+from kv_designs import BUDGETS, layered
 from kv_quality import CALIBRATIONS, DECODED, load, texts
 from subwords_store import write_results
 from tqdm import tqdm
@@ -63,46 +61,19 @@ def load_costs() -> dict[str, Any]:
     if not TARGET.is_file():
         return fresh
     result = json.loads(TARGET.read_text(encoding="utf-8"))
-    for key in ("schema", "provenance"):
+    for key in ("schema", "provenance", "ladders"):
         if result[key] != fresh[key]:
             raise SystemExit(f"{TARGET.name} has another {key}: move it away first")
-    if result["ladders"] != fresh["ladders"][: len(result["ladders"])]:
-        raise SystemExit(f"{TARGET.name} has other ladders: new ones must come last")
-    return result | {"ladders": fresh["ladders"]}
-
-
-def next_job(rows: list, count: int) -> tuple[range, int]:
-    """Layers that come next, and of how many ladders their costs are known already."""
-    for i, (keys, _) in enumerate(rows):
-        if len(keys) < len(LADDERS):
-            alike = [len(row[0]) for row in rows[i:]]
-            return range(i, i + alike.count(len(keys))), len(keys)
-    return range(len(rows), count), 0
+    return result
 
 
 def divide(result: dict[str, Any]) -> None:
     """Choose ladders for all budgets and write."""
-    known = min(len(side) for costs in result["costs"].values() for row in costs for side in row)
-    table = {
-        "ladders": result["ladders"][:known],
-        "costs": {
-            name: [[side[:known] for side in row] for row in costs]
-            for name, costs in result["costs"].items()
-        },
-    }
-    result.pop("chosen at 2048", None)
-    result["chosen"] = {str(b): layered(table, b) for b in BUDGETS}
-    if known == len(LADDERS):  # a budget at a length needs the flat ones
-        result["chosen at 2048"] = {str(b): layered(table, b, LENGTH) for b in HELD_BUDGETS}
+    result["chosen"] = {str(b): layered(result, b) for b in BUDGETS}
     write_results(TARGET, result)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--divide", action="store_true")
-    if parser.parse_args().divide:
-        divide(load_costs())
-        return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = load_costs()
     tokenizer, model = load()
@@ -113,15 +84,11 @@ def main() -> None:
         ids = tokenizer(text, return_tensors="pt").input_ids[:, :LENGTH]
         if ids.shape[1] < LENGTH:
             raise SystemExit(f"{name} has {ids.shape[1]} tokens, {LENGTH} are needed")
-        while (job := next_job(rows, count))[0]:
-            todo, known = job
-            found = layer_costs(model, ids, LADDERS[known:], decoded=DECODED, layers=todo)
-            for i, cost in zip(todo, tqdm(found, total=len(todo), desc=name[:20]), strict=True):
-                if i == len(rows):
-                    rows.append([[], []])
-                for side, more in zip(rows[i], cost, strict=True):
-                    side += [float(f"{c:.4g}") for c in more]
-                write_results(TARGET, result)
+        todo = range(len(rows), count)
+        found = layer_costs(model, ids, LADDERS, decoded=DECODED, layers=todo)
+        for cost in tqdm(found, total=len(todo), unit="layer", desc=name[:20]):
+            rows.append([[float(f"{c:.4g}") for c in side] for side in cost])
+            write_results(TARGET, result)
     divide(result)
 
 

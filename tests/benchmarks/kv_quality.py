@@ -17,11 +17,10 @@ makes it negative.  About 10 CPU seconds each, 20 a text for the prompt; a copy 
 in .cache/benchmarks.
 
 Rules.  Designs of SAQ+ are chosen on the calibration texts only (``CALIBRATIONS``), the one with
-the least mean divergence within each budget of limit bits, and of bits held at 2048 tokens; the
-other texts are scored once.  Peers have
-their own defaults and get the benefit of every doubt: KIVI's value window is 128 to 255 tokens,
-flat rotation has centred keys and norm correction, floating-point metadata count 16 bits whatever
-their dtype.
+the least mean divergence within each budget of limit bits; the other texts are scored once.  Peers
+have their own defaults and get the benefit of every doubt: KIVI's value window is 128 to 255
+tokens, flat rotation has centred keys and norm correction, floating-point metadata count 16 bits
+whatever their dtype.
 """
 
 from __future__ import annotations
@@ -33,14 +32,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from kv_designs import BUDGETS, HELD_BUDGETS, STEP, Design, designs, mean_held
+from kv_designs import BUDGETS, STEP, Design, designs
 from tqdm import tqdm
 from transformers import DynamicCache
 
@@ -185,6 +183,11 @@ def losses(log_probabilities: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return -log_probabilities.gather(-1, target[:, None]).squeeze(-1).double()
 
 
+def mean_held(design: Design, length: int) -> float:
+    """Bits per element, mean over the last 256 lengths: residuals are full now here, now there."""
+    return sum(design.held(n) for n in range(length - 255, length + 1)) / 256
+
+
 def measure(
     model, design: Design, ids: torch.Tensor, prompt: DynamicCache, exact: torch.Tensor
 ) -> dict:
@@ -299,8 +302,8 @@ def provenance_of(chosen: dict[str, str]) -> dict:
     }
 
 
-def chosen_designs(result: dict, bits: str, budgets: Sequence[float]) -> dict[str, str]:
-    """For each budget of ``bits`` the SAQ+ design with the least mean calibration divergence."""
+def chosen_designs(result: dict) -> dict[str, str]:
+    """For each budget the SAQ+ design with the least mean divergence on the calibration texts."""
     places = [result["rows"].get(f"{text} @2048", {}) for text in CALIBRATIONS]
     costs = {
         name: sum(rows[name]["kl"] for rows in places) / len(places)
@@ -308,8 +311,8 @@ def chosen_designs(result: dict, bits: str, budgets: Sequence[float]) -> dict[st
         if row["family"] == "SAQ+" and all(name in rows for rows in places)
     }
     best = {}
-    for budget in budgets:
-        fit = [name for name in costs if places[0][name][bits] <= budget]
+    for budget in BUDGETS:
+        fit = [name for name in costs if places[0][name]["limit bits"] <= budget]
         if fit:
             best[str(budget)] = min(fit, key=costs.__getitem__)
     return best
@@ -378,9 +381,8 @@ def main() -> None:
         jobs = [(text, 2048, d) for text in CALIBRATIONS for d in own]
         measure_all(jobs, result, options.most)
     if options.score:
-        result["chosen"] = chosen_designs(result, "limit bits", BUDGETS)
-        result["chosen at 2048"] = chosen_designs(result, "held bits", HELD_BUDGETS)
-        keep = {*result["chosen"].values(), *result["chosen at 2048"].values(), *EARLIER}
+        result["chosen"] = chosen_designs(result)
+        keep = {*result["chosen"].values(), *EARLIER}
         picked = [d for d in contestants if d.family != "SAQ+" or d.name in keep]
         picked.sort(key=lambda d: (d.name in LAST, d.family not in ("full", "SAQ+")))
         measure_all(
