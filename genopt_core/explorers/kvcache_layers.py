@@ -141,7 +141,7 @@ def _floors_panel(bits: np.ndarray) -> Panel:
         tips = [f"layer {i}, {name}: {b} bits" for i, b in zip(at, y, strict=True)]
         marks += [
             figure.line(at, y, z=name, curve="step", width=1),
-            figure.dot(at, y, z=name, tip=tips, size=4),
+            figure.dot(at, y, z=name, tip=tips, size=6),
         ]
     return Panel(
         marks,
@@ -162,7 +162,7 @@ def _costs_panel() -> Panel:
     for side, name in enumerate(SIDES):
         y = cost[:, side].tolist()
         tips = [f"layer {i}, {name}: {c:.4f}" for i, c in zip(at, y, strict=True)]
-        marks.append(figure.dot(at, y, z=name, tip=tips, size=4))
+        marks.append(figure.dot(at, y, z=name, tip=tips, size=8))
     return Panel(
         marks,
         x=_layers_axis(len(cost)),
