@@ -417,3 +417,25 @@ print(*[m for m in ("scipy", "optuna", "dask", "torch") if m in sys.modules])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize("rows", [9, 400])  # below and above where repeated values are shared
+@pytest.mark.parametrize("reals", [0, 1, 5])
+def test_kernel_is_bit_for_bit_the_plain_formula(rows, reals):
+    """`_kernel` against `_squares` and `_alone`: proposals must not depend on which is used."""
+    from genopt_core.cross_entropy.surrogate import GaussianProcess
+
+    kinds = {f"x{i}": Float(0, 1) for i in range(reals)}
+    kinds |= {"c": Categorical(["a", "b", "c"]), "n": Integer(0, 9)}
+    space = SearchSpace(kinds)
+    rng = np.random.default_rng(reals)
+    known = space.uniform(60, rng)
+    process = GaussianProcess(space, True)
+    process.condition(rng.normal(size=len(space) + 3), known, rng.normal(size=60))
+    near = np.repeat(known[:5], rows // 5 + 1, axis=0)
+    near[np.arange(len(near)), rng.integers(len(space), size=len(near))] = 0.0
+    squares = process._squares(near, known)
+    u = 5 * np.tensordot(process.w, squares, 1)
+    r = np.sqrt(u + 1e-12)
+    plain = process.s2 * (1 + r + u / 3) * np.exp(-r) + process.sa * process._alone(squares)
+    np.testing.assert_array_equal(process._kernel(near, known), plain)

@@ -144,7 +144,8 @@ class GaussianProcess:
         """
         left, right = self.space.unit(a).T, self.space.unit(b).T
         real, category = self.space.is_real, self.space.is_category
-        squares = np.empty((len(left), len(a), len(b)))
+        # parameters innermost, as `_squares` has them: `tensordot` then adds in the same order
+        squares = np.empty((len(a), len(b), len(left))).transpose(2, 0, 1)
         near = np.zeros((len(a), len(b)))
         for i in np.flatnonzero(real):
             if near.size < 20_000:
