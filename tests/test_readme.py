@@ -19,7 +19,7 @@ def test_python_of_the_readme_runs(monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 3
-    ids = torch.randint(3, 128, (1, 700), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(3, 128, (1, 1500), generator=torch.Generator().manual_seed(0))
     names = {"model": tiny(dim=64), "ids": ids[:, :300], "text_ids": ids}
     for block in blocks:
         exec(block, names)

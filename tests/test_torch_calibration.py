@@ -46,12 +46,24 @@ def test_division_is_the_best_of_all(data, rows, options, extra):
     costs, bits = table(st.floats(0, 10, allow_nan=False)), table(st.integers(1, 16))
     c, b = np.array(costs), np.array(bits, float)
     budget = b.min(axis=1).mean() + extra
+    b += data.draw(st.sampled_from([0.0, 0.375, 0.5]))  # whole units of 1/64 still
+    budget += b.min() - np.array(bits).min()
     chosen = kv.allocate_layers(c, b, budget)
     at = np.arange(rows)
     assert b[at, chosen].mean() <= budget + 1e-9
     every = [list(o) for o in itertools.product(range(options), repeat=rows)]
     fit = [c[at, o].sum() for o in every if b[at, o].mean() <= budget + 1e-12]
     assert c[at, chosen].sum() <= min(fit) + 1e-9
+
+
+def test_bits_between_units_are_rounded_up():
+    """A third of a bit in units of 1/64: never over the budget, at most a unit under."""
+    costs, bits = np.tile([3.0, 1.0], (6, 1)), [2 + 1 / 3, 3 + 1 / 3]
+    for budget in np.linspace(2.35, 3.4, 30):
+        chosen = np.array(kv.allocate_layers(costs, bits, budget))
+        spent = np.take(bits, chosen).mean()
+        assert spent <= budget + 1e-9
+        assert chosen.sum() >= min(6, np.floor(6 * (budget - 1 / 64 - bits[0])))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +92,9 @@ def test_divergence_is_that_of_torch_and_never_negative():
     plain = torch.nn.functional.kl_div(q.double(), p.double(), reduction="none", log_target=True)
     torch.testing.assert_close(divergence(p, q), plain.sum(-1), rtol=1e-5, atol=1e-7)
     assert (divergence(p, p + 1e-7 * torch.randn_like(p)) >= 0).all()
+    never = torch.tensor([0.0, -torch.inf])  # a word that cannot follow
+    assert divergence(never, torch.tensor([0.5, 0.5]).log()).item() == pytest.approx(np.log(2))
+    assert divergence(never, never).item() == 0
     with pytest.raises(ValueError, match="shape"):
         divergence(p, q[:3])
 
@@ -111,13 +126,19 @@ def test_costs_are_those_of_whole_runs_with_a_staircase(codec):
     assert np.abs(np.array(costs)[:, :, 2]).max() < 1e-10  # full precision costs nothing
 
 
-def test_the_model_is_left_as_it_was_even_when_interrupted():
-    model = tiny().train()
-    costs = layer_costs(model, text(), CHOICE, **SMALL)
-    next(costs), next(costs)
-    costs.close()
-    assert model.training
-    assert all("forward" not in layer.__dict__ for layer in model.model.layers)
+def test_the_caller_and_the_model_are_left_as_they_were_even_when_interrupted():
+    model = tiny()
+    own = model.model.layers[0].forward
+    model.model.layers[0].forward = own  # as accelerate does
+    two = [layer_costs(model, text(), CHOICE, **SMALL) for _ in range(2)]
+    for costs in two:
+        next(costs), next(costs)
+        assert torch.is_grad_enabled()
+    for costs in two:
+        costs.close()
+    assert torch.is_grad_enabled()
+    assert model.model.layers[0].__dict__["forward"] is own
+    assert all("forward" not in layer.__dict__ for layer in model.model.layers[1:])
     assert not any(layer._forward_hooks for layer in model.model.layers)
     whole = list(layer_costs(model, text(), CHOICE, **SMALL))
     some = list(layer_costs(model, text(), CHOICE, layers=[2], **SMALL))
@@ -126,11 +147,11 @@ def test_the_model_is_left_as_it_was_even_when_interrupted():
 
 def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
     model = tiny()
-    keys, values = calibrate_ladders(model, text(), 4.0, progress=False, **SMALL)
+    keys, values = calibrate_ladders(model, text(tokens=160), 4.0, progress=False, **SMALL)
     cache = StaircaseCache(model.config, keys, values, chunk=16, sink=2)
     assert cache.limit_bits() <= 4.0
     assert {*keys, *values} <= set(LADDERS)
-    costs = np.array(list(layer_costs(model, text(), LADDERS, **SMALL)))
+    costs = np.array(list(layer_costs(model, text(tokens=160), LADDERS, **SMALL)))
     at = [[LADDERS.index(k), LADDERS.index(v)] for k, v in zip(keys, values, strict=True)]
     picked = np.take_along_axis(costs, np.array(at)[..., None], -1).sum()
     assert picked <= costs[:, :, 1].sum()  # 2 bits everywhere fit the budget too
@@ -143,7 +164,9 @@ def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
         ({"decoded": 0}, "decoded=0"),
         ({"chunk": 0}, "chunk"),
         ({"codec": "none"}, "codec"),
-        ({"ladders": ((16, 5),)}, "5"),
+        ({"ladders": ((16, 5),)}, "codec 'rotated' has widths"),
+        ({"ladders": ()}, "ladders must not be empty"),
+        ({"ladders": LADDERS}, "at least 114 tokens before the last decoded=24"),
     ],
 )
 def test_costs_refuse(change, message):
@@ -174,5 +197,13 @@ def test_choice_refuses():
         choose_ladders(config, np.zeros((2, 2, 5)), 3.0)
     with pytest.raises(ValueError, match="budget=1"):
         choose_ladders(config, np.zeros((3, 2, 5)), 1.0)
+    with pytest.raises(ValueError, match="codec 'rotated' has widths"):
+        choose_ladders(config, np.zeros((3, 2, 2)), 8.0, ((16, 8), (16, 5)))
+    with pytest.raises(ValueError, match="evaluation mode"):
+        layer_costs(tiny().train(), text(), CHOICE, **SMALL)
+    with pytest.raises(ValueError, match="layers cannot be chosen"):
+        calibrate_ladders(tiny(), text(), 4.0, layers=[1], **SMALL)
+    with pytest.raises(ValueError, match="budget=1"):  # before anything is measured
+        calibrate_ladders(tiny(), text(tokens=10), 1.0, **SMALL)
     with pytest.raises(ValueError, match="ids must be"):
         next(layer_costs(tiny(), text()[0]))

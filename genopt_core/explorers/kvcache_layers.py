@@ -92,7 +92,7 @@ def expected(chosen: np.ndarray, text: str) -> float:
         Preset(
             "Keys first",
             {"budget": 1.75, "chosen_on": "both"},
-            "What little there is goes to the keys of a few layers.",
+            "What little there is goes to the keys of half the layers.",
         ),
         Preset(
             "Enough for 8 bits",

@@ -9,7 +9,7 @@ exact, and what that does to the predictions on a calibration text is its cost.
 >>> sizes = dict(hidden_size=32, intermediate_size=32, num_attention_heads=2, vocab_size=50)
 >>> config = LlamaConfig(num_hidden_layers=2, **sizes)
 >>> model = LlamaForCausalLM(config).eval()
->>> ids = torch.arange(96)[None] % 50
+>>> ids = torch.arange(160)[None] % 50
 >>> options = dict(decoded=16, chunk=16, progress=False)
 >>> keys, values = calibrate_ladders(model, ids, 4.0, **options)
 >>> len(keys), len(values)
@@ -21,7 +21,7 @@ True
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..kvcache.allocation import allocate_layers
+from ..kvcache.codec import Side
 from ..kvcache.ladder import FULL, cache_bits, metadata_bits
 from .kvcache import StaircaseCache
 from .layer import SIDES, View, restore
@@ -80,8 +81,9 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
     if exact.shape != other.shape:
         raise ValueError(f"other must have the shape of exact, {exact.shape}, not {other.shape}")
     # the sum of terms p ln(p/q) - p + q, none of them negative, rounds less than the plain sum
-    gap = (other - exact).double()
-    return (exact.double().exp() * (gap.expm1() - gap)).sum(-1)
+    p, gap = exact.double().exp(), (other - exact).double()
+    # what cannot follow, p = 0, adds q alone
+    return torch.where(p > 0, p * (gap.expm1() - gap), other.double().exp()).sum(-1)
 
 
 def layer_costs(
@@ -122,7 +124,8 @@ def layer_costs(
     Raises
     ------
     ValueError
-        If a ladder or size does not fit, or ``ids`` is not longer than ``decoded``.
+        If a ladder or size does not fit, the model is in training mode, or ``ids`` is too short
+        for a chunk to reach the floors.
 
     Notes
     -----
@@ -135,27 +138,46 @@ def layer_costs(
             f"ids must be (batch, tokens) with more than decoded={decoded} tokens, got "
             f"{tuple(ids.shape)}"
         )
+    if model.training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    if not ladders:
+        raise ValueError("ladders must not be empty")
     probes = {
         (s, o): _probe(model, s, ladder, cache) for s in SIDES for o, ladder in enumerate(ladders)
     }
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            prompt = _prompt(model, ids[:, :-decoded])
-            with _recorded(model) as outputs:
-                exact = _predictions(model, ids, decoded, prompt)
-            for i in range(len(prompt)) if layers is None else layers:
-                cost = np.zeros((2, len(ladders)))
-                with _replayed(model, outputs, i):
-                    for (side, option), probe in probes.items():
-                        lowered = list(prompt)
-                        lowered[i] = _lowered(probe, i, *prompt[i])
-                        other = _predictions(model, ids, decoded, lowered)
-                        cost[SIDES.index(side), option] = divergence(exact, other).mean().item()
-                yield cost
-    finally:
-        model.train(was_training)
+    one = next(iter(probes.values()))
+    need = one.sink + one.chunk * (max(map(len, ladders)) - 1)
+    if ids.shape[1] - decoded < need:  # a floor that no chunk reaches would seem to cost nothing
+        raise ValueError(
+            f"ids must have at least {need} tokens before the last decoded={decoded}, so that a "
+            f"chunk of {one.chunk} reaches every floor; they have {ids.shape[1] - decoded}"
+        )
+    return _costs(model, ids, probes, decoded, layers)
+
+
+@torch.no_grad()
+def _costs(
+    model: Any,
+    ids: Tensor,
+    probes: Mapping[tuple[Side, int], StaircaseCache],
+    decoded: int,
+    layers: Sequence[int] | None,
+) -> Iterator[np.ndarray]:
+    prompt = _prompt(model, ids[:, :-decoded])
+    with _recorded(model) as outputs:
+        exact = _predictions(model, ids, decoded, prompt)
+    for i in range(len(prompt)) if layers is None else layers:
+        cost = np.zeros((2, len(probes) // 2))
+        with _replayed(model, outputs, i):
+            for (side, option), probe in probes.items():
+                lowered = list(prompt)
+                lowered[i] = _lowered(probe, i, *prompt[i])
+                other = _predictions(model, ids, decoded, lowered)
+                row = 0 if side == "key" else 1
+                cost[row, option] = divergence(exact, other).mean().item()
+        if not np.isfinite(cost).all():
+            raise ValueError(f"model predicts NaN or nothing finite with layer {i} on a ladder")
+        yield cost
 
 
 def calibrate_ladders(
@@ -194,11 +216,15 @@ def calibrate_ladders(
     """
     from tqdm import tqdm
 
+    if "layers" in options:
+        raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
+    cache = {name: value for name, value in options.items() if name != "decoded"}
     count = model.config.get_text_config(decoder=True).num_hidden_layers
+    nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
+    choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
     found = layer_costs(model, ids, ladders, **options)
     costs = np.array(list(tqdm(found, total=count, unit="layer", disable=not progress)))
-    options.pop("decoded", None)
-    return choose_ladders(model.config, costs, budget, ladders, length=length, **options)
+    return choose_ladders(model.config, costs, budget, ladders, length=length, **cache)
 
 
 def choose_ladders(
@@ -225,7 +251,10 @@ def choose_ladders(
     count = config.get_text_config(decoder=True).num_hidden_layers
     if c.shape != (count, 2, len(ladders)):
         raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
-    probe = StaircaseCache(config, ladders[0], **cache)
+    if not ladders:
+        raise ValueError("ladders must not be empty")
+    every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
+    probe = every[0]
     bits = np.zeros((2, len(ladders)))
     for row, side in zip(bits, SIDES, strict=True):
         meta = metadata_bits(
@@ -253,7 +282,7 @@ def _bits(
     return float(np.mean(held))
 
 
-def _probe(model: Any, side: str, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:
+def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:
     """A cache with one side on a ladder, the other in full precision."""
     full = (FULL,)
     pair = (ladder, full) if side == "key" else (full, ladder)
@@ -313,10 +342,14 @@ def _recorded(model: Any) -> Iterator[list[Any]]:
 def _replayed(model: Any, outputs: Sequence[Any], count: int) -> Iterator[None]:
     """The first ``count`` layers put out what was recorded, without computing it again."""
     layers = model.get_decoder().layers[:count]
+    before = [layer.__dict__.get("forward") for layer in layers]  # accelerate sets its own
     for layer, out in zip(layers, outputs, strict=False):
         layer.forward = lambda *args, out=out, **kwargs: out
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for layer, own in zip(layers, before, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own
