@@ -95,7 +95,11 @@ def is_done(method: str, problem: str, seed: int, budget: int, state: tuple[str,
     """Whether such a run is stored; a longer one does unless its course depends on the budget."""
     wanted = method, problem, seed, *state
     key = ("method", "problem", "seed", "suite", "source")
-    budgets = [e["budget"] for e in stored() if tuple(e[k] for k in key) == wanted]
+    budgets = [
+        e["budget"]
+        for e in stored()
+        if tuple(e[k] for k in key) == wanted and not e.get("timed")  # those count for costs only
+    ]
     return (
         budget in budgets if ce_methods.METHODS[method].plans else max(budgets, default=0) >= budget
     )
