@@ -155,6 +155,28 @@ def test_designs_were_chosen_on_the_calibration_texts_alone(quality, quality_scr
         assert name == min(mean, key=mean.get)
 
 
+def test_what_the_page_says_of_the_chosen_designs(quality):
+    """The claims in the prose of ch5_worth, from the stored rows."""
+    scored = {e["design"]: e for e in quality["summary"] if e["length"] == 2048}
+    peers = [e for e in scored.values() if e["family"] not in ("SAQ", "SAQ+", "full")]
+    factors = []
+    for budget, name in quality["chosen"].items():
+        ours = scored[name]
+        assert len(ours["rise"]) == 6
+        fit = [e for e in peers if e["limit bits"] <= float(budget) + 0.02]
+        for text, kl in ours["kl"].items():
+            factors.append(min(e["kl"][text] for e in fit) / kl)
+            if float(budget) < 5:
+                assert ours["rise"][text] < min(e["rise"][text] for e in fit), (budget, text)
+    assert 8 < min(factors) < max(factors) < 42
+    for budget, aim in (("2.35", 1.5), ("2.85", 0.5), ("4.3", 0.2)):
+        rise = list(scored[quality["chosen"][budget]]["rise"].values())
+        assert np.mean(rise) <= aim
+        assert np.mean(rise[3:]) <= aim  # the texts on which no design had been scored before
+    lower, kivi = scored[quality["chosen"]["2.85"]]["kl"], scored["KIVI-4 G32 R128"]["kl"]
+    assert all(lower[text] < kivi[text] for text in kivi)
+
+
 # ------------------------------------------------------------------ ladders by layer
 
 

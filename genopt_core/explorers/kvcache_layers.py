@@ -31,22 +31,24 @@ def stored() -> dict[str, Any]:
     return {"floors": np.array(table["floors"]), "costs": costs}
 
 
+def costs_on(text: str) -> np.ndarray:
+    """Costs on one text, or the mean of both, (layers, 2, ladders)."""
+    costs = stored()["costs"]
+    return costs[text] if text in costs else sum(costs.values()) / len(costs)
+
+
 def divided(budget: float, chosen_on: str) -> np.ndarray:
     """Which ladder each side of each layer gets, (layers, 2)."""
-    table = stored()
-    costs = table["costs"]
-    c = sum(costs.values()) / len(costs) if chosen_on == "both" else costs[chosen_on]
-    bits = np.tile(table["floors"] + METADATA[:, None], (len(c), 1))
+    c, floors = costs_on(chosen_on), stored()["floors"]
+    bits = np.tile(floors + METADATA[:, None], (len(c), 1))
     chosen = allocate_layers(c.reshape(len(bits), -1), bits, budget, unit=UNIT)
     return np.array(chosen).reshape(-1, 2)
 
 
 def alike(budget: float, chosen_on: str) -> np.ndarray:
     """The same, if all layers must have the same two ladders."""
-    table = stored()
-    costs = table["costs"]
-    c = sum(costs.values()) / len(costs) if chosen_on == "both" else costs[chosen_on]
-    total, floors = c.sum(axis=0), table["floors"]
+    c, floors = costs_on(chosen_on), stored()["floors"]
+    total = c.sum(axis=0)
     pairs = itertools.product(range(len(floors)), repeat=2)
     fit = [
         (total[0, k] + total[1, v], k, v)
@@ -154,9 +156,8 @@ def _floors_panel(bits: np.ndarray) -> Panel:
 
 
 def _costs_panel() -> Panel:
-    table = stored()
-    at_two = list(table["floors"]).index(2)
-    cost = (sum(table["costs"].values()) / len(table["costs"]))[..., at_two]
+    at_two = list(stored()["floors"]).index(2)
+    cost = costs_on("both")[..., at_two]
     at = list(range(1, len(cost) + 1))
     marks = []
     for side, name in enumerate(SIDES):

@@ -4,7 +4,7 @@
 
 Writes book/data/results/kv_layers.json after every layer; a run that was cut off goes on where it
 stopped.  Two texts, both for choosing only: addresses of the 19th century, and code.  A layer side
-alone takes a ladder, everything else is exact; 600 measurements, about half an hour.
+alone takes a ladder, everything else is exact; 600 measurements, about an hour.
 """
 
 from __future__ import annotations

@@ -194,9 +194,10 @@ def held_out_bits(model: LanguageModel, ids: np.ndarray) -> float:
     return bits
 
 
-def _scored(model: LanguageModel, windows: torch.Tensor, skip: int) -> float:
-    logits = model(windows[:, :-1])[:, skip:]
-    target = windows[:, 1 + skip :]
+def _scored(model: LanguageModel, windows: torch.Tensor, first: int) -> float:
+    """Bits of the tokens that follow position ``first`` and those after it."""
+    logits = model(windows[:, :-1])[:, first:]
+    target = windows[:, 1 + first :]
     loss = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
     return float(loss) / math.log(2)
 
