@@ -33,7 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-WEB = ROOT / "genopt_core" / "web"
+WEB = ROOT / "genopt_core" / "figures" / "web"
 CACHE = ROOT / ".cache"
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
@@ -154,7 +154,7 @@ def node() -> tuple[list, dict]:
 
 
 def front_end() -> dict:
-    """npm's packages from the lock file, and the bundle built from ``genopt_core/web/src``."""
+    """npm's packages from the lock file, and the bundle built from ``genopt_core/figures/web/src``."""
     npm, env = node()
     mend = "Is the npm registry reachable from here? Then run the same command again."
     stamp, value = WEB / "node_modules" / "genopt-stamp", digest(WEB / "package-lock.json")
@@ -168,7 +168,9 @@ def front_end() -> dict:
     if not stamped(stamp, value):
         say("building the front end")
         shutil.rmtree(WEB / "dist", ignore_errors=True)
-        mend = "The messages above come from the front end's sources in genopt_core/web/src."
+        mend = (
+            "The messages above come from the front end's sources in genopt_core/figures/web/src."
+        )
         run([*npm, "run", "--silent", "build"], cwd=WEB, env=env, mend=mend)
         stamp.write_text(value, encoding="utf-8")
     return env
@@ -253,7 +255,7 @@ def test(arguments: argparse.Namespace) -> None:
     run([*npm, "test", "--silent"], cwd=WEB, env=node_env, mend="See the messages above.")
     build(env)
     say("refresh --check: every notebook, run again, stores the same bytes")
-    check = [BIN / "python", ROOT / "tests" / "refresh.py", "--check"]
+    check = [BIN / "python", ROOT / "book" / "_ext" / "refresh.py", "--check"]
     run(check, env=env, mend="`make refresh` stores the new outputs; look at the difference first.")
     say("pytest: notebooks, core, stored results, the built book in a browser")
     run(
@@ -266,7 +268,7 @@ def test(arguments: argparse.Namespace) -> None:
 
 def refresh(arguments: argparse.Namespace) -> None:
     env = set_up()
-    command = [BIN / "python", ROOT / "tests" / "refresh.py", *arguments.notebooks]
+    command = [BIN / "python", ROOT / "book" / "_ext" / "refresh.py", *arguments.notebooks]
     run(command, env=env, mend="The notebook and cell that failed are named above.")
 
 

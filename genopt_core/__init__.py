@@ -5,8 +5,8 @@ Importing this package loads NumPy and nothing heavier.  The chapters' modules a
 - :mod:`genopt_core.subwords` — word lattices, shortest paths, likelihood (chapter 1)
 - :mod:`genopt_core.corpora` — the texts that the book measures on
 
-and the book's own machinery is :mod:`genopt_core.figure` (figures as data),
-:mod:`genopt_core.explorer` (figures with controls), :func:`explore` (such a figure in a notebook)
+and the book's own machinery is :mod:`genopt_core.figures.schema` (figures as data),
+:mod:`genopt_core.figures.registry` (figures with controls), :func:`explore` (such a figure in a notebook)
 and :func:`show` (a matplotlib figure with alt text and a fingerprint for the tests).
 """
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .plots import Shown
-    from .widget import ExplorerWidget
+    from genopt_core.figures.plots import Shown
+    from genopt_core.figures.widget import ExplorerWidget
 
 __all__ = ["__version__", "explore", "show"]
 __version__ = "0.1.0"
@@ -31,9 +31,10 @@ def explore(name: str, **params: Any) -> ExplorerWidget:
 
     Raises ``KeyError`` for an unknown name, ``ValueError`` or ``TypeError`` for bad ``params``.
     """
-    from .widget import ExplorerWidget
+    from genopt_core import explorers
+    from genopt_core.figures.widget import ExplorerWidget
 
-    return ExplorerWidget(name, **params)
+    return ExplorerWidget(explorers.get(name), **params)
 
 
 def show(figure: Any, alt: str) -> Shown:
@@ -44,6 +45,6 @@ def show(figure: Any, alt: str) -> Shown:
 
     Raises ``ValueError`` if ``alt`` is empty.
     """
-    from .plots import Shown
+    from genopt_core.figures.plots import Shown
 
     return Shown(figure, alt)

@@ -163,6 +163,23 @@ def count_words(text: str, convention: Convention = "lossless") -> dict[str, int
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def data_path(name: str) -> Path:
+    """The file ``name`` of the book's data folder, for example ``"results/kv_quality.json"``.
+
+    The folder is ``book/data`` of the repository, or the one that the environment variable
+    ``GENOPT_DATA`` names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no such file in it.
+    """
+    path = _data_folder(None) / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not in {_data_folder(None)}")
+    return path
+
+
 def _data_folder(folder: str | os.PathLike[str] | None) -> Path:
     if folder is None:
         folder = os.environ.get("GENOPT_DATA") or Path(__file__).parents[1] / "book" / "data"
@@ -186,12 +203,12 @@ def _read_checked(path: Path, file_sha256: str, text_sha256: str) -> str:
     import lzma
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; book/data/fetch_corpora.py remakes it")
+        raise FileNotFoundError(f"{path} is missing; book/experiments/common/corpora.py remakes it")
     stored = path.read_bytes()
     if hashlib.sha256(stored).hexdigest() != file_sha256:
         raise ValueError(
             f"{path} ({len(stored)} bytes) is torn or not the file its manifest describes; "
-            "book/data/fetch_corpora.py remakes it"
+            "book/experiments/common/corpora.py remakes it"
         )
     text = lzma.decompress(stored)
     if hashlib.sha256(text).hexdigest() != text_sha256:

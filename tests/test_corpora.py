@@ -35,7 +35,11 @@ def test_the_state_of_the_union_is_the_known_one():
 
 
 def test_checking_script_agrees_without_the_network():
-    command = [sys.executable, str(DATA / "fetch_corpora.py"), "--check"]
+    command = [
+        sys.executable,
+        str(DATA.parent / "experiments" / "common" / "corpora.py"),
+        "--check",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -84,7 +88,7 @@ def test_a_file_with_another_text_is_refused(small):
 
 def test_a_missing_file_and_a_missing_folder_say_what_to_do(small, tmp_path):
     (small / "tiny.txt.xz").unlink()
-    with pytest.raises(FileNotFoundError, match="fetch_corpora"):
+    with pytest.raises(FileNotFoundError, match="experiments/common/corpora"):
         corpora.load("tiny", folder=small)
     with pytest.raises(FileNotFoundError, match="GENOPT_DATA"):
         corpora.names(folder=tmp_path / "nowhere")
@@ -162,7 +166,7 @@ def test_words_can_be_cut_where_python_comes_without_lzma():
     """As in Pyodide, where the explorers need this module but not its texts."""
     code = (
         "import sys; sys.modules['lzma'] = None; sys.modules['_lzma'] = None\n"
-        "from genopt_core import corpora; import genopt_core.explorers.subwords\n"
+        "from genopt_core import corpora; import genopt_core.explorers.subwords.lattice\n"
         "print(len(list(corpora.pretokenize('two words'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

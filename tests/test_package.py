@@ -20,7 +20,7 @@ def python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["genopt_core", "genopt_core.explorer"])
+@pytest.mark.parametrize("module", ["genopt_core", "genopt_core.figures.registry"])
 def test_import_loads_numpy_and_nothing_heavier(module):
     code = f"""
 import sys

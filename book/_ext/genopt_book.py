@@ -29,12 +29,12 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 import genopt_core
-from genopt_core import explorer
-from genopt_core.widget import island
+from genopt_core import explorers
+from genopt_core.figures.widget import island
 
 log = logging.getLogger(__name__)
 PACKAGE = Path(genopt_core.__file__).parent
-WEB = PACKAGE / "web"
+WEB = PACKAGE / "figures" / "web"
 ISLAND = re.compile(
     r'<div class="genopt-explorer" data-explorer="(?P<name>[^"]+)" '
     r'data-params="(?P<params>[^"]*)">(?P<inner>.*?)</div>',
@@ -46,7 +46,7 @@ PAGE_FILES = ("explore.js", "explore.css", "worker.js")
 def sources() -> list[Path]:
     """What a figure depends on: the package's Python and tables, and the front end that draws."""
     python = [p for p in PACKAGE.rglob("*.py") if "node_modules" not in p.parts]
-    return sorted(python) + sorted((PACKAGE / "data").glob("*.json"))
+    return sorted(python) + sorted((PACKAGE / "tables").glob("*.json"))
 
 
 def digest() -> str:
@@ -73,7 +73,7 @@ class Shelf:
         """The script with all frames of explorer ``name``."""
         path = self.folder / f"{name}.js"
         if not path.exists():
-            body = json.dumps(explorer.frames(name), separators=(",", ":"), ensure_ascii=False)
+            body = json.dumps(explorers.frames(name), separators=(",", ":"), ensure_ascii=False)
             write(path, f"GenoptExplore.frames({body});\n".encode())
         return path
 
@@ -82,7 +82,7 @@ class Shelf:
         keys = [f"{name} {json.dumps(params, sort_keys=True)}" for name, params in wanted]
         missing = []
         for key, (name, params) in zip(keys, wanted, strict=True):
-            result = explorer.run(name, params)
+            result = explorers.run(name, params)
             if key not in self.pictures and "figure" in result:
                 missing.append({"key": key, "figure": result["figure"]})
         if missing:
@@ -131,7 +131,7 @@ def lay_out(app: Sphinx) -> None:
     app.genopt_shelf = shelf = Shelf(Path(app.outdir).parent / "explorers", version)  # type: ignore[attr-defined]
     for name in PAGE_FILES:
         write(here / name, (WEB / "dist" / name).read_bytes())
-    for name in explorer.names():
+    for name in explorers.names():
         source = shelf.frames(name)
         write(here / "frames" / source.name, source.read_bytes())
     live_package(here / "genopt_core.zip")
@@ -168,7 +168,7 @@ def fill_islands(app: Sphinx, page: str, template: str, context: dict, doctree) 
     wanted: list[tuple[str, dict]] = []
     for match in found:
         name, params = match["name"], json.loads(html.unescape(match["params"]))
-        presets = [dict(preset.params) for preset in explorer.get(name).presets]
+        presets = [dict(preset.params) for preset in explorers.get(name).presets]
         wanted += [(name, params), *((name, preset) for preset in presets)]
     pictures = iter(shelf.draw(wanted))
 
@@ -177,10 +177,10 @@ def fill_islands(app: Sphinx, page: str, template: str, context: dict, doctree) 
         first = figure_html(name, params, next(pictures), label=None)
         prints = [
             figure_html(name, dict(preset.params), next(pictures), label=preset.label)
-            for preset in explorer.get(name).presets
+            for preset in explorers.get(name).presets
         ]
         # the controls can be built before the frames arrive, so that nothing jumps
-        described = json.dumps(explorer.describe(name), ensure_ascii=False).replace("<", "\\u003c")
+        described = json.dumps(explorers.describe(name), ensure_ascii=False).replace("<", "\\u003c")
         return (
             f'<div class="genopt-explorer" data-explorer="{match["name"]}" '
             f'data-params="{match["params"]}">'
@@ -194,7 +194,7 @@ def fill_islands(app: Sphinx, page: str, template: str, context: dict, doctree) 
 
 def figure_html(name: str, params: dict, picture: str, label: str | None) -> str:
     """One setting on paper: what is set, the picture, the sentence that reads it."""
-    result = explorer.run(name, params)
+    result = explorers.run(name, params)
     head = f"<p><strong>{html.escape(label)}</strong></p>" if label else ""
     if "error" in result:
         return f"<div>{head}<p>{html.escape(result['error'])}</p></div>"
@@ -271,10 +271,10 @@ class ExplorerDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         params = json.loads("\n".join(self.content) or "{}")
         try:
-            explorer.get(self.arguments[0]).check(params)
+            explorers.get(self.arguments[0]).check(params)
         except (KeyError, TypeError, ValueError) as problem:
             raise self.error(str(problem)) from problem
-        return [nodes.raw("", island(self.arguments[0], params), format="html")]
+        return [nodes.raw("", island(explorers.get(self.arguments[0]), params), format="html")]
 
 
 class PredictDirective(SphinxDirective):

@@ -19,14 +19,21 @@ Source: arXiv 2410.18441 (Fulu Li 2024) names the method and word2vec; the formu
 method are the standard ones.
 """
 
-from .drift import drift_law
-from .loop import Confirmation, Result, minimize
-from .optimizer import CrossEntropy
-from .parameters import Categorical, Float, Integer
-from .plain import dynamic_smoothing, elite_frequencies, elite_moments, elite_set
-from .rare_event import RareEvent, rare_event
-from .space import SearchSpace
-from .trials import Generation, Trial
+from genopt_core.cross_entropy.drift import drift_law
+from genopt_core.cross_entropy.loop import Confirmation, Result, minimize
+from genopt_core.cross_entropy.optimizer import CrossEntropy
+from genopt_core.cross_entropy.parameters import Categorical, Float, Integer
+from genopt_core.cross_entropy.plain import (
+    dynamic_smoothing,
+    elite_frequencies,
+    elite_moments,
+    elite_set,
+)
+from genopt_core.cross_entropy.rare_event import RareEvent, rare_event
+from genopt_core.cross_entropy.space import SearchSpace
+from genopt_core.cross_entropy.table_search import TableSearch, search_table
+from genopt_core.cross_entropy.tabular import TabularObjective
+from genopt_core.cross_entropy.trials import Generation, Trial
 
 __all__ = [
     "Categorical",
@@ -38,6 +45,8 @@ __all__ = [
     "RareEvent",
     "Result",
     "SearchSpace",
+    "TableSearch",
+    "TabularObjective",
     "Trial",
     "drift_law",
     "dynamic_smoothing",
@@ -46,4 +55,5 @@ __all__ = [
     "elite_set",
     "minimize",
     "rare_event",
+    "search_table",
 ]

@@ -1,1 +1,85 @@
-"""The explorers of the book, one module a chapter; :mod:`genopt_core.explorer` loads them."""
+"""The figures of the book that move: a folder a chapter, a file a figure or a small family.
+
+An explorer is a pure function ``f(**params) -> Figure`` with declared controls.  One function
+serves four readers: a notebook kernel calls it through :func:`genopt_core.explore`, the book build
+sweeps its controls into *frames* for a page without any Python, a worker in the reader's browser
+runs this very package, and the tests call it as it is.
+
+>>> from genopt_core import explorers
+>>> [control.name for control in explorers.get("subword-lattice").controls]
+['word', 'size', 'k']
+>>> explorers.draw("subword-lattice", k=2).title
+'republic▁ in at most 2 pieces of 2,000'
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from genopt_core.figures import frames as _frames
+from genopt_core.figures.registry import REGISTRY, Explorer
+from genopt_core.figures.schema import Figure
+
+# Every explorer and the module that defines it, in reading order.  A module is imported when one of
+# its figures is asked for, so a page pays for what it shows.
+MODULES = {
+    "subword-lattice": "subwords.lattice",
+    "subword-steps": "subwords.lattice",
+    "subword-peers": "subwords.tokenizers",
+    "subword-training": "subwords.training",
+    "subword-collapse": "subwords.training",
+    "subword-frontier": "subwords.frontier",
+    "subword-languages": "subwords.languages",
+    "cem-generations": "cross_entropy.generations",
+    "cem-drift": "cross_entropy.generations",
+    "cem-race": "cross_entropy.race",
+    "cem-noise": "cross_entropy.race",
+    "w2v-neighbours": "cross_entropy.race",
+    "kv-channel": "kvcache.codes",
+    "kv-nested": "kvcache.codes",
+    "kv-staircase": "kvcache.staircase",
+    "kv-designer": "kvcache.staircase",
+    "kv-layers": "kvcache.layers",
+}
+
+
+def names() -> list[str]:
+    """The names of all explorers, in reading order."""
+    return list(MODULES)
+
+
+def get(name: str) -> Explorer:
+    """The explorer ``name``.  Raises ``KeyError`` with the names there are."""
+    if name not in MODULES:
+        raise KeyError(f"no explorer {name!r}; there are {', '.join(MODULES)}")
+    import_module(f"{__name__}.{MODULES[name]}")
+    return REGISTRY[name]
+
+
+def draw(name: str, **params: Any) -> Figure:
+    """The figure of explorer ``name`` at ``params``; what is not given stands at its default.
+
+    Raises ``ValueError`` or ``TypeError`` for settings the explorer cannot show.
+    """
+    return get(name).draw(**params)
+
+
+def run(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The explorer's answer as plain data, see `Explorer.run`."""
+    return get(name).run(params)
+
+
+def run_json(name: str, params: str) -> str:
+    """:func:`run` with JSON text in and out, for a worker in a browser."""
+    return json.dumps(run(name, json.loads(params)), ensure_ascii=False)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What the front end needs to build the controls of explorer ``name``."""
+    return get(name).describe()
+
+
+def frames(name: str) -> dict[str, Any]:
+    """All figures of explorer ``name`` over the grid of its controls, packed for a static page."""
+    return _frames.frames(get(name))

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genopt_core.corpora import END_OF_WORD
-from genopt_core.subwords.atomic import whole_file
-from genopt_core.subwords.encoding import BYTE_TOKENS, word_pattern
-from genopt_core.subwords.paths import UNKNOWN
-from genopt_core.subwords.peers import Peer, peer_from_json
-from genopt_core.subwords.vocabulary import Vocabulary
+from genopt_core.files import whole_file
+from genopt_core.subwords.segmentation.paths import UNKNOWN
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, word_pattern
+from genopt_core.subwords.tokenizer.peers import Peer, peer_from_json
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import tokenizers
@@ -169,7 +169,7 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Peer:
     Returns
     -------
     Peer
-        With ``kind``, ``pieces`` and ``segment(word)``; see `genopt_core.subwords.peers`.
+        With ``kind``, ``pieces`` and ``segment(word)``; see `genopt_core.subwords.tokenizer.peers`.
 
     Raises
     ------

@@ -7,23 +7,23 @@ The modules read in this order:
 - :mod:`~genopt_core.kvcache.rotated`: random rotation and Lloyd-Max codes
 - :mod:`~genopt_core.kvcache.codec`: both as codecs of a chunk, with their bytes
 - :mod:`~genopt_core.kvcache.ladder`: widths by age and the memory formula
-- :mod:`~genopt_core.kvcache.attention`: attention in pieces, the online softmax
+- :mod:`~genopt_core.attention.online_softmax`: attention in pieces, the online softmax
 - :mod:`~genopt_core.kvcache.staircase`: the cache itself
 - :mod:`~genopt_core.kvcache.allocation`: bits by age from measured attention, and by layer
 
 Source: arXiv 2410.18441 (Fulu Li 2024), which gives the key cache's algorithm and no experiment.
 """
 
-from .allocation import (
+from genopt_core.attention.online_softmax import attend, attend_segments, merge_partials
+from genopt_core.kvcache.allocation import (
     allocate_layers,
     allocate_widths,
     ideal_bits,
     monotone_mass,
     squared_mass_by_age,
 )
-from .attention import attend, attend_segments, merge_partials
-from .codec import Codec, GridCodec, Packed, RotatedCodec
-from .grid import (
+from genopt_core.kvcache.codec import Codec, GridCodec, Packed, RotatedCodec
+from genopt_core.kvcache.grid import (
     dequantize_groups,
     drop_low_bits,
     is_nested,
@@ -34,7 +34,7 @@ from .grid import (
     score_bound,
     weight_bound,
 )
-from .ladder import (
+from genopt_core.kvcache.ladder import (
     FULL,
     Stair,
     cache_bits,
@@ -44,8 +44,8 @@ from .ladder import (
     stairs_by_age,
     width_at,
 )
-from .packing import pack_codes, plane_widths, unpack_codes
-from .rotated import (
+from genopt_core.kvcache.packing import pack_codes, plane_widths, unpack_codes
+from genopt_core.kvcache.rotated import (
     ROTATED_BITS,
     code_gain,
     encode_rotated,
@@ -55,7 +55,7 @@ from .rotated import (
     rotated_distortion,
     step_table,
 )
-from .staircase import Staircase
+from genopt_core.kvcache.staircase import Staircase
 
 __all__ = [
     "FULL",

@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .grid import dequantize_groups, quantize_groups, recode, rescale
-from .ladder import metadata_bits
-from .packing import pack_codes, unpack_codes
-from .rotated import ROTATED_BITS, code_gain, encode_rotated, levels, step_table
+from genopt_core.kvcache.grid import dequantize_groups, quantize_groups, recode, rescale
+from genopt_core.kvcache.ladder import metadata_bits
+from genopt_core.kvcache.packing import pack_codes, unpack_codes
+from genopt_core.kvcache.rotated import ROTATED_BITS, code_gain, encode_rotated, levels, step_table
 
 __all__ = ["Codec", "GridCodec", "Packed", "RotatedCodec", "Side"]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .packing import check_bits
+from genopt_core.kvcache.packing import check_bits
 
 __all__ = [
     "dequantize_groups",

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .attention import attend, merge_partials
-from .codec import Codec, GridCodec, Packed, RotatedCodec, Side
-from .ladder import FULL, Stair, cache_bits, check_ladder, width_at
-from .rotated import hadamard_rotation
+from genopt_core.attention.online_softmax import attend, merge_partials
+from genopt_core.kvcache.codec import Codec, GridCodec, Packed, RotatedCodec, Side
+from genopt_core.kvcache.ladder import FULL, Stair, cache_bits, check_ladder, width_at
+from genopt_core.kvcache.rotated import hadamard_rotation
 
 __all__ = ["Staircase"]
 

@@ -12,21 +12,12 @@ How a vocabulary is trained: ``substrings`` (all candidates), ``sweeps`` (their 
 ``schedule`` and ``training``; what is proved about it: ``certificate``, ``ascent`` and ``exact``.
 """
 
-from genopt_core.subwords.candidates import substring_counts, substring_vocabulary
-from genopt_core.subwords.certificate import Certificate, bound_from_prices, certify
-from genopt_core.subwords.constraints import FlowProgram, flow_program
-from genopt_core.subwords.corpus_paths import CorpusPaths, best_paths, exact_step_cost_table
-from genopt_core.subwords.counting import count_words_in_files
-from genopt_core.subwords.exact import Exact, exact_vocabulary, exhaustive_vocabulary
-from genopt_core.subwords.lattice import Arc, Lattice, word_arcs
-from genopt_core.subwords.likelihood import (
-    Fit,
-    corpus_log_likelihood,
-    fit_probabilities,
-    hard_em_step,
-    profile_log_likelihood,
-)
-from genopt_core.subwords.paths import (
+from genopt_core.subwords.bounds.certificate import Certificate, bound_from_prices, certify
+from genopt_core.subwords.bounds.exact import Exact, exact_vocabulary, exhaustive_vocabulary
+from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths, exact_step_cost_table
+from genopt_core.subwords.segmentation.costs import piece_costs
+from genopt_core.subwords.segmentation.lattice import Arc, Lattice, word_arcs
+from genopt_core.subwords.segmentation.paths import (
     UNKNOWN,
     UNKNOWN_EXTRA,
     Path,
@@ -37,12 +28,21 @@ from genopt_core.subwords.paths import (
     shortest_path,
     viterbi_path,
 )
-from genopt_core.subwords.prices import piece_costs
-from genopt_core.subwords.sampling import log_marginal, n_best_paths, sample_path
-from genopt_core.subwords.schedule import EFFORTS, Step
-from genopt_core.subwords.stored import STORED_SIZES, stored_costs, stored_word_counts
-from genopt_core.subwords.training import train
-from genopt_core.subwords.vocabulary import Vocabulary
+from genopt_core.subwords.segmentation.program import FlowProgram, flow_program
+from genopt_core.subwords.segmentation.sampling import log_marginal, n_best_paths, sample_path
+from genopt_core.subwords.tokenizer.counting import count_words_in_files
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.subwords.training.candidates import substring_counts, substring_vocabulary
+from genopt_core.subwords.training.likelihood import (
+    Fit,
+    corpus_log_likelihood,
+    fit_probabilities,
+    hard_em_step,
+    profile_log_likelihood,
+)
+from genopt_core.subwords.training.train import train
+from genopt_core.subwords.training.trainer import EFFORTS, Step
+from genopt_core.tables import STORED_SIZES, stored_costs, stored_word_counts
 
 __all__ = [
     "piece_costs",

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import genopt_core
+from genopt_core.files import whole_file
 from genopt_core.integrations.huggingface import load_tokenizer_json, save_tokenizer_json
-from genopt_core.subwords.atomic import whole_file
-from genopt_core.subwords.counting import CHUNK_BYTES, count_words_in_files
-from genopt_core.subwords.vocabulary import Vocabulary
+from genopt_core.subwords.tokenizer.counting import CHUNK_BYTES, count_words_in_files
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 
 EXAMPLES = """\
 examples:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train_command(options: argparse.Namespace) -> None:
     """Count the words of some files and write the trained vocabulary."""
     counts = _word_counts(options)
-    from genopt_core.subwords.training import train
+    from genopt_core.subwords.training.train import train
 
     started = time.monotonic()
     progress = _Progress(options.quiet, f"training {options.size} pieces")
@@ -113,7 +113,7 @@ def decode_command(options: argparse.Namespace) -> None:
 
 def certify_command(options: argparse.Namespace) -> None:
     """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
-    from genopt_core.subwords.certificate import certify
+    from genopt_core.subwords.bounds.certificate import certify
 
     vocabulary = load_tokenizer_json(options.tokenizer) if options.tokenizer else None
     counts = _word_counts(options)

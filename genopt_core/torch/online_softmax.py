@@ -6,7 +6,7 @@ have: ``(out, lse)``.  Two partial results over different tokens merge into that
 .. math:: L = \ln(e^{L_1} + e^{L_2}), \qquad o = e^{L_1 - L} o_1 + e^{L_2 - L} o_2,
 
 whatever the pieces are: chunks of a cache at different widths (chapter 5), or blocks drawn by
-chance (chapter 4).  The NumPy specification is :mod:`genopt_core.kvcache.attention`.
+chance (chapter 4).  The NumPy specification is :mod:`genopt_core.attention.online_softmax`.
 
 References
 ----------

@@ -81,7 +81,7 @@ def load_smollm(*, attention: str = "sdpa", dtype: Any = None) -> tuple[Any, Any
     ----------
     attention : str
         Attention function of ``transformers``, such as "sdpa", or the name that
-        :func:`genopt_core.torch.staircase_attention.register` returns.
+        :func:`genopt_core.torch.kvcache.attention.register` returns.
     dtype : torch.dtype, optional
         Of weights and activations; float32 by default.
 

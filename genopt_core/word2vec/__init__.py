@@ -10,15 +10,15 @@ trained once and stored (:class:`TabularObjective`), so that searches can be com
 gensim and SciPy are imported by what uses them; importing this module needs NumPy alone.
 """
 
-from .corpus import (
+from genopt_core.word2vec.corpus import (
     PlantedCorpus,
     planted_corpus,
     similarity_pairs,
     text_sentences,
     wikipedia_sentences,
 )
-from .embedding import Embedding, train
-from .negative_sampling import (
+from genopt_core.word2vec.embedding import Embedding, train
+from genopt_core.word2vec.negative_sampling import (
     context_pairs,
     discard_probability,
     negative_sampling,
@@ -26,9 +26,13 @@ from .negative_sampling import (
     sgd_step,
     softmax_log_probability,
 )
-from .scores import Queries, heldout_auc, heldout_queries, planted_spearman, similarity_spearman
-from .table import TabularObjective
-from .table_search import TableSearch, search_table
+from genopt_core.word2vec.scores import (
+    Queries,
+    heldout_auc,
+    heldout_queries,
+    planted_spearman,
+    similarity_spearman,
+)
 
 __all__ = [
     "softmax_log_probability",
@@ -49,7 +53,4 @@ __all__ = [
     "planted_spearman",
     "heldout_auc",
     "similarity_spearman",
-    "TabularObjective",
-    "TableSearch",
-    "search_table",
 ]

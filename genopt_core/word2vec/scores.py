@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .corpus import PlantedCorpus, Sentences
-from .embedding import Embedding
+from genopt_core.word2vec.corpus import PlantedCorpus, Sentences
+from genopt_core.word2vec.embedding import Embedding
 
 
 def planted_spearman(embedding: Embedding, corpus: PlantedCorpus) -> float:

@@ -1,0 +1,113 @@
+"""Run the notebooks and store outputs that are the same on every run and every machine.
+
+    python book/_ext/refresh.py [NOTEBOOK ...]      store (only what changed is written)
+    python book/_ext/refresh.py --check [...]       exit 1 if storing would change a file
+
+Stored outputs are the truth that the book shows and nbval proves, so everything that would differ
+without meaning anything is taken out: widget ids, timings, traceback bodies, machine metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+BOOK = Path(__file__).resolve().parent.parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TRANSIENT = ("execution", "collapsed", "scrolled", "trusted", "jp-MarkdownHeadingCollapsed")
+
+
+def notebooks() -> list[Path]:
+    """All notebooks of the book, in reading order."""
+    return sorted(
+        path
+        for path in BOOK.rglob("*.ipynb")
+        if not {"_build", ".ipynb_checkpoints"} & set(path.parts)
+    )
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop everything that changes from run to run or from machine to machine."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"c{number:03d}"
+        for key in TRANSIENT:
+            cell.metadata.pop(key, None)
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            data.pop(WIDGET, None)
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt:
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+            if output.output_type == "error":
+                output.traceback = [f"{output.ename}: {output.evalue}"]
+    return notebook
+
+
+def joined(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one: how a kernel cuts them depends on the clock."""
+    out: list = []
+    for output in outputs:
+        stream = output.output_type == "stream"
+        if stream and out and out[-1].output_type == "stream" and out[-1].name == output.name:
+            out[-1].text += output.text
+        else:
+            out.append(output)
+    return out
+
+
+def refreshed(path: Path) -> str:
+    """The text of the notebook at ``path`` after a run from a fresh kernel."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    clean(notebook)
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing, report differences")
+    options = parser.parse_args(arguments)
+    stale = failed = 0
+    for path in options.notebooks or notebooks():
+        try:
+            new = refreshed(path)
+        except CellExecutionError as problem:
+            print(f"failed   {path.name}\n{problem}")
+            failed += 1
+            continue
+        same = new == path.read_text(encoding="utf-8")
+        stale += not same
+        print(f"{'same    ' if same else 'changed '} {path.name}", flush=True)
+        if not same and not options.check:
+            scratch = path.with_suffix(".part")
+            scratch.write_text(new, encoding="utf-8")
+            os.replace(scratch, path)
+    return 1 if failed or (options.check and stale) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

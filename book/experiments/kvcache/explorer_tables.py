@@ -1,0 +1,312 @@
+"""Make kv_tables.json: what the explorers of chapter 5 draw, from the real keys and values.
+
+python -m book.experiments.kvcache.explorer_tables            # needs book/data/kv_smollm2.npz
+python -m book.experiments.kvcache.explorer_tables --check    # only compare with what is stored
+
+All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (book/experiments/kvcache/fixture.py): layers
+0, 12 and 27, 9 query heads each, queries from token 448 on; the cache as it stands at the end.
+The comparison of all caches is copied from ``book/data/results/kv_quality.json`` where it exists.
+"""
+
+import argparse
+import base64
+import hashlib
+import itertools
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from genopt_core.kvcache import (
+    FULL,
+    GridCodec,
+    RotatedCodec,
+    dequantize_groups,
+    drop_low_bits,
+    hadamard_rotation,
+    quantize_groups,
+    recode,
+    rescale,
+    width_at,
+)
+
+PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
+ROOT = Path(__file__).resolve().parents[3]
+TABLES = ROOT / "genopt_core" / "tables"
+FIXTURE = ROOT / "book" / "data" / "kv_smollm2.npz"
+QUALITY = ROOT / "book" / "data" / "results" / "kv_quality.json"
+LAYERS = ROOT / "book" / "data" / "results" / "kv_layers.json"
+TARGET = TABLES / "kv_tables.json"
+LAYER_TARGET = TABLES / "kv_layers.json"
+BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
+LADDERS = (
+    (16, 2),
+    (16, 8, 4, 2),
+    (16, 4, 4, 3, 3, 2),
+    (16, 8, 4, 3),
+    (16, 4),
+    (16, 8),
+)
+CODECS = ("grid 32", "grid 64", "rotated")
+CHUNKS, SINKS, WIDTHS = (64, 128), (0, 4), (2, 3, 4, 8)
+# Designs are measured on 508 tokens: equally many chunks are closed with and without 4 sinks.
+LENGTH = 508
+BIN = 64
+DIGITS = 5
+
+Array = np.ndarray
+
+
+class Heads:
+    """Queries, keys and values of all heads, with their exact attention."""
+
+    def __init__(self, length: int = 512) -> None:
+        data = np.load(FIXTURE)
+        self.k, self.v = (data[name][:, :, :length].astype(np.float32) for name in "KV")
+        queries = data["Q"].astype(np.float32).reshape(3, 3, 3, 64, 64)
+        self.q = queries[..., : 64 - (512 - length), :]  # layer, kv head, query head, query, dim
+        self.visible = np.arange(length) <= np.arange(448, length)[:, None]
+        self.p = self.weights(self.k)
+        self.o = self.p @ self.v[:, :, None]
+        self.size = np.square(self.o).sum(-1)  # (layer, kv head, query head, queries)
+
+    def weights(self, keys: Array) -> Array:
+        """Causal attention weights ``(layer, kv head, query head, queries, tokens)``."""
+        score = self.q @ np.swapaxes(keys, -1, -2)[:, :, None] / 8
+        score = np.where(self.visible, score, -np.inf)
+        weight = np.exp(score - score.max(axis=-1, keepdims=True))
+        return weight / weight.sum(axis=-1, keepdims=True)
+
+    def error(self, keys: Array, values: Array) -> float:
+        """Root mean square relative error of the attention output."""
+        out = self.weights(keys) @ values[:, :, None]
+        return math.sqrt((np.square(out - self.o).sum(-1) / self.size).mean())
+
+    def value_terms(self, values: Array) -> Array:
+        """Each token's expected share of the squared relative error, if errors do not conspire."""
+        off = np.square(values - self.v).sum(-1)[:, :, None, None]
+        return (self.p**2 * off / self.size[..., None]).mean(axis=(0, 1, 2, 3))
+
+    def key_terms(self, keys: Array) -> Array:
+        """The same for keys: a wrong score moves weight between a value and the output."""
+        score = self.q @ np.swapaxes(keys - self.k, -1, -2)[:, :, None] / 8
+        away = np.square(self.v[:, :, None, None] - self.o[..., None, :]).sum(-1)
+        return ((self.p * score) ** 2 * away / self.size[..., None]).mean(axis=(0, 1, 2, 3))
+
+
+def codec_of(name: str, side: Any) -> GridCodec | RotatedCodec:
+    """The codec that a name such as "grid 32" means."""
+    if name == "rotated":
+        return RotatedCodec(side, hadamard_rotation(64, np.random.default_rng(0)))
+    return GridCodec(side, int(name.split()[1]))
+
+
+def restored(x: Array, codec: Any, ladder: tuple[int, ...], chunk: int, sink: int) -> Array:
+    """Keys or values as a cache restores them that has stepped them down the whole ladder."""
+    out, closed = x.copy(), (x.shape[2] - sink) // chunk
+    for i in range(1, closed + 1):
+        first = sink + (closed - i) * chunk
+        if width_at(i, ladder) != FULL:
+            packed = codec.encode(x[:, :, first : first + chunk], ladder[1])
+            for j in range(2, min(i, len(ladder) - 1) + 1):
+                packed = codec.step(packed, ladder[j]) if ladder[j] != packed.bits else packed
+            out[:, :, first : first + chunk] = codec.decode(packed)
+    return out
+
+
+def edges(length: int, sink: int) -> list[int]:
+    """Borders of the bins of tokens: sinks apart, then bins aligned with the chunks."""
+    return [*([0] if sink else []), *range(sink, length, BIN), length]
+
+
+def age_terms(heads: Heads) -> dict[str, Any]:
+    """Expected squared error that each bin of tokens adds, by codec, chunk, sinks, side, width."""
+    length, table = heads.k.shape[2], {}
+    for name, chunk, sink in itertools.product(CODECS, CHUNKS, SINKS):
+        cuts = edges(length, sink)
+        entry: dict[str, Any] = {"edges": cuts}
+        for side, x, terms in (
+            ("key", heads.k, heads.key_terms),
+            ("value", heads.v, heads.value_terms),
+        ):
+            codec = codec_of(name, side)
+            for bits in WIDTHS:
+                y = x.copy()
+                for at in range(sink, length - chunk + 1, chunk):
+                    part = codec.encode(x[:, :, at : at + chunk], bits)
+                    y[:, :, at : at + chunk] = codec.decode(part)
+                token = terms(y)
+                entry[f"{side} {bits}"] = [
+                    float(f"{token[a:b].sum():.{DIGITS}g}") for a, b in itertools.pairwise(cuts)
+                ]
+        table[f"{name}, chunk {chunk}, {sink} sinks"] = entry
+    return table
+
+
+def measured_designs(heads: Heads) -> dict[str, list[list[float]]]:
+    """Output error of every design: a row for each key ladder, a column for each value ladder."""
+    out = {}
+    for name, chunk, sink in itertools.product(CODECS, CHUNKS, SINKS):
+        keys = [restored(heads.k, codec_of(name, "key"), lad, chunk, sink) for lad in LADDERS]
+        values = [restored(heads.v, codec_of(name, "value"), lad, chunk, sink) for lad in LADDERS]
+        weights = [heads.weights(k) for k in keys]
+        rows = []
+        for p in weights:
+            outs = [np.square(p @ v[:, :, None] - heads.o).sum(-1) / heads.size for v in values]
+            rows.append([float(f"{math.sqrt(o.mean()):.{DIGITS}g}") for o in outs])
+        out[f"{name}, chunk {chunk}, {sink} sinks"] = rows
+        print(name, chunk, sink, flush=True)
+    return out
+
+
+def groupings(heads: Heads) -> dict[str, list[float]]:
+    """Element and output error of one side quantised alone: per channel, per token, with sinks."""
+    out = {}
+    for side, x in (("key", heads.k), ("value", heads.v)):
+        for per, bits, sink in itertools.product(PER, (1, 2, 3, 4, 8), SINKS):
+            y = x.copy()
+            # sinks keep their place in the group: only what is restored differs
+            y[:, :, :] = dequantize_groups(*quantize_groups(x, bits, 32, per=per), per=per)
+            y[:, :, :sink] = x[:, :, :sink]
+            element = (np.square(y - x).mean(axis=(2, 3)) / np.square(x).mean(axis=(2, 3))).mean()
+            error = heads.error(y, heads.v) if side == "key" else heads.error(heads.k, y)
+            out[f"{side} {per} {bits}, {sink} sinks"] = [
+                float(f"{v:.{DIGITS}g}") for v in (math.sqrt(element), error)
+            ]
+    return out
+
+
+def narrowed(heads: Heads) -> dict[str, list[float]]:
+    """Element and output error of keys taken from 8 to 2 bits, re-coded or with bits dropped."""
+    out = {}
+    codes, step, low = quantize_groups(heads.k, 8, 32)
+    for method, sink in itertools.product(("recode", "drop"), SINKS):
+        if method == "recode":
+            narrow = recode(recode(codes, 8, 4), 4, 2)
+            y = dequantize_groups(narrow, rescale(step, 8, 2), low)
+        else:
+            y = dequantize_groups(drop_low_bits(codes, 8, 2)[1], step, low)
+        y[:, :, :sink] = heads.k[:, :, :sink]
+        off = np.square(y - heads.k).mean(axis=(2, 3)) / np.square(heads.k).mean(axis=(2, 3))
+        out[f"{method}, {sink} sinks"] = [
+            float(f"{v:.{DIGITS}g}") for v in (math.sqrt(off.mean()), heads.error(y, heads.v))
+        ]
+    return out
+
+
+def mass(heads: Heads) -> dict[str, Any]:
+    """Attention weight on the first tokens, and squared weight by age in chunks of 32."""
+    age = (np.arange(448, 512)[:, None] - np.arange(512)) // 32
+    squared = np.square(heads.p).mean(axis=(0, 1, 2))
+    squared[:, :4] = 0
+    by_age = [float((squared * (age == a)).sum(axis=1).mean()) for a in range(14)]
+    weight = heads.p.mean(axis=(0, 1, 2, 3))
+    return {
+        "weight of the first 8": [float(f"{w:.{DIGITS}g}") for w in weight[:8]],
+        "squared by age of 32": [float(f"{w:.{DIGITS}g}") for w in by_age],
+    }
+
+
+def block(x: Array) -> str:
+    """A few tokens of one head as base64 of float16."""
+    part = x[BLOCK_LAYER, BLOCK_HEAD, :BLOCK_TOKENS].astype(np.float16)
+    return base64.b64encode(part.tobytes()).decode()
+
+
+def quality() -> dict[str, Any] | None:
+    """Of the stored comparison what is drawn.
+
+    A row: design, bits in the limit, rise of perplexity in percent, divergence in thousandths of a
+    nat, each with its standard error.
+    """
+    if not QUALITY.is_file():
+        return None
+    stored = json.loads(QUALITY.read_text(encoding="utf-8"))
+    places = {}
+    for place, rows in stored["rows"].items():
+        full = rows.get("full", {}).get("nll")
+        if full is None:
+            continue
+        places[place] = [
+            [
+                name,
+                round(row["limit bits"], 4),
+                round(100 * math.expm1(row["nll"] - full), 3),
+                round(100 * row["nll se"], 3),
+                round(1000 * row["kl"], 3),
+                round(1000 * row["kl se"], 3),
+            ]
+            for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"])
+        ]
+    return {
+        "calibration": stored["provenance"]["calibration"],
+        "places": places,
+    }
+
+
+def layers() -> dict[str, Any] | None:
+    """Of the costs by layer what is drawn: in thousandths of a nat."""
+    if not LAYERS.is_file():
+        return None
+    stored = json.loads(LAYERS.read_text(encoding="utf-8"))
+    return {
+        "source": "book/data/results/kv_layers.json",
+        "floors": [ladder[-1] for ladder in stored["ladders"]],
+        "costs": {
+            name: [[[float(f"{1000 * c:.4g}") for c in side] for side in row] for row in costs]
+            for name, costs in zip(("prose", "code"), stored["costs"].values(), strict=True)
+        },
+    }
+
+
+def write(path: Path, table: Any, only_check: bool) -> bool:
+    """Replace a file in one step if its content is another; whether it was the same."""
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n"
+    same = path.is_file() and path.read_text(encoding="utf-8") == text
+    print("same" if same else "changed", path.name, len(text))
+    if not same and not only_check:
+        scratch = path.with_suffix(".part")
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    return same
+
+
+def main() -> int:
+    """Write the table, or compare with what is stored."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--quality", action="store_true", help="only copy stored results anew")
+    options = parser.parse_args()
+    if options.quality:
+        table = json.loads(TARGET.read_text(encoding="utf-8"))
+        table["quality"] = quality()
+    else:
+        heads, grown = Heads(), Heads(LENGTH)
+        table = {
+            "source": "book/experiments/kvcache/explorer_tables.py on book/data/kv_smollm2.npz",
+            "fixture sha256": hashlib.sha256(FIXTURE.read_bytes()).hexdigest(),
+            "block": {
+                "layer": 12,
+                "head": BLOCK_HEAD,
+                "tokens": BLOCK_TOKENS,
+                "K": block(heads.k),
+                "V": block(heads.v),
+            },
+            "mass": mass(heads),
+            "groupings": groupings(heads),
+            "narrowed": narrowed(heads),
+            "ladders": [list(ladder) for ladder in LADDERS],
+            "terms": age_terms(grown),
+            "measured": measured_designs(grown),
+            "quality": quality(),
+        }
+    same = [write(TARGET, table, options.check), write(LAYER_TARGET, layers(), options.check)]
+    return int(options.check and not all(same))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

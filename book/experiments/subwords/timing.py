@@ -1,0 +1,372 @@
+"""Training time, memory, growth and encoding speed, side by side on a quiet machine.
+
+    python -m book.experiments.subwords.timing                       # everything, about an hour
+    python -m book.experiments.subwords.timing --part training --rounds 5
+    python -m book.experiments.subwords.timing --quick               # one small round, not stored
+
+Each training runs in a fresh process.  A round runs every contestant once, starting with another
+one each time; a ratio is taken inside a round, so that what disturbs the machine disturbs both, and
+the median over the rounds is reported with the smallest and the largest.  Time is that of the
+training call alone; who starts from word counts is spared the counting, so ``counting`` is measured
+too and added in the second kind of ratio.  Memory is that of the whole process.
+
+Parts: ``training`` (english, each size), ``growth`` (the n most frequent Finnish words, n up to
+ten times 50,000, at 8000 pieces), ``encoding`` (the held-out English text, one thread).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from book.experiments.common.store import (
+    RESULTS,
+    SCRATCH,
+    provenance,
+    read_json,
+    write_json,
+    write_results,
+)
+from book.experiments.subwords import peers
+from book.experiments.subwords.corpora import END, SCALES, load, stream
+from book.experiments.subwords.quality import fingerprint
+
+SIZES = (1000, 8000, 16000)
+TRAINING = (
+    "hf_bpe",
+    "hf_wordpiece",
+    "hf_unigram_front",
+    "sp_text",
+    "sp_counts",
+    "sp_counts_tuned",
+    "rustbpe",
+    "greedtok",
+    "ours_fast",
+    "ours_standard",
+    "ours_likelihood",
+    "ours_weight_5",
+    "ours_tokens",
+)
+REFERENCES = ("hf_bpe", "hf_unigram_front", "sp_text", "sp_counts")
+GROWTH = (
+    "hf_bpe",
+    "sp_counts",
+    "hf_unigram_front",
+    "ours_fast",
+    "ours_standard",
+    "ours_likelihood",
+)
+EXPORTED = ("ours_exported", "ours_in_hf")
+ENCODING = (
+    "hf_bpe",
+    "hf_wordpiece",
+    "hf_unigram_front",
+    "sp_text",
+    "rustbpe",
+    "ours_standard",
+    *EXPORTED,
+)
+COLUMNS = (
+    "part",
+    "corpus",
+    "size",
+    "contestant",
+    "round",
+    "seconds",
+    "cpu_seconds",
+    "base_mb",
+    "peak_mb",
+)
+Job = tuple[str, str, int, str, int]
+
+
+def jobs(parts: list[str], rounds: int, quick: bool) -> list[Job]:
+    """Part, corpus, size, contestant and round of every measurement, round by round."""
+    found: list[Job] = []
+    for part in parts:
+        corpora: tuple[str, ...]
+        if part == "training":
+            corpora, sizes, names = ("english",), SIZES, ("counting", *TRAINING)
+        elif part == "growth":
+            corpora, sizes, names = SCALES, (8000,), GROWTH
+        else:
+            corpora, sizes, names = ("english",), (8000,), ENCODING
+        if quick:
+            corpora, sizes = ("moby-dick",), (1000,)
+        for corpus in corpora:
+            for size in sizes:
+                for turn in range(rounds):
+                    start = turn * 5 % len(names)
+                    order = names[start:] + names[:start]
+                    found += [(part, corpus, size, name, turn) for name in order]
+    return found
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """One measurement in a fresh process."""
+    part, corpus, size, name, _ = job
+    load_before = os.getloadavg()[0]
+    if part == "encoding" or name == "counting":
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out.json"
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                part,
+                corpus,
+                str(size),
+                name,
+                str(out),
+            ]
+            environment = dict(os.environ, RAYON_NUM_THREADS="1")
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if not out.is_file():
+                raise RuntimeError(f"{job} ended with {done.returncode}: {done.stderr[-300:]}")
+            result = json.loads(out.read_text(encoding="utf-8"))
+    else:
+        found = peers.run_apart(name, corpus, size, only_time=True)
+        if "skipped" in found:
+            return found
+        result = {
+            "seconds": found["train_seconds"],
+            "cpu_seconds": found["train_cpu_seconds"],
+            "base_mb": found["base_mb"],
+            "peak_mb": found["peak_mb"],
+        }
+    return {**result, "load_before": load_before}
+
+
+def child(part: str, corpus_name: str, size: int, name: str, out: Path) -> None:
+    """Count words, or train and then encode the held-out text five times, in this process."""
+    corpus = load(corpus_name)
+    if name == "counting":
+        from genopt_core import corpora
+
+        text = "".join(stream(corpus, "train")).replace(corpora.END_OF_WORD, " ")
+        with peers.Meter() as meter:
+            corpora.count_words(text)
+        write_json(out, meter.numbers)
+        return
+    trained = peers.train("ours_standard" if name in EXPORTED else name, corpus, size)
+    if name in EXPORTED:
+        form, encode = exported(trained, whole=name == "ours_exported")
+    elif trained.encode is None:
+        raise ValueError(f"contestant {name!r} has no encoder")
+    else:
+        form, encode = trained.encode
+    if form == "text":
+        parts = corpus.file("held", "words").read_text(encoding="utf-8").replace(" ", "")
+        lines = parts.replace(END, " ").rstrip("\n").split("\n")
+    else:
+        lines = corpus.file("held", form).read_text(encoding="utf-8").rstrip("\n").split("\n")
+    walls, cpus, tokens = [], [], 0
+    for _ in range(5):
+        wall, cpu = time.perf_counter(), time.process_time()
+        tokens = encode(lines)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    write_json(
+        out,
+        {
+            "seconds": statistics.median(walls),
+            "cpu_seconds": statistics.median(cpus),
+            "first_seconds": walls[0],
+            "tokens": tokens,
+            "base_mb": trained.base_mb,
+            "peak_mb": peers.peak_megabytes(),
+        },
+    )
+
+
+def exported(trained: peers.Trained, whole: bool) -> tuple[str, Callable[[list[str]], int]]:
+    """Our vocabulary inside `tokenizers`: as exported, or its model behind the peers' splitting."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    if whole:
+        from genopt_core.integrations.huggingface import to_tokenizers
+
+        tokenizer, form = to_tokenizers(trained.notes["vocabulary"]), "text"
+    else:
+        scores = trained.scores or {}
+        tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *scores.items()], unk_id=0))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        form = "words"
+
+    def encode(lines: list[str]) -> int:
+        return sum(len(e) for e in tokenizer.encode_batch_fast(lines))
+
+    return form, encode
+
+
+def spread(values: list[float]) -> list[float]:
+    """Median, smallest and largest."""
+    return [float(f"{x:.4g}") for x in (statistics.median(values), min(values), max(values))]
+
+
+def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Medians, and ratios to the references taken inside each round."""
+    seconds: dict[tuple, dict[int, float]] = {}
+    cpus: dict[tuple, dict[int, float]] = {}
+    others: dict[tuple, list[tuple[float, float]]] = {}
+    for part, corpus, size, name, turn, wall, cpu, _, peak in rows:
+        seconds.setdefault((part, corpus, size, name), {})[turn] = wall
+        cpus.setdefault((part, corpus, size, name), {})[turn] = cpu
+        others.setdefault((part, corpus, size, name), []).append((cpu, peak))
+    found = []
+    for key, by_round in seconds.items():
+        part, corpus, size, name = key
+        cpu, peak = (statistics.median(column) for column in zip(*others[key], strict=True))
+        entry: dict[str, Any] = {
+            "part": part,
+            "corpus": corpus,
+            "size": size,
+            "contestant": name,
+            "rounds": len(by_round),
+            "seconds": spread(list(by_round.values())),
+            "cpu_seconds": float(f"{cpu:.4g}"),
+            "peak_mb": round(peak, 1),
+        }
+        if part == "encoding":
+            megabytes = facts[corpus]["held_bytes"] / 1e6
+            entry["mb_per_second"] = float(f"{megabytes / entry['seconds'][0]:.4g}")
+            entry["mb_per_cpu_second"] = float(f"{megabytes / cpu:.4g}") if cpu else None
+        counting = seconds.get((part, corpus, size, "counting"), {})
+        for reference in REFERENCES if part == "training" and name != "counting" else ():
+            base = seconds.get((part, corpus, size, reference), {})
+            common = sorted(set(base) & set(by_round))
+            if not common or reference == name:
+                continue
+            entry[f"over_{reference}"] = spread([by_round[i] / base[i] for i in common])
+            own, theirs = cpus[key], cpus[part, corpus, size, reference]
+            entry[f"cpu_over_{reference}"] = spread([own[i] / theirs[i] for i in common])
+            spared = peers.CONTESTANTS[name].reads == "counts"
+            spared_base = peers.CONTESTANTS[reference].reads == "counts"
+            if counting and spared != spared_base and set(common) <= set(counting):
+                entry[f"over_{reference}_counting_too"] = spread(
+                    [
+                        (by_round[i] + spared * counting[i]) / (base[i] + spared_base * counting[i])
+                        for i in common
+                    ]
+                )
+        found.append(entry)
+    return found
+
+
+def main() -> int:
+    """Measure what is not measured yet and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = ["training", "growth", "encoding"]
+    parser.add_argument("--part", choices=parts, action="append", help="all of them if not given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="contestants, separated by commas")
+    parser.add_argument("--force", action="store_true", help="measure again what is selected")
+    parser.add_argument("--quick", action="store_true", help="one round on a small corpus")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        part, corpus, size, name, out = options.child
+        child(part, corpus, int(size), name, Path(out))
+        return 0
+    if options.rounds < 1:
+        raise ValueError(f"--rounds must be at least 1, got {options.rounds}")
+    only = options.only.split(",") if options.only else ["counting", *EXPORTED, *peers.CONTESTANTS]
+    folder = SCRATCH / ("timing-quick" if options.quick else "timing")
+    planned = jobs(options.part or parts, 1 if options.quick else options.rounds, options.quick)
+    selected = [job for job in planned if job[3] in only]
+    missing = {
+        name: peers.CONTESTANTS[name].missing
+        for name in dict.fromkeys(job[3] for job in selected)
+        if name not in ("counting", *EXPORTED)
+    }
+    for name, reason in missing.items():
+        if reason:
+            print(f"{name}: skipped, {reason}")
+
+    def kept(job: Job) -> Path:
+        return folder / "{}.{}.{}.{}.{}.json".format(*job)
+
+    corpora = {corpus: load(corpus) for corpus in dict.fromkeys(job[1] for job in selected)}
+
+    def made_from(job: Job) -> Any:
+        name = "ours_standard" if job[3] in EXPORTED else job[3]
+        return None if name == "counting" else fingerprint(name, corpora[job[1]])
+
+    def done(job: Job) -> bool:
+        return kept(job).is_file() and read_json(kept(job))["fingerprint"] == made_from(job)
+
+    todo = [job for job in selected if not missing.get(job[3]) and (options.force or not done(job))]
+    with tqdm(todo, unit="run", disable=not todo) as bar:
+        for job in bar:
+            bar.set_postfix_str("{} {} {} {} {}".format(*job))
+            try:
+                write_json(kept(job), {"fingerprint": made_from(job), **measure(job)})
+            except RuntimeError as error:
+                bar.write(f"FAILED {error}")
+    rows, loads, extra = [], [], {}
+    for job in jobs(parts, 99 if not options.quick else 1, options.quick):
+        if kept(job).is_file() and "skipped" not in (result := read_json(kept(job))):
+            values = [result[key] for key in COLUMNS[5:]]
+            rows.append([*job, *(float(f"{value:.5g}") for value in values)])
+            loads.append(result["load_before"])
+            if "tokens" in result:
+                extra["{2}.{3}".format(*job)] = [
+                    result["tokens"],
+                    result["first_seconds"],
+                ]
+    facts = {name: dict(load(name).facts) for name in dict.fromkeys(row[1] for row in rows)}
+    table = {
+        "schema": "subwords-timing/1",
+        "provenance": provenance(),
+        "load_before": spread(loads) if loads else None,
+        "corpora": {
+            name: {
+                key: fact[key]
+                for key in (
+                    "train_bytes",
+                    "train_words",
+                    "train_unique",
+                    "train_counts_sha256",
+                )
+            }
+            for name, fact in facts.items()
+        },
+        "encoded_tokens_and_first_seconds": extra,
+        "summary": summary(rows, facts),
+        "columns": list(COLUMNS),
+        "rows": rows,
+    }
+    for entry in table["summary"]:
+        ratios = " ".join(
+            f"{key.removeprefix('over_')} {value[0]:.2f}"
+            for key, value in entry.items()
+            if key.startswith("over_") and not key.endswith("too")
+        )
+        speed = f" {entry['mb_per_second']:.1f} MB/s" if "mb_per_second" in entry else ""
+        print(
+            f"{entry['part']:9s} {entry['corpus']:12s} {entry['size']:6d} "
+            f"{entry['contestant']:18s} {entry['seconds'][0]:8.2f} s {entry['cpu_seconds']:8.2f} "
+            f"CPU s {entry['peak_mb']:7.0f} MB{speed}  over: {ratios}"
+        )
+    target = SCRATCH / "subwords_timing_quick.json" if options.quick else None
+    target = target or RESULTS / "subwords_timing.json"
+    print(f"{target.name}: {write_results(target, table)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

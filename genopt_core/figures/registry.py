@@ -1,0 +1,109 @@
+"""What an explorer is: a figure function with its controls and presets, registered under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genopt_core.figures.controls import Control
+from genopt_core.figures.schema import Figure
+
+__all__ = ["REGISTRY", "Explorer", "Preset", "explorer"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named setting worth seeing; ``fails=True`` marks the one that shows the method failing."""
+
+    label: str
+    params: Mapping[str, Any]
+    note: str = ""
+    fails: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"label": self.label, "params": dict(self.params)}
+        if self.note:
+            out["note"] = self.note
+        return out | ({"fails": True} if self.fails else {})
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A registered figure function with its controls and presets."""
+
+    name: str
+    title: str
+    alt: str
+    function: Callable[..., Figure]
+    controls: tuple[Control, ...]
+    presets: tuple[Preset, ...]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {control.name: control.default for control in self.controls}
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """``params`` over the defaults, each checked by its control."""
+        unknown = sorted(set(params) - set(self.defaults))
+        if unknown:
+            raise TypeError(f"{self.name} has no control {unknown[0]!r}, but {list(self.defaults)}")
+        full = self.defaults | dict(params)
+        return {control.name: control.check(full[control.name]) for control in self.controls}
+
+    def draw(self, **params: Any) -> Figure:
+        """The figure at ``params``; what is not given stands at its default.
+
+        Raises ``ValueError`` or ``TypeError`` for settings that cannot be shown.
+        """
+        return self.function(**self.check(params))
+
+    def run(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """``{"figure": ...}`` as plain data, or ``{"error": ...}`` with the reason in words.
+
+        An impossible setting is part of the conversation with a reader, not a crash; anything but
+        ``ValueError`` and ``TypeError`` is a defect and is raised.
+        """
+        try:
+            figure = self.draw(**params)
+        except (ValueError, TypeError) as problem:
+            return {"error": str(problem)}
+        out = figure.to_json()
+        out.setdefault("alt", self.alt)
+        return {"figure": out}
+
+    def describe(self) -> dict[str, Any]:
+        """What the front end needs to build the controls."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "alt": self.alt,
+            "controls": [control.to_json() for control in self.controls],
+            "presets": [preset.to_json() for preset in self.presets],
+        }
+
+
+REGISTRY: dict[str, Explorer] = {}
+
+
+def explorer(
+    name: str, *controls: Control, title: str, alt: str, presets: Sequence[Preset]
+) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
+    """Register the decorated function as the explorer ``name``.
+
+    ``alt`` says what kind of picture it is, for a reader who cannot see it; the readout adds the
+    numbers.  Every explorer has presets, one of which shows the method failing.
+    """
+
+    def keep(function: Callable[..., Figure]) -> Callable[..., Figure]:
+        if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
+            raise ValueError(f"two explorers are called {name!r}")
+        entry = Explorer(name, title, alt, function, controls, tuple(presets))
+        if not any(preset.fails for preset in presets):
+            raise ValueError(f"{name} needs a preset that shows the method failing")
+        for preset in presets:
+            entry.check(preset.params)
+        REGISTRY[name] = entry
+        return function
+
+    return keep

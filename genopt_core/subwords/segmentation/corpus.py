@@ -1,0 +1,269 @@
+"""Cheapest spellings of all words of a corpus at once, in NumPy sweeps over its lattice.
+
+The recursions are those of `genopt_core.subwords.segmentation.paths`, and so are the sums (left to right) and
+the rules for ties; only the order of the work differs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genopt_core.subwords.segmentation.costs import check_limit
+from genopt_core.subwords.segmentation.lattice import Float, Lattice
+from genopt_core.subwords.segmentation.paths import Path
+from genopt_core.subwords.segmentation.trie import Index
+
+
+@dataclass(frozen=True)
+class CorpusPaths:
+    """The cheapest spelling of every word of a lattice.
+
+    Attributes
+    ----------
+    lattice : Lattice
+        Whose words, counts, pieces and costs these are.
+    limit : int or None
+        The step limit.
+    cost : (words,) float array
+        In nats; infinite for a word without a path.
+    steps : (words,) int array
+        Number of pieces; 0 for a word without a path.
+    """
+
+    lattice: Lattice
+    limit: int | None
+    cost: Float
+    steps: Index
+    # Best arc into each node: one row without a limit, else row t - 1 for exactly t pieces.
+    _arc: NDArray[np.intp]
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """Which words have a path, (words,) bool array."""
+        return np.isfinite(self.cost)
+
+    @property
+    def infeasible_words(self) -> tuple[str, ...]:
+        """The words that have no path within the limit."""
+        return tuple(self.lattice.words[i] for i in np.flatnonzero(~self.feasible))
+
+    def path(self, word: str) -> Path:
+        """The spelling of one word of the corpus.
+
+        Raises
+        ------
+        ValueError
+            If the word is not in the corpus.
+        """
+        lattice = self.lattice
+        if word not in lattice.words:
+            raise ValueError(f"word must be one of the {len(lattice.words)} words, got {word!r}")
+        index = lattice.words.index(word)
+        if not np.isfinite(self.cost[index]):
+            return Path((), (), float("inf"), self.limit)
+        node, step = lattice.end[index], int(self.steps[index])
+        pieces, cuts = [], [len(word)]
+        for row in range(step - 1, -1, -1):
+            arc = self._arc[0 if self.limit is None else row, node]
+            pieces.append(lattice.pieces[lattice.piece[arc]])
+            cuts.append(cuts[-1] - len(pieces[-1]))
+            node = lattice.source[arc]
+        return Path(tuple(pieces[::-1]), tuple(cuts[::-1]), float(self.cost[index]), self.limit)
+
+    def piece_counts(self) -> Float:
+        r"""How often each piece occurs in the spelled corpus, (pieces,) float array.
+
+        .. math:: c_s = \sum_w f_w \sum_{(i,j)} x^w_{ij} [s^w_{ij} = s]
+
+        (book, eq. swe-profile).  Words without a path count nothing.
+
+        Notes
+        -----
+        The word counts are pushed back along the best arcs, node by node, so shared prefixes
+        are walked once: O(nodes) without a limit, O(k * nodes) with one.
+
+        Examples
+        --------
+        >>> lattice = Lattice({"ab": 3, "abc": 2}, {"a": 1, "b": 1, "c": 1, "ab": 1})
+        >>> dict(zip(lattice.pieces, best_paths(lattice).piece_counts().tolist()))
+        {'a': 0.0, 'b': 0.0, 'c': 2.0, 'ab': 5.0}
+        """
+        lattice, good = self.lattice, self.feasible
+        nodes, pieces = int(lattice.level[-1]), len(lattice.pieces)
+        end, weight, step = lattice.end[good], lattice.counts[good], self.steps[good]
+        total = np.zeros(pieces)
+        if self.limit is None:
+            flow = _weighted_counts(end, weight, nodes)
+            for depth in range(len(lattice.level) - 2, 0, -1):
+                first, last = lattice.level[depth], lattice.level[depth + 1]
+                used = first + np.flatnonzero(flow[first:last])
+                arc = self._arc[0, used]
+                flow += _weighted_counts(lattice.source[arc], flow[used], nodes)
+                total += _weighted_counts(lattice.piece[arc], flow[used], pieces)
+            return total
+        flow = np.zeros(nodes)
+        for row in range(len(self._arc) - 1, -1, -1):
+            ends_here = step == row + 1
+            flow += _weighted_counts(end[ends_here], weight[ends_here], nodes)
+            used = np.flatnonzero(flow)
+            arc = self._arc[row, used]
+            total += _weighted_counts(lattice.piece[arc], flow[used], pieces)
+            flow = _weighted_counts(lattice.source[arc], flow[used], nodes)
+        return total
+
+
+def best_paths(
+    lattice: Lattice,
+    k: int | None = None,
+    *,
+    if_infeasible: Literal["report", "raise_limit"] = "report",
+) -> CorpusPaths:
+    r"""Cheapest spelling of every word, with at most k pieces if k is given.
+
+    Without k one sweep from short to long prefixes (as `viterbi_path`); with k one sweep over all
+    arcs per layer (as `shortest_path`),
+
+    .. math:: D^{(t)}(j) = \min_{i<j} \{ D^{(t-1)}(i) + c_{ij} \}
+
+    (book, eq. swe-bellman).
+
+    Parameters
+    ----------
+    lattice : Lattice
+    k : int, optional
+        Most pieces allowed per word.
+    if_infeasible : {"report", "raise_limit"}
+        Whether a word that k pieces do not spell keeps an infinite cost, or gets as many pieces
+        as it has characters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
+
+    Notes
+    -----
+    O(arcs) time and O(nodes) memory without k; k times that with k.
+
+    Examples
+    --------
+    >>> lattice = Lattice(["abc"], {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0})
+    >>> best_paths(lattice).path("abc").pieces, best_paths(lattice, k=2).path("abc").pieces
+    (('a', 'b', 'c'), ('ab', 'c'))
+    >>> best_paths(lattice, k=1).infeasible_words
+    ('abc',)
+    """
+    if not isinstance(lattice, Lattice):
+        raise TypeError(f"lattice must be a Lattice, got {type(lattice).__name__}")
+    k = check_limit(k)
+    if if_infeasible not in ("report", "raise_limit"):
+        raise ValueError(
+            f"if_infeasible must be 'report' or 'raise_limit', got {if_infeasible!r}; "
+            "an '<unk>' is put in by shortest_path, word by word"
+        )
+    if k is None:
+        return _unlimited(lattice)
+
+    longest = len(lattice.level) - 2
+    layers, arcs = _layers(lattice, min(k, longest))
+    best = np.argmin(layers, axis=0)  # the first of equals: fewest pieces
+    if if_infeasible == "raise_limit" and k < longest:
+        stuck = ~np.isfinite(layers.min(axis=0))
+        if stuck.any():
+            layers, arcs = _layers(lattice, longest)
+            best = np.where(stuck, np.argmin(layers, axis=0), best)
+    cost = np.take_along_axis(layers, best[None], axis=0)[0]
+    return CorpusPaths(lattice, k, cost, np.where(np.isfinite(cost), best + 1, 0), arcs)
+
+
+def exact_step_cost_table(lattice: Lattice, k: int) -> Float:
+    r"""Cheapest cost of every word with exactly 1, 2, ..., k pieces; infinite where there is none.
+
+    Returns
+    -------
+    (k, words) float array, in nats
+        Row t - 1 holds :math:`D^{(t)}(n)` (book, eq. swe-bellman); the running minimum down
+        the rows is the cost with at most t pieces.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form.
+
+    Examples
+    --------
+    >>> lattice = Lattice(["ab", "abc"], {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0})
+    >>> exact_step_cost_table(lattice, 3).tolist()
+    [[3.0, inf], [2.0, 4.0], [inf, 3.0]]
+    """
+    if not isinstance(lattice, Lattice):
+        raise TypeError(f"lattice must be a Lattice, got {type(lattice).__name__}")
+    limit = check_limit(k)
+    if limit is None:
+        raise TypeError("k must be a whole number, got None")
+    return _layers(lattice, limit)[0]
+
+
+def _unlimited(lattice: Lattice) -> CorpusPaths:
+    nodes = int(lattice.level[-1])
+    best = np.full(nodes, np.inf)
+    best[0] = 0.0
+    value = np.empty(len(lattice.source))
+    arc_cost = lattice.costs[lattice.piece]
+    # Rows (nodes that have arcs) and arcs of each level are contiguous.
+    row_level = np.searchsorted(lattice.row_node, lattice.level)
+    arc_start = np.append(lattice.row_start, len(lattice.source))
+    for depth in range(1, len(lattice.level) - 1):
+        row, row_end = row_level[depth], row_level[depth + 1]
+        if row == row_end:
+            continue
+        first, last = arc_start[row], arc_start[row_end]
+        value[first:last] = best[lattice.source[first:last]] + arc_cost[first:last]
+        starts = lattice.row_start[row:row_end] - first
+        best[lattice.row_node[row:row_end]] = np.minimum.reduceat(value[first:last], starts)
+    arc = _first_best_arc(lattice, value, best)
+    # Number of pieces, again from short to long prefixes.
+    steps = np.zeros(nodes, dtype=np.intp)
+    for depth in range(1, len(lattice.level) - 1):
+        here = np.arange(lattice.level[depth], lattice.level[depth + 1])
+        here = here[np.isfinite(best[here])]
+        steps[here] = steps[lattice.source[arc[here]]] + 1
+    return CorpusPaths(lattice, None, best[lattice.end], steps[lattice.end], arc[None])
+
+
+def _layers(lattice: Lattice, k: int) -> tuple[Float, Index]:
+    """Cost of every word (k, words) and best arc of every node (k, nodes) per number of pieces."""
+    nodes = int(lattice.level[-1])
+    arc_cost = lattice.costs[lattice.piece]
+    best = np.full(nodes, np.inf)
+    best[0] = 0.0
+    costs = np.full((k, len(lattice.words)), np.inf)
+    arcs = np.zeros((k, nodes), dtype=np.intp)
+    for t in range(k):
+        value = best[lattice.source] + arc_cost
+        best = np.full(nodes, np.inf)
+        if len(value):
+            best[lattice.row_node] = np.minimum.reduceat(value, lattice.row_start)
+        costs[t] = best[lattice.end]
+        if not np.isfinite(best).any():
+            break  # no prefix has this many characters
+        arcs[t] = _first_best_arc(lattice, value, best)
+    return costs, arcs
+
+
+def _first_best_arc(lattice: Lattice, value: Float, best: Float) -> Index:
+    """Per node the first arc that attains the best value: among equals the longest piece."""
+    hit = np.flatnonzero((value == best[lattice.target]) & np.isfinite(value))
+    node = lattice.target[hit]
+    first = np.ones(len(hit), dtype=bool)
+    first[1:] = node[1:] != node[:-1]
+    arc = np.zeros(len(best), dtype=np.intp)
+    arc[node[first]] = hit[first]
+    return arc
+
+
+def _weighted_counts(index: Index, weight: Float, size: int) -> Float:
+    # Of no entries at all np.bincount returns whole numbers; sums must stay fractions.
+    return np.bincount(index, weights=weight, minlength=size).astype(np.float64, copy=False)

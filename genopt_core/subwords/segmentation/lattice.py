@@ -1,0 +1,186 @@
+"""The lattice of a word: gaps between its characters as nodes, vocabulary pieces as arcs."""
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genopt_core.subwords.segmentation.costs import check_costs, check_word, check_words
+from genopt_core.subwords.segmentation.trie import Index, PrefixTrie, code_points
+
+Float = NDArray[np.float64]
+
+
+class Arc(NamedTuple):
+    """One piece in one place of a word: ``piece == word[start:end]``, at ``cost`` nats."""
+
+    start: int
+    end: int
+    piece: str
+    cost: float
+
+
+def word_arcs(word: str, costs: Mapping[str, float]) -> list[Arc]:
+    r"""Arcs of one word's lattice, by end, then longest piece first.
+
+    Nodes 0 to n are the gaps between the n characters.  The arc :math:`(i, j)` exists when the
+    piece :math:`s_{ij} = c_{i+1} \dots c_j` is in the vocabulary, and costs :math:`c_{ij}`
+    (book, eq. swe-cost).
+
+    Parameters
+    ----------
+    word : str
+        The characters, end-of-word symbol included if there is one.
+    costs : mapping of str to float
+        Piece to cost in nats, at least 0.  A piece of infinite cost has no arc.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form; the message names the entry.
+
+    Notes
+    -----
+    At most n times the longest piece's length arcs.
+
+    Examples
+    --------
+    >>> for arc in word_arcs("low▁", {"l": 3.0, "o": 2.5, "w": 3.5, "▁": 1.0, "lo": 4.0}):
+    ...     print(*arc)
+    0 1 l 3.0
+    0 2 lo 4.0
+    1 2 o 2.5
+    2 3 w 3.5
+    3 4 ▁ 1.0
+    """
+    check_word(word)
+    check_costs(costs)
+    longest = max(map(len, costs))
+    return [
+        Arc(start, end, word[start:end], costs[word[start:end]])
+        for end in range(1, len(word) + 1)
+        for start in range(max(0, end - longest), end)
+        if costs.get(word[start:end], math.inf) < math.inf
+    ]
+
+
+class Lattice:
+    """The lattices of all words of a corpus in flat arrays, equal prefixes shared.
+
+    The best way to spell a prefix does not depend on what follows, so words that begin alike share
+    nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.
+
+    Parameters
+    ----------
+    words : mapping of str to number, or iterable of str
+        Word counts; plain words count once each.
+    costs : mapping of str to float
+        Piece to cost in nats, at least 0 (infinite: the piece is never used).
+
+    Attributes
+    ----------
+    words : tuple of str
+        The distinct words.
+    counts : (words,) float array
+        How often each occurs.
+    pieces : tuple of str
+        The vocabulary, in the order given.
+    costs : (pieces,) float array
+        In nats.
+    source, target, piece : (arcs,) int arrays
+        Arc from prefix node to prefix node, and its piece.  Sorted by target, then by source, so
+        that the longest piece comes first among the arcs into a node.
+    level : (longest word + 2,) int array
+        Nodes ``level[d]`` to ``level[d + 1] - 1`` are prefixes of ``d`` characters.
+    end : (words,) int array
+        The node of each whole word.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form; the message names the entry.
+
+    Notes
+    -----
+    Building takes one pass over the nodes per character of the longest piece; a node leaves
+    the pass as soon as no piece ends in the characters before it.
+
+    Examples
+    --------
+    >>> lattice = Lattice(["low▁", "lower▁"], {c: 1.0 for c in "lower▁"} | {"low": 2.0})
+    >>> len(lattice.source), int(lattice.level[-1])
+    (8, 8)
+    """
+
+    def __init__(
+        self, words: Mapping[str, float] | Iterable[str], costs: Mapping[str, float]
+    ) -> None:
+        counts = check_words(words)
+        check_costs(costs)
+        self.words = tuple(counts)
+        self.counts: Float = np.fromiter(counts.values(), dtype=np.float64, count=len(counts))
+        self.pieces = tuple(costs)
+        self.costs: Float = np.fromiter(costs.values(), dtype=np.float64, count=len(costs))
+
+        # Read backwards, the pieces ending at a node are the walk from it towards the root; the
+        # trie of the reversed pieces follows that walk for all nodes at once.
+        reversed_pieces = [piece[::-1] for piece in self.pieces]
+        alphabet = np.unique(np.concatenate([code_points(self.words), code_points(self.pieces)]))
+        prefixes = PrefixTrie(self.words, alphabet)
+        endings = PrefixTrie(reversed_pieces, alphabet)
+        piece_of = np.full(len(endings), -1, dtype=np.intp)
+        piece_of[endings.end] = np.arange(len(self.pieces))
+
+        target = np.arange(1, len(prefixes), dtype=np.intp)  # every prefix but the empty one
+        source, state = target, np.zeros(len(target), dtype=np.intp)
+        arcs: list[tuple[Index, Index, Index]] = []
+        while len(target):
+            state = endings.child(state, prefixes.character[source])
+            source = prefixes.parent[source]
+            hit = piece_of[state] >= 0
+            arcs.append((source[hit], target[hit], piece_of[state[hit]]))
+            further = (state > 0) & (source > 0)
+            target, source, state = target[further], source[further], state[further]
+
+        source, target, piece = (np.concatenate(part) for part in zip(*arcs, strict=True))
+        order = np.lexsort((source, target))
+        self.source: Index = source[order]
+        self.target: Index = target[order]
+        self.piece: Index = piece[order]
+        self.level: Index = prefixes.level
+        self.end: Index = prefixes.end
+        self.parent: Index = prefixes.parent
+
+        # Compressed rows by target: the nodes that have arcs, and where the arcs of each begin.
+        fresh = np.ones(len(self.target), dtype=bool)
+        fresh[1:] = self.target[1:] != self.target[:-1]
+        self.row_start: Index = np.flatnonzero(fresh)
+        self.row_node: Index = self.target[self.row_start]
+
+    def with_costs(self, costs: ArrayLike) -> "Lattice":
+        """The same arcs at other prices, without building them again.
+
+        Parameters
+        ----------
+        costs : (pieces,) float array
+            In the order of ``pieces``, in nats, at least 0 or infinite.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another one, or an entry is negative or NaN.
+        """
+        given = np.asarray(costs, dtype=np.float64)
+        if given.shape != (len(self.pieces),):
+            raise ValueError(f"costs must have shape ({len(self.pieces)},), got {given.shape}")
+        if not (given >= 0).all():
+            worst = int(np.flatnonzero(~(given >= 0))[0])
+            raise ValueError(
+                f"costs must be at least 0, got {given[worst]} for the piece {self.pieces[worst]!r}"
+            )
+        other = copy.copy(self)
+        other.costs = given
+        return other

@@ -1,0 +1,233 @@
+r"""Word counts of files of any size, in bounded memory, on any number of workers.
+
+A text is cut into chunks where no word, no composed letter and no end-of-word symbol can depend on
+what lies on the other side, so that the counts of the chunks add up to those of the whole.
+"""
+
+import codecs
+import importlib.util
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from genopt_core.corpora import Convention, pretokenize
+from genopt_core.subwords.segmentation.costs import check_positive
+
+CHUNK_BYTES = 1 << 20
+"""Default size of a chunk: large enough that a worker earns its message, small enough to spread."""
+
+IN_FLIGHT = 32
+"""Chunks handed out and not yet counted; with their size this bounds the memory."""
+
+# A cut goes after a run of blanks, or after a mark that no following character composes with and
+# no rule for lower case looks across (as it would across a full stop or an apostrophe).
+_CUT = re.compile(r"(?:\s|[,;!?。、，！？；])(?=[^\s\u2581])")
+
+# Stands for the text that follows a chunk.  It composes with nothing and is not a blank.
+_NEXT = "\x00"
+
+
+def count_words_in_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    convention: Convention = "lossless",
+    executor: Executor | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+    progress: bool | Callable[[int, int], object] | None = None,
+) -> dict[str, int]:
+    """How often each word occurs in some UTF-8 files, as `genopt_core.corpora.count_words`.
+
+    Parameters
+    ----------
+    paths : path, or iterable of paths
+        Each file is a text of its own: no word goes on from one to the next.
+    convention : {"lossless", "textbook"}
+        As in `genopt_core.corpora.pretokenize`.
+    executor : concurrent.futures.Executor, optional
+        Counts the chunks: threads, processes, or ``distributed.Client.get_executor()``.  The
+        files are read here, so the workers need not see them.  The caller shuts it down.
+    chunk_bytes : int
+        About how much text is counted at a time.
+    progress : bool or function, optional
+        True: a bar on the error stream, if tqdm is installed.  A function is called with the bytes
+        counted so far and those of all files.
+
+    Returns
+    -------
+    dict of str to int
+        Most frequent first, equals alphabetically: the same whatever the executor and the chunks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there.
+    ValueError
+        If a file is not UTF-8 (the message names the file and the byte), or there is no path.
+    TypeError
+        If an argument is not of this form.
+
+    Notes
+    -----
+    Memory: the distinct words and ``IN_FLIGHT`` chunks.  A text that has no place to cut, such
+    as one word of any length, is kept whole.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "text.txt"
+    >>> _ = file.write_text("low lower, low", encoding="utf-8")
+    >>> count_words_in_files(file, chunk_bytes=4)
+    {',▁': 1, 'low': 1, 'lower': 1, 'low▁': 1}
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    files = [Path(path) for path in paths]
+    if not files:
+        raise ValueError("paths is empty; it needs at least one file")
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            "executor must be a concurrent.futures.Executor "
+            f"(of a Dask client: client.get_executor()), got {type(executor).__name__}"
+        )
+    size = check_positive(chunk_bytes, "chunk_bytes")
+    pretokenize("", convention)  # refuses a wrong convention before any file is read
+    total = sum(file.stat().st_size for file in files)
+    chunks = (chunk for file in files for chunk in read_chunks(file, size))
+    counts: Counter[str] = Counter()
+    with _reporting(progress, total) as report:
+        for found, read in _counted(chunks, convention, executor):
+            counts.update(found)
+            report(read)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+class Chunk(NamedTuple):
+    """A stretch of a text: the text, whether more follows, and the bytes read for it."""
+
+    text: str
+    followed: bool
+    bytes: int
+
+
+def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+    """Text of a UTF-8 file, in order, in chunks that can be counted apart.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there.
+    ValueError
+        If it is not UTF-8, naming the file and the byte.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    rest: list[str] = []  # text since the last cut
+    position = taken = 0  # bytes of the file, and of `rest`
+    with open(path, "rb") as file:
+        while block := file.read(chunk_bytes):
+            text = _decoded(decoder, block, position, path)
+            position += len(block)
+            taken += len(block)
+            cut = _last_cut(text)
+            if cut:
+                yield Chunk("".join([*rest, text[:cut]]), True, taken)
+                rest, taken = [text[cut:]], 0
+            else:
+                rest.append(text)
+        _decoded(decoder, b"", position, path)  # complains of a torn character at the end
+    yield Chunk("".join(rest), False, taken)
+
+
+def count_chunk(text: str, followed: bool, convention: Convention) -> dict[str, int]:
+    """Word counts of one chunk of `read_chunks`.
+
+    Examples
+    --------
+    >>> count_chunk("low, low ", True, "lossless")
+    {'low': 1, ',▁': 1, 'low▁': 1}
+    >>> count_chunk("low, low ", False, "lossless")
+    {'low': 2, ',▁': 1}
+    """
+    if not followed:
+        return dict(Counter(pretokenize(text, convention)))
+    counts = Counter(pretokenize(text + _NEXT, convention))
+    counts -= Counter(pretokenize(_NEXT, convention))
+    return dict(counts)
+
+
+def _decoded(
+    decoder: codecs.IncrementalDecoder, block: bytes, position: int, path: str | os.PathLike[str]
+) -> str:
+    waiting = len(decoder.getstate()[0])  # bytes of a character torn by the end of the last block
+    try:
+        return decoder.decode(block, final=not block)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{os.fspath(path)} is not UTF-8: byte {position - waiting + error.start} is "
+            f"0x{error.object[error.start]:02X} ({error.reason})"
+        ) from None
+
+
+def _last_cut(text: str) -> int:
+    """Where the last stretch of a text begins that can be counted apart; 0 if nowhere."""
+    width = 256
+    while True:
+        first = max(0, len(text) - width)
+        for match in reversed(list(_CUT.finditer(text, first))):
+            if not unicodedata.combining(text[match.end()]):
+                return match.end()
+        if first == 0:
+            return 0
+        width *= 8
+
+
+def _counted(
+    chunks: Iterator[Chunk], convention: Convention, executor: Executor | None
+) -> Iterator[tuple[dict[str, int], int]]:
+    """Counts and bytes of each chunk, in the order in which they are done."""
+    if executor is None:
+        for chunk in chunks:
+            yield count_chunk(chunk.text, chunk.followed, convention), chunk.bytes
+        return
+    running: dict[Future[dict[str, int]], int] = {}
+    try:
+        for chunk in chunks:
+            future = executor.submit(count_chunk, chunk.text, chunk.followed, convention)
+            running[future] = chunk.bytes
+            if len(running) >= IN_FLIGHT:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield done.result(), running.pop(done)
+        for done in as_completed(list(running)):
+            yield done.result(), running.pop(done)
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@contextmanager
+def _reporting(
+    progress: bool | Callable[[int, int], object] | None, total: int
+) -> Iterator[Callable[[int], object]]:
+    """What to call with the bytes of each counted chunk."""
+    if progress is True and importlib.util.find_spec("tqdm"):
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit="B", unit_scale=True, desc="counting words") as bar:
+            yield bar.update
+    elif callable(progress):
+        done = 0
+
+        def report(read: int) -> None:
+            nonlocal done
+            done += read
+            progress(done, total)
+
+        yield report
+    elif progress in (None, True, False):
+        yield lambda read: None
+    else:
+        raise TypeError(f"progress must be a bool or a function, got {type(progress).__name__}")

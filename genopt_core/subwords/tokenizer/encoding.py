@@ -1,0 +1,259 @@
+r"""From a text to token ids and back, losing nothing.
+
+A text is cut into words as in `genopt_core.corpora.pretokenize` (``"lossless"``): a run of letters,
+a run of digits, or one other character, each with the blank after it if there is one.  Unlike there
+nothing is normalized and no blank is dropped: a second blank is a word of its own, and so is each
+line feed.  U+2581 in a piece stands for a blank, U+2581 *in the text* for itself; so the words
+below are written with blanks, and a U+2581 of the text is an unknown character like any other.
+
+An unknown character becomes the bytes of its UTF-8 form, one token each.
+"""
+
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genopt_core.corpora import END_OF_WORD
+from genopt_core.subwords.segmentation.corpus import best_paths
+from genopt_core.subwords.segmentation.lattice import Lattice
+
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
+"""Names of the 256 tokens that stand for one byte each, as in SentencePiece."""
+
+REMEMBERED_WORDS = 1 << 18
+"""Words whose spelling an encoder keeps before it forgets them all and begins anew."""
+
+TOGETHER_FROM = 500
+"""New words in one text from which on a common lattice is faster than one word at a time."""
+
+_LETTER, _DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
+
+
+def _is_letter(character: str) -> bool:
+    """Whether it is a letter, or a combining mark, which belongs to the letters around it."""
+    return bool(_LETTER.fullmatch(character)) or unicodedata.category(character)[0] == "M"
+
+
+def _is_digit(character: str) -> bool:
+    return bool(_DIGIT.fullmatch(character))
+
+
+def word_pattern(pieces: Iterable[str]) -> str:
+    """Regular expression of one word of a text, for Python and for Hugging Face alike.
+
+    Letters and digits are spelled out: those that occur in the pieces.  All others are cut
+    one by one, which changes no spelling, because a character that no piece contains is spelled
+    by itself anyway; and it makes the words independent of the Unicode version of the program.
+
+    Examples
+    --------
+    >>> word_pattern(["b▁", "abc", "7", "é"])
+    '(?:[a-cé]+|[7]+|[\\\\s\\\\S]) ?'
+    """
+    characters = sorted(set("".join(pieces)))
+    classes = []
+    for belongs in (_is_letter, _is_digit):
+        members = [c for c in characters if belongs(c)]
+        if members:
+            classes.append(f"[{_ranges(members)}]+|")
+    return rf"(?:{''.join(classes)}[\s\S]) ?"
+
+
+class Encoder:
+    """Spells texts with pieces at given costs, remembering the words it has met.
+
+    Parameters
+    ----------
+    costs : mapping of str to float
+        Piece to cost in nats; the ids are the places in this mapping, then come 256 bytes, the
+        unknown token and the special tokens.
+    unknown_cost : float
+        In nats, of a character that is not a piece.
+    specials : sequence of str
+        Names that are one token wherever they stand in a text.
+    """
+
+    def __init__(
+        self, costs: Mapping[str, float], unknown_cost: float, specials: Sequence[str]
+    ) -> None:
+        # As the text has them: with blanks.  A piece cannot be confused with a literal U+2581.
+        self._arcs = {
+            piece.replace(END_OF_WORD, " "): (cost, id_)
+            for id_, (piece, cost) in enumerate(costs.items())
+        }
+        self._lengths = sorted({len(piece) for piece in costs}, reverse=True)
+        self._characters = {piece for piece in self._arcs if len(piece) == 1}
+        self._unknown_cost = unknown_cost
+        self._first_byte = len(costs)
+        self._unknown = len(costs) + len(BYTE_TOKENS)
+        self._specials = {special: self._unknown + 1 + i for i, special in enumerate(specials)}
+        longest_first = map(re.escape, sorted(specials, key=len, reverse=True))
+        self._special = re.compile(f"({'|'.join(longest_first)})") if specials else None
+        self._words = re.compile(word_pattern(costs))
+        self._spelled: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
+
+    def encode(
+        self, text: str, byte_fallback: bool = True, recognize_specials: bool = True
+    ) -> NDArray[np.int32]:
+        """Token ids of a text; the arguments are those of `Vocabulary.encode`."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {type(text).__name__}")
+        spelled = self._spelled[byte_fallback]
+        if len(spelled) > REMEMBERED_WORDS:
+            spelled.clear()
+        split = self._special is not None and recognize_specials
+        parts = self._special.split(text) if split and self._special else [text]
+        runs: list[Iterable[tuple[int, ...]]] = []
+        for index, part in enumerate(parts):
+            if index % 2:  # between two plain parts there is one special token
+                runs.append([(self._specials[part],)])
+                continue
+            words = self._words.findall(part)
+            self._remember(set(words).difference(spelled), byte_fallback)
+            runs.append(map(spelled.__getitem__, words))
+        ids = itertools.chain.from_iterable(itertools.chain.from_iterable(runs))
+        return np.fromiter(ids, dtype=np.int32)
+
+    def _remember(self, words: set[str], byte_fallback: bool) -> None:
+        """Spell new words: many plain ones together in one lattice, the others one by one."""
+        spelled = self._spelled[byte_fallback]
+        plain = sorted(w for w in words if len(w) <= 64 and self._characters.issuperset(w))
+        if len(plain) >= TOGETHER_FROM:
+            spelled.update(zip(plain, self._spell_together(plain), strict=True))
+        for word in words.difference(spelled):
+            spelled[word] = self._spell(word, byte_fallback)
+
+    def _spell_together(self, words: list[str]) -> Iterator[tuple[int, ...]]:
+        """Ids of the cheapest spellings of words without unknown characters."""
+        lattice = Lattice(words, {piece: cost for piece, (cost, _) in self._arcs.items()})
+        into = best_paths(lattice)._arc[0]
+        node, word = lattice.end, np.arange(len(words))
+        taken = []  # the last piece of every word, the last but one of those that have one, ...
+        while len(node):
+            arc = into[node]
+            taken.append((word, lattice.piece[arc]))
+            node = lattice.source[arc]
+            node, word = node[node > 0], word[node > 0]
+        owner, piece = (np.concatenate(part) for part in zip(*reversed(taken), strict=True))
+        ids = piece[np.argsort(owner, kind="stable")].tolist()
+        edges = [0, *np.cumsum(np.bincount(owner)).tolist()]
+        return (tuple(ids[first:last]) for first, last in itertools.pairwise(edges))
+
+    def _spell(self, word: str, byte_fallback: bool) -> tuple[int, ...]:
+        """Ids of one word's cheapest spelling: `viterbi_path`, without its checks."""
+        via = cheapest_arcs(word, self._arcs, self._lengths, self._unknown_cost)
+        ids: list[int] = []  # from right to left
+        end = len(word)
+        while end > 0:
+            start, id_ = via[end]
+            if id_ >= 0:
+                ids.append(id_)
+            elif byte_fallback:
+                # A lone surrogate has no UTF-8 form; "surrogatepass" gives it the natural one.
+                code = word[start:end].encode("utf-8", "surrogatepass")
+                ids.extend(self._first_byte + byte for byte in reversed(code))
+            elif not ids or ids[-1] != self._unknown:  # neighbours share one
+                ids.append(self._unknown)
+            end = start
+        return tuple(reversed(ids))
+
+
+def cheapest_arcs(
+    word: str, arcs: Mapping[str, tuple[float, int]], lengths: Sequence[int], unknown_cost: float
+) -> list[tuple[int, int]]:
+    """For every node of a word where the cheapest way into it begins, and the id of the piece.
+
+    The recursion of `viterbi_path` and its rule for ties, without checks.
+
+    Parameters
+    ----------
+    word : str
+    arcs : mapping of str to (float, int)
+        Piece to cost and id.
+    lengths : sequence of int
+        Those of the pieces, longest first.
+    unknown_cost : float
+        Of a character that is no piece; its id is -1.
+
+    Examples
+    --------
+    >>> cheapest_arcs("ab?", {"a": (1.0, 0), "b": (1.0, 1), "ab": (1.5, 2)}, (2, 1), 9.0)
+    [(0, -1), (0, 0), (0, 2), (2, -1)]
+    """
+    best, via = [0.0], [(0, -1)]
+    for end in range(1, len(word) + 1):
+        least, choice = math.inf, (0, -1)
+        for length in lengths:
+            if length > end:
+                continue
+            arc = arcs.get(word[end - length : end])
+            # Strictly less: among equals the longest piece stays.
+            if arc is not None and best[end - length] + arc[0] < least:
+                least, choice = best[end - length] + arc[0], (end - length, arc[1])
+        if word[end - 1] not in arcs and best[end - 1] + unknown_cost < least:
+            least, choice = best[end - 1] + unknown_cost, (end - 1, -1)
+        best.append(least)
+        via.append(choice)
+    return via
+
+
+class Decoder:
+    """Joins the texts of token ids, and runs of byte tokens into characters.
+
+    Parameters
+    ----------
+    tokens : sequence of str
+        By id; U+2581 stands for a blank in those that are pieces.
+    pieces : int
+        How many of them are pieces; the next 256 are the bytes.
+    """
+
+    def __init__(self, tokens: Sequence[str], pieces: int) -> None:
+        self._texts = [token.replace(END_OF_WORD, " ") for token in tokens[:pieces]]
+        self._texts += tokens[pieces:]
+        self._first_byte, self._after_bytes = pieces, pieces + len(BYTE_TOKENS)
+
+    def decode(self, ids: ArrayLike | Iterable[int]) -> str:
+        """The text of these ids, as `Vocabulary.decode`."""
+        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))  # type: ignore[arg-type]
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError(f"ids must be a list of whole numbers, got {array.dtype} {array.shape}")
+        if array.size and not (array.min() >= 0 and array.max() < len(self._texts)):
+            wrong = array[(array < 0) | (array >= len(self._texts))][0]
+            raise ValueError(f"ids must be in 0..{len(self._texts) - 1}, got {wrong}")
+        is_byte = (array >= self._first_byte) & (array < self._after_bytes)
+        if not is_byte.any():
+            return "".join(map(self._texts.__getitem__, array.tolist()))
+        # Where byte runs begin and end, and so do the plain stretches between them.
+        edges = [0, *(np.flatnonzero(np.diff(is_byte)) + 1).tolist(), array.size]
+        parts = []
+        for first, last in itertools.pairwise(edges):
+            run = array[first:last]
+            if is_byte[first]:
+                parts.append(_from_bytes(bytes((run - self._first_byte).tolist())))
+            else:
+                parts.append("".join(map(self._texts.__getitem__, run.tolist())))
+        return "".join(parts)
+
+
+def _from_bytes(code: bytes) -> str:
+    try:
+        return code.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return "\ufffd" * len(code)
+
+
+def _ranges(characters: Sequence[str]) -> str:
+    """Sorted characters as the inside of a character class: runs of neighbours as first-last."""
+    runs: list[list[str]] = []
+    for character in characters:
+        if runs and ord(character) == ord(runs[-1][-1]) + 1:
+            runs[-1] = [runs[-1][0], character]
+        else:
+            runs.append([character])
+    return "".join(run[0] if len(run) == 1 else f"{run[0]}-{run[1]}" for run in runs)

@@ -1,0 +1,307 @@
+r"""Segmenting words as other tokenizers do: BPE, WordPiece and Unigram, from their stored models.
+
+Plain Python after the models of Hugging Face's ``tokenizers``, so that the book can compare without
+that library.  `genopt_core.integrations.huggingface.read_tokenizer` reads their files.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from genopt_core.subwords.segmentation.costs import check_word
+from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, cheapest_arcs
+
+
+class Peer(ABC):
+    """A segmenter made elsewhere.
+
+    Attributes
+    ----------
+    kind : str
+        ``"BPE"``, ``"WordPiece"`` or ``"Unigram"``.
+    pieces : tuple of str
+        All tokens of the model, by id, written as in its file.
+    byte_level : bool
+        Whether the words are spelled in bytes, each shown as a letter (GPT-2's alphabet).
+    """
+
+    kind: ClassVar[str]
+    pieces: tuple[str, ...]
+    byte_level: bool = False
+
+    def segment(self, word: str) -> tuple[str, ...]:
+        """Pieces of one word, from left to right.
+
+        The word is written as the model's own pre-tokenizer would hand it over; only a byte-level
+        model gets it otherwise, with a blank in place of U+2581 and as bytes.
+
+        Raises
+        ------
+        TypeError
+            If ``word`` is not a string.
+        """
+        check_word(word)
+        if self.byte_level:
+            code = word.replace("\u2581", " ").encode("utf-8", "surrogatepass")
+            word = "".join(map(_byte_letters().__getitem__, code))
+        return tuple(self._segment(word)) if word else ()
+
+    @abstractmethod
+    def _segment(self, word: str) -> Iterable[str]: ...
+
+
+class BPE(Peer):
+    """Byte-pair encoding: merges of two neighbours, in the order in which they were learnt.
+
+    Parameters
+    ----------
+    pieces : iterable of str
+        By id.
+    merges : sequence of (str, str)
+        First learnt first.
+    unknown : str, optional
+        Stands for a character without a piece; without it such a character is dropped.
+    prefix, suffix : str
+        What marks a character that does not begin the word, and the last one.
+    fuse_unknown, byte_fallback, ignore_merges : bool
+        Whether neighbouring unknown characters share one token; whether they become byte tokens;
+        whether a word that is a piece is left whole.
+
+    Notes
+    -----
+    Quadratic in the length of the word.
+
+    References
+    ----------
+    P. Gage (1994); R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909.
+
+    Examples
+    --------
+    >>> bpe = BPE(["l", "o", "w", "lo", "low", "ow"], [("l", "o"), ("o", "w"), ("lo", "w")])
+    >>> bpe.segment("lowow")
+    ('low', 'ow')
+    """
+
+    kind = "BPE"
+
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        merges: Sequence[tuple[str, str]],
+        unknown: str | None = None,
+        *,
+        prefix: str = "",
+        suffix: str = "",
+        fuse_unknown: bool = False,
+        byte_fallback: bool = False,
+        ignore_merges: bool = False,
+    ) -> None:
+        self.pieces = tuple(pieces)
+        self.merges = tuple(merges)
+        self._known = frozenset(self.pieces)
+        self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
+        self._unknown, self._prefix, self._suffix = unknown, prefix, suffix
+        self._fuse, self._bytes, self._ignore = fuse_unknown, byte_fallback, ignore_merges
+
+    def _segment(self, word: str) -> list[str]:
+        if self._ignore and word in self._known:
+            return [word]
+        parts = self._characters(word)
+        unranked = len(self._rank)
+        while len(parts) > 1:
+            ranks = [self._rank.get(pair, unranked) for pair in itertools.pairwise(parts)]
+            least = min(ranks)
+            if least == unranked:
+                break
+            place = ranks.index(least)  # of equals the leftmost
+            second = parts[place + 1].removeprefix(self._prefix)
+            parts[place : place + 2] = [parts[place] + second]
+        return parts
+
+    def _characters(self, word: str) -> list[str]:
+        parts: list[str] = []
+        after_unknown = False
+        for place, character in enumerate(word):
+            name = (self._prefix if place else "") + character
+            name += self._suffix if place == len(word) - 1 else ""
+            known = name in self._known
+            if known:
+                parts.append(name)
+            elif self._bytes and (code := _byte_tokens(name, self._known)):
+                parts += code
+                known = True
+            elif self._unknown is not None and not (self._fuse and after_unknown):
+                parts.append(self._unknown)
+            after_unknown = not known
+        return parts
+
+
+class WordPiece(Peer):
+    """Longest match first; a word that cannot be finished becomes one unknown token.
+
+    Parameters
+    ----------
+    pieces : iterable of str
+        By id.
+    unknown : str
+        Stands for a whole word.
+    prefix : str
+        What marks a piece that does not begin the word.
+    longest_word : int
+        Words of more characters are unknown.
+
+    References
+    ----------
+    M. Schuster, K. Nakajima (2012), as in BERT.
+
+    Examples
+    --------
+    >>> wordpiece = WordPiece(["low", "##er", "##e", "##r", "l"], "[UNK]")
+    >>> wordpiece.segment("lower"), wordpiece.segment("lo")
+    (('low', '##er'), ('[UNK]',))
+    """
+
+    kind = "WordPiece"
+
+    def __init__(
+        self, pieces: Iterable[str], unknown: str, prefix: str = "##", longest_word: int = 100
+    ) -> None:
+        self.pieces = tuple(pieces)
+        self._known = frozenset(self.pieces)
+        self._longest = max(map(len, self.pieces), default=0)
+        self._unknown, self._prefix, self._longest_word = unknown, prefix, longest_word
+
+    def _segment(self, word: str) -> list[str]:
+        parts: list[str] = []
+        start = 0
+        while start < len(word) <= self._longest_word:
+            prefix = self._prefix if start else ""
+            for end in range(min(len(word), start + self._longest), start, -1):
+                if prefix + word[start:end] in self._known:
+                    parts.append(prefix + word[start:end])
+                    start = end
+                    break
+            else:
+                return [self._unknown]
+        return parts or [self._unknown]
+
+
+class Unigram(Peer):
+    """The most probable spelling under a unigram model; of equals the longest last piece.
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        Piece to log-probability, by id.
+    unknown : str, optional
+        Stands for neighbouring characters without a piece.
+    byte_fallback : bool
+        Whether they become byte tokens instead.
+
+    References
+    ----------
+    T. Kudo, arXiv 1804.10959.
+
+    Examples
+    --------
+    >>> unigram = Unigram({"<unk>": 0.0, "a": -1.0, "b": -1.0, "ab": -1.5}, "<unk>")
+    >>> unigram.segment("ab??b")
+    ('ab', '<unk>', 'b')
+    """
+
+    kind = "Unigram"
+
+    def __init__(
+        self, scores: Mapping[str, float], unknown: str | None = None, byte_fallback: bool = False
+    ) -> None:
+        self.pieces = tuple(scores)
+        self.costs = {piece: -score for piece, score in scores.items()}
+        self._known = frozenset(self.pieces)
+        self._arcs = {piece: (cost, id_) for id_, (piece, cost) in enumerate(self.costs.items())}
+        self._lengths = sorted({len(piece) for piece in self.pieces}, reverse=True)
+        self._unknown, self._bytes = unknown, byte_fallback
+        self._unknown_cost = max(self.costs.values()) + UNKNOWN_EXTRA
+
+    def _segment(self, word: str) -> list[str]:
+        via = cheapest_arcs(word, self._arcs, self._lengths, self._unknown_cost)
+        parts: list[str] = []  # from right to left
+        end = after = len(word)  # `after` is where a run of unknown characters ends
+        while end > 0:
+            start, id_ = via[end]
+            if id_ >= 0:
+                parts.append(self.pieces[id_])
+                after = start
+            elif start == 0 or via[start][1] >= 0:  # the run begins here
+                code = _byte_tokens(word[start:after], self._known) if self._bytes else []
+                if code:
+                    parts += reversed(code)
+                elif self._unknown is None:
+                    raise ValueError(f"no piece and no unknown token for {word[start:after]!r}")
+                else:
+                    parts.append(self._unknown)
+            end = start
+        return parts[::-1]
+
+
+def peer_from_json(content: Mapping[str, Any]) -> Peer:
+    """The segmenter inside a ``tokenizer.json`` object.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the object is of another form or the model of another kind.
+    """
+    model = content["model"]
+    kind = model.get("type") or ("BPE" if "merges" in model else None)
+    peer: Peer
+    if kind == "Unigram":
+        scores = {piece: float(score) for piece, score in model["vocab"]}
+        unknown = None if model.get("unk_id") is None else model["vocab"][model["unk_id"]][0]
+        peer = Unigram(scores, unknown, bool(model.get("byte_fallback")))
+    elif kind == "WordPiece":
+        peer = WordPiece(
+            sorted(model["vocab"], key=model["vocab"].__getitem__),
+            model["unk_token"],
+            model.get("continuing_subword_prefix", "##"),
+            model.get("max_input_chars_per_word", 100),
+        )
+    elif kind == "BPE":
+        # Older files write a merge as one string.
+        merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+        peer = BPE(
+            sorted(model["vocab"], key=model["vocab"].__getitem__),
+            [(first, second) for first, second in merges],
+            model.get("unk_token"),
+            prefix=model.get("continuing_subword_prefix") or "",
+            suffix=model.get("end_of_word_suffix") or "",
+            fuse_unknown=bool(model.get("fuse_unk")),
+            byte_fallback=bool(model.get("byte_fallback")),
+            ignore_merges=bool(model.get("ignore_merges")),
+        )
+    else:
+        raise ValueError(f"its model must be 'BPE', 'WordPiece' or 'Unigram', got {kind!r}")
+    peer.byte_level = _names_byte_level(content.get("pre_tokenizer"))
+    return peer
+
+
+def _names_byte_level(part: Mapping[str, Any] | None) -> bool:
+    if not part:
+        return False
+    return part["type"] == "ByteLevel" or any(map(_names_byte_level, part.get("pretokenizers", ())))
+
+
+def _byte_tokens(text: str, known: frozenset[str]) -> list[str]:
+    """Byte tokens of a text; none if the model lacks one of them."""
+    code = [BYTE_TOKENS[byte] for byte in text.encode("utf-8", "surrogatepass")]
+    return code if known.issuperset(code) else []
+
+
+@lru_cache(maxsize=1)
+def _byte_letters() -> tuple[str, ...]:
+    """GPT-2's letter for each byte: printable ones for themselves, the others from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))

@@ -1,0 +1,202 @@
+r"""A vocabulary from word counts: from many candidates down to the size wanted, then local search.
+
+Algorithm S-2 of the book.  The paper says what a good vocabulary is (the likelihood of
+(book, eq. swe-corpus), initial settings as in BPE) but not how it is searched for, and choosing it
+is NP-hard; the search, the price per token and the certificate are this book's additions.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from genopt_core.subwords.segmentation.costs import check_positive, check_words
+from genopt_core.subwords.training.em import Spelling, prices
+from genopt_core.subwords.training.pieces import Pieces
+from genopt_core.subwords.training.substrings import Substrings
+from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Progress, Trainer
+
+if TYPE_CHECKING:
+    from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+
+Objective = Literal["likelihood", "tokens"] | float
+LONGEST_WORD = 256
+"""Longer words are trained on in chunks of so many characters."""
+
+
+def train(
+    word_counts: Mapping[str, int],
+    vocab_size: int,
+    objective: Objective = "likelihood",
+    *,
+    effort: Literal["fast", "standard", "best"] = "standard",
+    max_piece: int = 16,
+    min_count: int | None = None,
+    progress: Progress | None = None,
+) -> "Vocabulary":
+    r"""The vocabulary of a given size with which a corpus is spelled at the least cost.
+
+    .. math:: \min_{\mathcal V,\, c} \; F(c) + \lambda C, \qquad
+              F(c) = C \ln C - \sum_s c_s \ln c_s
+
+    (book, eq. swe-tradeoff), c being the counts of the pieces in the best spelling of all words and
+    C their sum.  F is the code length of the corpus in nats, the negative of the likelihood
+    (book, eq. swe-profile).
+
+    Parameters
+    ----------
+    word_counts : mapping of str to int
+        As `corpora.count_words` gives them.
+    vocab_size : int
+        Pieces in all.  Every character of the words is one of them.
+    objective : {"likelihood", "tokens"} or float
+        "likelihood": :math:`\lambda = 0`, the paper's.  A number: :math:`\lambda` in nats per
+        token; 5 gives shorter codes *and* fewer tokens than the usual trainers.  "tokens": fewest
+        tokens, code length breaking ties.
+    effort : {"fast", "standard", "best"}
+        More rounds of local search; about 1 to 2 to 5 in time.  With "tokens" the last two, with
+        a number "best" starts from the prices of the certificate, which takes longer.
+    max_piece : int
+        Longest piece, in characters.
+    min_count : int, optional
+        Least number of occurrences of a candidate of two characters or more.  By default one in
+        300,000 words, at least 2: rarer candidates fit the corpus, not the language.  With
+        "tokens" one in a million.
+    progress : callable, optional
+        Called with a `Step` after every step.
+
+    Returns
+    -------
+    Vocabulary
+        Characters first, then by falling count.  The log-probabilities are
+        :math:`\ln p(s) - \lambda`, so that the cheapest path is the best one for the objective.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of this form; if ``vocab_size`` is less than the number of
+        different characters, or more than the number of different substrings.
+    KeyboardInterrupt
+        If interrupted before there is a vocabulary of this size.  Interrupted later, the best one
+        so far is returned with a warning, and ``provenance["interrupted"]`` is true.
+
+    Notes
+    -----
+    No random number anywhere, and ties go by count, length, text: the same counts give the same
+    vocabulary.  It is a local optimum, near-optimal as the certificate shows for "tokens"
+    (`genopt_core.subwords.certify`) and exhaustive search for tiny corpora.  Time and memory are
+    linear in the characters of the distinct words.  Words longer than 256 characters are trained on
+    in chunks.
+
+    References
+    ----------
+    T. Kudo, arXiv 1804.10959 (unigram model, EM, pruning); arXiv 2410.18441 (objective).
+
+    Examples
+    --------
+    >>> vocabulary = train({"low▁": 5, "lower▁": 2, "newest▁": 6, "widest▁": 3}, 14, max_piece=4)
+    >>> [piece for piece in vocabulary.pieces if len(piece) > 1]
+    ['est▁', 'low▁', 'ower']
+    """
+    weight = _length_cost(objective)
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be one of {', '.join(map(repr, EFFORTS))}, got {effort!r}")
+    plan = EFFORTS[effort]
+    one_in = 1_000_000 if objective == "tokens" else 300_000
+    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in)
+    trainer = Trainer(table, size, plan, progress)
+    if objective == "tokens":
+        pieces, state = trainer.fewest_tokens()
+    else:
+        pieces, state = trainer.cheapest(weight)
+    return _vocabulary(
+        pieces,
+        state,
+        {
+            "trainer": "genopt_core.subwords.train",
+            "objective": objective,
+            "length_cost": weight,
+            "effort": effort,
+            "max_piece": table.max_piece,
+            "min_count": least,
+            "words": float(table.weight.sum()),
+            "distinct_words": len(table.words),
+            "interrupted": trainer.interrupted,
+        },
+    )
+
+
+def _candidates(
+    word_counts: Mapping[str, int],
+    vocab_size: int,
+    max_piece: int,
+    min_count: int | None,
+    one_in: int,
+) -> tuple[Substrings, int, int]:
+    counts = _in_chunks(check_words(word_counts))
+    size = check_positive(vocab_size, "vocab_size")
+    alphabet = len(set().union(*counts))
+    if size < alphabet:
+        raise ValueError(
+            f"vocab_size must be at least {alphabet}, one piece for each different character of "
+            f"the words, got {size}"
+        )
+    if min_count is None:
+        tries = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
+    else:
+        tries = [check_positive(min_count, "min_count")]
+    for least in tries:
+        table = Substrings(counts, max_piece, least)
+        kept = table.maximal()
+        if int(kept.sum()) >= size:
+            return table.only(kept), size, least
+        if len(table) >= size:
+            return table, size, least
+    raise ValueError(
+        f"vocab_size must be at most {len(table)}, the number of different substrings of up to "
+        f"{max_piece} characters that occur at least {least} times, got {size}"
+    )
+
+
+def _in_chunks(counts: dict[str, float]) -> dict[str, float]:
+    if max(map(len, counts)) <= LONGEST_WORD:
+        return counts
+    short: dict[str, float] = {}
+    for word, count in counts.items():
+        for start in range(0, len(word), LONGEST_WORD):
+            chunk = word[start : start + LONGEST_WORD]
+            short[chunk] = short.get(chunk, 0) + count
+    return short
+
+
+def _length_cost(objective: Objective) -> float:
+    if objective == "likelihood":
+        return 0.0
+    if objective == "tokens":
+        return TOKENS_FIRST
+    accepted = "objective must be 'likelihood', 'tokens' or a number of nats per token in 0..1000"
+    if isinstance(objective, (str, bool)):
+        raise ValueError(f"{accepted}, got {objective!r}")
+    try:
+        weight = float(objective)
+    except (TypeError, ValueError):
+        raise TypeError(f"{accepted}, got {objective!r}") from None
+    if not 0 <= weight <= TOKENS_FIRST:
+        raise ValueError(f"{accepted}, got {objective!r}")
+    return weight
+
+
+def _vocabulary(pieces: Pieces, state: Spelling, provenance: dict[str, Any]) -> "Vocabulary":
+    from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+
+    number = np.flatnonzero(pieces.chosen)
+    counts = state.counts[number]
+    order = np.lexsort((number, -counts, ~pieces.table.single[number]))
+    number, counts = number[order], counts[order]
+    cost = prices(state.counts, state.length_cost)[number]
+    return Vocabulary(
+        pieces=tuple(pieces.table.texts(number)),
+        log_probabilities=-cost,
+        counts=counts,
+        provenance=provenance,
+    )

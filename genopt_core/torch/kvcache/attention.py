@@ -1,0 +1,261 @@
+r"""Attention straight over a packed staircase cache (ch. 5, eq. kv-rotated-attention).
+
+Rotation keeps scalar products, so a rotated key need not be turned back:
+
+.. math:: q^\top \hat k_j = q^\top \bar k + g_j\, (qR)\, \ell(c_j)^\top, \qquad
+          o = \Big(\sum_j p_j g_j\, \ell(c_j)\Big) R^\top
+
+The query is rotated once, the output back once; each segment costs a table look-up and two small
+products, and is forgotten before the next.  Groups of segments merge by the online softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from genopt_core.torch.kvcache.codec import GridCodec, PackedChunks, Room, RotatedCodec
+from genopt_core.torch.kvcache.layer import PAGE, Held, Segment, View
+from genopt_core.torch.online_softmax import attend, masked, merge_partials, softmax_partial
+
+__all__ = ["NAME", "attend_view", "register", "staircase_attention"]
+
+Codec = GridCodec | RotatedCodec
+
+NAME = "genopt_staircase"
+QUERIES = 512
+"""Queries that are attended to at once, which bounds the scores held during prefill."""
+SCORES = 2**20
+"""Scores a head that are held at once: a whole cache for one query, a page for many."""
+
+
+def register() -> str:
+    """Make the attention function known to ``transformers``; returns its name.
+
+    Then ``model.set_attn_implementation(register())``, or ``attn_implementation=register()`` when
+    a model is loaded.  Without a :class:`~.StaircaseCache` the function is plain SDPA.
+    """
+    AttentionInterface.register(NAME, staircase_attention)
+    # without a mask function of the same name transformers passes no mask: padding would count
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    return NAME
+
+
+def staircase_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function of ``transformers``: ``(batch, queries, heads, dim)`` output, no weights.
+
+    Raises ``ValueError`` for a position bias, a soft cap or dropout over a packed cache.
+    """
+    view: View | None = getattr(key, "genopt_view", None)
+    if view is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    for name in ("position_bias", "softcap"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} is not supported over a staircase cache; use 'sdpa'")
+    if dropout:
+        raise ValueError(f"dropout={dropout} is not supported over a staircase cache")
+    if not view.segments:  # nothing is packed yet
+        k, v = (
+            torch.cat([s.to(r.dtype), r], -2) for s, r in zip(view.sink, view.recent, strict=True)
+        )
+        return sdpa_attention_forward(
+            module, query, k, v, attention_mask, scaling=scaling, **kwargs
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    outs = []
+    for first in range(0, query.shape[2], QUERIES):
+        rows = slice(first, first + QUERIES)
+        mask = None if attention_mask is None else attention_mask[..., rows, :]
+        outs.append(attend_view(query[:, :, rows], view, scale, mask, query.shape[2] - first))
+    out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def attend_view(
+    query: Tensor, view: View, scale: float, mask: Tensor | None, left: int | None = None
+) -> Tensor:
+    """Attention of ``(batch, heads, queries, dim)`` over a view, segment by segment.
+
+    Parameters
+    ----------
+    mask : tensor, optional
+        ``(batch or 1, heads or 1, queries, tokens)``; without it attention is causal.
+    left : int, optional
+        New tokens from the first query on, by default as many as queries; these may not see those
+        after them.
+
+    Returns ``(batch, heads, queries, value_dim)`` in the dtype of the query.
+    """
+    batch, heads, queries, dim = query.shape
+    shared = view.recent[0].shape[1]
+    # (batch, key/value heads, query heads of one × queries, dim): no key is repeated
+    q = query.float().reshape(batch, shared, heads // shared * queries, dim) * scale
+    cut = _mask_cutter(mask, heads // shared, shared)
+    sinks = view.sink[0].shape[-2]
+    chunk = view.layer.cache.chunk
+    at = sinks
+
+    key_codec, value_codec = view.layer.codecs["key"], view.layer.codecs["value"]
+    q_rotated = q @ key_codec.rotation if isinstance(key_codec, RotatedCodec) else q
+    k, v = (torch.cat([s.to(r.dtype), r], -2) for s, r in zip(view.sink, view.recent, strict=True))
+    room = Room(batch * shared * PAGE * chunk * max(k.shape[-1], v.shape[-1]))
+    if mask is None:
+        here = _causal(queries, k.shape[-2], queries if left is None else left, q.device)
+        if here is not None:
+            here = here.repeat(heads // shared, 1)
+    else:
+        here = torch.cat([cut(0, sinks), cut(mask.shape[-1] - k.shape[-2] + sinks, None)], -1)
+
+    groups = list(_groups(view.segments, q.shape[2] * chunk))
+    if len(groups) == 1 and mask is None and here is None:
+        # one new token, the case that decoding lives on: one softmax over everything
+        (group,) = groups
+        scores = _scores([segment.key for segment in group], key_codec, q, q_rotated, room)
+        weights = torch.cat([scores, q @ k.float().transpose(-1, -2)], -1).softmax(-1)
+        old, new = weights.split([scores.shape[-1], k.shape[-2]], -1)
+        new = new @ v.float()  # before `_output` changes the weights
+        out, turned = _output(old, [segment.value for segment in group], value_codec, room)
+        out = new.add_(_turned_back(out, value_codec) if turned else out)
+        return out.reshape(batch, heads, queries, -1).to(query.dtype)
+
+    plain: tuple[list[Tensor], list[Tensor]] = ([], [])
+    rotated: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for group in groups:
+        tokens = sum(segment.chunks for segment in group) * chunk
+        scores = _scores([segment.key for segment in group], key_codec, q, q_rotated, room)
+        weights, lse = softmax_partial(masked(scores, cut(at, at + tokens)))
+        out, turned = _output(weights, [segment.value for segment in group], value_codec, room)
+        outs, lses = rotated if turned else plain
+        outs.append(out)
+        lses.append(lse)
+        at += tokens
+    out, lse = attend(q, k, v, scale=1.0, mask=here)
+    plain[0].append(out)
+    plain[1].append(lse)
+    if rotated[0]:
+        out, lse = merge_partials(*rotated)
+        plain[0].append(_turned_back(out, value_codec))
+        plain[1].append(lse)
+    out, _ = merge_partials(*plain)
+    return out.reshape(batch, heads, queries, -1).to(query.dtype)
+
+
+def _turned_back(out: Tensor, codec: Codec) -> Tensor:
+    """An output of rotated values in the space of the model."""
+    assert isinstance(codec, RotatedCodec)
+    return out @ codec.rotation.T
+
+
+def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segment]]:
+    """Neighbouring segments of one kind that are attended to at once.
+
+    Each takes two products of its own; all else is done once a group.  ``per_chunk`` scores of a
+    chunk times its chunks stay below ``SCORES``, so that long prompts hold few scores.
+    """
+    group: list[Segment] = []
+    size, kind = 0, None
+    for segment in segments:
+        this = isinstance(segment.key, PackedChunks), isinstance(segment.value, PackedChunks)
+        more = segment.chunks * per_chunk
+        if group and (this != kind or size + more > SCORES):
+            yield group
+            group, size = [], 0
+        group.append(segment)
+        size, kind = size + more, this
+    if group:
+        yield group
+
+
+def _scores(keys: list[Held], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
+    """Scores of neighbouring segments, by rotated codes where it has them.
+
+    Codes are expanded into ``room``, one run after the other.
+    """
+    packed = [held for held in keys if isinstance(held, PackedChunks)]
+    if not packed or not isinstance(codec, RotatedCodec):
+        full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in keys)
+        return torch.cat([q @ key.transpose(-1, -2) for key in full], -1)
+    flat = q_rotated.flatten(0, 1)
+    parts = [
+        torch.bmm(flat, codec.expand(held, room).flatten(0, 1).transpose(1, 2))
+        for held in _runs(packed)
+    ]
+    gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2).float()
+    mean = torch.cat([held.meta[1] for held in packed], -2).transpose(-1, -2).float()
+    scores = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    scores = scores.view(*q.shape[:3], -1).mul_(gain)
+    # the mean is one number a chunk and query
+    scores.view(*q.shape[:3], mean.shape[-1], -1).add_((q @ mean).unsqueeze(-1))
+    return scores
+
+
+def _runs(packed: list[PackedChunks]) -> Iterator[PackedChunks]:
+    """Codes, without metadata: pages as they are, smaller neighbours of one width as one."""
+    for (bits, page), run in groupby(packed, lambda p: (p.bits, p.chunks >= PAGE)):
+        small = list(run)
+        if page or len(small) == 1:
+            yield from small
+        else:
+            planes = tuple(torch.cat(p, -2) for p in zip(*(p.planes for p in small), strict=True))
+            yield PackedChunks(bits, bits, sum(p.chunks for p in small), planes, ())
+
+
+def _output(weights: Tensor, values: list[Held], codec: Codec, room: Room) -> tuple[Tensor, bool]:
+    """Weighted sum of the values of neighbouring segments, and whether it is still rotated.
+
+    Changes the weights; codes are expanded into ``room``, one run after the other.
+    """
+    packed = [held for held in values if isinstance(held, PackedChunks)]
+    turned = bool(packed) and isinstance(codec, RotatedCodec)
+    if packed and isinstance(codec, RotatedCodec):
+        gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2)
+        weights = weights.mul_(gain.float())
+        full = (codec.expand(held, room) for held in _runs(packed))
+    else:
+        full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in values)
+    flat, out, at = weights.flatten(0, 1), None, 0
+    for value in full:  # restored, used and forgotten one by one
+        tokens, rows = value.shape[-2], value.flatten(0, 1)
+        part = flat[..., at : at + tokens]
+        out = torch.bmm(part, rows) if out is None else out.baddbmm_(part, rows)
+        at += tokens
+    assert out is not None  # a group is never empty
+    return out.view(*weights.shape[:3], -1), turned
+
+
+def _causal(queries: int, tokens: int, left: int, device: torch.device) -> Tensor | None:
+    """Mask of queries over sinks, residual and new tokens, when the model gives none."""
+    if left == 1:
+        return None
+    # the last `left` tokens are the first query and those after it
+    free = torch.arange(queries, device=device)[:, None] + tokens - left
+    return torch.arange(tokens, device=device)[None] <= free
+
+
+def _mask_cutter(mask: Tensor | None, groups: int, shared: int) -> Any:
+    """A function that cuts columns of the mask, in the layout of the grouped query."""
+    if mask is None:
+        return lambda first, last: None
+    if mask.shape[1] == 1:
+        wide = mask.repeat(1, 1, groups, 1) if groups > 1 else mask
+    else:
+        wide = mask.reshape(mask.shape[0], shared, groups * mask.shape[2], mask.shape[3])
+    return lambda first, last: wide[..., first:last]

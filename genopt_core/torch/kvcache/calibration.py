@@ -1,0 +1,355 @@
+r"""One ladder for each layer: what a layer's loss of bits costs a model, and the best division.
+
+Layers differ: keys of some carry what the model copies from afar, and 2 bits ruin it; values of
+others can do with one.  So each side of each layer is put on each ladder *alone*, everything else
+exact, and what that does to the predictions on a calibration text is its cost.
+:func:`~genopt_core.kvcache.allocate_layers` then divides the bits.
+
+>>> from transformers import LlamaConfig, LlamaForCausalLM
+>>> sizes = dict(hidden_size=32, intermediate_size=32, num_attention_heads=2, vocab_size=50)
+>>> config = LlamaConfig(num_hidden_layers=2, **sizes)
+>>> model = LlamaForCausalLM(config).eval()
+>>> ids = torch.arange(160)[None] % 50
+>>> options = dict(decoded=16, chunk=16, progress=False)
+>>> keys, values = calibrate_ladders(model, ids, 4.0, **options)
+>>> len(keys), len(values)
+(2, 2)
+>>> StaircaseCache(config, keys, values, chunk=16).limit_bits() <= 4.0
+True
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from genopt_core.kvcache.allocation import allocate_layers
+from genopt_core.kvcache.codec import Side
+from genopt_core.kvcache.ladder import FULL, cache_bits, metadata_bits
+from genopt_core.torch.kvcache.cache import StaircaseCache
+from genopt_core.torch.kvcache.layer import SIDES, View, restore
+
+__all__ = ["LADDERS", "calibrate_ladders", "choose_ladders", "divergence", "layer_costs"]
+
+LADDERS: tuple[tuple[int, ...], ...] = (
+    (16, 4, 4, 3, 3, 2, 2, 1),
+    (16, 4, 4, 4, 4, 3, 3, 2),
+    (16, 4, 4, 4, 4, 3),
+    (16, 8, 8, 4),
+    (16, 8),
+)
+"""Ladders to choose from, by falling loss: the stairs above each floor follow measured mass.  For a
+budget at a short length, add flat ones such as ``(16, 2)``."""
+
+PREFILL = 512
+"""Tokens of the prompt that the model reads at once."""
+
+
+def divergence(exact: Tensor, other: Tensor) -> Tensor:
+    r"""Kullback-Leibler divergence of rows of log probabilities (ch. 5, eq. kv-divergence).
+
+    .. math:: D(p \,\|\, q) = \sum_w p_w \ln \frac{p_w}{q_w}
+
+    Parameters
+    ----------
+    exact, other : (..., words) tensor
+        :math:`\ln p` and :math:`\ln q`, in nats.
+
+    Returns
+    -------
+    divergence : (...) float64 tensor
+        In nats, never negative.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+    >>> round(divergence(p.log(), q.log()).item(), 4)  # ln 2 - ln(3) / 2
+    0.1438
+    """
+    if exact.shape != other.shape:
+        raise ValueError(f"other must have the shape of exact, {exact.shape}, not {other.shape}")
+    # the sum of terms p ln(p/q) - p + q, none of them negative, rounds less than the plain sum
+    p, gap = exact.double().exp(), (other - exact).double()
+    # what cannot follow, p = 0, adds q alone
+    return torch.where(p > 0, p * (gap.expm1() - gap), other.double().exp()).sum(-1)
+
+
+def layer_costs(
+    model: Any,
+    ids: Tensor,
+    ladders: Sequence[Sequence[int]] = LADDERS,
+    *,
+    decoded: int = 508,
+    layers: Sequence[int] | None = None,
+    **cache: Any,
+) -> Iterator[np.ndarray]:
+    r"""What each layer's keys or values alone on each ladder cost, layer by layer (eq. kv-layers).
+
+    The model reads all but the last ``decoded`` tokens in full precision.  Then one side of one
+    layer is put on one ladder as a :class:`StaircaseCache` would do it with a prompt, and the
+    model predicts on.  The cost is the mean :func:`divergence` from its exact predictions.
+
+    Parameters
+    ----------
+    model : transformers model
+        A causal language model of ``transformers`` in evaluation mode, full attention everywhere.
+    ids : (batch, tokens) int tensor
+        The calibration text.
+    ladders : sequence of ladders
+        From new to old, as in :class:`StaircaseCache`.
+    decoded : int
+        Tokens at the end that are predicted.
+    layers : sequence of int, optional
+        Which layers, by default all in order.
+    **cache
+        ``chunk``, ``sink``, ``codec``, ``group_size``, ``seed`` of the :class:`StaircaseCache`.
+
+    Yields
+    ------
+    cost : (2, ladders) array
+        Of one layer, in nats a token: keys, then values.
+
+    Raises
+    ------
+    ValueError
+        If a ladder or size does not fit, the model is in training mode, or ``ids`` is too short
+        for a chunk to reach the floors.
+
+    Notes
+    -----
+    One forward pass of ``decoded`` tokens for each of layers × 2 × ladders; those of layer
+    :math:`i` start there, as nothing changes below it.  An iterator, so that the caller can keep
+    what is done when it is interrupted.
+    """
+    if ids.ndim != 2 or not 0 < decoded < ids.shape[1]:
+        raise ValueError(
+            f"ids must be (batch, tokens) with more than decoded={decoded} tokens, got "
+            f"{tuple(ids.shape)}"
+        )
+    if model.training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    if not ladders:
+        raise ValueError("ladders must not be empty")
+    probes = {
+        (s, o): _probe(model, s, ladder, cache) for s in SIDES for o, ladder in enumerate(ladders)
+    }
+    one = next(iter(probes.values()))
+    need = one.sink + one.chunk * (max(map(len, ladders)) - 1)
+    if ids.shape[1] - decoded < need:  # a floor that no chunk reaches would seem to cost nothing
+        raise ValueError(
+            f"ids must have at least {need} tokens before the last decoded={decoded}, so that a "
+            f"chunk of {one.chunk} reaches every floor; they have {ids.shape[1] - decoded}"
+        )
+    return _costs(model, ids, probes, decoded, layers)
+
+
+@torch.no_grad()
+def _costs(
+    model: Any,
+    ids: Tensor,
+    probes: Mapping[tuple[Side, int], StaircaseCache],
+    decoded: int,
+    layers: Sequence[int] | None,
+) -> Iterator[np.ndarray]:
+    prompt = _prompt(model, ids[:, :-decoded])
+    with _recorded(model) as outputs:
+        exact = _predictions(model, ids, decoded, prompt)
+    for i in range(len(prompt)) if layers is None else layers:
+        cost = np.zeros((2, len(probes) // 2))
+        with _replayed(model, outputs, i):
+            for (side, option), probe in probes.items():
+                lowered = list(prompt)
+                lowered[i] = _lowered(probe, i, *prompt[i])
+                other = _predictions(model, ids, decoded, lowered)
+                row = 0 if side == "key" else 1
+                cost[row, option] = divergence(exact, other).mean().item()
+        if not np.isfinite(cost).all():
+            raise ValueError(f"model predicts NaN or nothing finite with layer {i} on a ladder")
+        yield cost
+
+
+def calibrate_ladders(
+    model: Any,
+    ids: Tensor,
+    budget: float,
+    ladders: Sequence[Sequence[int]] = LADDERS,
+    *,
+    length: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    r"""Ladders of keys and of values, one a layer, that fit ``budget`` best (eq. kv-layers).
+
+    Parameters
+    ----------
+    model, ids, ladders
+        As in :func:`layer_costs`, like ``options``.
+    budget : float
+        Bits per element, metadata included, mean over layers and sides.
+    length : int, optional
+        Tokens in the cache at which the budget holds (eq. kv-memory, mean over one chunk's lengths
+        up to it); by default in the limit, where only the floors count.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    keys, values : list of ladders
+        For ``StaircaseCache(config, keys, values, ...)``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`layer_costs`; if no ladder is low enough for the budget.
+    """
+    from tqdm import tqdm
+
+    if "layers" in options:
+        raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
+    cache = {name: value for name, value in options.items() if name != "decoded"}
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
+    choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
+    found = layer_costs(model, ids, ladders, **options)
+    costs = np.array(list(tqdm(found, total=count, unit="layer", disable=not progress)))
+    return choose_ladders(model.config, costs, budget, ladders, length=length, **cache)
+
+
+def choose_ladders(
+    config: Any,
+    costs: npt.ArrayLike,
+    budget: float,
+    ladders: Sequence[Sequence[int]] = LADDERS,
+    *,
+    length: int | None = None,
+    **cache: Any,
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Ladders of keys and of values, one a layer, from measured costs (eq. kv-layers).
+
+    Parameters
+    ----------
+    config, cache
+        Of the :class:`StaircaseCache`; they decide what metadata count.
+    costs : (layers, 2, ladders) array
+        From :func:`layer_costs`.
+    budget, ladders, length
+        As in :func:`calibrate_ladders`, like what is returned and raised.
+    """
+    c = np.asarray(costs, dtype=float)
+    count = config.get_text_config(decoder=True).num_hidden_layers
+    if c.shape != (count, 2, len(ladders)):
+        raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
+    if not ladders:
+        raise ValueError("ladders must not be empty")
+    every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
+    probe = every[0]
+    bits = np.zeros((2, len(ladders)))
+    for row, side in zip(bits, SIDES, strict=True):
+        meta = metadata_bits(
+            probe.codec, side, dim=probe.head_dim, chunk=probe.chunk, group_size=probe.group_size
+        )
+        for o, ladder in enumerate(ladders):
+            row[o] = _bits(ladder, meta, length, probe)
+    chosen = allocate_layers(c.reshape(2 * count, -1), np.tile(bits, (count, 1)), budget)
+    picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
+    return picked[::2], picked[1::2]
+
+
+def _bits(
+    ladder: Sequence[int], metadata: float, length: int | None, probe: StaircaseCache
+) -> float:
+    """Bits per element of one side, in the limit or at a length."""
+    if length is None:
+        return ladder[-1] + metadata * (ladder[-1] < FULL)
+    if length < probe.chunk:
+        raise ValueError(f"length={length} must be at least chunk={probe.chunk}")
+    lengths = range(length - probe.chunk + 1, length + 1)
+    held = [
+        cache_bits(n, ladder, probe.chunk, metadata=metadata, sink=probe.sink) / n for n in lengths
+    ]
+    return float(np.mean(held))
+
+
+def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:
+    """A cache with one side on a ladder, the other in full precision."""
+    full = (FULL,)
+    pair = (ladder, full) if side == "key" else (full, ladder)
+    return StaircaseCache(model.config, *pair, **cache)
+
+
+def _prompt(model: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of all layers, read in full precision."""
+    cache = DynamicCache(config=model.config)
+    for part in ids.split(PREFILL, dim=1):
+        model(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
+
+
+def _lowered(probe: StaircaseCache, i: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values as they come back from layer ``i`` of a staircase cache."""
+    layer = probe.stair_layers[i]
+    layer.reset()
+    layer.update(keys, values)
+    assert layer.sink is not None
+    recent = layer.keys.to(keys.dtype), layer.values.to(values.dtype)
+    restored = restore(View(layer, layer.segments, layer.sink, recent))
+    layer.reset()
+    return restored
+
+
+def _predictions(
+    model: Any, ids: Tensor, decoded: int, states: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Log probabilities after each of the last ``decoded`` tokens."""
+    cache = DynamicCache(config=model.config)
+    for i, (keys, values) in enumerate(states):
+        cache.update(keys, values, i)
+    logits = model(ids[:, -decoded:], past_key_values=cache, use_cache=True).logits
+    return logits.float().log_softmax(-1)
+
+
+@contextlib.contextmanager
+def _recorded(model: Any) -> Iterator[list[Any]]:
+    """What each decoder layer puts out."""
+    layers = model.get_decoder().layers
+    outputs: list[Any] = [None] * len(layers)
+
+    def keep(i: int) -> Any:
+        return lambda module, given, out: outputs.__setitem__(i, out)
+
+    hooks = [layer.register_forward_hook(keep(i)) for i, layer in enumerate(layers)]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextlib.contextmanager
+def _replayed(model: Any, outputs: Sequence[Any], count: int) -> Iterator[None]:
+    """The first ``count`` layers put out what was recorded, without computing it again."""
+    layers = model.get_decoder().layers[:count]
+    before = [layer.__dict__.get("forward") for layer in layers]  # accelerate sets its own
+    for layer, out in zip(layers, outputs, strict=False):
+        layer.forward = lambda *args, out=out, **kwargs: out
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own

@@ -1,0 +1,421 @@
+"""The cross-entropy search: what it finds, that it keeps no state, executors, failures, noise."""
+
+import functools
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+from oracles.searches import METHODS, SPACE, loss
+from places import ROOT
+
+from genopt_core.cross_entropy import (
+    Categorical,
+    CrossEntropy,
+    Float,
+    Integer,
+    SearchSpace,
+    Trial,
+    minimize,
+)
+
+GRID = SearchSpace({name: Categorical(range(7)) for name in "pqrst"})  # 16,807 configurations
+
+
+def noisy_loss(params, seed):
+    return loss(params) + 0.3 * np.random.default_rng(seed).normal()
+
+
+def sometimes_fails(params):
+    if params["model"] == "a":
+        raise RuntimeError("diverged")
+    return {2: math.nan, 3: math.inf}.get(params["window"], loss(params))
+
+
+def dies_once(params, marker):
+    """The process that evaluates this first is killed by the system."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return loss(params)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+def table(params):
+    return sum((v - i) ** 2 for i, v in enumerate(params.values(), 1))
+
+
+# ------------------------------------------------------------------ what it finds
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_better_than_random_draws(method):
+    rng = np.random.default_rng(0)
+    drawn = np.array([loss(SPACE.decode(row)) for row in SPACE.uniform(4000, rng)])
+    random_best = np.median(drawn.reshape(-1, 80).min(1))
+    n = 40 if method == "posterior" else 80
+    found = [minimize(loss, SPACE, n, method=method, seed=s).best.value for s in range(2)]
+    assert np.mean(found) < 0.7 * random_best
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maximising_is_minimising_the_negative(method):
+    down = minimize(loss, SPACE, 30, method=method, seed=2, deterministic=True)
+    up = minimize(
+        lambda p: -loss(p), SPACE, 30, method=method, seed=2, deterministic=True,
+        direction="maximize",
+    )  # fmt: skip
+    assert [t.params for t in down.trials] == [t.params for t in up.trials]
+    assert up.best.value == -down.best.value
+    levels = [g.level for g in up.optimizer.history if g.level is not None]
+    assert levels == [-g.level for g in down.optimizer.history if g.level is not None]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_history_entropy_and_distribution(method):
+    search = minimize(loss, SPACE, 60, method=method, seed=1).optimizer
+    history = search.history
+    assert [g.number for g in history] == [0, 1, 2, 3]
+    assert all(0.99 < e <= 1 + 1e-12 for e in history[0].entropy.values())
+    assert [len(g.trials) for g in history] == [0, 20, 20, 20]
+    for generation in history:
+        for name, p in generation.distribution.items():
+            assert p.sum() == pytest.approx(1)
+            assert len(p) == len(SPACE.labels(name))
+    last = search.distribution()
+    assert all((last[name] == history[-1].distribution[name]).all() for name in SPACE.names)
+    assert search.entropy()["rate"] < 1
+    by_value = sorted((t.value, t.number) for t in search.trials)
+    if method != "plain":
+        assert history[-1].elites[0] == by_value[0][1]
+
+
+def test_plain_stops_by_both_rules():
+    flat = minimize(lambda p: 1.0, GRID, 500, method="plain", seed=1)
+    assert len(flat.trials) == 120, "the level of six generations is the same"
+    assert "level has not changed over 5" in flat.stopped
+    small = SearchSpace({name: Categorical(range(5)) for name in "abc"})
+    settled = minimize(
+        table, small, 2000, method="plain", seed=1, patience=None, population_size=40
+    )
+    assert "settled" in settled.stopped
+    assert settled.best.value == 0
+    assert len(minimize(table, GRID, 150, method="plus", seed=1).trials) == 150
+
+
+def test_a_category_that_died_out_returns_only_with_a_floor():
+    space = SearchSpace({"c": Categorical(["good", "late"])})
+
+    def drawn(floor):
+        search = CrossEntropy(
+            space, "plain", population_size=4, smoothing=1.0, floor=floor, tolerance=0.5, seed=3
+        )
+        for i in range(200):
+            trial = search.ask()
+            search.tell(trial, 0.0 if (trial.params["c"] == "good") == (i < 20) else 1.0)
+        return sum(t.params["c"] == "late" for t in search.trials[40:])
+
+    assert drawn(0.0) == 0
+    assert drawn(0.1) > 10
+
+
+# ------------------------------------------------------------------ no state
+
+
+def test_a_search_cut_in_three_is_the_whole_search():
+    """17 + 1 + 32 trials in three processes are bit for bit the 50 of one."""
+    script = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from genopt_core.cross_entropy import Trial, minimize
+from oracles.searches import METHODS, SPACE, loss
+stored = json.load(sys.stdin)
+for method in METHODS:
+    trials = [Trial(**fields) for fields in stored.get(method, [])]
+    result = minimize(
+        loss, SPACE, int(sys.argv[2]), method=method, seed=11, batch_size=3, trials=trials
+    )
+    stored[method] = [vars(trial) for trial in result.trials]
+print(json.dumps(stored))
+"""
+    stored = "{}"
+    for total in (17, 18, 50):
+        stored = subprocess.run(
+            [sys.executable, "-c", script, str(ROOT / "tests"), str(total)],
+            input=stored, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    for method in METHODS:
+        whole = minimize(loss, SPACE, 50, method=method, seed=11, batch_size=3)
+        assert [Trial(**fields) for fields in json.loads(stored)[method]] == whole.trials
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ask_and_tell_are_a_function_of_what_was_told(method):
+    one = CrossEntropy(SPACE, method, seed=4)
+    for _ in range(25):
+        one.tell(trial := one.ask(), loss(trial.params))
+    two = CrossEntropy(SPACE, method, seed=4, trials=one.trials)
+    assert two.ask(3) == one.ask(3)
+    np.testing.assert_equal(two.distribution(), one.distribution())
+
+
+def test_seeds_differ():
+    first = {str(CrossEntropy(SPACE, m, seed=s).ask().params) for m in METHODS for s in range(5)}
+    assert len(first) >= 10
+
+
+# ------------------------------------------------------------------ executors
+
+
+def pool_of(size):
+    """Fresh processes: forking is not safe beside the threads of Dask's client."""
+    return ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.fixture(scope="module")
+def dask_executor():
+    distributed = pytest.importorskip("distributed")
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), before])
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+    finally:
+        os.environ["PYTHONPATH"] = before
+    with cluster, distributed.Client(cluster) as client:
+        yield client.get_executor()
+
+
+def test_the_result_does_not_depend_on_the_executor(dask_executor):
+    """In this process, on a process pool, on threads and on two processes of Dask."""
+    with pool_of(2) as pool, ThreadPoolExecutor(4) as threads:
+        for method in METHODS:
+            settings = {"method": method, "seed": 5, "batch_size": 4}
+            here = minimize(loss, SPACE, 32, **settings)
+            for executor in (pool, threads, dask_executor):
+                there = minimize(loss, SPACE, 32, executor, **settings)
+                assert there.trials == here.trials
+                assert there.recommended == here.recommended
+            np.testing.assert_equal(there.optimizer.distribution(), here.optimizer.distribution())
+
+
+def test_a_killed_worker_of_a_pool_loses_nothing(tmp_path):
+    objective = functools.partial(dies_once, marker=str(tmp_path / "died"))
+    result = minimize(
+        objective, SPACE, 12, method="plus", seed=5, batch_size=3,
+        make_executor=lambda: pool_of(2),
+    )  # fmt: skip
+    assert (tmp_path / "died").exists()
+    assert not result.errors
+    assert result.trials == minimize(loss, SPACE, 12, method="plus", seed=5, batch_size=3).trials
+
+
+def test_a_broken_pool_without_a_maker_raises_after_telling_what_is_done(tmp_path):
+    objective = functools.partial(dies_once, marker=str(tmp_path / "died"))
+    with pool_of(1) as pool, pytest.raises(BrokenProcessPool):
+        minimize(objective, SPACE, 12, pool, method="plus")
+
+
+def test_no_configuration_twice_in_2000_parallel_trials():
+    square = SearchSpace({name: Integer(0, 59) for name in "ab"})  # 3,600 configurations
+    with ThreadPoolExecutor(8) as threads:
+        result = minimize(
+            table, square, 2000, threads, method="plus", seed=6, batch_size=32, deterministic=True
+        )
+    assert len({tuple(t.params.values()) for t in result.trials}) == 2000
+    assert result.best.value == 0
+
+
+def test_a_space_smaller_than_the_budget_is_searched_through():
+    space = SearchSpace({"a": Categorical(range(3)), "b": Integer(1, 4)})
+    for method in ("plus", "posterior"):
+        result = minimize(lambda p: p["a"] - p["b"], space, 15, method=method)
+        assert len({tuple(t.params.values()) for t in result.trials}) == 12
+        assert result.best.params == {"a": 0, "b": 4}
+
+
+# ------------------------------------------------------------------ failures and bad input
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_failures_rank_worst_and_end_nothing(method):
+    result = minimize(sometimes_fails, SPACE, 60, method=method, seed=7, deterministic=True)
+    failed = [t for t in result.trials if t.state == "failed"]
+    assert len(result.trials) == 60
+    assert {t.number for t in failed if t.params["model"] == "a"} == set(result.errors)
+    assert set(result.errors.values()) == {"RuntimeError: diverged"}
+    assert all(t.value is None for t in failed)
+    late = [t.state for t in result.trials[40:]]
+    assert late.count("failed") < 10, "it learns to avoid them"
+    assert result.best.params["model"] != "a"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_when_everything_fails_the_budget_is_spent_and_nothing_recommended(method):
+    result = minimize(lambda p: 1 / 0, SPACE, 45, method=method)
+    assert result.best is None
+    assert result.recommended is None
+    assert len(result.errors) == 45
+    with pytest.raises(ValueError, match="no trial is complete"):
+        result.optimizer.recommend()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_and_huge_values_are_no_trouble(method):
+    assert len(minimize(lambda p: 0.0, SPACE, 15, method=method).trials) == 15
+    wild = minimize(lambda p: loss(p) ** 30 * 1e200, SPACE, 20, method=method)
+    assert wild.best.value == min(t.value for t in wild.trials if t.value is not None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_budget_0_and_a_single_choice(method):
+    empty = minimize(loss, SPACE, 0, method=method)
+    assert (empty.trials, empty.best, empty.recommended, empty.stopped) == ([], None, None, None)
+    one = SearchSpace({"only": Categorical(["x"]), "n": Integer(3, 3), "r": Float(1.5, 1.5)})
+    result = minimize(lambda p: p["n"] * p["r"], one, 14, method=method)
+    assert result.best.params == {"only": "x", "n": 3, "r": 1.5}
+    assert result.optimizer.entropy() == {"only": 0.0, "n": 0.0, "r": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"objective": 3}, "objective must be callable"),
+        ({"space": {"x": 1}}, "space must be a SearchSpace"),
+        ({"n_evals": -1}, "n_evals must be at least 0"),
+        ({"n_evals": 2.5}, "n_evals must be a whole number"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"method": "best"}, "method must be"),
+        ({"direction": "up"}, "direction must be"),
+        ({"seed": -1}, "seed"),
+        ({"seed": None}, "seed"),
+        ({"population_size": 1}, "population_size"),
+        ({"elite_fraction": 0}, "elite_fraction"),
+        ({"smoothing": 1.5}, "smoothing"),
+        ({"explore": -0.1}, "explore"),
+        ({"patience": 0}, "patience"),
+        ({"n_startup": 0}, "n_startup"),
+        ({"floor": 0.4}, "floor must be below 1/5"),
+        ({"floor": 0.1}, "tolerance must be at least 0.4"),
+        ({"trials": [Trial(1, {})]}, "without gaps"),
+        ({"executor": "dask"}, "executor must be"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, words):
+    settings = {"objective": loss, "space": SPACE, "n_evals": 3} | arguments
+    with pytest.raises((ValueError, TypeError), match=words):
+        minimize(**settings)
+
+
+def test_telling_nonsense_is_refused():
+    search = CrossEntropy(SPACE, "plus")
+    trial = search.ask()
+    with pytest.raises(TypeError, match="value must be a number"):
+        search.tell(trial, "good")
+    search.tell(trial, 1.0)
+    with pytest.raises(ValueError, match="has a value already"):
+        search.tell(trial, 2.0)
+    with pytest.raises(ValueError, match="no parameter"):
+        search.tell(Trial(9, {"who": 1}), 2.0)
+    assert [t.value for t in search.trials] == [1.0]
+
+
+def test_an_interrupt_is_no_failure():
+    told = []
+
+    def objective(params):
+        if len(told) == 5:
+            raise KeyboardInterrupt
+        return loss(params)
+
+    with pytest.raises(KeyboardInterrupt):
+        minimize(objective, SPACE, 20, method="plus", callback=lambda _, t: told.append(t))
+    went_on = minimize(loss, SPACE, 20, method="plus", trials=told)
+    assert went_on.trials == minimize(loss, SPACE, 20, method="plus").trials
+
+
+# ------------------------------------------------------------------ noise
+
+
+def test_common_random_numbers_and_fresh_seeds_for_the_winners():
+    calls = []
+
+    def objective(params, seed):
+        calls.append(seed)
+        return noisy_loss(params, seed)
+
+    result = minimize(
+        objective, SPACE, 30, method="plus", seed=8, seeded=True, repeats=2, confirm=3,
+        confirm_repeats=4,
+    )  # fmt: skip
+    search, confirm = calls[:60], calls[60:]
+    assert len(set(search)) == 2, "the same two seeds in every trial"
+    assert len(set(confirm)) == 4
+    assert not set(search) & set(confirm)
+    assert len(confirm) == 12
+    means = [c.mean for c in result.confirmed]
+    assert means == sorted(means)
+    assert result.recommended == result.confirmed[0].trial
+    assert all(c.standard_error > 0 for c in result.confirmed)
+
+
+def test_the_posterior_choice_beats_the_luckiest_draw():
+    """Independent noise of 0.4: the true loss of what is recommended, over 10 searches."""
+    lucky, chosen = [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        search = CrossEntropy(SPACE, "plus", seed=seed)
+        for _ in range(60):
+            trial = search.ask()
+            search.tell(trial, loss(trial.params) + 0.4 * rng.normal())
+        lucky.append(loss(search.best.params))
+        chosen.append(loss(search.recommend().params))
+    assert np.mean(chosen) < 0.9 * np.mean(lucky)
+
+
+def test_the_plain_and_plus_methods_need_numpy_only():
+    code = """
+import sys
+from genopt_core.cross_entropy import *
+space = SearchSpace({"x": Float(0, 1), "c": Categorical("ab".split())})
+for method in ("plain", "plus"):
+    minimize(lambda p: p["x"], space, 30, method=method, deterministic=True).optimizer.history
+drift_law(3, 4, 0.5, 3)
+print(*[m for m in ("scipy", "optuna", "dask", "torch") if m in sys.modules])
+"""
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize("rows", [9, 400])  # below and above where repeated values are shared
+@pytest.mark.parametrize("reals", [0, 1, 5])
+def test_kernel_is_bit_for_bit_the_plain_formula(rows, reals):
+    """`_kernel` against `_squares` and `_alone`: proposals must not depend on which is used."""
+    from genopt_core.cross_entropy.surrogate import GaussianProcess
+
+    kinds = {f"x{i}": Float(0, 1) for i in range(reals)}
+    kinds |= {"c": Categorical(["a", "b", "c"]), "n": Integer(0, 9)}
+    space = SearchSpace(kinds)
+    rng = np.random.default_rng(reals)
+    known = space.uniform(60, rng)
+    process = GaussianProcess(space, True)
+    process.condition(rng.normal(size=len(space) + 3), known, rng.normal(size=60))
+    near = np.repeat(known[:5], rows // 5 + 1, axis=0)
+    near[np.arange(len(near)), rng.integers(len(space), size=len(near))] = 0.0
+    squares = process._squares(near, known)
+    u = 5 * np.tensordot(process.w, squares, 1)
+    r = np.sqrt(u + 1e-12)
+    plain = process.s2 * (1 + r + u / 3) * np.exp(-r) + process.sa * process._alone(squares)
+    np.testing.assert_array_equal(process._kernel(near, known), plain)

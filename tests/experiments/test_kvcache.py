@@ -1,0 +1,306 @@
+"""The stored cache benchmarks: their form, what derives from what, and a part done again."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from places import RESULTS
+
+from book.experiments.kvcache import sensitivity as sensitivity
+
+
+def stored(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def row_of(rows: list[dict], **conditions) -> dict:
+    (row,) = (r for r in rows if all(r[name] == value for name, value in conditions.items()))
+    return row
+
+
+# ------------------------------------------------------------------ sensitivity
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict:
+    return stored("kv_sensitivity.json")
+
+
+@pytest.fixture(scope="module")
+def layers():
+    return sensitivity.fixture()
+
+
+def test_sensitivity_is_small_and_answers_every_question(answers):
+    assert (RESULTS / "kv_sensitivity.json").stat().st_size < 100_000
+    assert answers["schema"] == "kv-sensitivity/1"
+    assert set(answers["fixture"]) == set(sensitivity.QUESTIONS)
+
+
+def test_error_by_age_done_again_and_by_exchanging_the_tokens(answers, layers):
+    old = row_of(answers["fixture"]["by age"], cache="SAQ+ 16/8/4/2")
+    keys, values, codec, sink = sensitivity.CACHES["SAQ+ 16/8/4/2"]
+    alone, together = [], []
+    for heads in layers:
+        k, v = sensitivity.both(heads, keys, values, codec, sink=sink)
+        edges = sensitivity.chunk_edges(heads.history, sink, sensitivity.CHUNK)
+        alone.append(sensitivity.errors_by_age(heads, k, v, edges))
+        exact = sensitivity.output(heads)
+        together.append(sensitivity.relative(sensitivity.output(heads, k, v), exact))
+        first, last = edges[1]  # the numerators against plain attention
+        k1, v1 = heads.k.copy(), heads.v.copy()
+        k1[:, first:last], v1[:, first:last] = k[:, first:last], v[:, first:last]
+        slow = sensitivity.relative(sensitivity.output(heads, k1, v1), exact)
+        assert alone[-1][1] == pytest.approx(slow, rel=1e-3)
+    np.testing.assert_allclose(np.mean(alone, 0), old["error of one age"], rtol=5e-3, atol=2e-5)
+    assert np.mean(together) == pytest.approx(old["error"], rel=5e-3)
+
+
+def test_sinks_and_metadata_done_again(answers, layers):
+    ladder = (16, 8, 4, 2)
+    for codec, count in (("grid", 0), ("rotated", 4)):
+        old = row_of(answers["fixture"]["sinks (14)"], codec=codec, sink=count)
+        error = sensitivity.mean_error(layers, ladder, ladder, codec, sink=count)
+        assert error == pytest.approx(old["error"], rel=5e-3)
+    row = {"codec": "grid", "group size": 16, "code bits": 2}
+    old = row_of(answers["fixture"]["metadata (16)"], **row)
+    error = sensitivity.mean_error(
+        layers, (16, 2), (16, 2), "grid", sink=4, chunk=128, group_size=16
+    )
+    assert error == pytest.approx(old["error"], rel=5e-3)
+    assert old["bits with metadata"] == 2 + 2 * 16 / 16
+
+
+def test_equal_memory_is_equal_and_done_again(answers, layers):
+    rows = answers["fixture"]["equal memory (13)"]
+    for codec in ("grid", "rotated"):
+        bits = [row["bits of closed chunks"] for row in rows if row["codec"] == codec]
+        assert bits[0] == max(bits)  # flat never has less
+        assert max(bits) - min(bits) < 0.04
+    name = "stairs 8/8/3/2"
+    widths = [8, 8, 3] + [2] * 10
+    error = sensitivity.mean_error(layers, widths, widths, "rotated", sink=4)
+    old = row_of(rows, codec="rotated", design=name)
+    assert error == pytest.approx(old["error"], rel=5e-3)
+
+
+def test_sharing_done_again(answers, layers):
+    again = sensitivity.sharing(layers[:1], None)
+    full = answers["fixture"]["sharing (15)"]
+    assert [(r["bits"], r["kv heads"]) for r in again] == [(r["bits"], r["kv heads"]) for r in full]
+    for row in again:  # errors of heads that share a cache are alike, those of others are not
+        assert (row["correlation of errors in a group"] > 0.15) == (row["kv heads"] < 9)
+
+
+def test_attention_mass_is_a_distribution(answers):
+    mass = answers["fixture"]["mass by age"]
+    on_sinks = mass["weight on the first 1, 2, 4, 8, 16 tokens"][2]
+    assert sum(mass["weight"]) + on_sinks == pytest.approx(1, abs=2e-3)
+
+
+# ------------------------------------------------------------------ perplexity
+
+
+@pytest.fixture(scope="module")
+def quality_script():
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from book.experiments.kvcache import quality as kv_quality
+
+    return kv_quality
+
+
+@pytest.fixture(scope="module")
+def quality() -> dict:
+    return stored("kv_quality.json")
+
+
+def test_quality_is_small_and_from_these_texts(quality, quality_script):
+    assert (RESULTS / "kv_quality.json").stat().st_size < 200_000
+    assert quality["schema"] == "kv-quality/2"
+    now = quality_script.provenance_of(quality_script.texts())["texts"]
+    stored_texts = quality["provenance"]["texts"]
+    alike = stored_texts.keys() & now.keys()  # code texts carry the version of their package
+    assert len(alike) >= 5
+    assert all(now[name] == stored_texts[name] for name in alike)
+
+
+def test_summary_derives_from_the_rows(quality, quality_script):
+    assert quality["summary"] == quality_script.summary(quality)
+    for entry in quality["summary"]:
+        for text, percent in entry["rise"].items():
+            rows = quality["rows"][f"{text} @{entry['length']}"]
+            ratio = math.exp(rows[entry["design"]]["nll"]) / math.exp(rows["full"]["nll"])
+            assert percent == pytest.approx(100 * (ratio - 1), abs=1e-6)
+            assert entry["kl"][text] == rows[entry["design"]]["kl"] >= 0
+
+
+def test_designs_were_chosen_on_the_calibration_texts_alone(quality, quality_script):
+    texts = quality_script.CALIBRATIONS
+    assert not set(texts) & set(quality["summary"][0]["rise"])
+    places = [quality["rows"][f"{text} @2048"] for text in texts]
+    for budget, name in quality["chosen"].items():
+        mean = {
+            n: sum(rows[n]["kl"] for rows in places) / len(places)
+            for n, row in places[0].items()
+            if row["family"] == "SAQ+" and row["limit bits"] <= float(budget) and n in places[1]
+        }
+        assert name == min(mean, key=mean.get)
+
+
+def test_what_the_page_says_of_the_chosen_designs(quality):
+    """The claims in the prose of ch5_worth, from the stored rows."""
+    scored = {e["design"]: e for e in quality["summary"] if e["length"] == 2048}
+    peers = [e for e in scored.values() if e["family"] not in ("SAQ", "SAQ+", "full")]
+    factors = []
+    for budget, name in quality["chosen"].items():
+        ours = scored[name]
+        assert len(ours["rise"]) == 6
+        fit = [e for e in peers if e["limit bits"] <= float(budget) + 0.02]
+        for text, kl in ours["kl"].items():
+            factors.append(min(e["kl"][text] for e in fit) / kl)
+            if float(budget) < 5:
+                assert ours["rise"][text] < min(e["rise"][text] for e in fit), (budget, text)
+    assert 8 < min(factors) < max(factors) < 42
+    for budget, aim in (("2.35", 1.5), ("2.85", 0.5), ("4.3", 0.2)):
+        rise = list(scored[quality["chosen"][budget]]["rise"].values())
+        assert np.mean(rise) <= aim
+        assert np.mean(rise[3:]) <= aim  # the texts on which no design had been scored before
+    lower, kivi = scored[quality["chosen"]["2.85"]]["kl"], scored["KIVI-4 G32 R128"]["kl"]
+    assert all(lower[text] < kivi[text] for text in kivi)
+
+
+# ------------------------------------------------------------------ ladders by layer
+
+
+@pytest.fixture(scope="module")
+def by_layer() -> dict:
+    return stored("kv_layers.json")
+
+
+def test_costs_by_layer_are_complete_and_fall_with_bits(by_layer, quality_script):
+    from book.experiments.kvcache import layers as kv_layers
+
+    assert by_layer["schema"] == "kv-layers/1"
+    assert by_layer["ladders"] == [list(ladder) for ladder in kv_layers.LADDERS]
+    if set(by_layer["costs"]) == set(quality_script.CALIBRATIONS):  # the same packages
+        assert by_layer["provenance"] == kv_layers.provenance()
+    for costs in by_layer["costs"].values():
+        c = np.array(costs)
+        assert c.shape == (30, 2, len(by_layer["ladders"]))
+        assert (c > 0).all()
+        assert (c[..., 0] > c[..., 2]).all()  # down to one bit costs more than to three
+        assert (c[..., 2] > c[..., 4]).all()
+
+
+def test_ladders_by_layer_follow_from_the_costs(by_layer):
+    from book.experiments.kvcache import designs as kv_designs
+
+    known = {d.name: d for d in kv_designs.layered_designs()}
+    for budget, sides in by_layer["chosen"].items():
+        assert kv_designs.layered(by_layer, float(budget)) == sides
+        limit = known[f"SAQ+ by layer, {budget} bits"].limit
+        assert float(budget) - 0.05 < limit <= float(budget) + 1e-9
+
+
+def test_costs_by_layer_done_again(by_layer, quality_script, smollm):
+    """The last layer on one ladder, on the whole text: half a minute."""
+    from book.experiments.kvcache import layers as kv_layers
+
+    tokenizer, model = smollm
+    quality_script.torch.set_num_threads(1)
+    name = quality_script.CALIBRATION
+    if by_layer["provenance"]["texts"][name] != kv_layers.provenance()["texts"][name]:
+        pytest.fail("the calibration text has changed")
+    ids = tokenizer(quality_script.texts()[name], return_tensors="pt").input_ids
+    ids = ids[:, : kv_layers.LENGTH]
+    model.set_attn_implementation("sdpa")
+    at = by_layer["ladders"].index([16, 4, 4, 4, 4, 3])
+    (cost,) = kv_layers.layer_costs(
+        model, ids, [(16, 4, 4, 4, 4, 3)], decoded=kv_layers.DECODED, layers=[29]
+    )
+    old = [side[at] for side in by_layer["costs"][name][29]]
+    np.testing.assert_allclose(cost[:, 0], old, rtol=0.02)
+
+
+def test_stored_bits_are_those_of_the_designs(quality, quality_script):
+    known = {d.name: d for d in quality_script.designs()}
+    for rows in quality["rows"].values():
+        for name, row in rows.items():
+            assert row["limit bits"] == pytest.approx(known[name].limit)
+            assert row.get("bytes over formula", 1.0) <= 1.02
+
+
+def test_held_bits_are_those_of_a_real_cache(quality_script):
+    torch, transformers = quality_script.torch, quality_script.transformers
+    x = torch.randn(1, 3, 700, 64, generator=torch.Generator().manual_seed(5)).half()
+    for design in quality_script.designs():
+        if design.family in ("SAQ", "SAQ+", "flat rotation"):
+            config = transformers.LlamaConfig(
+                hidden_size=576,
+                num_attention_heads=9,
+                num_key_value_heads=3,
+                num_hidden_layers=design.layers,
+            )
+            cache = design.make(config)
+            for layer in range(design.layers):
+                cache.update(x, x, layer)
+            assert design.held(700) == pytest.approx(cache.bits_per_element()), design.name
+
+
+def test_divergence_is_that_of_torch(quality_script):
+    torch = quality_script.torch
+    generator = torch.Generator().manual_seed(3)
+    exact, other = (
+        torch.randn(5, 40, generator=generator, dtype=torch.float64).log_softmax(-1)
+        for _ in range(2)
+    )
+    own = quality_script.divergence(exact, other)
+    peer = torch.nn.functional.kl_div(other, exact, reduction="none", log_target=True).sum(-1)
+    torch.testing.assert_close(own, peer)
+    assert (own > 0).all()
+    assert quality_script.divergence(exact, exact).abs().max() == 0
+
+
+def test_losses_done_again(quality, quality_script, smollm, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality_script, "SCRATCH", tmp_path)
+    name = "SAQ+ K 16/8/4/2 V 16/8/4/2"
+    tokenizer, model = smollm
+    quality_script.torch.set_num_threads(1)
+    text = quality_script.texts()[quality_script.CALIBRATION][:8000]
+    ids = tokenizer(text, return_tensors="pt").input_ids[:, : quality_script.SPOT_LENGTH + 1]
+    (design,) = (d for d in quality_script.designs() if d.name == name)
+    prompt = quality_script.prompt_of(model, ids)
+    found, cache = quality_script.predictions(model, design, ids, prompt)
+    exact = quality_script.exact_predictions(model, ids, prompt)
+    old = quality["spot"][name]
+    assert quality_script.losses(found, ids).mean().item() == pytest.approx(old["nll"], abs=2e-4)
+    divergence = quality_script.divergence(exact, found).mean().item()
+    assert divergence == pytest.approx(old["kl"], rel=0.02)
+    assert cache.nbytes() <= 1.02 * cache.expected_bytes()
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
+
+    if find_smollm() is None:
+        pytest.skip(f"needs the model: {INSTALL}")
+    return load_smollm()
+
+
+def test_speeds_are_ratios_of_their_times():
+    speed = stored("kv_speed.json")
+    for row in speed["kernels"]:
+        ratio = row["ms"]["naive"] / row["ms"]["rotated space"]
+        assert row["naive over rotated"] == pytest.approx(ratio)
+    model = speed["model"]
+    for name, ratio in model["over DynamicCache"].items():
+        least = model["least ms"]
+        assert ratio == pytest.approx(least[name] / least["DynamicCache"])
+        assert least[name] <= model["median ms"][name]
+    assert set(speed["prefill"]["seconds"]) <= set(model["least ms"])
+    assert speed["provenance"]["clock"] == "CPU time of one thread"

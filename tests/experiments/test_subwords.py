@@ -1,0 +1,384 @@
+"""The stored results of the sub-word benchmarks: their form, their inputs, and a part done again.
+
+What a peer made is done again where the peer is installed and skipped with a reason where not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from places import RESULTS
+
+from book.experiments.common import store as subwords_store
+from book.experiments.subwords import corpora as subwords_corpora
+from book.experiments.subwords import emulated as subwords_emulated
+from book.experiments.subwords import metrics as subwords_metrics
+from genopt_core import corpora
+
+
+def stored(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def quality() -> dict:
+    return stored("subwords_quality.json")
+
+
+@pytest.fixture(scope="module")
+def rows(quality) -> dict[tuple[str, int, str], dict]:
+    found = (dict(zip(quality["columns"], row, strict=True)) for row in quality["rows"])
+    return {(row["corpus"], row["size"], row["contestant"]): row for row in found}
+
+
+@pytest.fixture(scope="module")
+def moby(tmp_path_factory) -> subwords_corpora.Corpus:
+    """The small corpus, made anew in a folder of its own."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(subwords_corpora, "SCRATCH", tmp_path_factory.mktemp("corpora"))
+    yield subwords_corpora.load("moby-dick")
+    patch.undo()
+
+
+# ------------------------------------------------------------------ form of the stored results
+
+
+def test_marker_is_the_one_of_the_book():
+    assert subwords_corpora.END == corpora.END_OF_WORD
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("subwords_quality.json", 200_000),
+        ("subwords_timing.json", 200_000),
+        ("subwords_lm.json", 60_000),
+        ("subwords_ngram.json", 60_000),
+        ("subwords_peer_tokenizers.json", 150_000),
+    ],
+)
+def test_results_are_small_and_say_where_they_are_from(name, limit):
+    content = stored(name)
+    assert (RESULTS / name).stat().st_size <= limit
+    assert content["schema"].startswith(name.removesuffix(".json").replace("_", "-") + "/")
+    origin = content["provenance"]
+    assert origin["command"].startswith("python tests/benchmarks/subwords_")
+    assert origin["date"][:2] == "20"
+    assert {"numpy", "tokenizers", "sentencepiece"} <= set(origin["versions"])
+    assert "/work" not in (RESULTS / name).read_text(encoding="utf-8")
+    for row in content.get("rows", ()):
+        assert len(row) == len(content["columns"])
+
+
+def test_quality_covers_english_wherever_peers_were_measured(quality, rows):
+    peers = {name for name in quality["contestants"] if not name.startswith("ours")}
+    for size in (1000, 4000, 8000, 16000):
+        done = {name for corpus, n, name in rows if (corpus, n) == ("english", size)}
+        done |= {name for corpus, n, name, _ in quality["skipped"] if n == size}
+        assert peers <= done
+
+
+def test_quality_rows_are_possible(quality, rows):
+    bounds = {(b[0], b[1]): b[2] for b in quality["bounds"]}
+    for (corpus, size, name), row in rows.items():
+        fact = quality["corpora"][corpus]
+        form = quality["contestants"][name]["form"]
+        pieces = size if form != "bytes" else size + 256 - min(fact["alphabet"], 256)
+        chars = row["gap_percent"] is not None  # not a vocabulary of bytes
+        assert row["used"] <= row["pieces"] <= pieces
+        assert row["train_tokens"] >= row["fewest_train_tokens"] >= fact["train_words"]
+        assert row["held_tokens"] >= row["fewest_held_tokens"] >= fact["held_words"]
+        assert row["train_tokens_per_word"] == pytest.approx(
+            row["train_tokens"] / fact["train_words"], rel=1e-5
+        )
+        assert row["optimal_train_bits_per_byte"] <= row["train_bits_per_byte"] * (1 + 1e-4)
+        assert 0 < row["renyi"] < 1
+        if (bound := bounds.get((corpus, size))) and chars and row["longest_piece"] <= 16:
+            assert row["fewest_train_tokens"] >= bound
+            gap = 100 * (row["train_tokens"] / bound - 1)
+            assert row["gap_percent"] == pytest.approx(gap, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [1000, 4000, 8000, 16000])
+@pytest.mark.parametrize("part", ["train", "held"])
+def test_one_vocabulary_is_ahead_of_every_peer_on_both_counts(rows, size, part):
+    """What the page says of a price of 5 nats per token."""
+    table = {n: row for (corpus, k, n), row in rows.items() if (corpus, k) == ("english", size)}
+    for measure in (f"{part}_bits_per_byte", f"{part}_tokens_per_word"):
+        peers = [row[measure] for name, row in table.items() if not name.startswith("ours")]
+        assert len(peers) >= 15
+        assert table["ours_weight_5"][measure] < min(peers)
+        if measure.endswith("word"):
+            assert table["ours_tokens"][measure] < min(peers)
+
+
+def test_timing_summary_is_that_of_its_rows():
+    content = stored("subwords_timing.json")
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    assert {row["part"] for row in rows} == {"training", "growth", "encoding"}
+    key = ("part", "corpus", "size", "contestant")
+    for entry in content["summary"]:
+        mine = {r["round"]: r for r in rows if all(r[k] == entry[k] for k in key)}
+        assert len(mine) == entry["rounds"]
+        for name in ("seconds", "cpu_seconds"):
+            middle = np.median([r[name] for r in mine.values()])
+            found = entry[name][0] if isinstance(entry[name], list) else entry[name]
+            assert found == pytest.approx(middle, rel=1e-3)
+        if "over_sp_text" in entry:
+            other = {**entry, "contestant": "sp_text"}
+            base = {r["round"]: r for r in rows if all(r[k] == other[k] for k in key)}
+            ratios = [mine[i]["seconds"] / base[i]["seconds"] for i in set(mine) & set(base)]
+            assert entry["over_sp_text"][0] == pytest.approx(np.median(ratios), rel=1e-3)
+
+
+# ------------------------------------------------------------------ the inputs
+
+
+def test_committed_corpus_is_the_one_that_was_measured(quality, moby):
+    measured = quality["corpora"]["moby-dick"]
+    assert {k: v for k, v in moby.facts.items() if k != "format"} == measured
+
+
+def test_words_of_the_files_are_the_same_in_every_form(moby):
+    words = Counter(subwords_corpora.stream(moby, "train"))
+    assert words == Counter(moby.train)
+    end = moby.file("train", "sentences").read_text(encoding="utf-8")
+    spaced = end.replace(subwords_corpora.BREAK, "").replace("\n", "")
+    assert hashlib.sha256(spaced.encode()).hexdigest() == (
+        hashlib.sha256(
+            "".join(subwords_corpora.stream(moby, "train")).replace("▁", " ").encode()
+        ).hexdigest()
+    )
+    front = moby.file("train", "words-front").read_text(encoding="utf-8").split()
+    back = Counter(w[1:] + "▁" if w.startswith("▁") else w for w in front)
+    assert back == words
+
+
+def test_split_holds_out_every_tenth_block():
+    text = " ".join(str(i) for i in range(95))
+    train, held = subwords_corpora.split_blocks(text, 3)
+    assert held.split() == [str(i) for b in (9, 19, 29) for i in range(3 * b, 3 * b + 3)]
+    assert sorted(train.split() + held.split(), key=int) == text.split()
+
+
+# ------------------------------------------------------------------ the metrics, by hand
+
+
+def test_code_length_by_hand():
+    counts = {"a": 2, "b": 1, "c": 1}
+    assert subwords_metrics.code_length(counts) == pytest.approx(2 * 1 + 2 + 2)
+    cross = subwords_metrics.cross_code_length({"a": 1, "z": 1}, counts, 4)
+    assert cross == pytest.approx(-math.log2(2.5 / 6) - math.log2(0.5 / 6))
+    assert subwords_metrics.renyi_efficiency(dict.fromkeys("abcd", 3), 4) == pytest.approx(1)
+
+
+def test_metrics_of_a_tiny_vocabulary_by_hand():
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: an optional peer")
+    pieces = ["a", "b", "▁", "ab"]
+    train, held = {"ab▁": 3, "abab▁": 1}, {"ab▁": 1}
+    own = {"ab▁": ["ab", "▁"], "abab▁": ["ab", "a", "b", "▁"]}
+
+    def segment(words):
+        return [own[word] for word in words]
+
+    found = subwords_metrics.evaluate(pieces, segment, train, held, (14, 3))
+    assert (found["train_tokens"], found["fewest_train_tokens"]) == (10, 9)
+    assert (found["held_tokens"], found["fewest_held_tokens"]) == (2, 2)
+    assert (found["pieces"], found["used"], found["longest_piece"]) == (4, 4, 2)
+    # ab 4, a 1, b 1, end 4 among 10; after a cheaper spelling of abab: ab 5, end 4 among 9.
+    assert found["train_bits_per_byte"] == pytest.approx((10 * math.log2(10) - 16) / 14)
+    assert found["optimal_train_bits_per_byte"] == pytest.approx(
+        (9 * math.log2(9) - 5 * math.log2(5) - 8) / 14
+    )
+    # Held out: two pieces that were seen four times, half a count added to each of four pieces.
+    assert found["held_bits_per_byte"] == pytest.approx(2 * -math.log2(4.5 / 12) / 3)
+
+
+# ------------------------------------------------------------------ the emulated methods
+
+
+def tiny_instances(many: int):
+    rng = random.Random(3)
+    for _ in range(many):
+        words = sorted({"".join(rng.choices("abc", k=rng.randint(1, 7))) for _ in range(6)})
+        spans = {w[i:j] for w in words for i, j in itertools.combinations(range(len(w) + 1), 2)}
+        pieces = [s for s in sorted(spans) if len(s) == 1 or rng.random() < 0.4]
+        yield words, [rng.randint(1, 9) for _ in words], pieces, sorted(spans)
+
+
+def fewest(word: str, pieces: frozenset) -> int:
+    best = [0]
+    for j in range(1, len(word) + 1):
+        best.append(1 + min(best[i] for i in range(j) if word[i:j] in pieces))
+    return best[-1]
+
+
+def test_emulations_find_the_fewest_pieces_and_the_rise_without_one():
+    for words, weights, pieces, _ in tiny_instances(40):
+        lattice = subwords_emulated.Spellings(words, weights, pieces)
+        head, last = lattice.forward(np.ones(len(lattice.pieces)))
+        tail = lattice.backward(np.ones(len(lattice.pieces)))
+        known = frozenset(lattice.pieces)
+        least = [fewest(word, known) for word in words]
+        assert head[lattice.end].tolist() == least
+        assert tail[lattice.base].tolist() == least
+        rows, lengths = lattice.path(last)
+        alive = np.ones(len(lattice.pieces), dtype=bool)
+        rise = lattice.increase(alive, rows, lengths)
+        for piece, value in zip(lattice.pieces, rise, strict=True):
+            if len(piece) > 1 and all(w.count(piece) <= 1 for w in words):
+                without = sum(n * fewest(w, known - {piece}) for w, n in zip(words, weights))  # noqa: B905
+                total = sum(n * least_of for n, least_of in zip(weights, least, strict=True))
+                assert value <= without - total + 1e-9
+
+
+def test_bound_of_the_relaxation_holds_for_every_vocabulary():
+    for words, weights, _, spans in tiny_instances(12):
+        many = [s for s in spans if len(s) > 1]
+        single = [s for s in spans if len(s) == 1]
+        if len(many) < 3:
+            continue
+        counts = dict(zip(words, weights, strict=True))
+        _, bound, _ = subwords_emulated.convextok(counts, len(single) + 2, steps=60)
+        best = min(
+            sum(n * fewest(w, frozenset([*single, *pair])) for w, n in counts.items())
+            for pair in itertools.combinations(many, 2)
+        )
+        assert bound <= best + 1e-6
+
+
+def test_our_certificate_is_proved_by_other_code(moby):
+    from book.experiments.subwords import peers as subwords_peers
+
+    few = dict(itertools.islice(moby.train.items(), 300))
+    bound, _ = subwords_peers.certified_bound(few, 200)  # raises if its prices prove another one
+    lattice = subwords_emulated.Spellings(list(few), list(few.values()), list(few)[:50])
+    best, _ = lattice.forward(np.ones(len(lattice.pieces)))
+    assert len(lattice.pieces) <= 200
+    assert 0 < bound <= float(lattice.weights @ best[lattice.end])
+
+
+# ------------------------------------------------------------------ a part of the results again
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("hf_bpe", 1000), ("hf_bpe", 4000), ("hf_wordpiece_plain", 4000), ("rustbpe", 1000)],
+)
+def test_small_result_comes_out_again(name, size, rows, moby):
+    from book.experiments.subwords import peers as subwords_peers
+
+    if reason := subwords_peers.contestant(name).missing:
+        pytest.skip(f"{name}: {reason}")
+    row = rows["moby-dick", size, name]
+    found = subwords_peers.score(subwords_peers.train(name, moby, size), moby)
+    for metric, value in found.items():
+        assert value == pytest.approx(row[metric], rel=2e-3), metric
+    assert found["train_tokens"] == pytest.approx(row["train_tokens"], rel=1e-4)
+
+
+def test_our_result_comes_out_again(rows, moby):
+    from book.experiments.subwords import peers as subwords_peers
+
+    if reason := subwords_peers.contestant("ours_fast").missing:
+        pytest.skip(f"ours: {reason}")
+    row = rows["moby-dick", 4000, "ours_fast"]
+    found = subwords_peers.score(subwords_peers.train("ours_fast", moby, 4000), moby)
+    assert found["train_tokens"] == row["train_tokens"]
+    assert found["held_bits_per_byte"] == pytest.approx(row["held_bits_per_byte"], rel=1e-5)
+
+
+def test_small_peers_spell_the_book_s_words():
+    content = stored("subwords_peer_tokenizers.json")
+    counts = corpora.count_words(corpora.load("sotu"), "textbook")
+    table = "".join(f"{word}\t{count}\n" for word, count in counts.items())
+    assert hashlib.sha256(table.encode()).hexdigest() == content["counts_sha256"]
+    merged = [pair.split(" ") for pair in content["bpe_merges"]]
+    assert len(content["bpe_alphabet"]) + len(merged) == content["size"]
+    assert len(content["wordpiece"]) == content["size"]
+    known = set(content["bpe_alphabet"])
+    for left, right in merged:
+        assert {left, right} <= known
+        known.add(left + right)
+    alphabet = set("".join(counts))
+    for name in ("unigram", "unigram_front"):
+        pieces = dict(content[name])
+        assert len(content[name]) == content["size"]
+        assert alphabet <= set(pieces)
+        assert max(pieces.values()) <= 0
+
+
+def test_language_model_summary_is_that_of_its_rows():
+    content = stored("subwords_lm.json")
+    at = content["columns"].index("held_bits_per_byte")
+    for entry in content["summary"]:
+        values = [
+            row[at]
+            for row in content["rows"]
+            if (row[0], row[1]) == (entry["contestant"], entry["budget"])
+        ]
+        assert entry["mean"] == pytest.approx(sum(values) / len(values), abs=2e-5)
+    by_budget = [row for row in content["rows"] if row[1] == "tokens"]
+    tokens = content["columns"].index("train_tokens")
+    assert len({row[tokens] for row in by_budget}) <= 1
+
+
+def test_kneser_ney_is_a_distribution_and_the_recursion_by_hand():
+    from book.experiments.subwords import ngram as subwords_ngram
+
+    rng = np.random.default_rng(5)
+    texts = [rng.integers(0, 4, 60) ** 2 // 3 for _ in range(3)]  # 0, 0, 1 and 3 of 4 pieces
+    model = subwords_ngram.KneserNey(texts, 4, order=3)
+    grams = [tuple(text[i : i + 3].tolist()) for text in texts for i in range(len(text) - 2)]
+    counts = {3: Counter(grams)}
+    for k in (2, 1):
+        counts[k] = Counter(gram[1:] for gram in counts[k + 1])
+
+    def by_hand(history: tuple, token: int) -> float:
+        k = len(history) + 1
+        below = by_hand(history[1:], token) if history else 1 / 4
+        seen = {gram: n for gram, n in counts[k].items() if gram[:-1] == history}
+        if not seen:
+            return below
+        once, twice = (sum(n == m for n in counts[k].values()) for m in (1, 2))
+        discount = once / (once + 2 * twice) if once else 0.5
+        kept = max(seen.get((*history, token), 0) - discount, 0)
+        return (kept + discount * len(seen) * below) / sum(seen.values())
+
+    for history in itertools.product(range(4), repeat=2):
+        found = [model.probabilities(np.array([*history, token]))[-1] for token in range(4)]
+        assert sum(found) == pytest.approx(1)
+        assert found == pytest.approx([by_hand(history, token) for token in range(4)])
+    with pytest.raises(ValueError, match=r"2 \*\* 63"):
+        subwords_ngram.KneserNey(texts, 2**20, order=4)
+
+
+@pytest.mark.parametrize("size", [1000])  # the only one that was measured
+def test_context_model_summary_is_that_of_its_rows(size):
+    content = stored("subwords_ngram.json")
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    rows = [row for row in rows if row["size"] == size]
+    for entry in content[f"summary_{size}"]:
+        who = (entry["contestant"], entry["budget"])
+        mine = [row for row in rows if (row["contestant"], row["budget"]) == who]
+        values = [row["held_bits_per_byte"] for row in mine]
+        assert len(values) >= 3
+        assert entry["mean"] == pytest.approx(np.mean(values), abs=2e-5)
+    assert len({row["train_tokens"] for row in rows if row["budget"] == "tokens"}) == 1
+
+
+def test_results_are_written_in_one_piece(tmp_path):
+    path = tmp_path / "deep" / "table.json"
+    size = subwords_store.write_results(path, {"a": 1, "rows": [[1, "ä"], [2, None]]})
+    assert size == path.stat().st_size
+    assert json.loads(path.read_text(encoding="utf-8"))["rows"] == [[1, "ä"], [2, None]]
+    assert [p.name for p in path.parent.iterdir()] == ["table.json"]
+    with pytest.raises(ValueError, match="limit"):
+        subwords_store.write_results(path, {"a": "x" * 99}, limit=10)

@@ -1,0 +1,279 @@
+"""The numbers in the figures of chapter 5 are the core's, and the stored tables the fixture's."""
+
+import hashlib
+import itertools
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from oracles.kvcache import FIXTURE
+
+from genopt_core import explorers as ex
+from genopt_core import tables
+from genopt_core.explorers.kvcache import codes
+from genopt_core.explorers.kvcache import layers as by_layer
+from genopt_core.explorers.kvcache import staircase as cache
+from genopt_core.kvcache import (
+    Staircase,
+    dequantize_groups,
+    drop_low_bits,
+    ladder_bound,
+    quantize_groups,
+    stairs_by_age,
+)
+
+
+def drawn(name, **params):
+    return ex.draw(name, **params).to_json()
+
+
+def mark(panel, kind, z=None):
+    found = [m for m in panel["marks"] if m["kind"] == kind]
+    return [m for m in found if z is None or set(m["columns"].get("z", [])) == {z}]
+
+
+@pytest.fixture(scope="module")
+def maker():
+    from book.experiments.kvcache import explorer_tables
+
+    return explorer_tables
+
+
+@pytest.fixture(scope="module")
+def grown(maker):
+    return maker.Heads(maker.LENGTH)
+
+
+def test_tables_are_of_this_fixture_and_hold_its_numbers():
+    table = tables.load("kv_tables")
+    assert table["fixture sha256"] == hashlib.sha256(FIXTURE.read_bytes()).hexdigest()
+    data = np.load(FIXTURE)
+    for side, name in (("key", "K"), ("value", "V")):
+        assert (codes.real_block(side) == data[name][1, 2, :64].astype(np.float32)).all()
+        with pytest.raises(ValueError, match="read-only"):
+            codes.real_block(side)[0, 0] = 0
+
+
+@pytest.mark.parametrize(
+    ("ladders", "codec", "chunk", "sink"),
+    [
+        (((16, 2), (16, 2)), "grid 32", 64, 0),
+        (((16, 8, 4, 3), (16, 8, 4, 2)), "rotated", 64, 4),
+        (((16, 4, 4, 3, 3, 2), (16, 4)), "rotated", 128, 0),
+    ],
+)
+def test_a_design_s_error_is_that_of_a_grown_cache(maker, grown, ladders, codec, chunk, sink):
+    """The table's batched codecs against a Staircase for each head."""
+    name, _, group = codec.partition(" ")
+    k, v = (np.empty_like(grown.k) for _ in range(2))
+    for layer, head in itertools.product(range(3), range(3)):
+        one = Staircase(
+            ladders[0],
+            value_ladder=ladders[1],
+            chunk=chunk,
+            sink=sink,
+            codec=name,
+            group_size=int(group or 32),
+        )
+        one.append(grown.k[layer, head], grown.v[layer, head])
+        k[layer, head], v[layer, head] = one.keys, one.values
+    row, column = (maker.LADDERS.index(ladder) for ladder in ladders)
+    stored = tables.load("kv_tables")["measured"][f"{codec}, chunk {chunk}, {sink} sinks"][row][
+        column
+    ]
+    assert stored == pytest.approx(grown.error(k, v), rel=2e-3)
+    bits = cache.design_bits(*ladders, codec, chunk, sink, maker.LENGTH)
+    # the fixture is restored in float32 here: its sinks and residual count twice
+    half = Staircase(
+        ladders[0],
+        value_ladder=ladders[1],
+        chunk=chunk,
+        sink=sink,
+        codec=name,
+        group_size=int(group or 32),
+    )
+    half.append(grown.k[0, 0].astype(np.float16), grown.v[0, 0].astype(np.float16))
+    assert half.bits_per_element() == pytest.approx(bits, rel=1e-12)
+
+
+def test_expected_error_is_first_order_and_below_what_conspires(grown):
+    """The prediction assumes independent errors: right order, and of the right size or too low."""
+    pairs = []
+    for name, rows in tables.load("kv_tables")["measured"].items():
+        codec, chunk, sink = (part.strip() for part in name.split(","))
+        setting = codec, int(chunk.split()[1]), int(sink.split()[0])
+        for (i, k), (j, v) in itertools.product(enumerate(cache.LADDERS), repeat=2):
+            square = sum(cache.predicted_terms("key", k, *setting)) + sum(
+                cache.predicted_terms("value", v, *setting)
+            )
+            pairs.append((math.sqrt(square), rows[i][j]))
+    expected, measured = np.array(pairs).T
+    assert (expected < 1.2 * measured).all()
+    order = [np.argsort(np.argsort(x)) for x in (expected, measured)]
+    assert np.corrcoef(*order)[0, 1] > 0.97
+
+
+def test_groupings_are_the_fixture_s(maker):
+    heads = maker.Heads()
+    for per in ("channel", "token"):
+        v = dequantize_groups(*quantize_groups(heads.v, 2, 32, per=per), per=per)
+        stored = tables.load("kv_tables")["groupings"][f"value {per} 2, 0 sinks"]
+        assert stored[1] == pytest.approx(heads.error(heads.k, v), rel=1e-3)
+    assert maker.narrowed(heads) == {
+        name: pytest.approx(row, rel=1e-3)
+        for name, row in tables.load("kv_tables")["narrowed"].items()
+    }
+
+
+def test_quality_is_a_copy_of_the_stored_results(maker):
+    stored, now = tables.load("kv_tables")["quality"], maker.quality()
+    assert stored == now
+
+
+# ------------------------------------------------------------------ the figures
+
+
+@pytest.mark.parametrize("step", [0, 1, 8, 43, 44, 64])
+@pytest.mark.parametrize("sink", [0, 4])
+@pytest.mark.parametrize("ladder", ["16/8/4/2", "16/2"])
+def test_staircase_shows_the_core_s_stairs_and_bytes(step, sink, ladder):
+    widths = tuple(map(int, ladder.split("/")))
+    figure = drawn("kv-staircase", step=step, ladder=ladder, sink=sink)
+    stairs, curves, meter = figure["panels"]
+    blocks = mark(stairs, "rect")
+    expected = stairs_by_age(16 * step, widths, 64, sink=sink)
+    if step:
+        c = blocks[0]["columns"]
+        assert list(zip(c["x1"], c["x2"], c["y2"], strict=True)) == [tuple(s) for s in expected]
+    else:
+        assert not blocks
+    one = Staircase(widths, chunk=64, sink=sink)
+    x = np.random.default_rng(5).normal(size=(max(16 * step, 1), 64)).astype(np.float16)
+    one.append(x, x)
+    if step:
+        (line,) = mark(curves, "line", z="this ladder")
+        assert line["columns"]["y"][step - 1] == pytest.approx(one.bits_per_element(), rel=1e-3)
+        (bars,) = mark(meter, "bar")
+        held = one.nbytes() * cache.CHANNELS / 128 / 1e6  # the cache above has 128 channels
+        assert bars["columns"]["x"][2] == pytest.approx(held, rel=1e-3)
+
+
+def test_staircase_says_how_many_chunks_move():
+    assert "3 chunks change" in ex.draw("kv-staircase", step=40).readout
+    assert "1 chunk changes" in ex.draw("kv-staircase", step=40, ladder="16/2").readout
+    assert "no width changes" in ex.draw("kv-staircase", step=41).readout
+
+
+@pytest.mark.parametrize("side", ["key", "value"])
+@pytest.mark.parametrize("per", ["channel", "token"])
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_channel_shows_the_core_s_codes(side, per, bits):
+    x = codes.real_block(side)
+    y = dequantize_groups(*quantize_groups(x, bits, 32, per=per), per=per)
+    figure = drawn("kv-channel", side=side, per=per, bits=bits, channel="largest")
+    at = int(np.argsort(np.abs(x).mean(axis=0), kind="stable")[-1])
+    upper, lower = figure["panels"]
+    assert mark(upper, "line")[0]["columns"]["y"] == pytest.approx(y[:, at], rel=1e-3, abs=1e-4)
+    rms = np.sqrt(np.square((y - x).astype(float)).mean(axis=0))
+    (line,) = mark(lower, "line", z=codes.GROUPINGS[per])
+    assert line["columns"]["y"] == pytest.approx(rms, rel=1e-3)
+    overall = math.sqrt(np.square((y - x).astype(float)).mean())
+    assert f"off by {overall:.3g} (rms)" in figure["readout"]
+
+
+def test_smaller_error_of_numbers_and_larger_error_of_attention():
+    """What the failing presets say, as numbers."""
+    table = tables.load("kv_tables")["groupings"]
+    channel, token = table["value channel 2, 0 sinks"], table["value token 2, 0 sinks"]
+    assert channel[0] < 0.8 * token[0]
+    assert channel[1] > 1.3 * token[1]
+    channel, token = table["value channel 2, 4 sinks"], table["value token 2, 4 sinks"]
+    assert channel[1] < 0.8 * token[1], "with sinks exact the order turns"
+    drop, kept = (tables.load("kv_tables")["narrowed"][f"{m}, 0 sinks"] for m in ("drop", "recode"))
+    assert drop[0] < 0.9 * kept[0]
+    assert drop[1] > 2 * kept[1]
+
+
+@pytest.mark.parametrize("ladder", [codes.spelled(lad) for lad in codes.LADDERS])
+def test_nested_ladders_lose_nothing_and_others_do(ladder):
+    widths = tuple(map(int, ladder.split("/")))
+    x = np.linspace(0, 1, 212)
+    figure = drawn("kv-nested", ladder=ladder, method="recode")
+    upper, lower = figure["panels"]
+    direct, arrived = (m["columns"]["y"] for m in mark(upper, "line"))
+    y = x[:, None]
+    for bits in widths:  # the paper's way: de-quantise and quantise again
+        y = dequantize_groups(*quantize_groups(y, bits, 212), dtype=float)
+    assert arrived == pytest.approx(y[:, 0], abs=1e-3)
+    assert np.abs(y[:, 0] - x).max() <= ladder_bound(1.0, widths) + 1e-12
+    nested = all(a % b == 0 for a, b in itertools.pairwise(widths))
+    assert (direct == arrived) == nested
+    (bars,) = mark(lower, "bar")
+    assert (bars["columns"]["y"][1] == 1) == nested
+    assert ("0.0 % of the codes" in figure["readout"]) == nested
+
+
+def test_dropped_bits_are_the_core_s():
+    (_, line) = mark(drawn("kv-nested", ladder="8/4/2", method="drop")["panels"][0], "line")
+    fine = np.rint(np.linspace(0, 1, 212) * 255).astype(np.uint8)
+    assert line["columns"]["y"] == pytest.approx(drop_low_bits(fine, 8, 2)[1] / 255, rel=1e-3)
+
+
+def test_designer_s_panels_add_up():
+    figure = drawn("kv-designer")
+    cloud, parts = figure["panels"][:2]
+    held, measured = (mark(cloud, "dot", z="this design")[0]["columns"][n][0] for n in "xy")
+    assert f"{held:.2f} bits a number at 508" in figure["readout"]
+    assert f"off by {measured:.3g} %" in figure["readout"]
+    columns = mark(parts, "bar")[0]["columns"]
+    total = np.array(columns["y"]).sum() - np.array(columns["base"]).sum()
+    assert f"{math.sqrt(total):.3g} % would be" in figure["readout"]
+
+
+@pytest.mark.parametrize("name", ["kv-staircase", "kv-channel", "kv-nested", "kv-designer"])
+def test_a_redraw_is_quick(name):
+    ex.draw(name)
+    best = math.inf
+    for _ in range(10):
+        start = time.perf_counter()
+        ex.draw(name)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.05, "5 ms on a free machine; ten times that is a defect"
+
+
+# ------------------------------------------------------------------ ladders by layer
+
+
+def test_layer_table_is_a_copy_of_the_stored_costs(maker):
+    assert maker.layers() == json.loads(maker.LAYER_TARGET.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("chosen_on", ["both", "prose", "code"])
+@pytest.mark.parametrize("budget", [1.5, 2.35, 4.3, 6.0])
+def test_layers_shows_the_best_division_and_what_it_costs(budget, chosen_on):
+    """Against a Lagrangian bound: no division of these bits can cost less than its minimum."""
+    figure = drawn("kv-layers", budget=budget, chosen_on=chosen_on)
+    gets, _, loss = figure["panels"]
+    bits = np.array([mark(gets, "dot", z)[0]["columns"]["y"] for z in ("keys", "values")]).T
+    spent = bits + by_layer.METADATA
+    assert budget - 0.2 < spent.mean() <= budget + 1e-9
+    table = by_layer.stored()
+    floors = list(table["floors"])
+    at = np.vectorize(floors.index)(bits.astype(int))
+    costs = table["costs"]
+    used = (costs["prose"] + costs["code"]) / 2 if chosen_on == "both" else costs[chosen_on]
+    ours = np.take_along_axis(used, at[..., None], -1).sum()
+    every = table["floors"] + by_layer.METADATA[:, None]
+    bound = max(
+        (used + price * (every - budget)).min(axis=-1).sum()
+        for price in np.geomspace(1e-6, 10, 400)
+    )
+    assert bound <= ours <= bound * 1.05 + 0.02
+    bars = mark(loss, "bar")[0]["columns"]
+    shown = dict(zip(bars["y"], bars["x"], strict=True))
+    for text in ("prose", "code"):
+        cost = np.take_along_axis(costs[text], at[..., None], -1).sum()
+        assert shown[f"{text}, by layer"] == pytest.approx(cost, rel=1e-3)
+    assert ours <= np.take_along_axis(used, by_layer.alike(budget, chosen_on)[..., None], -1).sum()

@@ -1,0 +1,253 @@
+"""The Optuna sampler: resume, killed workers, parallel workers, conditional spaces, odd input."""
+
+import math
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+from oracles.studies import METHODS, branches, objective, start, storage
+
+from genopt_core.cross_entropy import Categorical, CrossEntropy, Float, Integer, SearchSpace
+from genopt_core.integrations.optuna import CrossEntropySampler, infer_space, parameter
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+# ------------------------------------------------------------------ storages
+
+
+def test_a_study_cut_in_three_is_the_whole_study(tmp_path):
+    """17 + 1 + 32 trials in three processes on a journal are bit for bit the 50 of one."""
+    for total in (17, 18, 50):
+        code = "[run(m, 'journal', sys.argv[1] + m, int(sys.argv[2])) for m in METHODS]"
+        assert start(code, tmp_path / "cut-", total).wait(300) == 0
+    for method in METHODS:
+        whole = optuna.create_study(sampler=CrossEntropySampler(method=method, seed=3))
+        whole.optimize(objective, n_trials=50)
+        cut = optuna.load_study(
+            study_name="s", storage=storage("journal", f"{tmp_path}/cut-{method}")
+        )
+        assert [t.params for t in cut.trials] == [t.params for t in whole.trials]
+        assert [t.values for t in cut.trials] == [t.values for t in whole.trials]
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_killed_worker_loses_its_own_trial_only(kind, tmp_path):
+    """SIGKILL in the middle of trial 12; another process finishes the search."""
+    path = tmp_path / "store"
+    victim = start("run('plus', sys.argv[1], sys.argv[2], 30, 12)", kind, path)
+    deadline = time.monotonic() + 240
+    while not Path(f"{path}.hangs").exists():
+        assert victim.poll() is None, "the worker ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    if kind == "sqlite":
+        time.sleep(3.5)  # the heartbeat must have been missed
+    assert start("run('plus', sys.argv[1], sys.argv[2], 30)", kind, path).wait(240) == 0
+    trials = optuna.load_study(study_name="s", storage=storage(kind, path)).trials
+    assert [t.number for t in trials if t.state == TrialState.COMPLETE] == [
+        n for n in range(31) if n != 12
+    ]
+    left = TrialState.FAIL if kind == "sqlite" else TrialState.RUNNING
+    assert trials[12].state == left
+    configurations = {tuple(t.params.values()) for t in trials}
+    assert len(configurations) == 31, "nothing was proposed twice"
+
+
+def test_one_sampler_in_two_studies_keeps_them_apart():
+    """Number and parameters of the first trials are the same in both, what came of them is not."""
+    shared, found = CrossEntropySampler(method="plus", seed=4), []
+    for sign in (1, -1):
+        for sampler in (shared, CrossEntropySampler(method="plus", seed=4)):
+            study = optuna.create_study(sampler=sampler)
+            study.optimize(lambda t, sign=sign: sign * dice(t), n_trials=30)
+            found.append([t.params for t in study.trials])
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    other = optuna.create_study(sampler=shared)  # the same number of trials, another space
+    other.add_trials(
+        create_trial(value=float(i), params={"x": i}, distributions={"x": IntDistribution(0, 99)})
+        for i in range(30)
+    )
+    assert set(shared.distribution(other)) == {"x"}
+
+
+def test_the_space_is_that_of_all_trials_though_only_new_ones_are_looked_at():
+    sampler = CrossEntropySampler(method="plus", seed=1)
+    study = optuna.create_study(sampler=sampler)
+    for objective_of, trials in ((dice, 12), (branches, 12), (dice, 3), (branches, 12)):
+        study.optimize(objective_of, n_trials=trials)
+        assert sampler._infer(study) == infer_space(study.trials)
+
+
+def test_a_twin_that_another_worker_proposed_meanwhile_is_given_up():
+    """Both asked before either proposal could be seen: here the other one is written in between."""
+    sampler = CrossEntropySampler(method="plus", seed=2)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda t: t.suggest_int("a", 0, 9) + t.suggest_int("b", 0, 9), n_trials=20)
+    number = len(study.trials)
+    alone = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=2))
+    alone.add_trials(study.trials)
+    twin = alone.ask()
+    wanted = {"a": twin.suggest_int("a", 0, 9), "b": twin.suggest_int("b", 0, 9)}
+    before = sampler._running
+    calls = []
+
+    def blind(*arguments):
+        calls.append(arguments)
+        return [] if len(calls) == 1 else before(*arguments)
+
+    sampler._running = blind
+    study.enqueue_trial(wanted)
+    other = study.ask()  # the enqueued one, number 20
+    assert other.number == number
+    other.suggest_int("a", 0, 9), other.suggest_int("b", 0, 9)
+    calls.clear()
+    mine = study.ask()
+    assert {"a": mine.suggest_int("a", 0, 9), "b": mine.suggest_int("b", 0, 9)} != wanted
+
+
+def test_samplers_travel_between_processes():
+    import pickle
+
+    study = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=5))
+    study.optimize(objective, n_trials=15)
+    there = pickle.loads(pickle.dumps(study.sampler))
+    again = optuna.create_study(sampler=there)
+    again.add_trials(study.trials)
+    one, two = study.ask(), again.ask()
+    objective(one), objective(two)
+    assert one.params == two.params
+
+
+# ------------------------------------------------------------------ define by run
+
+
+def test_conditions_are_inferred_from_the_trials():
+    study = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=1))
+    study.optimize(branches, n_trials=40)
+    space = {name: own for name, (_, own) in infer_space(study.trials).items()}
+    assert space.pop("kind").when is None
+    conditions = {name: own.when for name, own in space.items()}
+    expected = {"c": ["svm"], "depth": ["forest"], "layers": ["network"]}
+    assert conditions == {name: {"kind": kinds} for name, kinds in expected.items()}
+    for trial in study.trials:
+        assert len(trial.params) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_conditional_searches_find_the_right_branch(method):
+    found = []
+    for seed in range(2):
+        study = optuna.create_study(sampler=CrossEntropySampler(method=method, seed=seed))
+        study.optimize(branches, n_trials=60)
+        found.append(study.best_value)
+    assert min(found) == pytest.approx(0.4, abs=0.06)
+    assert set(study.sampler.distribution(study)) == {"kind", "c", "depth", "layers"}
+
+
+def test_a_range_that_changes_and_a_part_without_a_reason_are_drawn_alone():
+    def changing(trial):
+        n = trial.number
+        x = trial.suggest_int("x", 0, 5 + n % 2)
+        if n % 3 == 0:  # by no parameter's value
+            trial.suggest_float("y", 0, 1)
+        return x + trial.suggest_float("z", 0, 1)
+
+    for method in METHODS:
+        study = optuna.create_study(sampler=CrossEntropySampler(method=method, seed=1))
+        study.optimize(changing, n_trials=30)
+        assert set(infer_space(study.trials)) == {"z"}
+        assert all(t.state == TrialState.COMPLETE for t in study.trials)
+
+
+# ------------------------------------------------------------------ what Optuna may hand over
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maximise_prune_fail_enqueue(method):
+    def moody(trial):
+        x = trial.suggest_float("x", -1, 1)
+        trial.suggest_float("fixed", 2.0, 2.0)
+        step = trial.suggest_float("step", 0, 1, step=0.1)
+        trial.report(x, 0)
+        if trial.number % 7 == 3:
+            raise optuna.TrialPruned
+        if trial.number % 7 == 5:
+            return math.nan
+        if trial.number % 7 == 6:
+            raise ZeroDivisionError
+        return -((x - 0.5) ** 2) - step
+
+    study = optuna.create_study(
+        direction="maximize", sampler=CrossEntropySampler(method=method, seed=1)
+    )
+    study.enqueue_trial({"x": 0.25, "step": 0.3})
+    study.optimize(moody, n_trials=60, catch=(ZeroDivisionError,))
+    assert len(study.trials) == 60
+    assert study.trials[0].params["x"] == 0.25
+    assert study.best_value > (-0.35 if method == "plain" else -0.12)
+    history = study.sampler.history(study)
+    assert len(history) == 4
+    assert history[-1].level >= history[1].level - 0.5
+
+
+def test_a_failure_that_was_repeated_with_success_does_not_count():
+    distributions: dict[str, BaseDistribution] = {"x": optuna.distributions.IntDistribution(0, 9)}
+    study = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=1))
+    for x, state in ((1, TrialState.FAIL), (2, TrialState.FAIL), (1, TrialState.COMPLETE)):
+        value = 1.0 if state == TrialState.COMPLETE else None
+        study.add_trial(
+            create_trial(state=state, value=value, params={"x": x}, distributions=distributions)
+        )
+    search = study.sampler.search(study)
+    assert [(t.params["x"], t.state) for t in search.trials] == [(2, "failed"), (1, "complete")]
+
+
+def test_the_sampler_is_the_search():
+    """A study's distribution and history are those of `CrossEntropy` told the same trials."""
+    study = optuna.create_study(sampler=CrossEntropySampler(method="plain", seed=9))
+    study.optimize(objective, n_trials=45)
+    space = SearchSpace(
+        {
+            "rate": Float(1e-5, 1e-1, log=True),
+            "units": Integer(8, 512, log=True),
+            "window": Integer(1, 10),
+            "kind": Categorical(["sgd", "adam", "rms", None]),
+        }
+    )
+    search = CrossEntropy(space, "plain", seed=9)
+    for trial in study.sampler.search(study).trials:
+        search.tell(trial, trial.value)
+    np.testing.assert_equal(study.sampler.distribution(study), search.distribution())
+    assert len(study.sampler.history(study)) == 3
+
+
+def test_bad_input():
+    study = optuna.create_study(directions=["minimize"] * 2, sampler=CrossEntropySampler(seed=1))
+    with pytest.raises(ValueError, match="objective"):
+        study.optimize(lambda t: (t.suggest_float("x", 0, 1), 1.0), n_trials=1)
+    with pytest.raises(ValueError, match="method must be"):
+        CrossEntropySampler(method="best")
+    with pytest.raises(TypeError, match="comes from the study"):
+        CrossEntropySampler(direction="maximize")
+    with pytest.raises(TypeError, match="unexpected"):
+        CrossEntropySampler(colour=3)
+    with pytest.raises(ValueError, match="distribution must be"):
+        parameter(None)
+    empty = optuna.create_study(sampler=CrossEntropySampler(seed=1))
+    with pytest.raises(ValueError, match="no finished trial"):
+        empty.sampler.distribution(empty)
+    empty.optimize(lambda t: 1.0, n_trials=3)  # no parameters at all
+    assert len(empty.trials) == 3
+
+
+def test_without_a_seed_two_samplers_differ():
+    assert CrossEntropySampler().seed != CrossEntropySampler().seed

@@ -1,0 +1,22 @@
+"""Small models of transformers with weights drawn from a fixed seed."""
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+def tiny(kv_heads=2, *, dim=16, dtype=torch.float32, layers=3):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        head_dim=dim,
+        max_position_embeddings=1024,
+        bos_token_id=1,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config).eval().to(dtype).requires_grad_(False)

@@ -1,0 +1,187 @@
+"""Counting in files: chunks, workers and the whole text give the same counts."""
+
+import concurrent.futures as cf
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genopt_core import corpora
+from genopt_core.subwords import count_words_in_files
+from genopt_core.subwords.tokenizer.counting import count_chunk, read_chunks
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    paths = []
+    for name in ("sotu", "moby-dick"):
+        paths.append(folder / f"{name}.txt")
+        paths[-1].write_bytes(corpora.load(name)[:400_000].encode("utf-8"))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def wanted(files):
+    total: dict[str, int] = {}
+    for path in files:
+        for word, count in corpora.count_words(path.read_bytes().decode("utf-8")).items():
+            total[word] = total.get(word, 0) + count
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+
+PARTS = [
+    "a",
+    "é",
+    "e\u0301",
+    "\u0301",
+    "\u0338",
+    "Σ",
+    "ΑΣ",
+    "İ",
+    "1",
+    ".",
+    ",",
+    "!",
+    "。",
+    "'",
+    "_",
+]
+PARTS += [" ", "  ", "\n", "\t", "\u3000", "\u2028", "▁", "\x00", "\U0001f600", "\u1100", "\u1161"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(PARTS), max_size=60).map("".join),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=100),
+    ),
+    st.integers(1, 40),
+    st.sampled_from(["lossless", "textbook"]),
+)
+def test_chunks_add_up_to_the_whole(text, chunk_bytes, convention):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_bytes(text.encode("utf-8"))
+        chunks = list(read_chunks(path, chunk_bytes))
+        assert "".join(chunk.text for chunk in chunks) == text
+        assert sum(chunk.bytes for chunk in chunks) == len(text.encode("utf-8"))
+        counted = count_words_in_files(path, convention, chunk_bytes=chunk_bytes)
+    assert counted == corpora.count_words(text, convention)
+    assert list(counted) == list(corpora.count_words(text, convention))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1000, 65536, 1 << 20])
+def test_one_worker_counts_the_whole(files, wanted, chunk_bytes):
+    counted = count_words_in_files(files, chunk_bytes=chunk_bytes)
+    assert counted == wanted
+    assert list(counted) == list(wanted)
+
+
+@pytest.mark.parametrize("kind", [cf.ThreadPoolExecutor, cf.ProcessPoolExecutor])
+def test_threads_and_processes_count_the_whole(files, wanted, kind):
+    with kind(2) as executor:
+        counted = count_words_in_files(files, executor=executor, chunk_bytes=20_000)
+    assert list(counted.items()) == list(wanted.items())
+
+
+def test_a_dask_cluster_of_two_processes_counts_the_whole(files, wanted, tmp_path):
+    distributed = pytest.importorskip(
+        "distributed", reason="dask[distributed] is not installed: no cluster to count on"
+    )
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            local_directory=str(tmp_path),
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor()
+        counted = count_words_in_files(files, executor=executor, chunk_bytes=20_000)
+        tasks = client.run(lambda dask_worker: len(dask_worker.state.story()) >= 0)
+        assert len(tasks) == 2
+    assert list(counted.items()) == list(wanted.items())
+
+
+def test_the_textbook_convention(files):
+    counted = count_words_in_files(files[0], "textbook", chunk_bytes=7000)
+    assert counted == corpora.count_words(files[0].read_bytes().decode("utf-8"), "textbook")
+
+
+def test_progress_ends_at_the_size_of_the_files(files, capsys):
+    calls = []
+    with cf.ThreadPoolExecutor(2) as executor:
+        count_words_in_files(
+            files,
+            executor=executor,
+            chunk_bytes=50_000,
+            progress=lambda done, total: calls.append((done, total)),
+        )
+    size = sum(path.stat().st_size for path in files)
+    assert calls[-1] == (size, size)
+    assert calls == sorted(calls)
+    count_words_in_files(files, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_memory_is_bounded_by_the_chunks_not_by_the_file(tmp_path):
+    path = tmp_path / "large.txt"
+    path.write_bytes(b"all work and no play makes a long file, " * 50_000)
+    tracemalloc.start()
+    counted = count_words_in_files(path, chunk_bytes=1 << 13)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counted["work▁"] == 50_000
+    assert peak < 400_000 < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize(
+    ("content", "byte", "value"),
+    [
+        (b"\xff", 0, "0xFF"),
+        (b"a" * 1000 + b"\xfe" + b"b" * 1000, 1000, "0xFE"),
+        (b"a " * 50 + "é".encode() + b"\x80", 102, "0x80"),
+        (b"a " * 50 + b"\xe2\x96", 100, "0xE2"),
+        (b"ab\xe2\x96a", 2, "0xE2"),
+    ],
+)
+@pytest.mark.parametrize("chunk_bytes", [1, 3, 101, 1 << 20])
+def test_not_utf8_names_the_file_and_the_byte(tmp_path, content, byte, value, chunk_bytes):
+    path = tmp_path / "latin.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"latin\.txt is not UTF-8: byte {byte} is {value}"):
+        count_words_in_files(path, chunk_bytes=chunk_bytes)
+
+
+def test_an_error_in_one_file_reaches_the_caller_through_workers(files, tmp_path):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"\xff")
+    with cf.ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match=r"bad\.txt"):
+        count_words_in_files([*files, bad], executor=executor)
+
+
+def test_refused_arguments(files, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        count_words_in_files(tmp_path / "none.txt")
+    with pytest.raises(ValueError, match="paths is empty"):
+        count_words_in_files([])
+    with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor"):
+        count_words_in_files(files, executor=2)
+    with pytest.raises(ValueError, match="chunk_bytes must be at least 1, got 0"):
+        count_words_in_files(files, chunk_bytes=0)
+    with pytest.raises(ValueError, match="convention must be 'lossless' or 'textbook', got 'x'"):
+        count_words_in_files(files, "x")
+    with pytest.raises(TypeError, match="progress must be a bool or a function, got int"):
+        count_words_in_files(files, progress=3)
+
+
+def test_a_nul_of_the_text_is_counted(tmp_path):
+    assert count_chunk("a \x00", False, "lossless") == {"a▁": 1, "\x00": 1}
+    assert count_chunk("\x00 a, ", True, "lossless") == {"\x00▁": 1, "a": 1, ",▁": 1}
