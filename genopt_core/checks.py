@@ -1,0 +1,59 @@
+"""Checks of arguments that every room makes, with one wording.
+
+A message names the argument, what would be accepted and what came: "k must be at least 1, got 0".
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """``value`` as an int of at least ``least``, whatever integer type it came in.
+
+    Raises ``TypeError`` if it is no whole number, ``ValueError`` if it is too small.
+
+    >>> whole(np.int64(3), "k")
+    3
+    >>> whole(0, "k")
+    Traceback (most recent call last):
+    ValueError: k must be at least 1, got 0
+    """
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def real(value: Any, name: str) -> float:
+    """``value`` as a finite float.
+
+    Raises ``TypeError`` if it is no number, ``ValueError`` if it is not finite.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
+
+
+def fraction(value: Any, name: str, *, zero: bool = False) -> float:
+    """``value`` as a float in (0, 1], or in [0, 1] with ``zero``; errors as in `real`."""
+    number = real(value, name)
+    if not (0 < number <= 1 or (number == 0 and zero)):
+        raise ValueError(f"{name} must be in {'[' if zero else '('}0, 1], got {value!r}")
+    return number
+
+
+def one_of(value: Any, name: str, accepted: Any) -> Any:
+    """``value`` if it is one of ``accepted``, else a ``ValueError`` that lists them."""
+    accepted = tuple(accepted)
+    if not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
+    return value
