@@ -1,19 +1,12 @@
 r"""How many bits each age deserves, by measured attention mass, and how many each layer."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "allocate_layers",
-    "allocate_widths",
-    "ideal_bits",
-    "monotone_mass",
-    "squared_mass_by_age",
-]
+from genopt_core.kvcache.ladder import FULL, stairs_by_age
 
 
 def squared_mass_by_age(
@@ -62,6 +55,42 @@ def squared_mass_by_age(
     squared = p**2
     squared[:, :sink] = 0
     return np.array([(squared * (age == a)).sum(axis=1).mean() for a in range(ages)])
+
+
+def predicted_terms(
+    errors: Mapping[int, npt.ArrayLike],
+    edges: Sequence[int],
+    ladder: Sequence[int],
+    chunk: int,
+    *,
+    sink: int = 0,
+) -> list[float]:
+    r"""Squared output error expected from each bin of tokens on a ladder (book, eq. kv-mass).
+
+    If errors are independent, bins add up: each contributes what it would at the width that the
+    ladder gives its tokens, and nothing in full precision.
+
+    Parameters
+    ----------
+    errors : mapping of int to (bins,) array
+        For each width, :math:`\overline{p_{tj}^2 \lVert \hat v_j - v_j \rVert^2}` summed over the
+        tokens of each bin, or the like for keys.
+    edges : (bins + 1,) ints
+        Tokens at which bins begin, and the length; no bin crosses a stair.
+    ladder, chunk, sink
+        As in :func:`~.stairs_by_age`.
+
+    >>> predicted_terms({8: [0, 1, 1], 2: [0, 60, 50]}, [0, 1, 5, 9], (16, 8, 2), 4, sink=1)
+    [0.0, 60.0, 1.0]
+    """
+    stairs = stairs_by_age(edges[-1], ladder, chunk, sink=sink)
+    terms = []
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
+        held = [stair.bits for stair in stairs if stair.first <= first and last <= stair.last]
+        if not held:
+            raise ValueError(f"edges must not cross a stair, got {first} to {last} of {stairs}")
+        terms.append(0.0 if held[0] == FULL else float(np.asarray(errors[held[0]])[number]))
+    return terms
 
 
 def monotone_mass(mass: npt.ArrayLike, tokens: npt.ArrayLike | None = None) -> np.ndarray:
@@ -257,6 +286,47 @@ def allocate_layers(
         chosen.append(int(taken[i, left]))
         left -= units[i, chosen[-1]] - least[i]
     return chosen[::-1]
+
+
+def allocate_uniform(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -> list[int]:
+    r"""One option for each side, the same in all layers (book, eq. kv-layers).
+
+    What :func:`allocate_layers` is compared with: it may choose for each layer.
+
+    Parameters
+    ----------
+    costs : (layers, sides, options) array
+        What an option costs one side of one layer.
+    bits : (sides, options) array
+        Bits per element of each option.
+    budget : float
+        Mean bits per element allowed.
+
+    Returns
+    -------
+    chosen : list of int
+        An option a side, with the least sum of costs.
+
+    Notes
+    -----
+    Tries all options to the power of sides.
+
+    >>> allocate_uniform([[[9.0, 1.0], [3.0, 1.0]]] * 2, bits=[[2, 4], [2, 4]], budget=3)
+    [1, 0]
+    """
+    c, b = np.asarray(costs, dtype=float), np.asarray(bits, dtype=float)
+    if c.ndim != 3 or not c.size or b.shape != c.shape[1:]:
+        raise ValueError(
+            f"costs must be (layers, sides, options) and bits (sides, options), got {c.shape} "
+            f"and {b.shape}"
+        )
+    total, sides = c.sum(axis=0), np.arange(c.shape[1])
+    every = itertools.product(range(c.shape[2]), repeat=c.shape[1])
+    fit = [o for o in every if b[sides, o].mean() <= budget + 1e-9]
+    if not fit:
+        fewest = b.min(axis=1).mean()
+        raise ValueError(f"budget must be at least the fewest bits, {fewest:g}, got {budget}")
+    return list(min(fit, key=lambda o: float(total[sides, o].sum())))
 
 
 def _convex_hull(menu: list[int], error: dict[int, float]) -> list[int]:

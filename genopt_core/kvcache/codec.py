@@ -14,13 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from genopt_core.kvcache.grid import dequantize_groups, quantize_groups, recode, rescale
-from genopt_core.kvcache.ladder import metadata_bits
+from genopt_core.kvcache.ladder import Side, metadata_bits
 from genopt_core.kvcache.packing import pack_codes, unpack_codes
 from genopt_core.kvcache.rotated import ROTATED_BITS, code_gain, encode_rotated, levels, step_table
-
-__all__ = ["Codec", "GridCodec", "Packed", "RotatedCodec", "Side"]
-
-Side = Literal["key", "value"]
 
 
 @dataclass(frozen=True)

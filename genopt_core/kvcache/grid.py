@@ -5,13 +5,14 @@ because some channels are far larger than others.  Values are grouped *per token
 channels of one token, because an output is a mixture of whole value rows.
 """
 
-from __future__ import annotations
-
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from genopt_core.checks import one_of
 from genopt_core.kvcache.packing import check_bits
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Per = Literal["channel", "token"]
+Method = Literal["recode", "drop"]
 
 
 def _grouped(x: np.ndarray, group_size: int, per: Per) -> np.ndarray:
@@ -239,6 +241,38 @@ def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarra
     shift = bits - to_bits
     kept = (codes >> shift).astype(np.uint8)
     return kept, (kept + 0.5) * 2**shift - 0.5
+
+
+def walk_down(
+    codes: np.ndarray, widths: Sequence[int], method: Method = "recode"
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Codes at the end of a ladder, and the codes of its first width that they stand for.
+
+    The latter are what :func:`dequantize_groups` restores with the first width's ``scale``:
+    :math:`c' (2^b - 1)/(2^{b'} - 1)` if each stair was re-coded (book, eq. kv-nested), the middle
+    of the cell if low bits were dropped.
+
+    Parameters
+    ----------
+    codes : integer array
+        Codes of ``widths[0]`` bits.
+    widths : sequence of int
+        Quantised widths, finest first.
+    method : {"recode", "drop"}
+        How a code becomes narrower: :func:`recode` or :func:`drop_low_bits`.
+
+    >>> fine = np.array([0, 100, 255], np.uint8)
+    >>> walk_down(fine, (8, 4, 2))
+    (array([0, 1, 3], dtype=uint8), array([  0.,  85., 255.]))
+    >>> walk_down(fine, (8, 4, 2), "drop")
+    (array([0, 1, 3], dtype=uint8), array([ 31.5,  95.5, 223.5]))
+    """
+    first, last = widths[0], widths[-1]
+    if one_of(method, "method", ("recode", "drop")) == "drop":
+        return drop_low_bits(codes, first, last)
+    for bits, to_bits in itertools.pairwise(widths):
+        codes = recode(codes, bits, to_bits)
+    return codes, codes * ((2**first - 1) / (2**last - 1))
 
 
 def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:

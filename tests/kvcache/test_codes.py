@@ -247,6 +247,24 @@ def test_dropping_low_bits_ruins_keys_and_recoding_does_not():
     assert error["drop"][1] < error["recode"][1]
 
 
+@pytest.mark.parametrize("widths", [*LADDERS, *LOSSY, (4,)])
+def test_walking_down_is_each_stair_after_the_other(widths):
+    codes = np.arange(2 ** widths[0], dtype=np.uint8)
+    end, back = kv.walk_down(codes, widths)
+    one, kept = codes, codes
+    for a, b in pairwise(widths):
+        one, kept = kv.recode(one, a, b), kv.drop_low_bits(kept, a, b)[0]
+    np.testing.assert_array_equal(end, one)
+    level = np.linspace(0, codes.max(), 2 ** widths[-1])  # both ends of the group are levels
+    np.testing.assert_allclose(back, level[end])
+    end, back = kv.walk_down(codes, widths, "drop")
+    np.testing.assert_array_equal(end, kept)
+    for code in np.unique(end):  # restored as the middle of its cell
+        np.testing.assert_allclose(back[end == code], codes[end == code].mean())
+    with pytest.raises(ValueError, match="method"):
+        kv.walk_down(codes, widths, "round")
+
+
 def test_steps_down_refuse_to_rise():
     for call in (kv.recode, kv.drop_low_bits):
         with pytest.raises(ValueError, match="to_bits"):

@@ -115,6 +115,39 @@ def test_memory_formula_is_the_sum_over_tokens(ladder, tokens, sink):
     assert kv.cache_bits(tokens, ladder, 16, metadata=0.75, sink=sink) == pytest.approx(total)
 
 
+@settings(deadline=None)
+@given(ladder=LADDERS, tokens=st.integers(0, 200), more=st.integers(0, 60), sink=st.integers(0, 5))
+def test_changed_chunks_are_those_whose_tokens_have_another_width(ladder, tokens, more, sink):
+    def widths(length):
+        return [
+            stair.bits
+            for stair in kv.stairs_by_age(length, ladder, 4, sink=sink)
+            for _ in range(stair.first, stair.last)
+        ]
+
+    later = widths(tokens + more)
+    before = widths(tokens) + [16] * more  # new tokens come in full precision
+    changed = {(t - sink) // 4 for t in range(sink, len(later)) if before[t] != later[t]}
+    assert kv.changed_chunks(tokens, tokens + more, ladder, 4, sink=sink) == len(changed)
+
+
+@settings(deadline=None)
+@given(keys=LADDERS, values=LADDERS, tokens=st.integers(1, 120), sink=st.integers(0, 5))
+def test_bits_of_a_design_are_those_held(keys, values, tokens, sink):
+    k, v, _ = stream(tokens, dim=16)
+    cache = kv.Staircase(keys, value_ladder=values, chunk=8, sink=sink, group_size=4)
+    cache.append(k, v)
+    designed = kv.design_bits(
+        keys, values, tokens, 8, key_metadata=8.0, value_metadata=8.0, sink=sink
+    )
+    assert designed == pytest.approx(cache.bits_per_element())
+
+
+def test_ladders_are_written_and_read():
+    for ladder in ((16,), (16, 8, 4, 2), (4, 3, 2)):
+        assert kv.parse_ladder(kv.format_ladder(ladder)) == ladder
+
+
 @pytest.mark.parametrize(
     ("ladder", "mean"), [((16, 2), 2.401), ((16, 8, 4, 2), 3.265), ((16, 4, 2), 2.617)]
 )
@@ -408,9 +441,50 @@ def test_squared_mass_by_age_counts_every_pair():
     np.testing.assert_allclose(mass, expected)
 
 
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), tokens=st.integers(30, 60), sink=st.integers(0, 4))
+def test_predicted_terms_are_sums_over_tokens_at_their_width(seed, tokens, sink):
+    rng = np.random.default_rng(seed)
+    ladder, chunk = (16, 8, 4, 2), 8
+    by_token = {bits: rng.random(tokens) for bits in (8, 4, 2)}
+    edges = [*([0] if sink else []), *range(sink, tokens, 4), tokens]
+    errors = {b: [e[i:j].sum() for i, j in itertools.pairwise(edges)] for b, e in by_token.items()}
+    width = [
+        stair.bits
+        for stair in kv.stairs_by_age(tokens, ladder, chunk, sink=sink)
+        for _ in range(stair.first, stair.last)
+    ]
+    expected = sum(by_token[w][t] for t, w in enumerate(width) if w != 16)
+    terms = kv.predicted_terms(errors, edges, ladder, chunk, sink=sink)
+    assert len(terms) == len(edges) - 1
+    assert sum(terms) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="edges"):
+        kv.predicted_terms(errors, [0, tokens], ladder, chunk, sink=sink)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), options=st.integers(1, 4), extra=st.floats(0, 3))
+def test_uniform_allocation_is_the_best_pair_and_never_beats_the_free_one(seed, options, extra):
+    rng = np.random.default_rng(seed)
+    costs = rng.random((5, 2, options))
+    bits = rng.integers(1, 9, (2, options)).astype(float)
+    budget = bits.min(axis=1).mean() + extra
+    k, v = kv.allocate_uniform(costs, bits, budget)
+    assert (bits[0, k] + bits[1, v]) / 2 <= budget + 1e-9
+    spent = costs[:, 0, k].sum() + costs[:, 1, v].sum()
+    for i, j in itertools.product(range(options), repeat=2):
+        if (bits[0, i] + bits[1, j]) / 2 <= budget:
+            assert spent <= costs[:, 0, i].sum() + costs[:, 1, j].sum() + 1e-12
+    flat = costs.reshape(10, options)
+    free = kv.allocate_layers(flat, np.tile(bits, (5, 1)), budget)
+    assert np.take_along_axis(flat, np.array(free)[:, None], 1).sum() <= spent + 1e-9
+
+
 @pytest.mark.parametrize(
     ("word", "call"),
     [
+        ("costs", lambda: kv.allocate_uniform(np.zeros((3, 2)), [[2, 4]], 3)),
+        ("budget", lambda: kv.allocate_uniform(np.zeros((3, 1, 2)), [[2, 4]], 1.5)),
         ("mass", lambda: kv.ideal_bits([1.0, 0.0], 4)),
         ("mass", lambda: kv.monotone_mass([])),
         ("mass", lambda: kv.monotone_mass([-1.0])),
