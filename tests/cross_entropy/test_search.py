@@ -185,7 +185,7 @@ def pool_of(size):
 def dask_executor():
     distributed = pytest.importorskip("distributed")
     before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), before])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), before])
     try:
         cluster = distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
