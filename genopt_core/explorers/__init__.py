@@ -25,10 +25,10 @@ from genopt_core.figures.schema import Figure
 # its figures is asked for, so a page pays for what it shows.
 MODULES = {
     "subword-lattice": "subwords.lattice",
-    "subword-steps": "subwords.lattice",
-    "subword-peers": "subwords.tokenizers",
+    "subword-steps": "subwords.steps",
+    "subword-peers": "subwords.peers",
     "subword-training": "subwords.training",
-    "subword-collapse": "subwords.training",
+    "subword-collapse": "subwords.collapse",
     "subword-frontier": "subwords.frontier",
     "subword-languages": "subwords.languages",
     "cem-generations": "cross_entropy.generations",

@@ -4,16 +4,17 @@ import hashlib
 import json
 import math
 import time
-from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.figures import drawn, marks
 
+from book.experiments.subwords import explorer_tables
 from genopt_core import corpora
 from genopt_core import explorers as ex
-from genopt_core.explorers.subwords import tokenizers as peers
-from genopt_core.explorers.subwords import training
+from genopt_core.explorers.subwords import collapse, frontier, peers, training
+from genopt_core.explorers.subwords.words import typed_words
 from genopt_core.subwords import Lattice, best_paths, fit_probabilities, substring_vocabulary
 from genopt_core.subwords.tokenizer.peers import Unigram
 
@@ -38,27 +39,8 @@ TEXTS = [
 ]
 
 
-def drawn(name, **params):
-    return ex.draw(name, **params).to_json()
-
-
 def stored(name):
     return json.loads((DATA / f"subword_{name}.json").read_text(encoding="utf-8"))
-
-
-def marks(panel, kind, **wanted):
-    found = [m for m in panel["marks"] if m["kind"] == kind]
-    if "z" in wanted:
-        found = [m for m in found if wanted["z"] in m["columns"].get("z", [])]
-    return found
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = util.spec_from_file_location("make_subword_tables", DATA / "make_subword_tables.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +60,8 @@ def test_copies_are_in_step_with_the_results(name):
     )
 
 
-def test_frontier_table_is_made_by_the_script(script):
-    assert stored("frontier") == json.loads(json.dumps(script.frontier_table()))
+def test_frontier_table_is_made_by_the_script():
+    assert stored("frontier") == json.loads(json.dumps(explorer_tables.frontier_table()))
 
 
 def test_tables_are_small_and_name_no_folder_of_this_machine():
@@ -144,10 +126,10 @@ def test_peer_counts_are_of_their_own_segmentations(counts):
 def test_strips_spell_the_text_and_cost_what_they_say(text):
     figure = drawn("subword-peers", text=text)
     json.dumps(figure, allow_nan=False)
-    words = peers._words(text)
+    words = typed_words(text, "text")
     strips = marks(figure["panels"][0], "rect")
     told = [m["columns"]["text"][0] for m in marks(figure["panels"][0], "text")]
-    for (name, model), strip, label in zip(peers._models().items(), strips, told, strict=True):
+    for (name, model), strip, label in zip(peers.models().items(), strips, told, strict=True):
         columns = strip["columns"]
         spelled = "".join(columns["text"])
         front = "".join("▁" + word[:-1] for word in words)
@@ -156,7 +138,7 @@ def test_strips_spell_the_text_and_cost_what_they_say(text):
         bits = tokens = 0.0
         starts = set(np.cumsum([0, *map(len, words)]).tolist())
         for piece, z, x1 in zip(columns["text"], columns["z"], columns["x1"], strict=True):
-            inside = model.all_or_nothing and x1 not in starts and z != "unknown"
+            inside = name == "WordPiece" and x1 not in starts and z != "unknown"
             own = "##" + piece if inside else piece
             size = len(piece.replace("▁", " ").encode())
             unknown = z == "unknown"
@@ -176,7 +158,7 @@ def test_strips_are_the_tokenizers_own(text):
 
 
 def test_corpus_means_are_those_of_training():
-    runs, models = stored("training")["runs"], peers._models()
+    runs, models = stored("training")["runs"], peers.models()
     for name, run in zip(peers.OURS, (runs["likelihood"], runs["weight"]), strict=True):
         last = max(step for step, kept in enumerate(run["kept"]) if kept)
         tokens, bits = models[name].corpus
@@ -192,8 +174,8 @@ def test_presets_of_peers_show_what_their_notes_say():
     presets = {p.label: p.params["text"] for p in ex.get("subword-peers").presets}
 
     def bits(text):
-        words = peers._words(text)
-        return {n: sum(c.bits for c in m.cut(words)) for n, m in peers._models().items()}
+        words = typed_words(text, "text")
+        return {n: sum(c.bits for c in m.cut(words)) for n, m in peers.models().items()}
 
     astray = bits(presets["BPE goes astray"])
     assert astray["BPE"] > 1.3 * astray["ours"]
@@ -221,10 +203,10 @@ def test_text_of_blanks_or_too_long_is_refused():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_training_shows_every_recorded_step(objective):
     run = stored("training")["runs"][objective]
-    last = len(run["stage"]) - 1
-    assert last <= training.MOST_STEPS
+    last = training.LAST[objective]
+    assert last == len(run["stage"]) - 1
     assert set(run["stage"]) <= set(training.STAGES)
-    for step in range(training.MOST_STEPS + 1):
+    for step in range(max(training.LAST.values()) + 1):
         figure = drawn("subword-training", objective=objective, step=step)
         now = min(step, last)
         size, bits, tokens, exchange = figure["panels"]
@@ -245,7 +227,7 @@ def test_presets_of_training_show_what_their_notes_say():
     )
     assert first["stage"][cut] == "hard"
     assert first["pieces"][cut] == 2000
-    assert first["stage"][search] == "search"
+    assert first["stage"].index("search") == search == training.FIRST_SEARCH
     for preset in ex.get("subword-training").presets:
         low, high = ex.draw("subword-training", **preset.params).limits["step"]
         assert low <= preset.params["step"] <= high, "the page would move it, and hide its note"
@@ -270,10 +252,10 @@ def test_collapse_gives_the_chapter_s_regression_numbers(longest, before, after,
     assert ("has no spelling any more" in readout) == (longest == 7)
 
 
-@pytest.mark.parametrize("corpus", list(training.CORPORA))
+@pytest.mark.parametrize("corpus", list(collapse.CORPORA))
 @pytest.mark.parametrize("longest", [1, 4, 7])
 def test_collapse_shows_the_core_s_fit(corpus, longest):
-    words = training.CORPORA[corpus]
+    words = collapse.CORPORA[corpus]
     figure = drawn("subword-collapse", corpus=corpus, longest=longest)
     fit = fit_probabilities(words, substring_vocabulary(words, 10**6, longest))
     curve, strips = figure["panels"]
@@ -296,12 +278,10 @@ def test_one_word_is_learnt_by_heart():
 @pytest.mark.parametrize("measure", ["tokens_per_word", "bits_per_byte"])
 @pytest.mark.parametrize("part", ["train", "held"])
 def test_frontier_shows_the_best_setting_of_each_family(measure, part):
-    from genopt_core.explorers.subwords import frontier as comparison
-
     table = stored("frontier")
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
     panel = drawn("subword-frontier", measure=measure, part=part)["panels"][0]
-    for family, names in comparison.FAMILIES.items():
+    for family, names in frontier.FAMILIES.items():
         best = {}
         for row in rows:
             if row["contestant"] in names:

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from oracles.figures import drawn, marks
 
 from genopt_core import explorers as ex
-from genopt_core.explorers.subwords import lattice as chapter
+from genopt_core.explorers.subwords.words import costs_of
 from genopt_core.subwords import (
     STORED_SIZES,
     exact_step_costs,
@@ -23,18 +24,6 @@ from genopt_core.subwords import (
 BITS = 1 / math.log(2)
 
 
-def drawn(name, **params):
-    return ex.draw(name, **params).to_json()
-
-
-def mark(panel, kind, **wanted):
-    """The marks of this kind whose z is the wanted series throughout."""
-    found = [m for m in panel["marks"] if m["kind"] == kind]
-    if "z" in wanted:
-        found = [m for m in found if set(m["columns"].get("z", [])) == {wanted["z"]}]
-    return found
-
-
 @pytest.mark.parametrize("size", STORED_SIZES)
 @pytest.mark.parametrize("word", ["republic", "Newest", "unconstitutional"])
 @pytest.mark.parametrize("k", [2, 4, 8])
@@ -44,7 +33,7 @@ def test_lattice_shows_the_core_s_paths_and_costs(word, size, k):
     figure = drawn("subword-lattice", word=word, size=size, k=k)
     lattice, curve = figure["panels"]
 
-    (link,) = mark(lattice, "link")
+    (link,) = marks(lattice, "link")
     columns = link["columns"]
     arcs = list(zip(columns["x1"], columns["x2"], columns["z"], columns["tip"], strict=True))
     assert all(
@@ -55,7 +44,7 @@ def test_lattice_shows_the_core_s_paths_and_costs(word, size, k):
     wide = {w for w, z in zip(columns["width"], columns["z"], strict=True) if z == "chosen"}
     assert wide <= {4}, "the chosen arcs differ by more than colour"
 
-    strips = {z: mark(lattice, "rect", z=z) for z in ("chosen", "longest match")}
+    strips = {z: marks(lattice, "rect", z=z) for z in ("chosen", "longest match")}
     assert strips["longest match"][0]["columns"]["text"] == list(greedy.pieces)
     if best.feasible:
         assert strips["chosen"][0]["columns"]["text"] == list(best.pieces)
@@ -65,11 +54,11 @@ def test_lattice_shows_the_core_s_paths_and_costs(word, size, k):
         assert "cannot spell" in figure["readout"]
 
     exact = exact_step_costs(spelled, costs, len(spelled)) * BITS
-    (dots,) = mark(curve, "dot")
+    (dots,) = marks(curve, "dot")
     for shown, value in zip(dots["columns"]["y"], exact, strict=True):
         assert (shown is None) == math.isinf(value)
         assert shown is None or shown == pytest.approx(value, rel=1e-3)
-    (at_most,) = mark(curve, "line")
+    (at_most,) = marks(curve, "line")
     lowest = [v for v in at_most["columns"]["y"] if v is not None]
     assert lowest == sorted(lowest, reverse=True)
     assert lowest[-1] == pytest.approx(viterbi_path(spelled, costs).cost * BITS, rel=1e-3)
@@ -121,9 +110,9 @@ def test_corpus_curves_are_the_core_s(size):
             ("longest match", np.full(8, greedy @ f)),
             ("no limit", np.full(8, free @ f)),
         ):
-            (line,) = mark(bits, "line", z=z)
+            (line,) = marks(bits, "line", z=z)
             assert line["columns"]["y"] == pytest.approx(values * BITS, rel=1e-3)
-        (bars,) = mark(reach, "bar")
+        (bars,) = marks(reach, "bar")
         assert bars["columns"]["y"] == pytest.approx(np.isfinite(table) @ f * 100, rel=1e-3)
         assert f"{100 * (greedy @ f / (free @ f) - 1):.1f} % more" in figure["readout"]
         assert f"{np.isfinite(table[2]) @ f * 100:.1f} %" in figure["readout"]
@@ -159,6 +148,6 @@ def test_a_redraw_is_quick(name):
 
 
 def test_prices_are_not_changed_by_drawing():
-    before = dict(chapter._costs(1000))
+    before = dict(costs_of(1000))
     ex.draw("subword-lattice", word="naïve")
-    assert chapter._costs(1000) == before == stored_costs(1000)
+    assert costs_of(1000) == before == stored_costs(1000)

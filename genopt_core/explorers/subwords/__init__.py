@@ -1,0 +1,1 @@
+"""Figures of chapter 1: sub-word segmentation and vocabularies."""

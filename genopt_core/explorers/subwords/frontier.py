@@ -1,15 +1,14 @@
-"""Explorer of chapter 1: all contestants by vocabulary size, and the certified bound."""
+"""Explorer of chapter 1: all tokenizers by vocabulary size, and the certified bound."""
 
 import math
-from functools import lru_cache
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.subwords.tokenizers import padded
+from genopt_core.explorers.panels import compared, curve, padded, results
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Mark, Panel
+from genopt_core.figures.schema import Axis, Figure
 
 # The peers by family; where one has several settings, its best stands for it.
 FAMILIES = {
@@ -56,10 +55,10 @@ SHOWN_PERCENT = 12
         "A shaded area marks what no vocabulary can reach."
     ),
     presets=(
-        Preset("Tokens in training", {"measure": "tokens_per_word", "part": "train"}),
+        Preset("Tokens in training", {}),
         Preset(
             "Tokens held out",
-            {"measure": "tokens_per_word", "part": "held"},
+            {"part": "held"},
             "The order hardly changes on text that nobody trained on.",
         ),
         Preset(
@@ -69,7 +68,7 @@ SHOWN_PERCENT = 12
         ),
         Preset(
             "No bound on bits",
-            {"measure": "bits_per_byte", "part": "train"},
+            {"measure": "bits_per_byte"},
             "The price of a piece changes with the vocabulary, so the certificate says nothing.",
             fails=True,
         ),
@@ -77,53 +76,53 @@ SHOWN_PERCENT = 12
 )
 def subword_frontier(measure: str, part: str) -> Figure:
     """The stored comparison on English text, with the certified bound where there is one."""
-    lines = _lines(f"{part}_{measure}")
     proved = measure == "tokens_per_word" and part == "train"
-    bounds: dict[int, float] = dict(_comparison()["bounds"]) if proved else {}
-    sizes = sorted({size for line in lines.values() for size in line})
-    best = {s: min((line[s][0], name) for name, line in lines.items() if s in line) for s in sizes}
-    floor = bounds or {size: value for size, (value, _) in best.items()}
-    role = {name: "accent" if name.startswith("ours") else "muted" for name in lines}
-    axis = Axis(
+    bounds: dict[int, float] = dict(tables.load("subword_frontier")["bounds"]) if proved else {}
+    rows = best_of_families(f"{part}_{measure}")
+    sizes = sorted({row["size"] for row in rows})
+    floor = bounds or {s: min(row["value"] for row in rows if row["size"] == s) for s in sizes}
+    for row in rows:
+        size, value = row["size"], row["value"]
+        row["above"] = 100 * (value / floor[size] - 1) if size in floor else math.nan
+        row["tip"] = f"{row['label']}, {size:,} pieces: {value:.4f}"
+        row["tip"] += f", {row['above']:.2f} % above" if size in floor else ""
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    roles = {name: "accent" if _is_ours(name) else "muted" for name in families}
+    across = Axis(
         "pieces",
         type="log",
         domain=(min(sizes) / 1.15, max(sizes) * 1.15),
         ticks=sizes,
         tick_labels=[f"{size:,}" for size in sizes],
     )
-    every = [value for line in lines.values() for value, _ in line.values()]
-    low, high = padded([*every, *bounds.values()])
-    marks = _line_marks(lines, floor, relative=False)
-    below = _line_marks(lines, floor, relative=True)
-    series = dict(role)
+    low, high = padded([*(row["value"] for row in rows), *bounds.values()])
+    proof = []
     if bounds:
-        at = sorted(bounds)
-        shade = figure.area(at, [low] * len(at), [bounds[s] for s in at], z="certified bound")
-        edge = [
-            figure.line(at, [bounds[s] for s in at], z="certified bound"),
-            figure.dot(at, [bounds[s] for s in at], z="certified bound"),
-        ]
-        marks = [shade, *edge, *marks]
-        series["certified bound"] = "warn"
+        at, least = zip(*sorted(bounds.items()), strict=True)
+        name = "certified bound"
+        proof = [figure.area(at, [low] * len(at), least, z=name), *curve(at, least, name)]
     panels = [
-        Panel(
-            marks,
-            x=axis,
-            y=Axis(MEASURES[measure], domain=(low, high)),
+        results(
+            rows,
+            ("size", "value", "family"),
+            roles,
+            (across, Axis(MEASURES[measure], domain=(low, high))),
+            below=proof,
             title=f"{MEASURES[measure].capitalize()}, {PARTS[part]}",
-            series=series,
+            series=roles | ({"certified bound": "warn"} if bounds else {}),
             height=280,
         )
     ]
-    if below:
+    near = [row for row in rows if row["above"] <= SHOWN_PERCENT]
+    if near:
         panels.append(
-            Panel(
-                [*below, figure.rule(y=0)],
-                x=axis,
-                y=Axis("percent", domain=(-0.5, SHOWN_PERCENT)),
-                title=("Above the bound" if bounds else "Above the best of all")
-                + f" (up to {SHOWN_PERCENT} %)",
-                series=role,
+            results(
+                near,
+                ("size", "above", "family"),
+                roles,
+                (across, Axis("percent", domain=(-0.5, SHOWN_PERCENT))),
+                above=[figure.rule(y=0)],
+                title=f"Above the {'bound' if bounds else 'best of all'} (up to {SHOWN_PERCENT} %)",
                 height=220,
                 legend=False,
             )
@@ -131,7 +130,7 @@ def subword_frontier(measure: str, part: str) -> Figure:
     return Figure(
         title=f"{MEASURES[measure].capitalize()} on the {PARTS[part]}",
         panels=panels,
-        readout=_frontier_readout(lines, bounds, measure, part),
+        readout=_readout(rows, bounds, measure, part),
         cost=(
             "English: State of the Union and Moby-Dick, 2.05 million training words; where a "
             "trainer ran in several settings, its best at each size"
@@ -139,76 +138,50 @@ def subword_frontier(measure: str, part: str) -> Figure:
     )
 
 
-@lru_cache(maxsize=1)
-def _comparison() -> dict[str, Any]:
-    return tables.load("subword_frontier")
-
-
-def _lines(column: str) -> dict[str, dict[int, tuple[float, str]]]:
-    """By family and size the best value, and the label of the setting it comes from."""
-    table = _comparison()
+def best_of_families(column: str) -> list[dict[str, Any]]:
+    """Rows of family, size, value and the label of the setting it comes from: the least value."""
+    table = tables.load("subword_frontier")
+    stored = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
     family = {name: label for label, names in FAMILIES.items() for name in names}
-    found: dict[str, dict[int, tuple[float, str]]] = {}
-    for row in table["rows"]:
-        item = dict(zip(table["columns"], row, strict=True))
-        name, size, value = item["contestant"], item["size"], item[column]
-        if name not in family or value is None:
-            continue
-        line = found.setdefault(family[name], {})
-        candidate = (value, table["contestants"][name]["label"])
-        line[size] = min(line.get(size, candidate), candidate)
-    return {label: dict(sorted(found[label].items())) for label in FAMILIES if label in found}
+    best: dict[tuple[str, int], tuple[float, str]] = {}
+    for row in stored:
+        name, value = row["contestant"], row[column]
+        if name in family and value is not None:
+            key = family[name], row["size"]
+            candidate = value, table["contestants"][name]["label"]
+            best[key] = min(best.get(key, candidate), candidate)
+    order = list(FAMILIES)
+    return [
+        {"family": name, "size": size, "value": value, "label": label}
+        for (name, size), (value, label) in sorted(
+            best.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+        )
+    ]
 
 
-def _line_marks(
-    lines: dict[str, dict[int, tuple[float, str]]], floor: dict[int, float], *, relative: bool
-) -> list[Mark]:
-    """Lines of the values, or of the percent above a floor, where there is one."""
-    marks = []
-    for name, line in lines.items():
-        x, y, tips = [], [], []
-        for size, (value, label) in line.items():
-            above = 100 * (value / floor[size] - 1) if size in floor else math.nan
-            if relative and not above <= SHOWN_PERCENT:
-                continue
-            x.append(size)
-            y.append(above if relative else value)
-            tip = f"{label}, {size:,} pieces: {value:.4f}"
-            tips.append(tip + (f", {above:.2f} % above" if size in floor else ""))
-        if x:
-            ours = name.startswith("ours")
-            marks += [
-                figure.line(x, y, z=name, width=2.5 if ours else 1),
-                figure.dot(x, y, z=name, tip=tips, size=5 if ours else 3.5),
-            ]
-    return marks
+def _is_ours(name: str) -> bool:
+    return name.startswith("ours")
 
 
-def _frontier_readout(
-    lines: dict[str, dict[int, tuple[float, str]]],
-    bounds: dict[int, float],
-    measure: str,
-    part: str,
-) -> str:
-    peers = [line for name, line in lines.items() if not name.startswith("ours")]
-    ours = {size for name, line in lines.items() if name.startswith("ours") for size in line}
+def _readout(rows: list[dict[str, Any]], bounds: dict[int, float], measure: str, part: str) -> str:
+    at: dict[bool, dict[str, dict[int, float]]] = {False: {}, True: {}}  # values by size
+    for row in rows:
+        at[_is_ours(row["family"])].setdefault(row["family"], {})[row["size"]] = row["value"]
+    peers = [set(line) for line in at[False].values()]
+    ours = set().union(*at[True].values())
     # The largest size at which all are there; while runs are missing, one that somebody has.
-    everywhere = set.intersection(*(set(line) for line in peers))
-    somewhere = {size for line in peers for size in line}
+    everywhere, somewhere = set.intersection(*peers), set.union(*peers)
     size = max(everywhere & ours or somewhere & ours or everywhere or somewhere)
-    best: dict[bool, tuple[float, str]] = {}
-    for name, line in lines.items():
-        own = name.startswith("ours")
-        if size in line:
-            found = (line[size][0], name.replace(", ", " (") + ")" if own else name)
-            best[own] = min(best.get(own, found), found)
+    best = {
+        own: min(((line[size], name) for name, line in lines.items() if size in line), default=None)
+        for own, lines in at.items()
+    }
     value, peer = best[False]
     text = f"With {size:,} pieces the best peer, {peer}, needs {value:.4f} {MEASURES[measure]}"
     least = value
-    if True in best:
+    if best[True]:
         mine, name = best[True]
-        change = 100 * (mine / value - 1)
-        text += f" and {name} {mine:.4f}, {abs(change):.2f} % {'less' if change < 0 else 'more'}"
+        text += f" and {name.replace(', ', ' (')}) {mine:.4f}, {compared(mine, value, 2)}"
         least = min(mine, value)
     if size in bounds:
         gap = 100 * (least / bounds[size] - 1)

@@ -1,11 +1,11 @@
 """Explorer of chapter 1: seven languages, and where BPE hurts most."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from genopt_core import tables
 from genopt_core.corpora import END_OF_WORD
+from genopt_core.explorers.panels import Row, bars, compared, results, strips
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -48,10 +48,10 @@ LABELS = {
         "and three of its words, cut by every tokenizer."
     ),
     presets=(
-        Preset("Turkish", {"language": "tr", "measure": "bits"}, "Endings in long rows."),
+        Preset("Turkish", {"language": "tr"}, "Endings in long rows."),
         Preset("Finnish", {"language": "fi", "measure": "tokens"}, "Many cases, long compounds."),
         Preset("English", {"language": "en", "measure": "tokens"}),
-        Preset("Hindi", {"language": "hi", "measure": "bits"}, "Vowel signs are characters here."),
+        Preset("Hindi", {"language": "hi"}, "Vowel signs are characters here."),
         Preset(
             "Chinese",
             {"language": "zh", "measure": "tokens"},
@@ -62,7 +62,7 @@ LABELS = {
 )
 def subword_languages(language: str, measure: str) -> Figure:
     """Vocabularies of 4,000 pieces for seven languages: the stored comparison and three words."""
-    table = _languages()
+    table = tables.load("subword_languages")
     column = table["measures"].index(MEASURE_COLUMNS[measure])
     values = {
         code: {LABELS[name]: row[column] for name, row in entry["numbers"].items()}
@@ -77,14 +77,22 @@ def subword_languages(language: str, measure: str) -> Figure:
         title=f"{LANGUAGES[language]}, {size:,} pieces",
         panels=[
             _excess_panel(values, language),
-            _values_panel(here, MEASURES[measure]),
+            bars(
+                here,
+                Axis(MEASURES[measure], domain=(0, 1.08 * max(here.values()))),
+                z=["ours" if _is_ours(name) else "peer" for name in here],
+                tip=[f"{name}: {value:.4f} {MEASURES[measure]}" for name, value in here.items()],
+                title="The chosen language",
+                series={"peer": "c1", "ours": "accent"},
+                height=160,
+            ),
             _samples_panel(entry),
         ],
         readout=(
             f"In {LANGUAGES[language]} BPE needs {here['BPE']:.3f} {MEASURES[measure]} on held-out "
-            f"words, {_compared(here['BPE'], here[mine])} than the better of our two forms "
+            f"words, {compared(here['BPE'], here[mine])} than the better of our two forms "
             f"({mine}: {here[mine]:.3f}); the best peer, {best}, needs {here[best]:.3f}, "
-            f"{_compared(here[best], here[mine])}."
+            f"{compared(here[best], here[mine])}."
         ),
         cost=(
             f"Of {size:,} pieces {entry['alphabet']:,} are single characters; words drawn from the "
@@ -93,103 +101,68 @@ def subword_languages(language: str, measure: str) -> Figure:
     )
 
 
-@lru_cache(maxsize=1)
-def _languages() -> dict[str, Any]:
-    return tables.load("subword_languages")
-
-
-def _compared(value: float, base: float) -> str:
-    change = 100 * (value / base - 1)
-    return f"{abs(change):.1f} % {'more' if change >= 0 else 'less'}"
-
-
 def _is_ours(name: str) -> bool:
     return name.startswith("ours")
 
 
 def _excess_panel(values: Mapping[str, Mapping[str, float]], language: str) -> Panel:
-    codes = [code for code in LANGUAGES if code in values]
-    x, y, z, tips = [], [], [], []
-    for code in codes:
+    rows = []
+    for code in (code for code in LANGUAGES if code in values):
         mine = min(value for name, value in values[code].items() if _is_ours(name))
         for name, value in values[code].items():
-            if _is_ours(name):
-                continue
             excess = 100 * (value / mine - 1)
-            x.append(LANGUAGES[code])
-            y.append(excess)
-            z.append(name)
-            tips.append(f"{LANGUAGES[code]}, {name}: {excess:+.1f} %")
-    room = 0.12 * (max(y) - min(0.0, *y))
-    return Panel(
-        [
-            figure.bar(x, y, z=z, tip=tips),
+            tip = f"{LANGUAGES[code]}, {name}: {excess:+.1f} %"
+            rows.append({"language": LANGUAGES[code], "by": name, "excess": excess, "tip": tip})
+    rows = [row for row in rows if not _is_ours(row["by"])]
+    low, high = (end(0.0, *(row["excess"] for row in rows)) for end in (min, max))
+    room = 0.12 * (high - low)
+    return results(
+        rows,
+        ("language", "excess", "by"),
+        {"BPE": "c1", "WordPiece": "c2", "Unigram": "c3"},
+        (
+            Axis(type="band", domain=list(dict.fromkeys(row["language"] for row in rows))),
+            Axis("% more than ours", domain=(low - room * (low < 0), high + room)),
+        ),
+        kind="bar",
+        above=[
             figure.rule(y=0),
-            figure.text([LANGUAGES[language]], [max(y) + room / 2], ["shown below"], size=11),
+            figure.text([LANGUAGES[language]], [high + room / 2], ["shown below"], size=11),
         ],
-        x=Axis(type="band", domain=[LANGUAGES[code] for code in codes]),
-        y=Axis("% more than ours", domain=(min(0.0, *y) - room * (min(y) < 0), max(y) + room)),
         title="Peers against the better of our two forms",
-        series={"BPE": "c1", "WordPiece": "c2", "Unigram": "c3"},
         height=220,
     )
 
 
-def _values_panel(here: Mapping[str, float], unit: str) -> Panel:
-    return Panel(
-        [
-            figure.bar(
-                list(here),
-                list(here.values()),
-                z=["ours" if _is_ours(name) else "peer" for name in here],
-                tip=[f"{name}: {value:.4f} {unit}" for name, value in here.items()],
-            )
-        ],
-        x=Axis(type="band", domain=list(here)),
-        y=Axis(unit, domain=(0, 1.08 * max(here.values()))),
-        title="The chosen language",
-        series={"peer": "c1", "ours": "accent"},
-        height=160,
-        legend=False,
-    )
-
-
 def _samples_panel(entry: Mapping[str, Any]) -> Panel:
-    marks = []
+    rows = []
     length = 0
-    for row, (name, words) in enumerate(entry["cut"].items()):
-        label = LABELS[name]
-        starts, ends, shown = [], [], []
-        at = 0
+    for name, words in entry["cut"].items():
+        starts, at = [], 0
         for word in words:
             front = word[0].startswith(END_OF_WORD)
-            here = at - 1 if front else at
+            letter = at - 1 if front else at
             for piece in word:
-                starts.append(here)
-                here += len(piece)
-                ends.append(here)
-                shown.append(piece)
-            at = here + (2 if front else 1)
+                starts.append(letter)
+                letter += len(piece)
+            at = letter + (2 if front else 1)
         length = max(length, at)
-        marks.append(
-            figure.rect(
+        pieces = [piece for word in words for piece in word]
+        rows.append(
+            Row(
+                f"{LABELS[name]}: {' + '.join(str(len(word)) for word in words)} tokens",
+                pieces,
                 starts,
-                ends,
-                [-row - 0.55] * len(shown),
-                [-row] * len(shown),
-                text=shown,
-                tip=[f"{label}: {piece}" for piece in shown],
-                z="our piece" if _is_ours(label) else "peer's piece",
+                [f"{LABELS[name]}: {piece}" for piece in pieces],
+                "our piece" if _is_ours(LABELS[name]) else "peer's piece",
+                bold=_is_ours(LABELS[name]),
             )
         )
-        told = f"{label}: {' + '.join(str(len(word)) for word in words)} tokens"
-        marks.append(figure.text([-1], [-row + 0.17], [told], anchor="start", bold=_is_ours(label)))
-    return Panel(
-        marks,
-        x=Axis(domain=(-1, length), hidden=True),
-        y=Axis(domain=(-len(marks) / 2 + 0.3, 0.4), hidden=True),
+    return strips(
+        rows,
+        length,
+        row_height=50,
         title="Three words",
         series={"peer's piece": "c1", "our piece": "accent"},
-        height=25 * len(marks),
         legend=False,
     )
