@@ -36,10 +36,10 @@ MODULES = {
     "cem-race": "cross_entropy.race",
     "cem-noise": "cross_entropy.race",
     "w2v-neighbours": "cross_entropy.race",
-    "kv-channel": "kvcache.codes",
-    "kv-nested": "kvcache.codes",
+    "kv-channel": "kvcache.channel",
+    "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",
-    "kv-designer": "kvcache.staircase",
+    "kv-designer": "kvcache.designer",
     "kv-layers": "kvcache.layers",
 }
 

@@ -8,31 +8,26 @@ import time
 
 import numpy as np
 import pytest
+from oracles.figures import drawn, marks
 from oracles.kvcache import FIXTURE
 from places import TABLES
 
 from genopt_core import explorers as ex
 from genopt_core import tables
-from genopt_core.explorers.kvcache import codes
+from genopt_core.explorers.kvcache import designer, nested, staircase
 from genopt_core.explorers.kvcache import layers as by_layer
-from genopt_core.explorers.kvcache import staircase as cache
+from genopt_core.explorers.kvcache.block import real_block
+from genopt_core.explorers.kvcache.channel import GROUPINGS
 from genopt_core.kvcache import (
     Staircase,
     dequantize_groups,
+    design_bits,
     drop_low_bits,
+    format_ladder,
     ladder_bound,
     quantize_groups,
     stairs_by_age,
 )
-
-
-def drawn(name, **params):
-    return ex.draw(name, **params).to_json()
-
-
-def mark(panel, kind, z=None):
-    found = [m for m in panel["marks"] if m["kind"] == kind]
-    return [m for m in found if z is None or set(m["columns"].get("z", [])) == {z}]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +47,9 @@ def test_tables_are_of_this_fixture_and_hold_its_numbers():
     assert table["fixture sha256"] == hashlib.sha256(FIXTURE.read_bytes()).hexdigest()
     data = np.load(FIXTURE)
     for side, name in (("key", "K"), ("value", "V")):
-        assert (codes.real_block(side) == data[name][1, 2, :64].astype(np.float32)).all()
+        assert (real_block(side) == data[name][1, 2, :64].astype(np.float32)).all()
         with pytest.raises(ValueError, match="read-only"):
-            codes.real_block(side)[0, 0] = 0
+            real_block(side)[0, 0] = 0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +80,8 @@ def test_a_design_s_error_is_that_of_a_grown_cache(maker, grown, ladders, codec,
         column
     ]
     assert stored == pytest.approx(grown.error(k, v), rel=2e-3)
-    bits = cache.design_bits(*ladders, codec, chunk, sink, maker.LENGTH)
+    meta = designer.metadata(codec, chunk)
+    bits = design_bits(*ladders, maker.LENGTH, chunk, sink=sink, **meta)
     # the fixture is restored in float32 here: its sinks and residual count twice
     half = Staircase(
         ladders[0],
@@ -105,9 +101,9 @@ def test_expected_error_is_first_order_and_below_what_conspires(grown):
     for name, rows in tables.load("kv_tables")["measured"].items():
         codec, chunk, sink = (part.strip() for part in name.split(","))
         setting = codec, int(chunk.split()[1]), int(sink.split()[0])
-        for (i, k), (j, v) in itertools.product(enumerate(cache.LADDERS), repeat=2):
-            square = sum(cache.predicted_terms("key", k, *setting)) + sum(
-                cache.predicted_terms("value", v, *setting)
+        for (i, k), (j, v) in itertools.product(enumerate(designer.LADDERS), repeat=2):
+            square = sum(designer.terms("key", k, *setting)) + sum(
+                designer.terms("value", v, *setting)
             )
             pairs.append((math.sqrt(square), rows[i][j]))
     expected, measured = np.array(pairs).T
@@ -128,6 +124,10 @@ def test_groupings_are_the_fixture_s(maker):
     }
 
 
+def test_the_designer_offers_the_measured_ladders():
+    assert tables.load("kv_tables")["ladders"] == designer.LADDERS
+
+
 def test_quality_is_a_copy_of_the_stored_results(maker):
     stored = json.loads((TABLES / "kv_tables.json").read_text(encoding="utf-8"))
     assert stored["quality"] == maker.quality()
@@ -143,7 +143,7 @@ def test_staircase_shows_the_core_s_stairs_and_bytes(step, sink, ladder):
     widths = tuple(map(int, ladder.split("/")))
     figure = drawn("kv-staircase", step=step, ladder=ladder, sink=sink)
     stairs, curves, meter = figure["panels"]
-    blocks = mark(stairs, "rect")
+    blocks = marks(stairs, "rect")
     expected = stairs_by_age(16 * step, widths, 64, sink=sink)
     if step:
         c = blocks[0]["columns"]
@@ -154,10 +154,10 @@ def test_staircase_shows_the_core_s_stairs_and_bytes(step, sink, ladder):
     x = np.random.default_rng(5).normal(size=(max(16 * step, 1), 64)).astype(np.float16)
     one.append(x, x)
     if step:
-        (line,) = mark(curves, "line", z="this ladder")
+        (line,) = marks(curves, "line", z="this ladder")
         assert line["columns"]["y"][step - 1] == pytest.approx(one.bits_per_element(), rel=1e-3)
-        (bars,) = mark(meter, "bar")
-        held = one.nbytes() * cache.CHANNELS / 128 / 1e6  # the cache above has 128 channels
+        (bars,) = marks(meter, "bar")
+        held = one.nbytes() * staircase.CHANNELS / 128 / 1e6  # the cache above has 128 channels
         assert bars["columns"]["x"][2] == pytest.approx(held, rel=1e-3)
 
 
@@ -171,14 +171,14 @@ def test_staircase_says_how_many_chunks_move():
 @pytest.mark.parametrize("per", ["channel", "token"])
 @pytest.mark.parametrize("bits", [1, 2, 8])
 def test_channel_shows_the_core_s_codes(side, per, bits):
-    x = codes.real_block(side)
+    x = real_block(side)
     y = dequantize_groups(*quantize_groups(x, bits, 32, per=per), per=per)
     figure = drawn("kv-channel", side=side, per=per, bits=bits, channel="largest")
     at = int(np.argsort(np.abs(x).mean(axis=0), kind="stable")[-1])
     upper, lower = figure["panels"]
-    assert mark(upper, "line")[0]["columns"]["y"] == pytest.approx(y[:, at], rel=1e-3, abs=1e-4)
+    assert marks(upper, "line")[0]["columns"]["y"] == pytest.approx(y[:, at], rel=1e-3, abs=1e-4)
     rms = np.sqrt(np.square((y - x).astype(float)).mean(axis=0))
-    (line,) = mark(lower, "line", z=codes.GROUPINGS[per])
+    (line,) = marks(lower, "line", z=GROUPINGS[per])
     assert line["columns"]["y"] == pytest.approx(rms, rel=1e-3)
     overall = math.sqrt(np.square((y - x).astype(float)).mean())
     assert f"off by {overall:.3g} (rms)" in figure["readout"]
@@ -197,13 +197,13 @@ def test_smaller_error_of_numbers_and_larger_error_of_attention():
     assert drop[1] > 2 * kept[1]
 
 
-@pytest.mark.parametrize("ladder", [codes.spelled(lad) for lad in codes.LADDERS])
+@pytest.mark.parametrize("ladder", [format_ladder(lad) for lad in nested.LADDERS])
 def test_nested_ladders_lose_nothing_and_others_do(ladder):
     widths = tuple(map(int, ladder.split("/")))
     x = np.linspace(0, 1, 212)
     figure = drawn("kv-nested", ladder=ladder, method="recode")
     upper, lower = figure["panels"]
-    direct, arrived = (m["columns"]["y"] for m in mark(upper, "line"))
+    direct, arrived = (m["columns"]["y"] for m in marks(upper, "line"))
     y = x[:, None]
     for bits in widths:  # the paper's way: de-quantise and quantise again
         y = dequantize_groups(*quantize_groups(y, bits, 212), dtype=float)
@@ -211,13 +211,13 @@ def test_nested_ladders_lose_nothing_and_others_do(ladder):
     assert np.abs(y[:, 0] - x).max() <= ladder_bound(1.0, widths) + 1e-12
     nested = all(a % b == 0 for a, b in itertools.pairwise(widths))
     assert (direct == arrived) == nested
-    (bars,) = mark(lower, "bar")
+    (bars,) = marks(lower, "bar")
     assert (bars["columns"]["y"][1] == 1) == nested
     assert ("0.0 % of the codes" in figure["readout"]) == nested
 
 
 def test_dropped_bits_are_the_core_s():
-    (_, line) = mark(drawn("kv-nested", ladder="8/4/2", method="drop")["panels"][0], "line")
+    (_, line) = marks(drawn("kv-nested", ladder="8/4/2", method="drop")["panels"][0], "line")
     fine = np.rint(np.linspace(0, 1, 212) * 255).astype(np.uint8)
     assert line["columns"]["y"] == pytest.approx(drop_low_bits(fine, 8, 2)[1] / 255, rel=1e-3)
 
@@ -225,10 +225,10 @@ def test_dropped_bits_are_the_core_s():
 def test_designer_s_panels_add_up():
     figure = drawn("kv-designer")
     cloud, parts = figure["panels"][:2]
-    held, measured = (mark(cloud, "dot", z="this design")[0]["columns"][n][0] for n in "xy")
+    held, measured = (marks(cloud, "dot", z="this design")[0]["columns"][n][0] for n in "xy")
     assert f"{held:.2f} bits a number at 508" in figure["readout"]
     assert f"off by {measured:.3g} %" in figure["readout"]
-    columns = mark(parts, "bar")[0]["columns"]
+    columns = marks(parts, "bar")[0]["columns"]
     total = np.array(columns["y"]).sum() - np.array(columns["base"]).sum()
     assert f"{math.sqrt(total):.3g} % would be" in figure["readout"]
 
@@ -257,24 +257,27 @@ def test_layers_shows_the_best_division_and_what_it_costs(budget, chosen_on):
     """Against a Lagrangian bound: no division of these bits can cost less than its minimum."""
     figure = drawn("kv-layers", budget=budget, chosen_on=chosen_on)
     gets, _, loss = figure["panels"]
-    bits = np.array([mark(gets, "dot", z)[0]["columns"]["y"] for z in ("keys", "values")]).T
+    bits = np.array([marks(gets, "dot", z)[0]["columns"]["y"] for z in ("keys", "values")]).T
     spent = bits + by_layer.METADATA
     assert budget - 0.2 < spent.mean() <= budget + 1e-9
-    table = by_layer.stored()
-    floors = list(table["floors"])
-    at = np.vectorize(floors.index)(bits.astype(int))
-    costs = table["costs"]
+    floors, costs = by_layer.stored_costs()
+    at = np.vectorize(floors.tolist().index)(bits.astype(int))
     used = (costs["prose"] + costs["code"]) / 2 if chosen_on == "both" else costs[chosen_on]
     ours = np.take_along_axis(used, at[..., None], -1).sum()
-    every = table["floors"] + by_layer.METADATA[:, None]
+    every = floors + by_layer.METADATA[:, None]
     bound = max(
         (used + price * (every - budget)).min(axis=-1).sum()
         for price in np.geomspace(1e-6, 10, 400)
     )
     assert bound <= ours <= bound * 1.05 + 0.02
-    bars = mark(loss, "bar")[0]["columns"]
+    bars = marks(loss, "bar")[0]["columns"]
     shown = dict(zip(bars["y"], bars["x"], strict=True))
     for text in ("prose", "code"):
         cost = np.take_along_axis(costs[text], at[..., None], -1).sum()
         assert shown[f"{text}, by layer"] == pytest.approx(cost, rel=1e-3)
-    assert ours <= np.take_along_axis(used, by_layer.alike(budget, chosen_on)[..., None], -1).sum()
+    assert (
+        ours
+        <= np.take_along_axis(
+            used, by_layer.uniform_ladders(budget, chosen_on)[..., None], -1
+        ).sum()
+    )

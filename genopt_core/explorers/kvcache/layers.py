@@ -1,17 +1,16 @@
 """Explorer of chapter 5: one ladder for each layer, from what each layer loses on each."""
 
-import itertools
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.figures import schema as figure
+from genopt_core.explorers.panels import bars, results
 from genopt_core.figures.controls import Choice, Slider
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Mark, Panel
-from genopt_core.kvcache import allocate_layers
+from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.kvcache import allocate_layers, allocate_uniform
 
 TEXTS = {"both": "both texts", "prose": "prose only", "code": "code only"}
 SIDES = ("keys", "values")
@@ -22,45 +21,41 @@ UNIT = 1 / 8
 """All bits are multiples of it."""
 
 
-@lru_cache(maxsize=1)
-def stored() -> dict[str, Any]:
-    """Costs in thousandths of a nat: (layers, 2, ladders) by text."""
+@cache
+def stored_costs() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Bits of the floors (ladders,); costs in thousandths of a nat (layers, 2, ladders) by text."""
     table = tables.load("kv_layers")
-    costs = {name: np.array(c) for name, c in table["costs"].items()}
-    return {"floors": np.array(table["floors"]), "costs": costs}
+    return np.array(table["floors"]), {text: np.array(c) for text, c in table["costs"].items()}
 
 
 def costs_on(text: str) -> np.ndarray:
     """Costs on one text, or the mean of both, (layers, 2, ladders)."""
-    costs = stored()["costs"]
+    _, costs = stored_costs()
     return costs[text] if text in costs else sum(costs.values()) / len(costs)
 
 
-def divided(budget: float, chosen_on: str) -> np.ndarray:
+def side_bits() -> np.ndarray:
+    """Bits of each ladder of keys and of values, metadata included, (2, ladders)."""
+    return stored_costs()[0] + METADATA[:, None]
+
+
+def allocated_ladders(budget: float, chosen_on: str) -> np.ndarray:
     """Which ladder each side of each layer gets, (layers, 2)."""
-    c, floors = costs_on(chosen_on), stored()["floors"]
-    bits = np.tile(floors + METADATA[:, None], (len(c), 1))
-    chosen = allocate_layers(c.reshape(len(bits), -1), bits, budget, unit=UNIT)
-    return np.array(chosen).reshape(-1, 2)
+    costs = costs_on(chosen_on)
+    rows = costs.reshape(-1, costs.shape[-1])
+    bits = np.tile(side_bits(), (len(costs), 1))
+    return np.array(allocate_layers(rows, bits, budget, unit=UNIT)).reshape(-1, 2)
 
 
-def alike(budget: float, chosen_on: str) -> np.ndarray:
+def uniform_ladders(budget: float, chosen_on: str) -> np.ndarray:
     """The same, if all layers must have the same two ladders."""
-    c, floors = costs_on(chosen_on), stored()["floors"]
-    total = c.sum(axis=0)
-    pairs = itertools.product(range(len(floors)), repeat=2)
-    fit = [
-        (total[0, k] + total[1, v], k, v)
-        for k, v in pairs
-        if (floors[k] + floors[v] + METADATA.sum()) / 2 <= budget + 1e-9
-    ]
-    return np.tile(min(fit)[1:], (len(c), 1))
+    costs = costs_on(chosen_on)
+    return np.tile(allocate_uniform(costs, side_bits(), budget), (len(costs), 1))
 
 
 def expected(chosen: np.ndarray, text: str) -> float:
     """Sum of the costs of what was chosen, on one text (book, eq. kv-layers)."""
-    cost = np.take_along_axis(stored()["costs"][text], chosen[..., None], -1)
-    return float(cost.sum())
+    return float(np.take_along_axis(stored_costs()[1][text], chosen[..., None], -1).sum())
 
 
 @explorer(
@@ -89,20 +84,20 @@ def expected(chosen: np.ndarray, text: str) -> float:
         "bars: the expected divergence on prose and code, beside the same ladders in all layers."
     ),
     presets=(
-        Preset("2.35 bits", {"budget": 2.35, "chosen_on": "both"}),
+        Preset("2.35 bits", {}),
         Preset(
             "Keys first",
-            {"budget": 1.75, "chosen_on": "both"},
+            {"budget": 1.75},
             "What little there is goes to the keys of half the layers.",
         ),
         Preset(
             "Enough for 8 bits",
-            {"budget": 5, "chosen_on": "both"},
+            {"budget": 5},
             "The same layers are the first to get 8.",
         ),
         Preset(
             "Chosen on prose, used on code",
-            {"budget": 2.35, "chosen_on": "prose"},
+            {"chosen_on": "prose"},
             "Compare the bars for code with those of the first preset.",
             fails=True,
         ),
@@ -110,16 +105,35 @@ def expected(chosen: np.ndarray, text: str) -> float:
 )
 def kv_layers(budget: float, chosen_on: str) -> Figure:
     """Bits divided among layers at the least expected divergence (book, eq. kv-layers)."""
-    table = stored()
-    floors = table["floors"]
-    chosen, same = divided(budget, chosen_on), alike(budget, chosen_on)
+    floors, costs = stored_costs()
+    chosen, same = allocated_ladders(budget, chosen_on), uniform_ladders(budget, chosen_on)
     bits = floors[chosen]
-    loss = {text: (expected(chosen, text), expected(same, text)) for text in table["costs"]}
+    loss = {text: (expected(chosen, text), expected(same, text)) for text in costs}
+    at_two = costs_on("both")[..., list(floors).index(2)]
     low, high = bits.min(axis=0), bits.max(axis=0)
     ranges = [f"{a} to {b}" if a < b else f"{a}" for a, b in zip(low, high, strict=True)]
     return Figure(
         title=f"{budget:g} bits a number, divided among 30 layers",
-        panels=[_floors_panel(bits), _costs_panel(), _loss_panel(loss)],
+        panels=[
+            _by_layer(
+                bits,
+                [f"{b} bits" for b in bits.ravel()],
+                Axis("bits at the floor", type="log", domain=(0.9, 9), ticks=[1, 2, 3, 4, 8]),
+                curve="step",
+                size=6,
+                title="What each layer gets",
+            ),
+            _by_layer(
+                at_two,
+                [f"{cost:.4f}" for cost in at_two.ravel()],
+                Axis("10⁻³ nat a token", type="log"),
+                kind="dot",
+                size=8,
+                title="What two bits would cost, this side of this layer alone",
+                legend=False,
+            ),
+            _loss_panel(loss),
+        ],
         readout=(
             f"At {budget:g} bits a number the floors of keys have {ranges[0]} bits and those of "
             f"values {ranges[1]}; the expected divergence is {loss['prose'][0]:.2f} thousandths of "
@@ -130,66 +144,33 @@ def kv_layers(budget: float, chosen_on: str) -> Figure:
     )
 
 
-def _layers_axis(count: int) -> Axis:
-    return Axis("layer", domain=(0.5, count + 0.5), ticks=[1, 5, 10, 15, 20, 25, 30])
-
-
-def _floors_panel(bits: np.ndarray) -> Panel:
-    at = list(range(1, len(bits) + 1))
-    marks: list[Mark] = []
-    for side, name in enumerate(SIDES):
-        y = bits[:, side].tolist()
-        tips = [f"layer {i}, {name}: {b} bits" for i, b in zip(at, y, strict=True)]
-        marks += [
-            figure.line(at, y, z=name, curve="step", width=1),
-            figure.dot(at, y, z=name, tip=tips, size=6),
-        ]
-    return Panel(
-        marks,
-        x=_layers_axis(len(bits)),
-        y=Axis("bits at the floor", type="log", domain=(0.9, 9), ticks=[1, 2, 3, 4, 8]),
-        title="What each layer gets",
-        series={"keys": "c1", "values": "c2"},
-        height=190,
-    )
-
-
-def _costs_panel() -> Panel:
-    at_two = list(stored()["floors"]).index(2)
-    cost = costs_on("both")[..., at_two]
-    at = list(range(1, len(cost) + 1))
-    marks = []
-    for side, name in enumerate(SIDES):
-        y = cost[:, side].tolist()
-        tips = [f"layer {i}, {name}: {c:.4f}" for i, c in zip(at, y, strict=True)]
-        marks.append(figure.dot(at, y, z=name, tip=tips, size=8))
-    return Panel(
-        marks,
-        x=_layers_axis(len(cost)),
-        y=Axis("10⁻³ nat a token", type="log"),
-        title="What two bits would cost, this side of this layer alone",
-        series={"keys": "c1", "values": "c2"},
-        legend=False,
-        height=190,
-    )
+def _by_layer(values: np.ndarray, tips: list[str], y: Axis, **look: Any) -> Panel:
+    """Values of keys and of values, (layers, 2), over the layers."""
+    rows = [
+        {"layer": at // 2 + 1, "side": SIDES[at % 2], "value": value}
+        for at, value in enumerate(values.ravel().tolist())
+    ]
+    for row, tip in zip(rows, tips, strict=True):
+        row["tip"] = f"layer {row['layer']}, {row['side']}: {tip}"
+    x = Axis("layer", domain=(0.5, len(values) + 0.5), ticks=[1, 5, 10, 15, 20, 25, 30])
+    roles = {"keys": "c1", "values": "c2"}
+    return results(rows, ("layer", "value", "side"), roles, (x, y), height=190, **look)
 
 
 def _loss_panel(loss: dict[str, tuple[float, float]]) -> Panel:
-    names, values, kinds = [], [], []
-    for text, pair in loss.items():
-        for kind, value in zip(("by layer", "all alike"), pair, strict=True):
-            names.append(f"{text}, {kind}")
-            values.append(value)
-            kinds.append(kind)
-    return Panel(
-        [
-            figure.bar(values, names, z=kinds, horizontal=True),
-            figure.text(values, names, [f"{v:.2f}" for v in values], anchor="start", dx=5),
-        ],
-        x=Axis("expected divergence, 10⁻³ nat a token", domain=(0, 1.2 * max(values))),
-        y=Axis(type="band", domain=names),
+    kinds = ("by layer", "all alike")
+    values = {
+        f"{text}, {kind}": value
+        for text, pair in loss.items()
+        for kind, value in zip(kinds, pair, strict=True)
+    }
+    return bars(
+        values,
+        Axis("expected divergence, 10⁻³ nat a token", domain=(0, 1.2 * max(values.values()))),
+        z=kinds * len(loss),
+        numbers=[f"{value:.2f}" for value in values.values()],
+        horizontal=True,
         title="On each text",
         series={"by layer": "c1", "all alike": "muted"},
-        legend=False,
         height=150,
     )

@@ -1,0 +1,24 @@
+"""Controls that several figures of chapter 5 have: a ladder, and the sinks."""
+
+from collections.abc import Iterable, Sequence
+
+from genopt_core.figures.controls import Choice
+from genopt_core.kvcache import format_ladder
+
+
+def ladder_choice(
+    name: str, label: str, ladders: Iterable[Sequence[int]], start: str, help: str
+) -> Choice:
+    """One of ``ladders``, each written as in the book: 16/8/4/2."""
+    return Choice(name, label, [format_ladder(ladder) for ladder in ladders], start, help=help)
+
+
+def sink_choice(start: int) -> Choice:
+    """How many tokens at the beginning stay in full precision."""
+    return Choice(
+        "sink",
+        "Sinks",
+        {0: "none", 4: "first 4 tokens"},
+        start=start,
+        help="Tokens at the very beginning that stay exact for ever.",
+    )
