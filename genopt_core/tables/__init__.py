@@ -5,6 +5,7 @@ names under ``origin`` the script of ``book/experiments`` that made it.
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
@@ -24,8 +25,8 @@ def load(name: str) -> Any:
 
     Examples
     --------
-    >>> load("sotu_words")["words"][0]
-    ('the▁', 49252)
+    >>> load("sotu_words")["words"]["the▁"]
+    49252
     """
     if name not in names():
         raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
@@ -50,6 +51,17 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return MappingProxyType({key: _frozen(item) for key, item in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def records(table: Mapping[str, Any], rows: str = "rows", columns: str = "columns") -> list[dict]:
+    """The rows of a table that says its columns once, each as a dictionary.
+
+    Examples
+    --------
+    >>> records({"columns": ["size", "tokens"], "rows": [[1000, 1.5]]})
+    [{'size': 1000, 'tokens': 1.5}]
+    """
+    return [dict(zip(table[columns], row, strict=True)) for row in table[rows]]
 
 
 def stored_word_counts() -> dict[str, int]:

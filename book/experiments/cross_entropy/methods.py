@@ -1,4 +1,4 @@
-"""The contestants of the search race of chapter 2, each in the idiom of its own library.
+"""The methods of the search race of chapter 2, each in the idiom of its own library.
 
 Ordinals are given as integers and logarithmic ranges as such; conditional parameters are asked for
 only where they exist (Optuna define-by-run, ConfigSpace conditions) and ignored where a library
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +21,7 @@ import numpy as np
 from book.experiments.cross_entropy.problems import Parameter, Problem
 
 Suggest = Callable[[Parameter], float]
-ROOT = Path(__file__).resolve().parents[3]
 RECOMMENDED = (30, 60, 120)
-# The peers' environment has no installed copy of the core; CE_CORE names the export of a commit.
-CORE = Path(os.environ.get("CE_CORE", ROOT))
-if str(CORE) not in sys.path:
-    sys.path.insert(0, str(CORE))
 
 
 @dataclass
@@ -232,7 +224,7 @@ def cross_entropy(method: str, **settings: Any) -> Callable[[Trace, int], None]:
     return run
 
 
-# ------------------------------------------------------------------ the table of contestants
+# ------------------------------------------------------------------ the table of methods
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,26 @@ first choice.  Everything is minimised; regret is 0 at the optimum and 1 at the 
 uniform draws.
 
 A parameter's value is an index (categorical), a level (integer) or a number in ``[low, high]``
-(float); a configuration is a dict of the *active* parameters.  ``suite_hash()`` names the state of
-this file and of the tables; it is stored with every result.
+(float); a configuration is a dict of the *active* parameters.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parents[3] / "book" / "data" / "results"
+from book.experiments.common import places
+from book.experiments.common.places import RESULTS
+
 TABLES = {
-    "word2vec": RESULTS.parents[2] / "genopt_core" / "tables" / "word2vec_planted.json",
+    "word2vec": places.TABLES / "word2vec_planted.json",
     "trees": RESULTS / "ce_table_trees.json",
     "trees_development": RESULTS / "ce_table_trees_development.json",
     "transformer": RESULTS / "ce_table_transformer.json",
@@ -432,12 +431,3 @@ HELD_OUT: dict[str, Callable[[int], Problem]] = {
 def problem(name: str, seed: int) -> Problem:
     """Instance ``seed`` of the problem called ``name``."""
     return {**DEVELOPMENT, **HELD_OUT}[name](seed)
-
-
-def suite_hash() -> str:
-    """SHA-256 over this file and the tables there are, 16 digits."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in TABLES.values():
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -1,8 +1,8 @@
 """Two tables of real trainings for the search race: boosted trees and small transformers.
 
-    python -m book.experiments.cross_entropy.tables trees                  # and the development table
+    python -m book.experiments.cross_entropy.tables trees          # and the development table
     python -m book.experiments.cross_entropy.tables transformer
-    python -m book.experiments.cross_entropy.tables transformer --check 3  # train three shapes again
+    python -m book.experiments.cross_entropy.tables transformer --shapes 3    # not stored
 
 Trees: scikit-learn's gradient boosting on its own small data sets (digits, held out; breast cancer,
 development).  One training gives every smaller ensemble by staged prediction.  Transformers:
@@ -13,7 +13,6 @@ axis holds the independently seeded trainings.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import time
@@ -23,7 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from book.experiments.common.store import RESULTS, machine, provenance, versions, write_results
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, write_results
 
 TREES = (
     ("learning_rate", "ordinal", (0.05, 0.1, 0.2, 0.4, 0.8)),
@@ -60,8 +61,7 @@ def store(name: str, table: list[dict[str, Any]], scores: np.ndarray, about: str
     """Scores in units of 1e-4, configurations in the order of the axes, replicates last."""
     content = {
         "schema": "search-table/1",
-        "provenance": {**provenance(), "machine": machine()}
-        | {"versions": versions(("numpy", "scikit-learn", "torch"))},
+        "provenance": provenance(("numpy", "scikit-learn", "torch")),
         "about": about,
         "axes": table,
         "unit": 1e-4,
@@ -182,12 +182,10 @@ def transformer(shape: dict[str, Any], seeds: tuple[int, ...] = (0, 1)) -> np.nd
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("what", choices=("trees", "transformer"))
-    parser.add_argument("--check", type=int, default=0, help="only train some of it again")
-    args = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("what", choices=("trees", "transformer"))
+    arguments.add_argument("--shapes", type=int, help="only so many, not stored")
+    args = arguments.parse_args()
     if args.what == "trees":
         for name, data in (
             ("trees_development", "breast cancer"),
@@ -196,12 +194,12 @@ def main() -> None:
             about = f"gradient boosting on scikit-learn's {data}; minus the held-out log loss"
             store(name, axes(TREES), trees(name), about)
         return
-    shapes = settings(SHAPES)[: args.check or None]
+    shapes = settings(SHAPES)[: args.shapes]
     scores = []
     for number, shape in enumerate(shapes):
         scores.append(transformer(shape))
         print(number, shape, scores[-1].max().round(4), round(time.process_time()), flush=True)
-    if not args.check:
+    if args.shapes is None:
         about = "character transformers on State of the Union; minus nats a held-out character"
         sizes = [len(v) for *_, v in (*SHAPES, *TRAINING)]
         store("transformer", axes(SHAPES, TRAINING), np.array(scores).reshape(*sizes, -1), about)

@@ -1,33 +1,30 @@
 """Train word2vec at every point of a grid and store the scores: chapter 2's tabulated objective.
 
-python -m book.experiments.cross_entropy.word2vec_tables planted            # train what is missing, write
-python -m book.experiments.cross_entropy.word2vec_tables planted --seed 2   # only train, one seed
-python -m book.experiments.cross_entropy.word2vec_tables planted --check 8  # recompute 8 stored rows
+    python -m book.experiments.cross_entropy.word2vec_tables planted             # resumes, writes
+    python -m book.experiments.cross_entropy.word2vec_tables planted --seed 2    # only train
+    python -m book.experiments.cross_entropy.word2vec_tables planted --check 8   # 8 rows again
 
-Every training is written to a line of ``.cache/word2vec/`` at once, so that a run that was cut off
-goes on where it was.  ``planted`` is 20 minutes of one core, ``wikipedia`` 12.
+Every training is written to a line of ``.cache/benchmarks/word2vec`` at once, so that a run that
+was cut off goes on where it was.  ``planted`` is 20 minutes of one core, ``wikipedia`` 12.
 The stored tables were trained by an earlier form of this script, with the same corpora and
 settings; ``--check`` says whether this one gives the same numbers.
 """
 
-import argparse
 import itertools
-import json
 import platform
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from book.experiments.common.main import parser
+from book.experiments.common.places import SCRATCH, TABLES
+from book.experiments.common.store import write_or_check
 from genopt_core import cross_entropy, word2vec
-from genopt_core.files import whole_file
 
-ROOT = Path(__file__).resolve().parents[3]
-TABLES = ROOT / "genopt_core" / "tables"
-CACHE = ROOT / ".cache" / "word2vec"
+CACHE = SCRATCH / "word2vec"
 UNIT = 1e-4  # scores are stored as whole numbers of this size
 
 AXES: dict[str, list[dict[str, Any]]] = {
@@ -159,7 +156,7 @@ def table(which: str) -> dict[str, Any]:
 
 
 def check(which: str, count: int) -> int:
-    """Train ``count`` rows anew; how many differ from the table by more than 0.0001."""
+    """Train ``count`` rows again; how many differ from the table by more than 0.0001."""
     stored = cross_entropy.TabularObjective.load(f"word2vec_{which}")
     score, grid, wrong = objective(which), points(which), 0
     for row in np.linspace(0, len(grid) - 1, count).astype(int):
@@ -171,19 +168,18 @@ def check(which: str, count: int) -> int:
 
 def main() -> int:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("table", choices=sorted(AXES))
-    parser.add_argument("--seed", type=int, choices=(1, 2), help="train only, with this seed")
-    parser.add_argument("--check", type=int, metavar="ROWS", help="compare with what is stored")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("table", choices=sorted(AXES))
+    arguments.add_argument("--seed", type=int, choices=(1, 2), help="train only, with this seed")
+    arguments.add_argument("--check", type=int, metavar="ROWS", help="compare with what is stored")
+    options = arguments.parse_args()
     if options.check:
         return check(options.table, options.check)
     for seed in SEEDS[options.table] if options.seed is None else [options.seed]:
         fill(options.table, seed)
     if options.seed is None:
-        text = json.dumps(table(options.table), separators=(",", ":"))
-        with whole_file(TABLES / f"word2vec_{options.table}.json") as file:
-            file.write(text.encode() + b"\n")
+        path = TABLES / f"word2vec_{options.table}.json"
+        write_or_check(path, table(options.table), check=False)
     return 0
 
 

@@ -1,0 +1,142 @@
+"""Stored results as the pages report them: read once, as rows, printed as aligned tables.
+
+The reports of a chapter are in its ``results`` module and return rows; `table` prints them.  One
+rule for all: the middle of several numbers is `statistics.median`, and ± is half the width of
+Student's 95 % interval of a mean unless a column says *standard error* or *deviation*.
+"""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from genopt_core import corpora
+
+Row = dict[str, Any]
+MISSING = "–"
+
+
+class Estimate(NamedTuple):
+    """A number and what stands behind ±, None where that is not known.
+
+    >>> f"{Estimate(0.25, 0.01):+.2f}"
+    '+0.25 ± 0.01'
+    """
+
+    value: float
+    error: float | None
+
+    def __format__(self, spec: str) -> str:
+        if self.error is None:
+            return format(self.value, spec)
+        return f"{self.value:{spec}} ± {self.error:{spec.lstrip('+')}}"
+
+
+class Spread(NamedTuple):
+    """A middle value with the smallest and the largest.
+
+    >>> f"{Spread.of([3.0, 1.0, 4.0]):.1f}"
+    '3.0 (1.0–4.0)'
+    """
+
+    middle: float
+    smallest: float
+    largest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Median and range."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.middle:{spec}} ({self.smallest:{spec}}–{self.largest:{spec}})"
+
+
+@cache
+def read(name: str, schema: str) -> Any:
+    """The stored result ``name`` of the book (``book/data/results``), which must be of ``schema``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the book's data folder, or the file in it, is not there.
+    """
+    content = json.loads(corpora.data_path(f"results/{name}").read_text(encoding="utf-8"))
+    if content.get("schema") != schema:
+        raise ValueError(f"{name} must be of schema {schema!r}, got {content.get('schema')!r}")
+    return content
+
+
+def half_interval(error: float, count: int) -> float:
+    """Half the width of Student's 95 % interval of a mean of ``count`` with a standard error.
+
+    >>> round(half_interval(1.0, 12), 3)
+    2.201
+    """
+    from scipy.stats import t  # not at import: Python in a page has no SciPy
+
+    return float(t.ppf(0.975, count - 1)) * error
+
+
+def mean_with_interval(values: Sequence[float]) -> Estimate:
+    """The mean and half its interval.
+
+    >>> f"{mean_with_interval([0.0, 0.2]):.3f}"
+    '0.100 ± 1.271'
+    """
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return Estimate(statistics.fmean(values), half_interval(error, len(values)))
+
+
+def mean_with_deviation(values: Sequence[float]) -> Estimate:
+    """The mean and the standard deviation of a single value."""
+    return Estimate(statistics.fmean(values), statistics.stdev(values))
+
+
+def one_of(name: str, value: Any, among: Iterable[Any]) -> Any:
+    """``value``, which must be one of ``among``."""
+    known = list(among)
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+    return value
+
+
+def table(rows: Sequence[Row], formats: Mapping[str, str] | None = None) -> str:
+    """Rows as a text of aligned columns, numbers to the right, a dash where there is none.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        The columns are the keys of all rows in the order in which they come.
+    formats : mapping of str to str, optional
+        Format specifications by column; without one a float has three decimals.
+
+    Examples
+    --------
+    >>> rows = [{"tokens": 1.25, "by": "ours"}, {"tokens": None, "by": "BPE"}]
+    >>> print(table(rows, {"tokens": ".2f"}))
+    tokens  by
+      1.25  ours
+         –  BPE
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name), (formats or {}).get(name)) for name in columns] for row in rows]
+    left = [all(isinstance(row.get(name), str | None) for row in rows) for name in columns]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(line, widths, left, strict=True)
+        )
+        for line in [columns, *cells]
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any, spec: str | None) -> str:
+    if value is None:
+        return MISSING
+    if spec is None:
+        spec = ".3f" if isinstance(value, float | Estimate | Spread) else ""
+    return format(value, spec)
