@@ -164,7 +164,8 @@ def front_end() -> dict:
         run([*npm, "ci", *quiet], cwd=WEB, env=env, mend=mend)  # empties node_modules first
         stamp.write_text(value, encoding="utf-8")
     stamp = WEB / "dist" / "genopt-stamp"
-    value = digest(WEB / "src", WEB / "package.json", WEB / "package-lock.json", *WEB.glob("*.mjs"))
+    inputs = [WEB / "src", WEB.parent / "style.json", *WEB.glob("package*.json")]
+    value = digest(*inputs, *WEB.glob("*.mjs"))
     if not stamped(stamp, value):
         say("building the front end")
         shutil.rmtree(WEB / "dist", ignore_errors=True)

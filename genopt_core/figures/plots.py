@@ -1,7 +1,7 @@
 """Matplotlib figures in the book's one style, whose text form states what was drawn.
 
 nbval compares the text of an output and skips its PNG.  A figure shown through
-:func:`genopt_core.show` is therefore checked by its numbers, not by its pixels, which differ
+`genopt_core.show` is therefore checked by its numbers, not by its pixels, which differ
 between versions of matplotlib and of the fonts.
 """
 
@@ -14,10 +14,16 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 
-# The same colours as the explorers' series c1 to c6; each line also gets a dash, so that no reader
-# depends on colour.  The background is opaque: the page may be dark, the figure stays readable.
-COLORS = ("#0072b2", "#d55e00", "#007a5a", "#aa3377", "#8a6d00", "#4477aa")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
+from genopt_core.figures import style
+
+# The colours of the explorers' series, each with a dash, so that no reader depends on colour.  The
+# background is opaque: the page may be dark, the figure stays readable.
+PRINTED = [role for role in style.STYLE["roles"].values() if "matplotlib" in role]
+COLORS = tuple(role["light"] for role in PRINTED)
+DASHES = tuple(
+    dash if isinstance(dash, str) else (0, tuple(dash))
+    for dash in (role["matplotlib"] for role in PRINTED)
+)
 STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,

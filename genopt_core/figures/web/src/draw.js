@@ -1,10 +1,10 @@
-// A figure (see genopt_core/figure.py) -> DOM.  The same code runs in the page, in a notebook and,
+// A figure (see genopt_core/figures/schema.py) -> DOM.  The same code runs in the page, in a notebook and,
 // at book build time, in Node; it therefore takes the document as an argument and measures nothing.
 import { plot } from "@observablehq/plot";
 import { axes, grids } from "./axes.js";
 import { paint } from "./marks.js";
 import { axisOf, format, shorten, textWidth, thin, ticksOf, withPixels } from "./scales.js";
-import { seriesStyles, shade, STROKED } from "./theme.js";
+import { dashOf, seriesStyles, shade, STROKED, symbolOf } from "./theme.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const FONT = 12;
@@ -245,17 +245,15 @@ function swatch(style, panel, h) {
   }
   const traced = kinds.get("line") ?? kinds.get("link") ?? kinds.get("rule") ?? (boxed || kinds.has("dot") || kinds.has("text") ? null : {});
   if (traced) {
-    const dashes = { solid: "", dashed: "7 4", dotted: "2 3" };
     svg.append(
       h("svg:path", {
         d: "M1,7h26", stroke: style.color, "stroke-width": 2 * style.weight, fill: "none",
-        "stroke-dasharray": (dashes[traced.dash] ?? style.dash) || null,
+        "stroke-dasharray": dashOf(traced, style.dash) || null,
       }),
     );
   }
   if (kinds.has("dot")) {
-    const symbol = { cross: "times" }[kinds.get("dot").symbol] ?? kinds.get("dot").symbol ?? style.symbol;
-    svg.append(symbolPath(symbol, style.color, h));
+    svg.append(symbolPath(symbolOf(kinds.get("dot"), style), style.color, h));
   }
   if (kinds.has("text") && !boxed && !traced && !kinds.has("dot")) {
     svg.append(h("svg:text", { x: 14, y: 11.5, "text-anchor": "middle", "font-size": 12, "font-weight": 600, fill: style.color }, "A"));

@@ -1,13 +1,9 @@
-// How a series looks.  The role of a series ("c1" … "warn") names a colour, which explore.css defines
+// How a series looks.  The role of a series ("c1" … "warn") names a colour, which the style sheet sets
 // for light and dark pages, and also a dash, a symbol and a hatch, so that nobody needs the colour.
+import style from "../../style.json" with { type: "json" };
 
-export const ROLES = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "muted", "accent", "warn"];
-
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "13 4", "4 2 1 2", "1 4", "10 2 4 2", "4 4", "", "6 2 2 2"];
-const SYMBOLS = [
-  "circle", "square", "triangle", "diamond", "plus", "times", "star", "wye", "asterisk", "hexagon", "triangle",
-];
-export const HATCHES = ["none", "slash", "back", "dots", "cross", "level", "upright", "wide"];
+const LOOKS = Object.values(style.roles);
+const ROLES = Object.keys(style.roles);
 
 export const color = (role) => `var(--gx-${role})`;
 
@@ -20,15 +16,8 @@ export function seriesStyles(series = {}) {
     let look = Math.max(0, ROLES.indexOf(role));
     while (taken.has(look) && taken.size < ROLES.length) look = (look + 1) % ROLES.length;
     taken.add(look);
-    styles.set(name, {
-      name,
-      role,
-      color: color(role),
-      dash: DASHES[look],
-      symbol: SYMBOLS[look],
-      hatch: HATCHES[look % HATCHES.length],
-      weight: role === "accent" ? 1.5 : role === "muted" ? 0.75 : 1,
-    });
+    const { dash, symbol, hatch } = LOOKS[look];
+    styles.set(name, { name, role, color: color(role), dash, symbol, hatch, weight: style.roles[role]?.weight ?? 1 });
   }
   return styles;
 }
@@ -38,14 +27,14 @@ export function plainStyle(role) {
   return { name: "", role, color: color(role), dash: "", symbol: "circle", hatch: "none", weight: 1 };
 }
 
-export const OPTION_DASH = { solid: "", dashed: "7 4", dotted: "2 3" };
-export const OPTION_SYMBOL = {
-  circle: "circle", square: "square", triangle: "triangle", diamond: "diamond", cross: "times", plus: "plus",
-};
+/** The dash and the symbol of a mark: its own option's, else those of its series. */
+export const dashOf = (mark, otherwise) => style.dashes[mark.dash] ?? otherwise;
+export const symbolOf = (mark, look) => style.symbols[mark.symbol] ?? look.symbol;
+
 // These symbols have no inside: they are drawn by their stroke.
 export const STROKED = new Set(["times", "plus", "asterisk"]);
 
-/** Shade of a cell.  The ramp runs from the page's own lightness to its opposite, see explore.css. */
+/** Shade of a cell.  The ramp runs from the page's own lightness to its opposite, see style.json. */
 export function shade(value, { domain, scheme }) {
   const [low, high] = domain;
   let t = high > low ? (value - low) / (high - low) : 0.5;
