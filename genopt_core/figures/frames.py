@@ -1,4 +1,4 @@
-"""All figures of an explorer, computed in advance and packed: what a page without Python carries."""
+"""All figures of an explorer, computed in advance and packed, for a page without Python."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def frames(explorer: Explorer) -> dict[str, Any]:
     """All figures over the grid of the controls, packed.
 
     The result holds ``explorer``, its description; ``grid``, the control values by name (the last
-    control varies fastest); and ``packed``, see :func:`pack`.  Raises ``ValueError`` if the grid
-    has more than 4000 points: give a slider a coarser ``grid`` then.
+    control varies fastest); and ``packed``, see `pack`.  Where all settings would be more than
+    `MAX_FRAMES`, give a slider a coarser ``grid``.
     """
     grid = {control.name: control.values() for control in explorer.controls}
     count = math.prod(len(values) for values in grid.values())
     if count > MAX_FRAMES:
         raise ValueError(
-            f"{explorer.name} has {count} settings, more than {MAX_FRAMES}: coarsen a grid"
+            f"settings of {explorer.name} must be at most {MAX_FRAMES}, got {count}: coarsen a grid"
         )
     results = [
         explorer.run(dict(zip(grid, point, strict=True)))
@@ -61,7 +61,7 @@ def pack(items: Sequence[Any]) -> Any:
 
 
 def unpack(packed: Mapping[str, Any], index: int) -> Any:
-    """Item ``index`` of what :func:`pack` stored."""
+    """Item ``index`` of what `pack` stored."""
     if "same" in packed:
         return packed["same"]
     if "object" in packed:

@@ -47,15 +47,14 @@ class Explorer:
         """``params`` over the defaults, each checked by its control."""
         unknown = sorted(set(params) - set(self.defaults))
         if unknown:
-            raise TypeError(f"{self.name} has no control {unknown[0]!r}, but {list(self.defaults)}")
+            raise TypeError(
+                f"{self.name} has no control {unknown[0]!r}; there are {', '.join(self.defaults)}"
+            )
         full = self.defaults | dict(params)
         return {control.name: control.check(full[control.name]) for control in self.controls}
 
     def draw(self, **params: Any) -> Figure:
-        """The figure at ``params``; what is not given stands at its default.
-
-        Raises ``ValueError`` or ``TypeError`` for settings that cannot be shown.
-        """
+        """The figure at ``params``; what is not given stands at its default."""
         return self.function(**self.check(params))
 
     def run(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +96,10 @@ def explorer(
 
     def keep(function: Callable[..., Figure]) -> Callable[..., Figure]:
         if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
-            raise ValueError(f"two explorers are called {name!r}")
+            raise ValueError(f"name must belong to one explorer only, got {name!r}")
         entry = Explorer(name, title, alt, function, controls, tuple(presets))
         if not any(preset.fails for preset in presets):
-            raise ValueError(f"{name} needs a preset that shows the method failing")
+            raise ValueError(f"presets of {name} must include one that fails, got {presets}")
         for preset in presets:
             entry.check(preset.params)
         REGISTRY[name] = entry

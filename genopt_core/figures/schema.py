@@ -1,26 +1,9 @@
-r"""Figures as data: what an explorer computes, before anything is drawn.
+"""Figures as data: what an explorer computes, before anything is drawn.
 
-A :class:`Figure` is one to four panels over a shared sentence, the *readout*.  A panel is a pair of
-axes and a list of :class:`Mark`; a mark is a named set of equally long columns, as in a data frame,
-plus a few constant options.  Nothing here knows about pixels: the front end draws the same
+A `Figure` is one to four panels over a shared sentence, the *readout*.  A `Panel` is a pair of axes
+and a list of marks; a `Mark` is a set of equally long columns, as in a data frame, plus a few
+constant options, see `KINDS`.  Nothing here knows about pixels: the front end draws the same
 dictionary in a notebook, on the static page and in print, and a test reads the numbers off it.
-
-Marks and the columns they need (every mark may also carry ``z``, the series an item belongs to,
-which sets colour *and* dash or symbol, and ``tip``, the text of its tooltip):
-
-========  ==============================  ========================================================
-mark      columns                         options (beside ``opacity``)
-========  ==============================  ========================================================
-line      ``x y``                         ``width``, ``dash``, ``curve``, ``label``
-area      ``x y1 y2``                     ``label``
-dot       ``x y`` (``size``)              ``size``, ``symbol``, ``label``
-bar       ``x y`` (``base``)              ``horizontal``, ``label``
-cell      ``x y value`` (``text``)        ``label``
-rect      ``x1 x2 y1 y2`` (``text``)      ``label``, ``outline``
-rule      ``x`` or ``y``                  ``width``, ``dash``, ``label``
-link      ``x1 y1 x2 y2`` (``width``)     ``width``, ``dash``, ``curve``, ``arrow``, ``label``
-text      ``x y text``                    ``size``, ``anchor``, ``dx``, ``dy``, ``bold``
-========  ==============================  ========================================================
 
 ``NaN`` in a coordinate is a gap.  Numbers are rounded to four significant digits when a figure is
 turned into JSON, so that frames, kernels and browsers agree to the printed digit.
@@ -35,9 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from genopt_core.checks import one_of
+from genopt_core.figures.style import ROLES, STYLE
+
 __all__ = [
     "Axis",
     "Figure",
+    "KINDS",
+    "Kind",
     "Mark",
     "Panel",
     "area",
@@ -51,45 +39,46 @@ __all__ = [
     "text",
 ]
 
-DIGITS = 4
-ROLES = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "muted", "accent", "warn")
-AXIS_TYPES = ("linear", "log", "symlog", "band")
-LAYOUTS = ("stack", "row")
 
-REQUIRED = {
-    "line": ("x", "y"),
-    "area": ("x", "y1", "y2"),
-    "dot": ("x", "y"),
-    "bar": ("x", "y"),
-    "cell": ("x", "y", "value"),
-    "rect": ("x1", "x2", "y1", "y2"),
-    "rule": (),
-    "link": ("x1", "y1", "x2", "y2"),
-    "text": ("x", "y", "text"),
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of mark takes: columns it needs, columns it may have, options.
+
+    Every mark may also carry the columns ``z``, the series of each item, which sets colour *and*
+    dash or symbol, and ``tip``, the text of its tooltip, and the option ``opacity``.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("label",)
+
+    def columns(self) -> tuple[str, ...]:
+        """All columns that such a mark may have."""
+        return (*self.required, *self.optional, "z", "tip")
+
+
+KINDS = {
+    "line": Kind(("x", "y"), options=("width", "dash", "curve", "label")),
+    "area": Kind(("x", "y1", "y2")),
+    "dot": Kind(("x", "y"), ("size",), ("size", "symbol", "label")),
+    "bar": Kind(("x", "y"), ("base",), ("horizontal", "label")),
+    "cell": Kind(("x", "y", "value"), ("text",)),
+    "rect": Kind(("x1", "x2", "y1", "y2"), ("text",), ("label", "outline")),
+    "rule": Kind((), ("x", "y"), ("width", "dash", "label")),  # either x or y
+    "link": Kind(
+        ("x1", "y1", "x2", "y2"), ("width",), ("width", "dash", "curve", "arrow", "label")
+    ),
+    "text": Kind(("x", "y", "text"), options=("size", "anchor", "dx", "dy", "bold")),
 }
-OPTIONAL = {
-    "dot": ("size",),
-    "bar": ("base",),
-    "cell": ("text",),
-    "rect": ("text",),
-    "rule": ("x", "y"),
-    "link": ("width",),
-}
-OPTIONS = {
-    "line": ("width", "dash", "curve", "label"),
-    "area": ("label",),
-    "dot": ("size", "symbol", "label"),
-    "bar": ("horizontal", "label"),
-    "cell": ("label",),
-    "rect": ("label", "outline"),
-    "rule": ("width", "dash", "label"),
-    "link": ("width", "dash", "curve", "arrow", "label"),
-    "text": ("size", "anchor", "dx", "dy", "bold"),
-}
+"""All kinds of marks.  The front end has one entry for each, and a test that it uses all of this.
+
+:meta hide-value:
+"""
+
 CHOICES = {
-    "dash": ("solid", "dashed", "dotted"),
+    "dash": tuple(STYLE["dashes"]),
     "curve": ("straight", "arc", "step", "smooth"),
-    "symbol": ("circle", "square", "triangle", "diamond", "cross", "plus"),
+    "symbol": tuple(STYLE["symbols"]),
     "anchor": ("start", "middle", "end"),
 }
 TEXT_COLUMNS = ("text", "tip", "z")
@@ -97,16 +86,14 @@ TEXT_COLUMNS = ("text", "tip", "z")
 
 def _significant(value: float) -> float | int | None:
     """``value`` to four significant digits; ``None`` (a gap) for NaN; whole numbers as ``int``."""
-    if isinstance(value, bool | np.bool_):
-        return int(value)
-    if isinstance(value, int | np.integer):
+    if isinstance(value, int | np.integer | np.bool_):
         return int(value)
     number = float(value)
     if math.isnan(number):
         return None
     if math.isinf(number):
-        raise ValueError(f"a figure cannot show {number}: leave the point out or use NaN for a gap")
-    rounded = float(f"{number:.{DIGITS}g}")
+        raise ValueError(f"numbers must be finite, or NaN for a gap, got {number}")
+    rounded = float(f"{number:.4g}")
     return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
 
 
@@ -126,110 +113,98 @@ class Mark:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in REQUIRED:
-            raise ValueError(f"kind={self.kind!r} is no mark; use one of {', '.join(REQUIRED)}")
-        needed = REQUIRED[self.kind]
-        missing = [name for name in needed if name not in self.columns]
-        if missing:
-            raise ValueError(f"a {self.kind} mark needs the columns {needed}, missing {missing}")
-        known = {*needed, *OPTIONAL.get(self.kind, ()), "z", "tip"}
-        unknown = sorted(set(self.columns) - known)
-        if unknown:
+        kind = KINDS[one_of(self.kind, "kind", KINDS)]
+        columns = set(self.columns)
+        if not columns >= set(kind.required):
+            needed = ", ".join(kind.required)
             raise ValueError(
-                f"a {self.kind} mark has no columns {unknown}; it takes {sorted(known)}"
+                f"columns of a {self.kind} mark must have {needed}, got {sorted(columns)}"
             )
-        if self.kind == "rule" and ("x" in self.columns) == ("y" in self.columns):
-            raise ValueError("a rule mark takes either the column x or the column y")
+        self._check_names("columns", columns, kind.columns())
+        self._check_names("options", set(self.options), (*kind.options, "opacity"))
+        if self.kind == "rule" and ("x" in columns) == ("y" in columns):
+            raise ValueError(f"columns of a rule mark must be either x or y, got {sorted(columns)}")
         lengths = {name: len(values) for name, values in self.columns.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"the columns of a {self.kind} mark differ in length: {lengths}")
-        allowed = {*OPTIONS[self.kind], "opacity"}
-        odd = sorted(set(self.options) - allowed)
-        if odd:
-            raise ValueError(f"a {self.kind} mark has no options {odd}; it takes {sorted(allowed)}")
-        for name, choices in CHOICES.items():
-            if name in self.options and self.options[name] not in choices:
-                raise ValueError(f"{name}={self.options[name]!r} is not one of {choices}")
+            raise ValueError(f"columns of a {self.kind} mark must be equally long, got {lengths}")
+        for name in CHOICES.keys() & self.options.keys():
+            one_of(self.options[name], name, CHOICES[name])
+
+    def _check_names(self, what: str, names: set[str], accepted: Sequence[str]) -> None:
+        if unknown := sorted(names - set(accepted)):
+            raise ValueError(
+                f"{what} of a {self.kind} mark must be among {', '.join(accepted)}, got {unknown}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "columns": dict(self.columns), **self.options}
 
 
-def _mark(kind: str, columns: Mapping[str, Any], options: Mapping[str, Any]) -> Mark:
-    present = {name: values for name, values in columns.items() if values is not None}
-    size = next(
-        (
-            len(values)
-            for values in present.values()
-            if not isinstance(values, str) and hasattr(values, "__len__")
-        ),
-        1,
-    )
-    full = {
-        # a constant, such as z="optimum", stands for every item of the mark
-        name: [values] * size if isinstance(values, str) or np.isscalar(values) else values
-        for name, values in present.items()
-    }
-    return Mark(
-        kind,
-        {name: _column(name, values) for name, values in full.items()},
-        {name: value for name, value in options.items() if value is not None},
-    )
+def _mark(kind: str, **given: Any) -> Mark:
+    """A mark of what is ``given``; a constant, such as ``z="optimum"``, stands for every item."""
+    takes = KINDS[kind]
+    columns: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        # of a size or a width that may be either, a number is the option
+        is_column = name in takes.columns() and not (name in takes.options and np.isscalar(value))
+        if value is not None:
+            (columns if is_column else options)[name] = value
+    lengths = (len(v) for v in columns.values() if not np.isscalar(v) and hasattr(v, "__len__"))
+    size = next(lengths, 1)
+    full = {name: [v] * size if np.isscalar(v) else v for name, v in columns.items()}
+    return Mark(kind, {name: _column(name, values) for name, values in full.items()}, options)
 
 
-def line(x, y, *, z=None, tip=None, **options) -> Mark:
+def line(x, y, **more) -> Mark:
     """A line through the points in their order; with ``z``, one line a series."""
-    return _mark("line", {"x": x, "y": y, "z": z, "tip": tip}, options)
+    return _mark("line", x=x, y=y, **more)
 
 
-def area(x, y1, y2, *, z=None, tip=None, **options) -> Mark:
+def area(x, y1, y2, **more) -> Mark:
     """The band between ``y1`` and ``y2``, such as a spread over seeds."""
-    return _mark("area", {"x": x, "y1": y1, "y2": y2, "z": z, "tip": tip}, options)
+    return _mark("area", x=x, y1=y1, y2=y2, **more)
 
 
-def dot(x, y, *, z=None, tip=None, size=None, **options) -> Mark:
+def dot(x, y, **more) -> Mark:
     """One symbol a point; ``size`` in pixels, a number or a column."""
-    if size is not None and np.isscalar(size):
-        options["size"], size = size, None
-    return _mark("dot", {"x": x, "y": y, "z": z, "tip": tip, "size": size}, options)
+    return _mark("dot", x=x, y=y, **more)
 
 
-def bar(x, y, *, base=None, z=None, tip=None, **options) -> Mark:
+def bar(x, y, **more) -> Mark:
     """A bar from ``base`` (zero) to ``y`` at ``x``; ``horizontal=True`` swaps the axes' roles."""
-    return _mark("bar", {"x": x, "y": y, "base": base, "z": z, "tip": tip}, options)
+    return _mark("bar", x=x, y=y, **more)
 
 
-def cell(x, y, value, *, text=None, z=None, tip=None, **options) -> Mark:
+def cell(x, y, value, **more) -> Mark:
     """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's colour scale."""
-    return _mark(
-        "cell", {"x": x, "y": y, "value": value, "text": text, "z": z, "tip": tip}, options
-    )
+    return _mark("cell", x=x, y=y, value=value, **more)
 
 
-def rect(x1, x2, y1, y2, *, text=None, z=None, tip=None, **options) -> Mark:
+def rect(x1, x2, y1, y2, **more) -> Mark:
     """Rectangles in data coordinates: token strips, memory blocks, attention tiles."""
-    columns = {"x1": x1, "x2": x2, "y1": y1, "y2": y2, "text": text, "z": z, "tip": tip}
-    return _mark("rect", columns, options)
+    return _mark("rect", x1=x1, x2=x2, y1=y1, y2=y2, **more)
 
 
-def rule(*, x=None, y=None, z=None, tip=None, **options) -> Mark:
+def rule(*, x=None, y=None, **more) -> Mark:
     """Lines across the panel at ``x`` or at ``y``: a bound, a threshold, the current setting."""
-    x = [x] if x is not None and np.isscalar(x) else x
-    y = [y] if y is not None and np.isscalar(y) else y
-    return _mark("rule", {"x": x, "y": y, "z": z, "tip": tip}, options)
+    return _mark("rule", x=x, y=y, **more)
 
 
-def link(x1, y1, x2, y2, *, width=None, z=None, tip=None, **options) -> Mark:
+def link(x1, y1, x2, y2, **more) -> Mark:
     """A connection from ``(x1, y1)`` to ``(x2, y2)``; ``curve="arc"`` bows it upwards."""
-    if width is not None and np.isscalar(width):
-        options["width"], width = width, None
-    columns = {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "width": width, "z": z, "tip": tip}
-    return _mark("link", columns, options)
+    return _mark("link", x1=x1, y1=y1, x2=x2, y2=y2, **more)
 
 
-def text(x, y, text, *, z=None, tip=None, **options) -> Mark:
+def text(x, y, text, **more) -> Mark:
     """Words at a position."""
-    return _mark("text", {"x": x, "y": y, "text": text, "z": z, "tip": tip}, options)
+    return _mark("text", x=x, y=y, text=text, **more)
+
+
+def _given(item: Any, *names: str) -> dict[str, Any]:
+    """Those of the attributes ``names`` that are not empty, as plain data."""
+    values = {name: getattr(item, name) for name in names}
+    return {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items() if v}
 
 
 @dataclass(frozen=True)
@@ -251,17 +226,19 @@ class Axis:
     hidden: bool = False
 
     def __post_init__(self) -> None:
-        if self.type not in AXIS_TYPES:
-            raise ValueError(f"type={self.type!r} is not one of {AXIS_TYPES}")
+        one_of(self.type, "type", ("linear", "log", "symlog", "band"))
         if self.domain is not None and self.type != "band":
             if len(self.domain) != 2 or not self.domain[0] < self.domain[1]:
-                raise ValueError(f"domain={self.domain!r} must be (low, high) with low < high")
+                raise ValueError(f"domain must be (low, high), low < high, got {self.domain!r}")
             if self.type == "log" and self.domain[0] <= 0:
-                raise ValueError(f"domain={self.domain!r} of a log axis must be positive")
+                raise ValueError(f"domain of a log axis must be positive, got {self.domain!r}")
         if self.tick_labels is not None and (
             isinstance(self.ticks, int | None) or len(self.ticks) != len(self.tick_labels)
         ):
-            raise ValueError("tick_labels needs ticks, a list of equally many positions")
+            raise ValueError(
+                f"ticks must be as many positions as tick_labels, {len(self.tick_labels)}, "
+                f"got {self.ticks!r}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"label": self.label, "type": self.type}
@@ -271,10 +248,7 @@ class Axis:
             out["ticks"] = self.ticks if isinstance(self.ticks, int) else _column("t", self.ticks)
         if self.tick_labels is not None:
             out["tick_labels"] = [str(label) for label in self.tick_labels]
-        for name in ("reverse", "grid", "hidden"):
-            if getattr(self, name):
-                out[name] = True
-        return out
+        return out | _given(self, "reverse", "grid", "hidden")
 
 
 @dataclass(frozen=True)
@@ -298,15 +272,14 @@ class Panel:
 
     def __post_init__(self) -> None:
         if not self.marks:
-            raise ValueError("a panel needs at least one mark")
+            raise ValueError("marks must be at least one, got none")
         if not 40 <= self.height <= 800:
-            raise ValueError(f"height={self.height} must be 40 to 800 pixels")
+            raise ValueError(f"height must be 40 to 800 pixels, got {self.height}")
         for name, role in self.series.items():
-            if role not in ROLES:
-                raise ValueError(f"series {name!r} has the role {role!r}, not one of {ROLES}")
+            one_of(role, f"role of series {name!r}", ROLES)
         used = {z for mark in self.marks for z in mark.columns.get("z", []) if z is not None}
-        if used - set(self.series):
-            raise ValueError(f"no series is declared for z={sorted(used - set(self.series))}")
+        if unknown := sorted(used - set(self.series)):
+            raise ValueError(f"z must be among the series {list(self.series)}, got {unknown}")
         for mark in self.marks:
             for axis, names in ((self.x, ("x", "x1", "x2")), (self.y, ("y", "y1", "y2"))):
                 self._check_axis(mark, axis, names)
@@ -318,11 +291,13 @@ class Panel:
             if axis.type == "band":
                 outside = [v for v in values if axis.domain is None or v not in axis.domain]
                 if outside:
-                    raise ValueError(f"{name}={outside[0]!r} is not in the domain of its band axis")
+                    raise ValueError(
+                        f"{name} must be in the domain of its band axis, got {outside[0]!r}"
+                    )
             elif any(isinstance(v, str) for v in values):
-                raise ValueError(f'{name} holds text: give its axis type="band" and a domain')
+                raise ValueError(f'{name} must be numbers without an axis of type="band", got text')
             elif axis.type == "log" and any(v <= 0 for v in values):
-                raise ValueError(f"{name}={min(values)} cannot stand on a log axis")
+                raise ValueError(f"{name} must be positive on a log axis, got {min(values)}")
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -331,15 +306,8 @@ class Panel:
             "marks": [mark.to_json() for mark in self.marks],
             "height": self.height,
         }
-        if self.title:
-            out["title"] = self.title
-        if self.series:
-            out["series"] = dict(self.series)
-        if self.color is not None:
-            out["color"] = dict(self.color)
-        if not self.legend:
-            out["legend"] = False
-        return out
+        out |= _given(self, "title", "series", "color")
+        return out if self.legend else out | {"legend": False}
 
 
 @dataclass(frozen=True)
@@ -362,11 +330,11 @@ class Figure:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.panels) <= 4:
-            raise ValueError(f"a figure has 1 to 4 panels, got {len(self.panels)}")
-        if not self.title.strip() or not self.readout.strip():
-            raise ValueError("a figure needs a title and a readout sentence")
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"layout={self.layout!r} is not one of {LAYOUTS}")
+            raise ValueError(f"panels must be 1 to 4, got {len(self.panels)}")
+        for name in ("title", "readout"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} must be a sentence, got {getattr(self, name)!r}")
+        one_of(self.layout, "layout", ("stack", "row"))
         for name, (low, high) in self.limits.items():
             if not low <= high:
                 raise ValueError(f"limits of {name!r} must be (low, high), got {(low, high)}")
@@ -378,10 +346,7 @@ class Figure:
             "panels": [panel.to_json() for panel in self.panels],
             "readout": self.readout,
         }
-        if self.alt:
-            out["alt"] = self.alt
-        if self.cost:
-            out["cost"] = self.cost
+        out |= _given(self, "alt", "cost")
         if self.layout != "stack":
             out["layout"] = self.layout
         if self.limits:

@@ -21,14 +21,12 @@ def island(explorer: Explorer, params: dict[str, Any]) -> str:
     Without either, as on a code-hosting site, it reads as the title and the readout.
     """
     result = explorer.run(params)
-    if "error" in result:
-        said = result["error"]
-    else:
-        said = f"{result['figure']['title']}. {result['figure']['readout']}"
+    figure = result.get("figure")
+    sentence = f"{figure['title']}. {figure['readout']}" if figure else result["error"]
     return (
         f'<div class="genopt-explorer" data-explorer="{html.escape(explorer.name)}"'
         f' data-params="{html.escape(json.dumps(params, ensure_ascii=False))}">'
-        f"<p>{html.escape(said)}</p></div>"
+        f"<p>{html.escape(sentence)}</p></div>"
     )
 
 
@@ -70,8 +68,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._given.items()]
         call = ", ".join([repr(self.description["name"]), *given])
-        said = self.result.get("error") or self.result["figure"]["readout"]
-        return f"explore({call})\n{said}"
+        sentence = self.result.get("error") or self.result["figure"]["readout"]
+        return f"explore({call})\n{sentence}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)

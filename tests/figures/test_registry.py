@@ -17,11 +17,13 @@ EVERY = ex.names()
 @pytest.mark.parametrize("name", EVERY)
 def test_default_and_presets_draw_and_say_something_different(name):
     entry = ex.get(name)
-    said = {None: json.dumps(ex.run(name, {}))}
-    assert "figure" in json.loads(said[None]), "the default must show a picture"
-    for preset in entry.presets:
-        said[preset.label] = json.dumps(ex.run(name, preset.params))
-    assert len(set(said.values())) >= len(entry.presets), "two presets show the same"
+    shown = {}
+    for params in [{}, *(preset.params for preset in entry.presets)]:
+        # a preset may name the default; then it is the same setting, not another one
+        shown[json.dumps(entry.check(params))] = json.dumps(ex.run(name, params))
+    assert "figure" in json.loads(next(iter(shown.values()))), "the default must show a picture"
+    assert len(shown) >= len(entry.presets), "two presets are the same setting"
+    assert len(set(shown.values())) == len(shown), "two settings show the same"
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -92,23 +94,33 @@ def test_registry_wants_a_failing_preset_and_one_name_each():
     def drawing(x):
         return fg.Figure([fg.Panel([fg.rule(x=x)])], "t", "r")
 
-    with pytest.raises(ValueError, match="failing"):
+    with pytest.raises(ValueError, match="must include one that fails"):
         registry.explorer("t", ctl.Toggle("x", "x"), title="t", alt="a", presets=[])(drawing)
     fails = [registry.Preset("p", {}, fails=True)]
-    with pytest.raises(ValueError, match="two explorers"):
+    with pytest.raises(ValueError, match="one explorer only"):
         registry.explorer("subword-lattice", title="t", alt="a", presets=fails)(drawing)
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: ctl.Slider("s", "s", 0, 10, 11), "low <= start <= high"),
-        (lambda: ctl.Slider("s", "s", 0, 10, 3, step=2), "not one of"),
-        (lambda: ctl.Slider("s", "s", 0.0, 1.0, 0.0, scale="log"), "log"),
-        (lambda: ctl.Slider("s", "s", 0, 1, 0, step=0), "step > 0"),
+        (lambda: ctl.Slider("s", "s", 0, 10, 11), "start of s must be one of .*, got 11"),
+        (lambda: ctl.Slider("s", "s", 0, 10, 3, step=2), r"one of \[0, 2, .*, got 3"),
+        (
+            lambda: ctl.Slider("s", "s", 0.0, 1.0, 0.0, scale="log"),
+            "positive on a log scale, got 0.0",
+        ),
+        (lambda: ctl.Slider("s", "s", 0, 1, 0, step=0), "step of s must be positive, got 0"),
+        (lambda: ctl.Slider("s", "s", 0, 1, 0, scale="square"), "scale must be one of"),
+        (lambda: ctl.Slider("s", "s", 0, 9, 5, grid=[0, 9]), r"one of \[0, 9\], got 5"),
+        (lambda: ctl.Step("i", "i", 0, 5, 6), "start of i must be one of .*, got 6"),
+        (
+            lambda: ctl.Choice("c", "c", [1, 2], start=3),
+            r"start of c must be one of \[1, 2\], got 3",
+        ),
     ],
 )
-def test_controls_refuse_impossible_ranges(make, says):
+def test_controls_refuse_impossible_ranges_and_starts(make, says):
     with pytest.raises(ValueError, match=says):
         make()
 

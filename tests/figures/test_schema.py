@@ -23,6 +23,12 @@ def test_whole_floats_become_integers_so_that_every_engine_prints_the_same():
     assert fg.dot([2.0], [np.float64(40000.4)]).columns == {"x": [2], "y": [40000]}
 
 
+def test_a_number_for_the_size_is_the_option_and_a_list_the_column():
+    assert fg.dot([1, 2], [1, 2], size=5).options == {"size": 5}
+    assert fg.dot([1, 2], [1, 2], size=[5, 6]).columns["size"] == [5, 6]
+    assert fg.rule(x=0.5).columns == {"x": [0.5]}
+
+
 def test_a_constant_series_stands_for_every_item():
     assert fg.line([1, 2], [3, 4], z="ours").columns["z"] == ["ours", "ours"]
 
@@ -45,40 +51,49 @@ ALL_MARKS = {
 }
 
 
-@pytest.mark.parametrize("kind", fg.REQUIRED)
+@pytest.mark.parametrize("kind", fg.KINDS)
 def test_every_mark_of_the_schema_reaches_json(kind):
     out = json.loads(json.dumps(panel(ALL_MARKS[kind]).to_json()))["marks"][0]
     assert out["kind"] == kind
-    assert set(fg.REQUIRED[kind]) <= set(out["columns"])
+    assert set(fg.KINDS[kind].required) <= set(out["columns"])
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: fg.Mark("pie", {}), "no mark"),
-        (lambda: fg.Mark("line", {"x": [1]}), "missing"),
-        (lambda: fg.Mark("line", {"x": [1], "y": [1], "w": [1]}), "no columns"),
-        (lambda: fg.line([1, 2], [1]), "differ in length"),
-        (lambda: fg.line([1], [float("inf")]), "cannot show"),
-        (lambda: fg.line([1], [1], dash="wavy"), "dash='wavy'"),
-        (lambda: fg.line([1], [1], arrow=True), "no options"),
-        (lambda: fg.rule(), "either the column x or the column y"),
-        (lambda: fg.rule(x=[1], y=[1]), "either the column x or the column y"),
-        (lambda: panel(), "at least one mark"),
-        (lambda: panel(fg.line([1], [1], z="a")), "no series is declared"),
-        (lambda: panel(fg.line([1], [1]), series={"a": "c9"}), "role"),
-        (lambda: panel(fg.line([1], [1]), height=9), "height=9"),
+        (lambda: fg.Mark("pie", {}), r"kind must be one of 'line', .*, got 'pie'"),
+        (
+            lambda: fg.Mark("line", {"x": [1]}),
+            r"columns of a line mark must have x, y, got \['x'\]",
+        ),
+        (
+            lambda: fg.Mark("line", {"x": [1], "y": [1], "w": [1]}),
+            r"columns of a line mark must be among x, y, z, tip, got \['w'\]",
+        ),
+        (lambda: fg.line([1, 2], [1]), "columns of a line mark must be equally long"),
+        (lambda: fg.line([1], [float("inf")]), "numbers must be finite, or NaN for a gap, got inf"),
+        (
+            lambda: fg.line([1], [1], dash="wavy"),
+            "dash must be one of 'solid', 'dashed', 'dotted', got 'wavy'",
+        ),
+        (lambda: fg.line([1], [1], arrow=True), "options of a line mark must be among .*arrow"),
+        (lambda: fg.rule(), "must be either x or y"),
+        (lambda: fg.rule(x=[1], y=[1]), "must be either x or y"),
+        (lambda: panel(), "marks must be at least one"),
+        (lambda: panel(fg.line([1], [1], z="a")), r"z must be among the series \[\], got \['a'\]"),
+        (lambda: panel(fg.line([1], [1]), series={"a": "c9"}), "role of series 'a' must be one of"),
+        (lambda: panel(fg.line([1], [1]), height=9), "height must be 40 to 800 pixels, got 9"),
         (lambda: panel(fg.bar(["a"], [1])), "band"),
         (lambda: panel(fg.bar(["a"], [1]), x=fg.Axis(type="band", domain=["b"])), "band axis"),
         (lambda: panel(fg.line([0], [1]), x=fg.Axis(type="log")), "log axis"),
-        (lambda: fg.Axis(type="polar"), "type='polar'"),
-        (lambda: fg.Axis(domain=(2, 1)), "low < high"),
+        (lambda: fg.Axis(type="polar"), "type must be one of .*, got 'polar'"),
+        (lambda: fg.Axis(domain=(2, 1)), r"domain must be \(low, high\), low < high"),
         (lambda: fg.Axis(type="log", domain=(0, 1)), "positive"),
         (lambda: fg.Axis(tick_labels=["a"]), "tick_labels"),
         (lambda: fg.Axis(ticks=[1, 2], tick_labels=["a"]), "tick_labels"),
-        (lambda: fg.Figure([], "t", "r"), "1 to 4 panels"),
-        (lambda: fg.Figure([panel(fg.rule(x=1))], " ", "r"), "title"),
-        (lambda: fg.Figure([panel(fg.rule(x=1))], "t", ""), "readout"),
+        (lambda: fg.Figure([], "t", "r"), "panels must be 1 to 4, got 0"),
+        (lambda: fg.Figure([panel(fg.rule(x=1))], " ", "r"), "title must be a sentence"),
+        (lambda: fg.Figure([panel(fg.rule(x=1))], "t", ""), "readout must be a sentence"),
         (lambda: fg.Figure([panel(fg.rule(x=1))], "t", "r", layout="grid"), "layout"),
         (lambda: fg.Figure([panel(fg.rule(x=1))], "t", "r", limits={"k": (2, 1)}), "limits"),
     ],
