@@ -14,6 +14,19 @@ from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
 
 
+def elite_size(population: int, elite_fraction: float) -> int:
+    r"""How many of a generation are its elite.
+
+    .. math:: N^e = \max(2, \lceil \rho N \rceil)
+
+    (book, eq. cem-level).
+
+    >>> elite_size(20, 0.25), elite_size(10, 0.1)
+    (5, 2)
+    """
+    return max(2, math.ceil(elite_fraction * population - 1e-9))
+
+
 def elite_set(
     scores: Array, elite_fraction: float, rng: np.random.Generator | None = None
 ) -> Array:
@@ -56,7 +69,7 @@ def elite_set(
         raise ValueError(f"scores must be a vector, got shape {scores.shape}")
     if not 0 < elite_fraction <= 1:
         raise ValueError(f"elite_fraction must be in (0, 1], got {elite_fraction!r}")
-    size = max(2, math.ceil(elite_fraction * len(scores) - 1e-9))
+    size = elite_size(len(scores), elite_fraction)
     finite = np.flatnonzero(np.isfinite(scores))
     ties = rng.random(len(finite)) if rng is not None else np.arange(len(finite))
     return finite[np.lexsort((ties, scores[finite]))][:size]
