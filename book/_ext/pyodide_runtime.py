@@ -30,6 +30,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from genopt_core.files import whole_file
+
 RUNTIME = (
     "pyodide.mjs",
     "pyodide.asm.js",
@@ -122,9 +124,8 @@ def main() -> int:
 
 def store(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+    with whole_file(path) as file:
+        file.write(data)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""What the book wants otherwise than Jupyter Book, its theme and Sphinx do by themselves."""
+
+import re
+from pathlib import Path
+
+import sources
+from sphinx.application import Sphinx
+from sphinx.util.nodes import make_refnode
+
+from genopt_core.files import write_text
+
+
+def without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Jupyter Book always adds Thebe, which asks a CDN for a remote kernel that we do not have."""
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if "thebe" not in str(getattr(script, "filename", script) or "").lower()
+        and "THEBE_JS_URL" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
+
+
+def without_font_preloads(app: Sphinx, problem: Exception | None) -> None:
+    """Take out the theme's preloaded icon fonts: its icons are drawn by script, no page uses them.
+
+    Opened as a file, a browser refuses each with an error, and over the wire they are 400 kB.
+    """
+    if problem or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        lean = re.sub(r'<link rel="preload" as="font"[^>]*>\s*', "", text)
+        if lean != text:
+            write_text(page, lean)
+
+
+def short_names(app: Sphinx, env, node, contnode):
+    """Resolve `Vocabulary` in any module's docstring, and leave words that are no classes alone.
+
+    A name that only one documented object ends with means that object.  Sphinx also takes each word
+    of a type such as "(words,) float array" for a class; real classes are written in CamelCase, and
+    one of those that does not exist stays a warning, which is an error here.
+    """
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.get_domain("py")
+    found = [
+        name
+        for name, entry in domain.objects.items()
+        if name.endswith(f".{target}") and not entry.aliased
+    ]
+    if len(found) == 1:
+        place = domain.objects[found[0]]
+        return make_refnode(
+            app.builder, node["refdoc"], place.docname, place.node_id, contnode, found[0]
+        )
+    if target in sources.definitions():
+        return contnode  # it exists, and is not on the API page
+    ours = re.fullmatch(r"[\w.]*\b[A-Z]\w*[a-z]\w*", target)
+    elsewhere = target.startswith(("numpy.", "concurrent."))  # the build asks no other server
+    types = ("class", "exc")
+    return contnode if node["reftype"] in types and (not ours or elsewhere) else None
