@@ -6,14 +6,16 @@ between are running, whichever finished first; the workers never wait for a whol
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from genopt_core.cross_entropy.optimizer import CrossEntropy, _whole
+from genopt_core import checks
+from genopt_core.cross_entropy.optimizer import CrossEntropy
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Trial
 
@@ -100,7 +102,7 @@ def minimize(
     repeats : int
         Evaluations a trial, averaged, with the *same* seeds in every trial (common random numbers).
     confirm, confirm_repeats : int
-        After the search, so many winners are evaluated on so many fresh seeds each.
+        After the search, that many winners are evaluated on that many fresh seeds each.
     retries : int
         How often a trial is tried again whose worker died; then it is a failure.
     make_executor : callable, optional
@@ -117,11 +119,14 @@ def minimize(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not of this form.
-    RuntimeError
-        ``BrokenExecutor``, if the executor broke and there is no ``make_executor``; what was
-        finished has been passed to ``callback``.
+    concurrent.futures.BrokenExecutor
+        If the executor broke and there is no ``make_executor``; what was finished has been passed
+        to ``callback``.
+
+    Warns
+    -----
+    UserWarning
+        If all trials failed, with what the first one did.
 
     Notes
     -----
@@ -139,12 +144,12 @@ def minimize(
     """
     if not callable(objective):
         raise TypeError(f"objective must be callable, got {objective!r}")
-    n_evals = _whole("n_evals", n_evals, 0)
-    batch_size = _whole("batch_size", batch_size, 1)
-    repeats = _whole("repeats", repeats, 1)
-    confirm = _whole("confirm", confirm, 0)
-    confirm_repeats = _whole("confirm_repeats", confirm_repeats, 1)
-    retries = _whole("retries", retries, 0)
+    n_evals = checks.whole(n_evals, "n_evals", 0)
+    batch_size = checks.whole(batch_size, "batch_size")
+    repeats = checks.whole(repeats, "repeats")
+    confirm = checks.whole(confirm, "confirm", 0)
+    confirm_repeats = checks.whole(confirm_repeats, "confirm_repeats")
+    retries = checks.whole(retries, "retries", 0)
     optimizer = CrossEntropy(space, **settings)
     done = sorted(trials, key=lambda trial: trial.number)
     if [trial.number for trial in done] != list(range(len(done))):
@@ -159,7 +164,7 @@ def minimize(
     errors: dict[int, str] = {}
     under_way: list[tuple[Trial, _Task]] = []
     finished = list(done)
-    stopped = None
+    stopped, cause = None, ""
     asked = len(done)
     while len(finished) < n_evals and stopped is None:
         while asked < n_evals and len(under_way) < batch_size:
@@ -173,19 +178,21 @@ def minimize(
         value, error = workers.result(task)
         if error:
             errors[trial.number] = error
-        optimizer.tell(trial, value)
-        finished.append(optimizer._finished[-1])
+        finished.append(optimizer.tell(trial, value))
+        cause = cause or error or f"the objective returned {value}"
         if callback is not None:
             callback(optimizer, finished[-1])
         stopped = optimizer.stopped
     for _, task in under_way:  # the plain method stopped early
         task.cancel()
     complete = any(trial.value is not None for trial in finished)
+    if cause and not complete:
+        warnings.warn(f"all {len(finished)} trials failed, the first: {cause}", stacklevel=2)
     confirmed = []
     if confirm and complete:
         fresh = _seeds(optimizer.seed, "confirm", confirm_repeats)
         winners = _winners(optimizer, confirm)
-        confirmed = _confirm(workers, objective, winners, fresh, seeded, optimizer._sign)
+        confirmed = _confirm(optimizer, workers, objective, winners, fresh, seeded)
     recommended = confirmed[0].trial if confirmed else optimizer.recommend() if complete else None
     return Result(
         recommended,
@@ -208,7 +215,7 @@ def _winners(optimizer: CrossEntropy, size: int) -> list[Trial]:
     """The recommended trial and the best observed ones, different configurations all."""
     ranked = [optimizer.recommend()]
     complete = [trial for trial in optimizer.trials if trial.value is not None]
-    ranked += sorted(complete, key=lambda t: (optimizer._sign * t.value, t.number))  # type: ignore[operator]
+    ranked += sorted(complete, key=optimizer.key)
     found: list[Trial] = []
     for trial in ranked:
         if all(trial.params != other.params for other in found):
@@ -217,12 +224,12 @@ def _winners(optimizer: CrossEntropy, size: int) -> list[Trial]:
 
 
 def _confirm(
+    optimizer: CrossEntropy,
     workers: "_Workers",
     objective: Objective,
     winners: list[Trial],
     seeds: list[Any],
     seeded: bool,
-    sign: float,
 ) -> list[Confirmation]:
     tasks = [
         [workers.submit(objective, trial.params, [s if seeded else None]) for s in seeds]
@@ -236,7 +243,7 @@ def _confirm(
             continue  # a winner that fails on a fresh seed is none
         spread = float(good.std(ddof=1) / np.sqrt(len(good))) if len(good) > 1 else float("nan")
         found.append(Confirmation(trial, float(good.mean()), spread, tuple(good.tolist())))
-    return sorted(found, key=lambda c: (sign * c.mean, c.trial.number))
+    return sorted(found, key=lambda c: optimizer.key(replace(c.trial, value=c.mean)))
 
 
 # ---------------------------------------------------------------- where objectives run
@@ -252,7 +259,7 @@ def evaluate(objective: Objective, params: Mapping[str, Any], seeds: list[Any]) 
 
 @dataclass
 class _Task:
-    """An evaluation that was handed out: the future, if there is one, and how to start it anew."""
+    """An evaluation that was handed out: the future, if there is one, and how to start it again."""
 
     arguments: tuple[Any, ...]
     future: Future[Any] | None

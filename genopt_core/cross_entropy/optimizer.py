@@ -1,25 +1,35 @@
 r"""The cross-entropy search as an object to ask for configurations and to tell their values.
 
-It keeps no state of its own: the distribution is a function of the finished trials, and the random
-numbers of trial k come from ``default_rng([seed, k, purpose])``.  A search that is resumed from its
-trials therefore goes on exactly as it would have, on this machine or another.
+The distribution is a function of the finished trials, and the random numbers of trial k come from
+``default_rng([seed, k, purpose])``; what else is kept can be computed again.  A search that is
+resumed from its trials therefore goes on exactly as it would have, on this machine or another.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.plain import PlainSettings, PlainState, elite_set, unchanged
 from genopt_core.cross_entropy.plus import fit_elite, propose
+from genopt_core.cross_entropy.prefix import Prefix
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Generation, Trial, relative_entropy
+
+if TYPE_CHECKING:
+    from genopt_core.cross_entropy.posterior import Posterior
 
 Method = Literal["plain", "plus", "posterior"]
 ASK, STARTUP, TIES, FITTED = range(4)  # purposes of random numbers, so that streams do not overlap
 FEWEST = 3  # finite values that the improved methods need before they fit anything
+Fit = tuple[
+    PlainState, list[Trial], Generation
+]  # the plain state, all trials so far, what they say
 
 
 class CrossEntropy:
@@ -39,7 +49,7 @@ class CrossEntropy:
         data, from a Gaussian process; needs SciPy.  Budgets below some hundred evaluations want
         "posterior".
     seed : int
-        Not negative.
+        Not negative.  An integer and no ``Generator``, since a resumed search must draw the same.
     direction : {"minimize", "maximize"}
     population_size : int
         N, evaluations a generation.  For the improved methods it only divides `history`.
@@ -65,15 +75,9 @@ class CrossEntropy:
     trials : iterable of Trial
         Finished trials to go on from.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Notes
     -----
-    The plain method with one elite set, smoothing and floor is the standard one; "plus" and
-    "posterior" are our recombinations of known parts.
+    "plain" is the standard method; "plus" and "posterior" are our recombinations of known parts.
 
     References
     ----------
@@ -116,42 +120,41 @@ class CrossEntropy:
     ) -> None:
         if not isinstance(space, SearchSpace):
             raise TypeError(f"space must be a SearchSpace, got {type(space).__name__}")
-        if method not in ("plain", "plus", "posterior"):
-            raise ValueError(f'method must be "plain", "plus" or "posterior", got {method!r}')
-        if direction not in ("minimize", "maximize"):
-            raise ValueError(f'direction must be "minimize" or "maximize", got {direction!r}')
-        self.space, self.method, self.direction = space, method, direction
-        self.seed = _whole("seed", seed, 0)
-        self.n_startup = _whole("n_startup", n_startup, 1)
+        self.space = space
+        self.method: Method = checks.one_of(method, "method", ("plain", "plus", "posterior"))
+        self.direction = checks.one_of(direction, "direction", ("minimize", "maximize"))
+        self.seed = checks.whole(seed, "seed", 0)
+        self.n_startup = checks.whole(n_startup, "n_startup")
         if elite_fraction is None:
             elite_fraction = 0.25 if method == "plain" else 0.15
         if explore is None:
             explore = {"plain": 0.0, "plus": 0.2, "posterior": 0.1}[method]
-        self.explore = _share("explore", explore, open_at_0=False)
+        self.explore = checks.fraction(explore, "explore", zero=True)
         self.settings = PlainSettings(
-            _whole("population_size", population_size, 2),
-            _share("elite_fraction", elite_fraction),
-            _share("smoothing", smoothing),
-            _share("sigma_smoothing", sigma_smoothing),
-            float(sigma_exponent),
-            _share("floor", floor, open_at_0=False),
-            None if patience is None else _whole("patience", patience, 1),
-            _share("tolerance", tolerance),
+            checks.whole(population_size, "population_size", 2),
+            checks.fraction(elite_fraction, "elite_fraction"),
+            checks.fraction(smoothing, "smoothing"),
+            checks.fraction(sigma_smoothing, "sigma_smoothing"),
+            checks.real(sigma_exponent, "sigma_exponent"),
+            checks.fraction(floor, "floor", zero=True),
+            None if patience is None else checks.whole(patience, "patience"),
+            checks.fraction(tolerance, "tolerance"),
         )
         self._check_floor()
         self.deterministic = bool(deterministic)
         self._sign = 1.0 if direction == "minimize" else -1.0
-        self._rows: dict[int, tuple[Trial, Array]] = {}
-        self._drafts: dict[int, tuple[Trial, Array]] = {}
+        self._rows: dict[int, tuple[dict[str, Any], Array]] = {}
         self._running: dict[int, Trial] = {}
-        self._finished: list[Trial] = []
+        self._finished: dict[int, Trial] = {}  # in order of telling
         self._next = 0
-        self._memory: list[tuple[Trial, PlainState, Generation]] = []
-        self._surrogate: Any = None
-        self._listed: list[Trial] = []  # the trials whose rows, scores and keys come next
-        self._matrix, self._values = np.zeros((0, len(space))), np.zeros(0)
-        self._keys: list[bytes] = []
-        self._no_repeats = space.is_finite  # an adapter of a part of a space allows them
+        self._observed: Prefix[Trial, tuple[bytes, float]] = Prefix(self._observe, (b"", 0.0))
+        start = PlainState.start(space)
+        uniform = [np.full(n, 1 / n) for n in space.cells]
+        fitted = start.cell_probabilities(space) if method == "plain" else uniform
+        first = self._generation(0, [], [], None, fitted)
+        self._fits: Prefix[Sequence[Trial], Fit] = Prefix(
+            self._fit, (start, [], first), lambda one, two: all(map(operator.is_, one, two))
+        )
         for trial in trials:
             self.tell(trial, trial.value)
 
@@ -179,71 +182,72 @@ class CrossEntropy:
         Cost: "plain" and "plus" well under a millisecond for small spaces, "posterior" some tens.
         """
         if n is not None:
-            return [self.ask() for _ in range(_whole("n", n, 0))]
-        params = self.suggest(self._finished, list(self._running.values()), self._next)
-        trial = Trial(self._next, params)
+            return [self.ask() for _ in range(checks.whole(n, "n", 0))]
+        running = list(self._running.values())
+        trial = Trial(self._next, self.suggest(self._told(), running, self._next))
         self._next += 1
         self._running[trial.number] = trial
         return trial
 
-    def tell(self, trial: Trial, value: Any) -> None:
-        """Record what came of a trial; None, NaN and infinite values mean that it failed.
+    def tell(self, trial: Trial, value: Any) -> Trial:
+        """Record what came of a trial, and return it; None, NaN and infinity mean that it failed.
 
         Also takes trials of another process or an earlier day, which it has not handed out itself.
 
         Raises ``ValueError`` if the trial is finished already or not in the space, ``TypeError`` if
         the value is no number.
         """
-        if trial.number in self._rows and trial.number not in self._running:
+        if trial.number in self._finished:
             raise ValueError(f"trial {trial.number} has a value already")
-        row = self._row(trial)
+        self._row(trial)
         done = trial.finished(value)
-        self._drafts.pop(trial.number, None)
         self._running.pop(trial.number, None)
-        self._rows[trial.number] = (done, row)
-        self._finished.append(done)
+        self._finished[trial.number] = done
         self._next = max(self._next, trial.number + 1)
+        return done
 
     @property
     def trials(self) -> list[Trial]:
         """All trials by number, the running ones included."""
-        return sorted([*self._finished, *self._running.values()], key=lambda trial: trial.number)
+        return sorted([*self._told(), *self._running.values()], key=lambda trial: trial.number)
+
+    def key(self, trial: Trial) -> tuple[float, int]:
+        """What to sort finished trials by: the best first, failures last, equal ones by number."""
+        return self._score(trial), trial.number
 
     # ---------------------------------------------------------------- the pure function
 
     def suggest(
-        self, finished: Sequence[Trial], running: Sequence[Trial], number: int
+        self,
+        finished: Sequence[Trial],
+        running: Sequence[Trial],
+        number: int,
+        *,
+        avoid_repeats: bool | None = None,
     ) -> dict[str, Any]:
         """The configuration of trial ``number``: a function of nothing but arguments and settings.
 
-        ``finished`` comes in order of completion, which decides the generations.
+        ``finished`` comes in order of completion, which decides the generations.  The improved
+        methods propose nothing twice if ``avoid_repeats``, by default where the space is finite.
         """
-        return self.space.decode(self._suggest(finished, running, number))
+        avoid = self.space.is_finite if avoid_repeats is None else avoid_repeats
+        return self.space.decode(self._suggest(finished, running, number, avoid))
 
-    def _suggest(self, finished: Sequence[Trial], running: Sequence[Trial], number: int) -> Array:
+    def _suggest(
+        self, finished: Sequence[Trial], running: Sequence[Trial], number: int, avoid: bool
+    ) -> Array:
         rng = np.random.default_rng([self.seed, number, ASK])
         if self.method == "plain":
-            state, _ = self._generations(finished)
-            return state.draw(self.space, rng)
-        rows, scores = self._data(finished)
+            return self._state(finished).draw(self.space, rng)
+        rows, scores, keys = self._data(finished)
         others = np.array([self._row(trial) for trial in running]).reshape(-1, len(self.space))
-        seen: set[bytes] = set()
-        if self._no_repeats:
-            seen = set(self._keys[: len(rows)]) | {row.tobytes() for row in others}
+        seen = {*keys, *(row.tobytes() for row in others)} if avoid else set()
         if number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
             return self._stratified(number, seen, rng)
         if self.method == "plus":
-            return propose(
-                self.space,
-                rows,
-                scores,
-                others,
-                seen,
-                self.settings.elite_fraction,
-                self.explore,
-                rng,
-            )
-        return self._posterior().propose(rows, scores, others, seen, self.explore, rng)
+            share = self.settings.elite_fraction
+            return propose(self.space, rows, scores, others, seen, share, self.explore, rng)
+        return self._posterior.propose(rows, scores, others, seen, self.explore, rng)
 
     def _stratified(self, number: int, seen: set[bytes], rng: np.random.Generator) -> Array:
         """One row of a Latin hypercube: ``n_startup`` trials, each value range met once."""
@@ -261,73 +265,74 @@ class CrossEntropy:
                 return row
         return row
 
+    def _told(self) -> list[Trial]:
+        return list(self._finished.values())
+
     def _row(self, trial: Trial) -> Array:
-        known = self._rows.get(trial.number) or self._drafts.get(trial.number)
-        if known is not None and known[0].params == trial.params:
-            return known[1]
-        row = self.space.encode(trial.params)
-        self._drafts[trial.number] = (trial, row)
-        return row
+        known = self._rows.get(trial.number)
+        if known is None or known[0] != trial.params:
+            params = dict(trial.params)
+            known = self._rows[trial.number] = params, self.space.encode(params)
+        return known[1]
 
-    def _data(self, finished: Sequence[Trial]) -> tuple[Array, Array]:
-        """Rows and scores to be minimised, failures being infinite; remembers the last ones."""
-        known = 0
-        for trial, other in zip(self._listed, finished, strict=False):
-            if trial is not other:
-                break
-            known += 1
-        if known < len(finished):
-            new = np.array([self._row(trial) for trial in finished[known:]])
-            self._matrix = np.concatenate([self._matrix[:known], new])
-            self._values = np.concatenate([self._values[:known], self._scores(finished[known:])])
-            self._keys = self._keys[:known] + [row.tobytes() for row in new]
-            self._listed = list(finished)
-        return self._matrix[: len(finished)], self._values[: len(finished)]
+    def _score(self, trial: Trial) -> float:
+        """To be minimised; failures are infinite."""
+        return math.inf if trial.value is None else self._sign * trial.value
 
-    def _scores(self, finished: Sequence[Trial]) -> Array:
-        return np.array(
-            [math.inf if t.value is None else self._sign * t.value for t in finished], float
-        )
+    def _observe(self, _: tuple[bytes, float], trial: Trial) -> tuple[bytes, float]:
+        return self._row(trial).tobytes(), self._score(trial)
 
-    def _posterior(self) -> Any:
-        if self._surrogate is None:
-            from genopt_core.cross_entropy.posterior import Posterior  # needs SciPy
+    def _data(self, finished: Sequence[Trial]) -> tuple[Array, Array, list[bytes]]:
+        """Rows and scores of trials, and each row's bytes."""
+        observed = self._observed(finished)
+        keys = [key for key, _ in observed]
+        rows = np.frombuffer(b"".join(keys)).reshape(-1, len(self.space))
+        return rows, np.array([score for _, score in observed], float), keys
 
-            self._surrogate = Posterior(
-                self.space, self.deterministic, self.settings.elite_fraction
-            )
-        return self._surrogate
+    @cached_property
+    def _posterior(self) -> "Posterior":
+        from genopt_core.cross_entropy.posterior import Posterior  # needs SciPy
+
+        return Posterior(self.space, self.deterministic, self.settings.elite_fraction)
 
     # ---------------------------------------------------------------- what it has learnt
 
-    def _generations(self, finished: Sequence[Trial]) -> tuple[PlainState, list[Generation]]:
-        """Replay the plain method; remembers what it replayed last."""
+    def _generations(self, finished: Sequence[Trial]) -> list[Fit]:
+        """What was known after each full generation."""
         size = self.settings.population_size
-        full = len(finished) // size
-        known = 0
-        while known < min(full, len(self._memory)) and (
-            self._memory[known][0] is finished[(known + 1) * size - 1]
-        ):
-            known += 1
-        del self._memory[known:]
-        state = self._memory[-1][1] if known else PlainState.start(self.space)
-        for t in range(known + 1, full + 1):
-            batch = list(finished[(t - 1) * size : t * size])
-            rows, scores = np.array([self._row(t) for t in batch]), self._scores(batch)
+        return self._fits([finished[i - size : i] for i in range(size, len(finished) + 1, size)])
+
+    def _state(self, finished: Sequence[Trial]) -> PlainState:
+        """The plain method's distribution, replayed."""
+        fits = self._generations(finished)
+        return fits[-1][0] if fits else self._fits.start[0]
+
+    def _fit(self, before: Fit, batch: Sequence[Trial]) -> Fit:
+        """The next generation: fitted to itself by "plain", else to all trials so far."""
+        state, sofar, last = before
+        sofar, t = [*sofar, *batch], last.number + 1
+        rows, scores, _ = self._data(sofar)
+        level = None
+        if self.method == "plain":
             ties = np.random.default_rng([self.seed, t, TIES])
-            elite = elite_set(scores, self.settings.elite_fraction, ties)
-            level = None
+            elite = elite_set(scores[-len(batch) :], self.settings.elite_fraction, ties)
+            elite = elite + len(sofar) - len(batch)
             if len(elite) >= 2:  # else the distribution stays and the next generation redraws
                 state = state.refit(self.space, rows[elite], t, self.settings)
                 level = self._sign * float(scores[elite[-1]])
-            generation = self._generation(
-                t, batch, [batch[i] for i in elite], level, state.cell_probabilities(self.space)
-            )
-            reals = [(i, self.space.names[i]) for i in np.flatnonzero(self.space.is_real)]
-            generation.mean.update({name: float(state.mean[i]) for i, name in reals})
-            generation.std.update({name: float(state.std[i]) for i, name in reals})
-            self._memory.append((batch[-1], state, generation))
-        return state, [generation for _, _, generation in self._memory]
+            fitted = state.cell_probabilities(self.space)
+        else:
+            elite = fit_elite(self.space, rows, scores, self.settings.elite_fraction).indices
+            elite = elite[np.isfinite(scores[elite])]
+            if len(elite):
+                level = self._sign * float(scores[elite[-1]])
+            fitted = self._fitted(sofar)
+        generation = self._generation(t, batch, [sofar[i] for i in elite], level, fitted)
+        if self.method == "plain":
+            for i in np.flatnonzero(self.space.is_real):
+                generation.mean[self.space.names[i]] = float(state.mean[i])
+                generation.std[self.space.names[i]] = float(state.std[i])
+        return state, sofar, generation
 
     def _generation(
         self,
@@ -352,19 +357,19 @@ class CrossEntropy:
     def _fitted(self, finished: Sequence[Trial]) -> list[Array]:
         """The probabilities of cells after these trials."""
         if self.method == "plain":
-            return self._generations(finished)[0].cell_probabilities(self.space)
-        rows, scores = self._data(finished)
+            return self._state(finished).cell_probabilities(self.space)
+        rows, scores, _ = self._data(finished)
         if np.isfinite(scores).sum() < FEWEST:
             return [np.full(n, 1 / n) for n in self.space.cells]
         if self.method == "plus":
             fraction = self.settings.elite_fraction
             return fit_elite(self.space, rows, scores, fraction).probabilities
         rng = np.random.default_rng([self.seed, len(finished), FITTED])
-        return list(self._posterior().distribution(rows, scores, rng))
+        return list(self._posterior.distribution(rows, scores, rng))
 
     def distribution(self) -> dict[str, Array]:
         """Probabilities of each parameter's cells; `SearchSpace.labels` puts the cells in words."""
-        return dict(zip(self.space.names, self._fitted(self._finished), strict=True))
+        return dict(zip(self.space.names, self._fitted(self._told()), strict=True))
 
     def entropy(self) -> dict[str, float]:
         """Entropy of each distribution over that of the uniform one: 1 at the start, 0 settled."""
@@ -373,31 +378,18 @@ class CrossEntropy:
     @property
     def history(self) -> list[Generation]:
         """The start and every full generation, rebuilt from the trials."""
-        first = self._generation(0, [], [], None, self._fitted([]))
-        if self.method == "plain":
-            return [first, *self._generations(self._finished)[1]]
-        found, size = [first], self.settings.population_size
-        for t in range(1, len(self._finished) // size + 1):
-            sofar = self._finished[: t * size]
-            rows, scores = self._data(sofar)
-            elites = fit_elite(self.space, rows, scores, self.settings.elite_fraction).indices
-            elites = elites[np.isfinite(scores[elites])]
-            level = self._sign * float(scores[elites[-1]]) if len(elites) else None
-            chosen = [sofar[i] for i in elites]
-            found.append(self._generation(t, sofar[-size:], chosen, level, self._fitted(sofar)))
-        return found
+        fits = self._generations(self._told())
+        return [self._fits.start[-1], *(generation for _, _, generation in fits)]
 
     @property
     def stopped(self) -> str | None:
         """Why the plain method would stop here, or None; the other methods never do."""
-        if self.method != "plain":
+        fits = self._generations(self._told()) if self.method == "plain" else []
+        if not fits:
             return None
-        state, generations = self._generations(self._finished)
-        if not generations:
-            return None
-        if state.degenerate(self.space, self.settings.tolerance):
+        if fits[-1][0].degenerate(self.space, self.settings.tolerance):
             return "the distribution has settled on one configuration"
-        levels = [g.level for g in generations if g.level is not None]
+        levels = [g.level for _, _, g in fits if g.level is not None]
         if unchanged(levels, self.settings.patience):
             return f"the level has not changed over {self.settings.patience} generations"
         return None
@@ -408,10 +400,10 @@ class CrossEntropy:
 
         Raises ``ValueError`` if no trial is complete.
         """
-        scores = self._scores(self._finished)
-        if not np.isfinite(scores).any():
+        complete = [trial for trial in self._told() if trial.value is not None]
+        if not complete:
             raise ValueError("no trial is complete: nothing has been told, or all have failed")
-        return self._finished[int(np.argmin(scores))]
+        return min(complete, key=self._score)
 
     def recommend(self) -> Trial:
         """The trial to use: the best observed without noise, else that of least posterior mean.
@@ -420,25 +412,9 @@ class CrossEntropy:
 
         Raises ``ValueError`` if no trial is complete.
         """
-        best = self.best
-        rows, scores = self._data(self._finished)
+        best, finished = self.best, self._told()
+        rows, scores, _ = self._data(finished)
         if self.deterministic or np.isfinite(scores).sum() < 5:
             return best
-        means = self._posterior().means(rows, scores)
-        return self._finished[int(np.argmin(np.where(np.isfinite(scores), means, math.inf)))]
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
-    return int(value)
-
-
-def _share(name: str, value: Any, *, open_at_0: bool = True) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (0 < value <= 1 or (value == 0 and not open_at_0)):
-        raise ValueError(f"{name} must be in {'(' if open_at_0 else '['}0, 1], got {value!r}")
-    return float(value)
+        means = self._posterior.means(rows, scores)
+        return finished[int(np.argmin(np.where(np.isfinite(scores), means, math.inf)))]

@@ -190,7 +190,7 @@ class _Number:
             if self.step is not None:
                 v = self.low + np.round((v - self.low) / self.step) * self.step
         top = self.high if self.step is None else self.low + (self._levels() - 1) * self.step  # type: ignore[operator]
-        return np.clip(v, self.low, top)
+        return np.clip(v, self.low, min(top, self.high))  # -10.2 + 204 * 0.1 is above 10.2
 
     def snap(self, z: Array) -> Array:
         """The coordinates of the values that ``z`` stands for after rounding."""

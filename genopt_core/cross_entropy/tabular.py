@@ -1,7 +1,7 @@
 r"""A tabulated objective: every configuration of a grid was really trained, and is now looked up.
 
 With it a search of a hundred trainings takes milliseconds, runs in a browser, and can be repeated
-twenty times by every method.  ``book/experiments/cross_entropy/word2vec_tables.py`` makes the tables.
+twenty times by every method.  ``book/experiments/cross_entropy/word2vec_tables.py`` makes them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

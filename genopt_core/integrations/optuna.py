@@ -1,16 +1,19 @@
 r"""The cross-entropy method as a sampler of Optuna.
 
 Storages, resuming after a crash, pruning, the dashboard, importance plots and workers on several
-machines are Optuna's.  The sampler keeps nothing: what it proposes is a function of its seed, the
-trial's number and the trials in the storage.  Needs Optuna 5 and, for "posterior", SciPy.
+machines are Optuna's.  What the sampler proposes is a function of its seed, the trial's number and
+the trials in the storage; what it keeps can be computed again.  Needs Optuna 5 and, for
+"posterior", SciPy.
 """
 
 import json
 import threading
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.distributions import (
@@ -25,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from genopt_core.cross_entropy.optimizer import CrossEntropy, Method
 from genopt_core.cross_entropy.parameters import Array, Categorical, Float, Integer, Parameter
+from genopt_core.cross_entropy.prefix import Prefix
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Generation, Trial
 
@@ -33,6 +37,11 @@ PROPOSED = "genopt:proposed"
 FEWEST_OF_BRANCH = 5
 """Trials on the same branch below which a conditional parameter learns from all branches."""
 ATTEMPTS = 8
+MOST_SEARCHES = 64
+"""Searches kept of a study; one whose ranges change at every trial would keep them without end."""
+
+Space = dict[str, tuple[BaseDistribution, Parameter]]
+Pair = tuple[FrozenTrial, Trial]
 
 
 def parameter(distribution: BaseDistribution) -> Parameter:
@@ -55,20 +64,21 @@ def parameter(distribution: BaseDistribution) -> Parameter:
     )
 
 
-def infer_space(trials: Sequence[FrozenTrial]) -> dict[str, tuple[BaseDistribution, Parameter]]:
+def infer_space(trials: Sequence[FrozenTrial]) -> Space:
     """The parameters of trials, with the conditions on which some of them appear.
 
     A parameter that not all trials have is taken to exist for those values of one other parameter
     with which it was seen; if no single parameter tells, or its range changed, it is left out.
     ``trials`` are those that ran to an end, in any order.
     """
+    trials = sorted(trials, key=lambda t: t.number)
     seen: dict[str, BaseDistribution] = {}
     changed: set[str] = set()
-    for trial in sorted(trials, key=lambda t: t.number):
+    for trial in trials:
         for name, distribution in trial.distributions.items():
             if seen.setdefault(name, distribution) != distribution:
                 changed.add(name)
-    found: dict[str, tuple[BaseDistribution, Parameter]] = {}
+    found: Space = {}
     for name, distribution in seen.items():
         if name in changed or distribution.single():
             continue
@@ -85,7 +95,7 @@ def infer_space(trials: Sequence[FrozenTrial]) -> dict[str, tuple[BaseDistributi
 def _condition(
     name: str,
     trials: Sequence[FrozenTrial],
-    parents: dict[str, tuple[BaseDistribution, Parameter]],
+    parents: Space,
 ) -> dict[str, list[Any]] | None:
     """The parent whose value decides whether a parameter is there, and for which values it is."""
     for parent, (_, own) in parents.items():
@@ -97,10 +107,32 @@ def _condition(
             if parent in trial.params:
                 codes[there][own.encode(trial.params[parent])] = trial.params[parent]
             elif there:
-                codes[False] |= codes[True] or {-1.0: None}  # there without the parent: not it
-        if codes[True] and not codes[True].keys() & codes[False].keys():
-            return {parent: [codes[True][code] for code in sorted(codes[True])]}
+                break  # without the parent: not it
+        else:
+            if codes[True] and not codes[True].keys() & codes[False].keys():
+                return {parent: [codes[True][code] for code in sorted(codes[True])]}
     return None
+
+
+@dataclass
+class _Search:
+    """A search over some parameters, and the study's finished trials as it sees them.
+
+    ``seen`` gives a trial's part in the search, None if it has none, and whether no trial so far
+    has other parameters.
+    """
+
+    core: CrossEntropy
+    seen: Prefix[FrozenTrial, tuple[Trial | None, bool]]
+
+
+class _Memory:
+    """What was computed from one study's trials."""
+
+    def __init__(self) -> None:
+        self.alike: Prefix[FrozenTrial, Any] = Prefix(_all_alike, None, _same_number)
+        self.inferred: tuple[int, Space] = 0, {}
+        self.searches: dict[str, _Search] = {}
 
 
 class CrossEntropySampler(BaseSampler):
@@ -115,12 +147,6 @@ class CrossEntropySampler(BaseSampler):
         workers may have the same one.  Without, it is drawn at random.
     **settings
         Of `CrossEntropy`, but ``direction``, ``trials`` and ``space``, which come from the study.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form; in `sample_relative`, if the study has more than one
-        objective.
 
     Notes
     -----
@@ -152,23 +178,15 @@ class CrossEntropySampler(BaseSampler):
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         self.method, self.seed, self.settings = method, seed, settings
-        probe = CrossEntropy(SearchSpace({"x": Float(0, 1)}), method, seed=seed, **settings)
-        self.n_startup = probe.n_startup
+        CrossEntropy(SearchSpace({"x": Float(0, 1)}), method, seed=seed, **settings)  # its checks
         self._forget()
 
     def _forget(self) -> None:
-        self._spaces: dict[tuple[int, ...], dict[str, tuple[BaseDistribution, Parameter]]] = {}
-        self._alike: dict[tuple[int, int], tuple[list[Any], set[int]]] = {}
-        self._searches: dict[str, CrossEntropy] = {}
-        self._known: dict[tuple[str, int, int], tuple[FrozenTrial, Trial | None]] = {}
-        self._listed: dict[
-            str, tuple[list[FrozenTrial], list[tuple[FrozenTrial, Trial]], bool]
-        ] = {}
+        self._memories: WeakKeyDictionary[Study, _Memory] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("method", "seed", "settings", "n_startup")
-        return {name: value for name, value in self.__dict__.items() if name in kept}
+        return {name: getattr(self, name) for name in ("method", "seed", "settings")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -184,68 +202,37 @@ class CrossEntropySampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """The parameters of the finished trials whose presence is understood and that can vary."""
         self._raise_error_if_multi_objective(study)
-        return {name: d for name, (d, _) in self._infer(study).items()}
-
-    def _infer(self, study: Study) -> dict[str, tuple[BaseDistribution, Parameter]]:
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        trials = study.get_trials(deepcopy=False, states=states)
-        key = (id(study._storage), study._study_id, len(trials))
         with self._lock:
-            if key not in self._spaces:
-                alike = self._all_alike(key[:2], trials)
-                self._spaces = {key: infer_space(trials[:1] if alike else trials)}
-            return self._spaces[key]
-
-    def _all_alike(self, study: tuple[int, int], trials: Sequence[FrozenTrial]) -> bool:
-        """Whether all trials have the same parameters; looks only at those not seen before."""
-        if not trials:
-            return False
-        like = list(trials[0].distributions.items())
-        before, seen = self._alike.get(study, (like, set()))
-        if before != like:
-            seen = set()
-        new = [trial for trial in trials if trial.number not in seen]
-        alike = all(list(trial.distributions.items()) == like for trial in new)
-        self._alike = {study: (like, seen | {trial.number for trial in new} if alike else set())}
-        return alike and len(seen) + len(new) == len(trials)
+            return {name: d for name, (d, _) in self._infer(study).items()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Values of these parameters, drawn together; only of those that exist."""
         with self._lock:
-            space = self._within(self._infer(study), search_space)
+            space = _within(self._infer(study), search_space)
             if not space:
                 return {}
-            search, tag = self._search(study, space)
-            finished, inside = self._trials(study, self._finished(study), search, tag)
-            search._no_repeats = self.method != "plain" and search.space.is_finite and inside
+            search = self._search(study, space)
+            pairs, inside = self._trials(study, search)
+            finished = _without_repeated(pairs)
+            avoid = self.method != "plain" and search.core.space.is_finite and inside
             avoided: list[Trial] = []
             for _ in range(ATTEMPTS):
-                running = self._running(study, trial, space, search)
-                params = search.suggest(finished, [*running, *avoided], trial.number)
-                self._publish(study, trial, space, params)
-                if not search._no_repeats:
+                running = self._running(study, trial, space, search.core)
+                params = search.core.suggest(
+                    finished, [*running, *avoided], trial.number, avoid_repeats=avoid
+                )
+                _publish(study, trial, space, params)
+                if not avoid:
                     break
                 # Another worker may have proposed the same before it could see this proposal.
-                again = self._running(study, trial, space, search)
+                again = self._running(study, trial, space, search.core)
                 twins = [other for other in again if other.params == params]
                 if not twins:
                     break
                 avoided += twins
         return params
-
-    @staticmethod
-    def _within(
-        inferred: dict[str, tuple[BaseDistribution, Parameter]],
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, tuple[BaseDistribution, Parameter]]:
-        """The inferred parameters that are wanted, without those whose parent is not."""
-        found: dict[str, tuple[BaseDistribution, Parameter]] = {}
-        for name, (distribution, own) in inferred.items():
-            if name in search_space and all(parent in found for parent in own.when or {}):
-                found[name] = (distribution, own)
-        return found
 
     def sample_independent(
         self,
@@ -255,121 +242,82 @@ class CrossEntropySampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The value of a parameter that not all trials have, given the branch taken so far."""
+        self._raise_error_if_multi_objective(study)
         space = {param_name: (param_distribution, parameter(param_distribution))}
         with self._lock:
-            search, tag = self._search(study, space, crc=zlib.crc32(param_name.encode()))
-            search._no_repeats = False
-            done = [
-                t
-                for t in self._finished(study)
-                if t.distributions.get(param_name) == param_distribution
-            ]
+            search = self._search(study, space, crc=zlib.crc32(param_name.encode()))
+            pairs, _ = self._trials(study, search)
+            done = [p for p in pairs if p[0].distributions.get(param_name) == param_distribution]
             branch = {
                 name: value
                 for name, value in trial.params.items()
                 if not isinstance(trial.distributions[name], FloatDistribution)
             }
-            alike = [t for t in done if all(t.params.get(n) == v for n, v in branch.items())]
-            done = alike if len(alike) >= FEWEST_OF_BRANCH else done
-            finished, _ = self._trials(study, done, search, tag)
+            alike = [p for p in done if all(p[0].params.get(n) == v for n, v in branch.items())]
+            finished = _without_repeated(alike if len(alike) >= FEWEST_OF_BRANCH else done)
+            core = search.core
             if len(finished) < FEWEST_OF_BRANCH:  # plainly uniform: a branch has no design
-                rng = np.random.default_rng([search.seed, trial.number])
-                return search.space.decode(search.space.uniform(1, rng)[0])[param_name]
-            return search.suggest(finished, [], trial.number)[param_name]
+                rng = np.random.default_rng([core.seed, trial.number])
+                return core.space.decode(core.space.uniform(1, rng)[0])[param_name]
+            return core.suggest(finished, [], trial.number, avoid_repeats=False)[param_name]
 
     # ---------------------------------------------------------------- from Optuna to the core
 
-    def _search(
-        self, study: Study, space: dict[str, tuple[BaseDistribution, Parameter]], crc: int = 0
-    ) -> tuple[CrossEntropy, str]:
-        """The search over a space, and a name for the two."""
-        maximize = study.direction == StudyDirection.MAXIMIZE
-        tag = repr((maximize, crc, space))
-        if tag not in self._searches:
-            method, seed = self.method, self.seed
-            settings = dict(self.settings)
+    def _memory(self, study: Study) -> _Memory:
+        return self._memories.setdefault(study, _Memory())
+
+    def _infer(self, study: Study) -> Space:
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        memory = self._memory(study)
+        if memory.inferred[0] != len(trials):
+            alike = memory.alike(trials)[-1] is not False
+            memory.inferred = len(trials), infer_space(trials[:1] if alike else trials)
+        return memory.inferred[1]
+
+    def _search(self, study: Study, space: Space, crc: int = 0) -> _Search:
+        """The search over a space; with ``crc`` that of one parameter alone."""
+        searches, tag = self._memory(study).searches, repr((crc, space))
+        if tag not in searches:
+            method, seed, settings = self.method, self.seed, dict(self.settings)
             if crc:
                 seed = int(np.random.SeedSequence([self.seed, crc]).generate_state(1)[0])
                 method = "plain" if self.method == "plain" else "plus"
                 settings["n_startup"] = 1
-            self._searches[tag] = CrossEntropy(
+            core = CrossEntropy(
                 SearchSpace({name: own for name, (_, own) in space.items()}),
                 method,
                 seed=seed,
-                direction="maximize" if maximize else "minimize",
+                direction=_direction(study),
                 **settings,
             )
-        return self._searches[tag], tag
+            if len(searches) >= MOST_SEARCHES:
+                del searches[next(iter(searches))]
+            start = None, True
+            searches[tag] = _Search(core, Prefix(partial(_see, core.space), start, _same_number))
+        return searches[tag]
 
     @staticmethod
-    def _finished(study: Study) -> list[FrozenTrial]:
-        """Finished trials in the order of completion, on which all workers agree."""
+    def _trials(study: Study, search: _Search) -> tuple[list[Pair], bool]:
+        """Finished trials in the search's space, in order of completion; has none other names?"""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         done = study.get_trials(deepcopy=False, states=states)
-        return sorted(done, key=lambda t: (t.datetime_complete, t.number))
-
-    def _trials(
-        self, study: Study, done: list[FrozenTrial], search: CrossEntropy, tag: str
-    ) -> tuple[list[Trial], bool]:
-        """The core's trials, of those that lie in a search's space; no other names in them?"""
-        before, pairs, inside = self._listed.get(tag, ([], [], True))
-        if done[: len(before)] != before:  # compares by identity first: fast where nothing changed
-            before, pairs, inside = [], [], True
-        found = list(pairs)
-        for frozen in done[len(before) :]:
-            key = (tag, study._study_id, frozen.number)
-            known = self._known.get(key)
-            # The same number and parameters may be those of another study.
-            if known is None or (known[0] is not frozen and not _same(known[0], frozen)):
-                params = {n: v for n, v in frozen.params.items() if n in search.space.parameters}
-                value = frozen.value if frozen.state == TrialState.COMPLETE else None
-                trial = Trial(frozen.number, params)
-                known = (frozen, trial.finished(value) if _fits(search.space, params) else None)
-                self._known[key] = known
-            if known[1] is not None:
-                found.append((frozen, known[1]))
-            inside = inside and frozen.params.keys() <= search.space.parameters.keys()
-        self._listed[tag] = (done, found, inside)
-        if all(trial.state != "failed" for _, trial in found):
-            return [trial for _, trial in found], inside
-        good = {_key(f.params) for f, _ in found if f.state == TrialState.COMPLETE}
-        return [
-            trial
-            for frozen, trial in found
-            if frozen.state != TrialState.FAIL or _key(frozen.params) not in good
-        ], inside
+        done = sorted(done, key=lambda t: (t.datetime_complete, t.number))  # all workers agree
+        seen = search.seen(done)
+        pairs = [(f, t) for f, (t, _) in zip(done, seen, strict=True) if t is not None]
+        return pairs, all(inside for _, inside in seen[-1:])
 
     @staticmethod
-    def _publish(
-        study: Study,
-        trial: FrozenTrial,
-        space: dict[str, tuple[BaseDistribution, Parameter]],
-        params: dict[str, Any],
-    ) -> None:
-        coded = {n: float(space[n][0].to_internal_repr(value)) for n, value in params.items()}
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(coded))
-
-    @staticmethod
-    def _running(
-        study: Study,
-        trial: FrozenTrial,
-        space: dict[str, tuple[BaseDistribution, Parameter]],
-        search: CrossEntropy,
-    ) -> list[Trial]:
+    def _running(study: Study, trial: FrozenTrial, space: Space, core: CrossEntropy) -> list[Trial]:
         """What other workers are evaluating, as far as it is known."""
         found = []
         for other in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if other.number == trial.number:
                 continue
             coded = json.loads(other.system_attrs.get(PROPOSED, "{}"))
-            known = {
-                name: d.to_external_repr(coded[name])
-                for name, (d, _) in space.items()
-                if name in coded and d._contains(coded[name])
-            }
+            known = {n: d.to_external_repr(coded[n]) for n, (d, _) in space.items() if n in coded}
             known |= {name: value for name, value in other.params.items() if name in space}
             params = {name: known[name] for name in space if name in known}
-            if _fits(search.space, params):
+            if _fits(core.space, params):
                 found.append(Trial(other.number, params))
         return found
 
@@ -384,13 +332,13 @@ class CrossEntropySampler(BaseSampler):
             space = self._infer(study)
             if not space:
                 raise ValueError("the study has no finished trial, or no parameter that can vary")
-            search, tag = self._search(study, space)
-            trials, _ = self._trials(study, self._finished(study), search, tag)
+            search = self._search(study, space)
+            trials = _without_repeated(self._trials(study, search)[0])
         return CrossEntropy(
-            search.space,
+            search.core.space,
             self.method,
             seed=self.seed,
-            direction=search.direction,
+            direction=_direction(study),
             trials=trials,
             **self.settings,
         )
@@ -404,6 +352,57 @@ class CrossEntropySampler(BaseSampler):
         return self.search(study).history
 
 
+def _publish(study: Study, trial: FrozenTrial, space: Space, params: dict[str, Any]) -> None:
+    """Write down what a running trial is about to evaluate.
+
+    The one place that uses what Optuna keeps private, hence the pin below 5.1: a sampler is handed
+    frozen trials, to which nothing public writes.
+    """
+    coded = {n: float(space[n][0].to_internal_repr(value)) for n, value in params.items()}
+    study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(coded))
+
+
+def _direction(study: Study) -> Literal["minimize", "maximize"]:
+    return "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+
+
+def _same_number(one: FrozenTrial, two: FrozenTrial) -> bool:
+    return one.number == two.number  # a finished trial does not change
+
+
+def _all_alike(before: Any, trial: FrozenTrial) -> Any:
+    """The parameters, in order, if all trials so far have the same; else False."""
+    own = list(trial.distributions.items())
+    return own if before is None or before == own else False
+
+
+def _see(
+    space: SearchSpace, before: tuple[Trial | None, bool], frozen: FrozenTrial
+) -> tuple[Trial | None, bool]:
+    """The core's trial, if it lies in a space, and whether there are no other names so far."""
+    params = {n: v for n, v in frozen.params.items() if n in space.parameters}
+    value = frozen.value if frozen.state == TrialState.COMPLETE else None
+    trial = Trial(frozen.number, params).finished(value) if _fits(space, params) else None
+    return trial, before[1] and frozen.params.keys() <= space.parameters.keys()
+
+
+def _without_repeated(pairs: list[Pair]) -> list[Trial]:
+    """The core's trials, less the failures whose configuration was repeated with success."""
+    if all(trial.state != "failed" for _, trial in pairs):
+        return [trial for _, trial in pairs]
+    good = {_key(f.params) for f, _ in pairs if f.state == TrialState.COMPLETE}
+    return [t for f, t in pairs if f.state != TrialState.FAIL or _key(f.params) not in good]
+
+
+def _within(inferred: Space, search_space: dict[str, BaseDistribution]) -> Space:
+    """The inferred parameters that are wanted, without those whose parent is not."""
+    found: Space = {}
+    for name, (distribution, own) in inferred.items():
+        if name in search_space and all(parent in found for parent in own.when or {}):
+            found[name] = (distribution, own)
+    return found
+
+
 def _fits(space: SearchSpace, params: dict[str, Any]) -> bool:
     """Whether these are all the values that a configuration of the space has."""
     try:
@@ -411,10 +410,6 @@ def _fits(space: SearchSpace, params: dict[str, Any]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _same(one: FrozenTrial, two: FrozenTrial) -> bool:
-    return (one.state, one.params, one.values) == (two.state, two.params, two.values)
 
 
 def _key(params: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
-from oracles.studies import METHODS, branches, objective, start, storage
+from oracles.studies import METHODS, branches, dice, objective, start, storage
 
 from genopt_core.cross_entropy import Categorical, CrossEntropy, Float, Integer, SearchSpace
 from genopt_core.integrations.optuna import CrossEntropySampler, infer_space, parameter
