@@ -1,8 +1,8 @@
 """Sphinx extension: addresses that pages once had lead to where the pages are now.
 
-For every old address a small page is written that forwards at once, fragment and query kept, so that
-a link to a section or to the setting of an explorer still works, from a server and from a file.
-Without JavaScript the reader finds a plain link.
+For every old address a small page is written that forwards at once, fragment and query kept, so
+that a link to a section or to the setting of an explorer still works, from a server and from a
+file.  Without JavaScript the reader finds a plain link.
 """
 
 import html

@@ -3,11 +3,10 @@
 import importlib
 import inspect
 import re
-from pathlib import Path
 
 import pytest
+from places import BOOK
 
-BOOK = Path(__file__).resolve().parents[2] / "book"
 CODE = re.compile(r"`([a-z0-9_.]+)\.(\w+)(?:\.(\w+)|\((\w+)\))?`")
 
 
@@ -47,5 +46,6 @@ def test_the_first_use_is_a_label_that_exists(row):
         p for p in BOOK.rglob("*") if p.suffix in (".md", ".ipynb") and "_build" not in p.parts
     ]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    known = f"({name})" in text or f"({name})=" in text or (BOOK / f"{name.lstrip('/')}.ipynb").exists()
+    page = BOOK / f"{name.lstrip('/')}.ipynb"
+    known = f"({name})" in text or f"({name})=" in text or page.exists()
     assert known, f"no page defines {name}"
