@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -351,16 +350,3 @@ def test_languages_show_the_stored_numbers(measure):
 
 
 # All of them --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", [n for n in ex.names() if n.startswith("subword-") and n not in FIRST_PART]
-)
-def test_a_redraw_is_quick(name):
-    ex.draw(name)
-    best = math.inf
-    for _ in range(10):
-        start = time.perf_counter()
-        ex.draw(name)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.05, "5 ms on a free machine; ten times that is a defect"

@@ -1,8 +1,12 @@
 """Every explorer of the book: controls, presets, frames; and the registry's own refusals."""
 
+import itertools
 import json
+import re
+from importlib import import_module
 
 import pytest
+from places import CORE
 
 from genopt_core import explorers as ex
 from genopt_core.figures import controls as ctl
@@ -162,3 +166,27 @@ def test_too_many_frames_are_refused():
             fr.frames(registry.REGISTRY["test-too-many"])
     finally:
         del registry.REGISTRY["test-too-many"]
+
+
+def test_the_list_of_explorers_is_what_their_modules_register_in_order():
+    """The table says where to find each; here every file of the folder is read."""
+    folder = CORE / "explorers"
+    registering = {
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in folder.rglob("*.py")
+        if re.search(r"^@explorer\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert registering == set(ex.MODULES.values())
+    for module in registering:
+        import_module(f"genopt_core.explorers.{module}")
+        found = [
+            name
+            for name, entry in registry.REGISTRY.items()
+            if entry.function.__module__ == f"genopt_core.explorers.{module}"
+        ]
+        assert found == [name for name, place in ex.MODULES.items() if place == module]
+
+
+def test_explorers_are_listed_by_chapter():
+    chapters = [module.split(".")[0] for module in ex.MODULES.values()]
+    assert [chapter for chapter, _ in itertools.groupby(chapters)] == list(dict.fromkeys(chapters))
