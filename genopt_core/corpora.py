@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from genopt_core.checks import one_of
 
 END_OF_WORD = "\u2581"
 """The end-of-word symbol, U+2581: visible, one character long, absent from ordinary text."""
@@ -51,20 +53,13 @@ def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
 def describe(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Manifest row of one corpus: title, source, licence, and size and SHA-256 of file and text.
 
-    Raises
-    ------
-    ValueError
-        If no corpus has this name; the message lists those that exist.
-
     Examples
     --------
     >>> describe("sotu")["text_bytes"]
     3562111
     """
     rows = _manifest(_data_folder(folder))
-    if name not in rows:
-        raise ValueError(f"name must be one of {', '.join(map(repr, rows))}, got {name!r}")
-    return dict(rows[name])
+    return dict(rows[one_of(name, "name", rows)])
 
 
 def load(name: str, folder: str | os.PathLike[str] | None = None) -> str:
@@ -100,6 +95,23 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> str:
     return _read_checked(path, row["file_sha256"], row["text_sha256"])
 
 
+def check_text(text: str, name: str = "text") -> None:
+    r"""Refuse what is not a string, or has no UTF-8 form: half of a surrogate pair on its own.
+
+    >>> check_text("a\ud800")
+    Traceback (most recent call last):
+    ValueError: text must have a UTF-8 form, it has the lone surrogate '\ud800'
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, got {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must have a UTF-8 form, it has the lone surrogate {text[error.start]!r}"
+        ) from None
+
+
 def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]:
     r"""Words of a text, one after the other, before any sub-word encoding.
 
@@ -115,13 +127,6 @@ def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]
         ``"textbook"``: lower-case runs of letters, each ending with U+2581; digits, punctuation
         and case are lost.  This is the form in which the method is usually explained.
 
-    Raises
-    ------
-    TypeError
-        If ``text`` is not a string.
-    ValueError
-        If ``convention`` is neither of the two names.
-
     Notes
     -----
     A U+2581 that is already in the text is read as a blank.  Time is linear in the text.
@@ -135,10 +140,8 @@ def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]
     >>> list(pretokenize("कानून का राज"))
     ['कानून▁', 'का▁', 'राज']
     """
-    if not isinstance(text, str):
-        raise TypeError(f"text must be a str, got {type(text).__name__}")
-    if convention not in ("lossless", "textbook"):
-        raise ValueError(f"convention must be 'lossless' or 'textbook', got {convention!r}")
+    check_text(text)
+    one_of(convention, "convention", get_args(Convention))
     text = unicodedata.normalize("NFC", text)
     pattern = _patterns(_marks(text))[convention]
     if convention == "textbook":

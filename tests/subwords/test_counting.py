@@ -122,7 +122,7 @@ def test_progress_ends_at_the_size_of_the_files(files, capsys):
             files,
             executor=executor,
             chunk_bytes=50_000,
-            progress=lambda done, total: calls.append((done, total)),
+            progress=calls.append,
         )
     size = sum(path.stat().st_size for path in files)
     assert calls[-1] == (size, size)
@@ -176,7 +176,9 @@ def test_refused_arguments(files, tmp_path):
         count_words_in_files(files, executor=2)
     with pytest.raises(ValueError, match="chunk_bytes must be at least 1, got 0"):
         count_words_in_files(files, chunk_bytes=0)
-    with pytest.raises(ValueError, match="convention must be 'lossless' or 'textbook', got 'x'"):
+    with pytest.raises(
+        ValueError, match="convention must be one of 'lossless', 'textbook', got 'x'"
+    ):
         count_words_in_files(files, "x")
     with pytest.raises(TypeError, match="progress must be a bool or a function, got int"):
         count_words_in_files(files, progress=3)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
@@ -18,24 +18,24 @@ from genopt_core.subwords.tokenizer.encoding import TOGETHER_FROM, word_pattern
 LETTERS = "abc▁"
 
 
-def vocabulary_of(costs, **provenance):
+def vocabulary_of(costs, length_cost=0.0, **provenance):
     logs = -np.array(list(costs.values()), dtype=float)
-    return Vocabulary(tuple(costs), logs, np.ones(len(costs)), provenance)
+    return Vocabulary(tuple(costs), logs, np.ones(len(costs)), provenance, length_cost)
 
 
 def random_vocabulary(rng):
-    """Few characters, few price levels: ties abound; some characters are no piece."""
+    """Few characters, few costs: ties abound; some characters are no piece."""
     pieces = {
         "".join(rng.choice(list(LETTERS), size=rng.integers(1, 5)))
         for _ in range(rng.integers(1, 30))
     }
-    if rng.random() < 0.4:  # a price per character: every spelling costs the same, or nearly
+    if rng.random() < 0.4:  # a cost per character: every segmentation costs the same, or nearly
         return vocabulary_of({piece: 0.1 * len(piece) for piece in sorted(pieces)})
     levels = rng.choice([[1, 2, 3], [1, 1, 1], [0.1, 0.2, 0.3], [0, 5, 40]])
     return vocabulary_of({piece: float(rng.choice(levels)) for piece in sorted(pieces)})
 
 
-def spellings(vocabulary, word):
+def segmentations(vocabulary, word):
     """Every way to cut the word into pieces and unknown characters, with its cost."""
     unknown = max(vocabulary.costs.values()) + 10
     for inner in itertools.product((False, True), repeat=len(word) - 1):
@@ -69,7 +69,7 @@ def random_lattices(how_many, seed):
         word = "".join(rng.choice(list(LETTERS), size=rng.integers(1, 9)))
         k = None if rng.random() < 0.5 else int(rng.integers(1, len(word) + 2))
         vocabulary = random_vocabulary(rng)
-        found = [s for s in spellings(vocabulary, word) if k is None or len(s[1]) - 1 <= k]
+        found = [s for s in segmentations(vocabulary, word) if k is None or len(s[1]) - 1 <= k]
         yield vocabulary, word, k, found, rng
 
 
@@ -123,7 +123,7 @@ def test_samples_have_the_stated_distribution():
 
 def test_samples_of_one_word_in_detail():
     vocabulary = vocabulary_of({"a": 1.0, "b": 1.2, "ab": 2.0, "ba": 2.5, "aba": 3.5, "bab": 3.0})
-    found, draws, rng = list(spellings(vocabulary, "ababab")), 4000, np.random.default_rng(5)
+    found, draws, rng = list(segmentations(vocabulary, "ababab")), 4000, np.random.default_rng(5)
     for temperature in (0.3, 1.0, 10.0):
         weight = {tuple(cuts): math.exp(-cost / temperature) for cost, cuts in found}
         total = math.fsum(weight.values())
@@ -157,6 +157,29 @@ def test_segment_is_the_plain_shortest_path_where_every_character_is_a_piece():
             assert (got.pieces, got.cost) == (wanted.pieces, wanted.cost)
 
 
+def test_the_token_penalty_is_in_the_costs_and_not_in_the_probabilities():
+    costs = {"a": 0.7, "b": 1.1, "ab": 4.0, "ba": 5.0}
+    plain, penalized = vocabulary_of(costs), vocabulary_of(costs, length_cost=3.0)
+    assert penalized.costs == {piece: 3.0 + cost for piece, cost in costs.items()}
+    assert plain.segment("abab").pieces == ("a", "b", "a", "b")
+    assert penalized.segment("abab").pieces == ("ab", "ab")
+    for word in ("abab", "aba", "abéa", "é"):
+        assert penalized.log_marginal(word) == plain.log_marginal(word)
+        for seed in range(5):
+            one, other = (
+                v.sample(word, 1.0, np.random.default_rng(seed)) for v in (plain, penalized)
+            )
+            assert one.pieces == other.pieces
+            assert other.cost == pytest.approx(one.cost + 3.0 * one.steps)
+        best = penalized.n_best(word, 1)[0]
+        assert best == penalized.segment(word)
+    assert repr(plain) == "Vocabulary(4 pieces, 'a' to 'ba')"
+    assert repr(penalized) == "Vocabulary(4 pieces, 'a' to 'ba', length_cost=3)"
+    assert plain != penalized
+    assert plain != plain.with_specials(["<s>"])
+    assert "1 special" in repr(plain.with_specials(["<s>"]))
+
+
 def test_an_unknown_character_has_a_path_and_the_empty_word_an_empty_one():
     vocabulary = vocabulary_of({"a": 1.0, "ab": 1.5})
     assert vocabulary.segment("aéb").pieces == ("a", UNKNOWN, UNKNOWN)
@@ -178,7 +201,7 @@ def english():
 TEXTS = [
     "", " ", "  ", "   a", "a   ", " a  b ", "a\n\n b\t", "\x00", "a\x00b", "\u2581", "a\u2581 b",
     "<unk> <0x41> <0x0A>", "é e\u0301 \u1100\u1161 Å Å", "naïve café", "\U0001f600\u200d\U0001f525",
-    "\ud800", "\udfff\ud800", "é\ud83d\ude00é", "12 345½Ⅷ²", "\ufeffbom", "\u2028\u0085 \u3000x",
+    "12 345½Ⅷ²", "\ufeffbom", "\u2028\u0085 \u3000x",
     "कानून 日本語 текст עברית", "_a_ 1_2", "\ufdd0\uffff\U0010ffff",
 ]  # fmt: skip
 
@@ -192,14 +215,39 @@ def test_decode_gives_back_what_encode_got(english, text):
 
 ANY_TEXT = st.text(st.characters(), max_size=60)  # surrogates included
 MIXED_TEXT = st.text(st.sampled_from(" \n\t▁abthe.é1<0x>\u0301\ud800\x00"), max_size=40)
+# Three bytes each that would be half of a surrogate pair: no text has them.
+LONE = [b"\xed\xb1\xbd*", b"\xed\xba\x86", b"\xed\xbf\x89", b"\xed\xb3\x8e"]
 
 
 @settings(max_examples=400, deadline=None)
+@example("\ud800")
+@example("\udc7d")
+@example("\ud83d\ude00")
 @given(st.one_of(ANY_TEXT, MIXED_TEXT))
-def test_any_text_survives(text):
+def test_any_text_survives_that_can_be_written(text):
     vocabulary = vocabulary_of(stored_costs(500)).with_specials(["<0x>", "\n\n"])
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        with pytest.raises(ValueError, match="text must have a UTF-8 form, it has the lone"):
+            vocabulary.encode(text)
+        return
     assert vocabulary.decode(vocabulary.encode(text)) == text
     assert vocabulary.decode(vocabulary.encode(text, recognize_specials=False)) == text
+
+
+@settings(max_examples=300, deadline=None)
+@example(LONE[0])
+@example(LONE[1])
+@example(LONE[2])
+@example(LONE[3])
+@given(st.binary(max_size=8))
+def test_any_bytes_are_decoded_to_a_text_that_can_be_written(code):
+    vocabulary = vocabulary_of({"a": 1.0})
+    text = vocabulary.decode([0, *(1 + byte for byte in code), 0])
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    try:
+        assert text == f"a{code.decode('utf-8')}a"
+    except UnicodeDecodeError:
+        assert text == f"a{len(code) * chr(0xFFFD)}a"
 
 
 def test_hindi_words_stay_whole():
@@ -221,9 +269,9 @@ def test_many_new_words_at_once_are_spelled_as_one_at_a_time(english):
     text = corpora.load("moby-dick")[:400_000].lower()
     ids = english.encode(text)
     encoder = english._encoder
-    assert len(encoder._spelled[True]) > TOGETHER_FROM
-    for word, spelled in encoder._spelled[True].items():
-        assert spelled == encoder._spell(word, True)
+    assert len(encoder._ids[True]) > TOGETHER_FROM
+    for word, found in encoder._ids[True].items():
+        assert found == encoder._segment(word, True)
     assert english.decode(ids) == text
 
 
@@ -282,8 +330,13 @@ def test_equality_pickle_and_immutability():
         ((("a",), [0], [-1]), ValueError, "counts must be at least 0, got -1.0 for 'a'"),
         ((("a",), [0], [0], []), TypeError, "provenance must be a dict, got list"),
         ((("a",), [0], [0], {"x": {1}}), TypeError, "what JSON can hold"),
-        ((("a",), [0], [0], {"specials": ["a"]}), ValueError, "'a'"),
-        ((("a",), [0], [0], {"specials": [""]}), ValueError, "empty string"),
+        ((("a",), [0], [0], {}, -1.0), ValueError, "length_cost must be at least 0, got -1.0"),
+        ((("a",), [0], [0], {}, "5"), TypeError, "length_cost must be a number, got '5'"),
+        ((("a",), [0], [0], {}, 0, ["a"]), ValueError, "'a'"),
+        ((("a",), [0], [0], {}, 0, [""]), ValueError, "empty string"),
+        ((("a",), [0], [0], {}, 0, "<s>"), TypeError, "specials must be a list"),
+        ((("a", "\ud800"), [0, 0], [0, 0]), ValueError, r"pieces .*lone surrogate '\\ud800'"),
+        ((("a",), [0], [0], {}, 0, ["\udc80"]), ValueError, "specials must have a UTF-8 form"),
     ],
 )
 def test_refused_fields(fields, error, message):
@@ -299,12 +352,15 @@ def test_refused_arguments(english):
         english.segment("a", 0)
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         english.n_best("a", 0)
-    with pytest.raises(ValueError, match=r"temperature must be a number of at least 1e-06, got 0"):
+    with pytest.raises(ValueError, match=r"temperature must be at least 1e-06, got 0"):
         english.sample("a", 0, rng)
     with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator, got int"):
         english.sample("a", 1.0, 3)
     with pytest.raises(TypeError, match="text must be a str, got bytes"):
         english.encode(b"a")
+    for ask in (english.segment, english.log_marginal, lambda word: english.n_best(word, 2)):
+        with pytest.raises(ValueError, match="word must have a UTF-8 form"):
+            ask("a\ud800")
     with pytest.raises(ValueError, match=r"ids must be in 0\.\.\d+, got -1"):
         english.decode([0, -1])
     with pytest.raises(TypeError, match="ids must be a list of whole numbers"):

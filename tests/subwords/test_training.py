@@ -9,14 +9,16 @@ import pytest
 
 from genopt_core import corpora
 from genopt_core.subwords.bounds.exact import exhaustive_vocabulary
+from genopt_core.subwords.segmentation.arrays import ascending, rounded
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.training import em
+from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.candidates import substring_counts
-from genopt_core.subwords.training.pieces import Pieces
-from genopt_core.subwords.training.pruning import pruned, removal_losses, rounded, suspected
+from genopt_core.subwords.training.likelihood import hard_em_step
+from genopt_core.subwords.training.pruning import pruned, removal_losses, suspected
 from genopt_core.subwords.training.search import insertion_gains
-from genopt_core.subwords.training.substrings import Substrings, ascending
+from genopt_core.subwords.training.substrings import Substrings
 from genopt_core.subwords.training.train import train
 from genopt_core.subwords.training.trainer import EFFORTS
 
@@ -33,7 +35,7 @@ def random_words(seed, letters="abc", words=25, longest=8):
 
 
 def instance(seed):
-    """A table, some of its substrings as pieces, and random prices."""
+    """A table, some of its substrings as pieces, and random counts."""
     rng = np.random.default_rng(1000 + seed)
     table = Substrings(random_words(seed), max_piece=5)
     pieces = Pieces(table, table.single | (rng.random(len(table)) < 0.5))
@@ -41,7 +43,7 @@ def instance(seed):
     return table, pieces, counts
 
 
-def spellings(word):
+def segmentations(word):
     for cuts in itertools.product((False, True), repeat=len(word) - 1):
         ends = [i for i, cut in enumerate(cuts, 1) if cut]
         yield [word[a:b] for a, b in itertools.pairwise([0, *ends, len(word)])]
@@ -114,14 +116,14 @@ def test_ascending_falls_back_when_the_keys_are_long():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_expected_counts_are_sums_over_all_spellings(seed):  # swe-em
+def test_expected_counts_are_sums_over_all_segmentations(seed):  # swe-em
     table, pieces, counts = instance(seed)
-    cost = em.prices(counts, 0.7)
+    cost = em.fitted_costs(counts, 0.7)
     found, log_likelihood = em.expected_counts(pieces.forwards, cost, table.end_weight)
     price = {t: c for t, c, k in zip(table.texts(), cost, pieces.chosen, strict=True) if k}
     expected, total = Counter(), 0.0
     for word, weight in zip(table.words, table.weight, strict=True):
-        paths = [(p, math.exp(-sum(price[s] for s in p))) for p in spellings(word)
+        paths = [(p, math.exp(-sum(price[s] for s in p))) for p in segmentations(word)
                  if all(s in price for s in p)]  # fmt: skip
         mass = sum(probability for _, probability in paths)
         total += weight * math.log(mass)
@@ -136,7 +138,7 @@ def test_expected_counts_are_sums_over_all_spellings(seed):  # swe-em
 @pytest.mark.parametrize("seed", range(8))
 def test_spelling_is_the_one_of_the_lattice(seed):
     table, pieces, counts = instance(seed)
-    state = em.spell(table, pieces.forwards, em.prices(counts, 0.3), 0.3)
+    state = em.segment_all(table, pieces.forwards, em.fitted_costs(counts, 0.3), 0.3)
     price = {t: c for t, c, k in zip(table.texts(), state.cost, pieces.chosen, strict=True) if k}
     words = dict(zip(table.words, table.weight, strict=True))
     paths = best_paths(Lattice(words, price))
@@ -150,7 +152,7 @@ def test_spelling_is_the_one_of_the_lattice(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_backward_costs_are_those_of_the_reversed_words(seed):
     table, pieces, counts = instance(seed)
-    cost = em.prices(counts, 0.0)
+    cost = em.fitted_costs(counts, 0.0)
     forward, _ = pieces.forwards.cheapest(cost)
     backward, _ = pieces.backwards.cheapest(cost)
     assert backward[table.suffixes.end] == pytest.approx(forward[table.prefixes.end])
@@ -160,7 +162,9 @@ def test_hard_em_never_gets_worse_and_soft_em_keeps_probabilities():
     table, pieces, counts = instance(11)
     values = [em.hard_em(table, pieces.forwards, counts, 1.0, n, 0.0).objective for n in (1, 2, 6)]
     assert values == sorted(values, reverse=True)
-    cost, left = em.soft_step(table, pieces.forwards, pieces.chosen, em.prices(counts, 0.5), 0.5)
+    cost, left = em.soft_step(
+        table, pieces.forwards, pieces.chosen, em.fitted_costs(counts, 0.5), 0.5
+    )
     assert np.exp(0.5 - cost[left]).sum() == pytest.approx(1)
     assert left[table.single].all()
 
@@ -178,7 +182,9 @@ def test_digamma():
 @pytest.mark.parametrize("seed", range(25))
 def test_removal_loss_is_exact_also_for_pieces_used_twice(seed, length_cost):  # swe-removal
     table, pieces, counts = instance(seed)
-    state = em.spell(table, pieces.forwards, em.prices(counts, length_cost), length_cost)
+    state = em.segment_all(
+        table, pieces.forwards, em.fitted_costs(counts, length_cost), length_cost
+    )
     loss = removal_losses(pieces, state)
     texts = table.texts()
     price = {t: c for t, c, k in zip(texts, state.cost, pieces.chosen, strict=True) if k}
@@ -199,7 +205,7 @@ def test_some_instance_does_use_a_piece_twice():
     twice = 0
     for seed in range(25):
         table, pieces, counts = instance(seed)
-        cost = em.prices(counts, 0.0)
+        cost = em.fitted_costs(counts, 0.0)
         price = {t: c for t, c, k in zip(table.texts(), cost, pieces.chosen, strict=True) if k}
         paths = best_paths(Lattice(table.words, price))
         for word in table.words:
@@ -210,7 +216,7 @@ def test_some_instance_does_use_a_piece_twice():
 
 def test_losses_of_suspects_are_the_same():
     table, pieces, counts = instance(2)
-    state = em.spell(table, pieces.forwards, em.prices(counts, 0.0), 0.0)
+    state = em.segment_all(table, pieces.forwards, em.fitted_costs(counts, 0.0), 0.0)
     loss = removal_losses(pieces, state)
     asked = pieces.chosen & (np.arange(len(table)) % 3 == 0)
     some = removal_losses(pieces, state, asked)
@@ -249,7 +255,7 @@ def test_pruning_order():
 @pytest.mark.parametrize("seed", range(5))
 def test_insertion_gain_is_the_formula(seed):  # swe-insertion
     table, pieces, counts = instance(seed)
-    state = em.spell(table, pieces.forwards, em.prices(counts, 0.4), 0.4)
+    state = em.segment_all(table, pieces.forwards, em.fitted_costs(counts, 0.4), 0.4)
     gain, uses = insertion_gains(pieces, state)
     texts = table.texts()
     price = {t: c for t, c, k in zip(texts, state.cost, pieces.chosen, strict=True) if k}
@@ -308,13 +314,12 @@ def test_vocabulary_has_what_it_says():
         paths = best_paths(Lattice(counts, vocabulary.costs))
         again = paths.piece_counts()
         assert again.sum() == pytest.approx(vocabulary.counts.sum(), rel=2e-4)
-        weight = vocabulary.provenance["length_cost"]
-        shares = np.exp(vocabulary.log_probabilities + weight)
-        assert shares.sum() == pytest.approx(1, abs=1e-3)
+        assert vocabulary.length_cost == {"likelihood": 0.0, "tokens": 1000.0}.get(goal, goal)
+        assert np.exp(vocabulary.log_probabilities).sum() == pytest.approx(1, abs=1e-3)
         assert vocabulary.provenance["objective"] == goal
 
 
-def test_price_per_token_trades_bits_for_tokens():
+def test_token_penalty_trades_bits_for_tokens():
     counts = sotu_words(4000)
     bits, tokens = [], []
     for weight in (0.0, 1.0, 5.0, 50.0):
@@ -416,16 +421,32 @@ def test_control_characters_and_mixed_scripts():
         "🙂🙂": 5,
         "e\u0301": 1,
     }
-    counts["\ud800x"] = 1  # a lone surrogate
     vocabulary = train(counts, 30, effort="best", min_count=1)
     assert len(vocabulary.pieces) == 30
     assert "\x00\x01" in "".join(vocabulary.pieces)
+
+
+def test_hard_em_of_the_trainer_is_the_textbook_s():
+    table, pieces, counts = instance(7)
+    state = em.segment_all(table, pieces.forwards, em.fitted_costs(counts, 0.0), 0.0)
+    cost = {t: c for t, c, k in zip(table.texts(), state.cost, pieces.chosen, strict=True) if k}
+    words = dict(zip(table.words, table.weight, strict=True))
+    probabilities, used = hard_em_step(Lattice(words, cost), floor=em.LEAST_COUNT)
+    assert np.maximum(state.counts, em.LEAST_COUNT)[pieces.chosen & table.single] == pytest.approx(
+        used[np.array([len(text) == 1 for text in cost])]
+    )
+    refitted = em.fitted_costs(state.counts, 0.0)[pieces.chosen]
+    inside = used > em.LEAST_COUNT
+    # The floor of the textbook form counts towards C, that of the trainer does not.
+    shift = math.log(used.sum() / state.tokens)
+    assert refitted[inside] == pytest.approx(-np.log(probabilities[inside]) - shift)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (({}, 5), "empty"),
+        (({"ab": 2, "\ud800x": 1}, 5), r"lone surrogate '\\ud800'"),
         (({"": 1}, 5), "empty word"),
         (({"ab": math.nan}, 5), "finite count"),
         (({"ab": 0}, 5), "above 0"),

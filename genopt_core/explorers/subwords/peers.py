@@ -18,7 +18,7 @@ from genopt_core.figures.schema import Axis, Figure, Panel
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS
 from genopt_core.subwords.tokenizer.peers import BPE, Unigram, WordPiece
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
-from genopt_core.subwords.training.em import prices
+from genopt_core.subwords.training.em import fitted_costs
 
 BYTE_BITS = 8.0
 LONGEST_TEXT = 60
@@ -206,8 +206,10 @@ def stored_vocabularies() -> dict[str, Vocabulary]:
     found = {}
     for name, kept in table["vocabularies"].items():
         counts = np.array(kept["counts"], dtype=float)
-        logs = -prices(counts, kept["length_cost"])
-        found[name] = Vocabulary(tuple(kept["pieces"]), logs, counts, dict(table["origin"]))
+        logs, penalty = -fitted_costs(counts, 0.0), kept["length_cost"]
+        found[name] = Vocabulary(
+            tuple(kept["pieces"]), logs, counts, dict(table["origin"]), penalty
+        )
     return found
 
 
@@ -216,7 +218,7 @@ def _own_code(
 ) -> tuple[dict[str, float], tuple[float, float]]:
     """Bits of every piece under the tokenizer's own use, and tokens and bits per word."""
     used = np.array(counts, dtype=float)
-    bits = prices(used, 0.0) * BITS
+    bits = fitted_costs(used, 0.0) * BITS
     mean = (float(used.sum()) / words, float(used @ bits) / words)
     return dict(zip(pieces, bits.tolist(), strict=True)), mean
 

@@ -5,12 +5,12 @@ vocabulary is a 0-1 vector, so a solver can prove it; least code length is not, 
 search is left.
 
 Why the likelihood has no certificate of the same kind.  For tokens every piece costs 1,
-whatever else is in the vocabulary, and a price per character can vouch for it.  The code
+whatever else is in the vocabulary, and a price per character can account for it.  The code
 length :math:`F(c) = C \ln C - \sum_s c_s \ln c_s` makes a piece the cheaper the more it is used:
 F is *concave* in the counts (and homogeneous of degree 1), so minimizing it over the polytope of
-fractional spellings and shares puts the optimum at a corner that no local or dual argument
+fractional segmentations and shares puts the optimum at a corner that no local or dual argument
 finds, and the relaxation of a concave objective by its convex envelope forgets just this gain.
-The bound that remains is optimistic prices: no piece can cost less than
+The bound that remains is optimistic costs: no piece can cost less than
 :math:`\ln(C_{\min} / c_s^{\max})`, with the fewest tokens that any vocabulary needs and all
 occurrences of s; each word then costs at least its shortest path.  That is valid, and on 10 MB of
 English with 8,000 pieces 27 % below the best vocabulary known, too weak to say anything; the
@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.costs import check_words
+from genopt_core.subwords.segmentation.arrays import Float
+from genopt_core.subwords.training.arcs import Arcs
 from genopt_core.subwords.training.em import hard_em
-from genopt_core.subwords.training.pieces import Pieces
-from genopt_core.subwords.training.substrings import Float, Substrings
+from genopt_core.subwords.training.substrings import Substrings, check_size
 
 LARGEST = 400_000
 """Most arcs of all words that a solver is given."""
@@ -72,10 +72,10 @@ def exact_vocabulary(
         \sum_{(i,j):\, i < m \le j} x^w_{ij} = 1 \;\; \forall w, m, \qquad
         x^w_{ij} \le y_{s^w_{ij}}, \qquad \sum_{|s| > 1} y_s \le K
 
-    (book, eq. swe-relaxation): x spells every word w, covering each of its characters m once, y
+    (book, eq. swe-relaxation): x segments every word w, covering each of its characters m once, y
     says which pieces there are, and K is the vocabulary size less the characters.  With x and y
     in 0..1 it is a linear program whose dual is (book, eq. swe-dual); with y in {0, 1} the
-    spellings come out whole by themselves, and the optimum is the best vocabulary.
+    segmentations come out whole by themselves, and the optimum is the best vocabulary.
 
     Parameters
     ----------
@@ -93,8 +93,6 @@ def exact_vocabulary(
     ------
     ImportError
         Without SciPy.
-    TypeError, ValueError
-        If an argument is not of this form, or there are more than 400,000 arcs.
     RuntimeError
         If the solver stops without any vocabulary.
 
@@ -113,10 +111,9 @@ def exact_vocabulary(
         from scipy.optimize import Bounds, LinearConstraint, milp
     except ImportError as error:
         raise ImportError("exact_vocabulary needs SciPy: pip install scipy") from error
-    from genopt_core.subwords.bounds.certificate import checked_size
-
-    table = Substrings(check_words(word_counts), max_piece)
-    longer = checked_size(vocab_size, table) - int(table.single.sum())
+    table = Substrings(word_counts, max_piece)
+    singles = table.singles  # single characters are numbered first
+    longer = check_size(vocab_size, singles) - singles
     gap = np.concatenate([group[0] for group in table.word_arcs]).astype(np.int64)
     piece = np.concatenate([group[1] for group in table.word_arcs]).astype(np.int64)
     if len(gap) > LARGEST:
@@ -125,15 +122,13 @@ def exact_vocabulary(
             f"{len(gap)}; certify bounds corpora of any size"
         )
     length = table.length[piece].astype(np.int64)
-    arcs, singles = len(gap), int(table.single.sum())
-    pieces = len(table) - singles  # single characters are numbered first
+    arcs, pieces = len(gap), len(table) - singles
     # Cover: row m (a gap behind a character) has every arc that covers the character before it.
     row = np.concatenate([gap[length > back] - back for back in range(int(length.max()))])
     column = np.concatenate([np.flatnonzero(length > back) for back in range(int(length.max()))])
-    behind = np.ones(len(table.word_of), dtype=bool)
-    behind[table.start] = False
-    cover = sparse.csr_matrix((np.ones(len(row)), (row, column)), (len(behind), arcs + pieces))
-    cover = cover[np.flatnonzero(behind)]
+    shape = (len(table.behind), arcs + pieces)
+    cover = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape)
+    cover = cover[np.flatnonzero(table.behind)]
     long = np.flatnonzero(length > 1)
     rows = np.arange(len(long))
     there = sparse.csr_matrix(
@@ -200,11 +195,6 @@ def exhaustive_vocabulary(
     Exact
         ``value`` and ``bound`` are in nats.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form, or there are more vocabularies than that.
-
     Notes
     -----
     For one vocabulary hard EM may stop at a local optimum, so the value is exact only up to that.
@@ -216,11 +206,9 @@ def exhaustive_vocabulary(
     >>> [s for s in exact.pieces if len(s) > 1], round(exact.value, 2)
     (['newest', 'widest'], 62.21)
     """
-    from genopt_core.subwords.bounds.certificate import checked_size
-
-    table = Substrings(check_words(word_counts), max_piece, min_count)
+    table = Substrings(word_counts, max_piece, min_count)
     table = table.only(table.maximal())
-    longer = checked_size(vocab_size, table) - int(table.single.sum())
+    longer = check_size(vocab_size, table.singles) - table.singles
     candidates = np.flatnonzero(~table.single)
     if longer > len(candidates):
         raise ValueError(
@@ -232,8 +220,7 @@ def exhaustive_vocabulary(
             f"vocab_size gives {tries} vocabularies, at most {at_most} are tried: choose "
             "fewer pieces, fewer words or a higher min_count"
         )
-    every = Pieces(table, np.ones(len(table), dtype=bool))
-    forwards = every.forwards
+    forwards = Arcs.forwards(table, np.ones(len(table), dtype=bool))
     best, best_chosen = np.inf, table.single
     for chosen_ones in itertools.combinations(candidates.tolist(), longer):
         chosen = table.single.copy()

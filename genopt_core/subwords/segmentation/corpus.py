@@ -1,24 +1,24 @@
-"""Cheapest spellings of all words of a corpus at once, in NumPy sweeps over its lattice.
+"""Cheapest segmentations of all words of a corpus at once, in NumPy sweeps over its lattice.
 
-The recursions are those of `genopt_core.subwords.segmentation.paths`, and so are the sums (left to right) and
-the rules for ties; only the order of the work differs.
+The recursions are those of `genopt_core.subwords.segmentation.paths`, and so are the sums (left to
+right) and the rules for ties; only the order of the work differs.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from genopt_core.checks import one_of, whole
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, run_starts, tally
 from genopt_core.subwords.segmentation.costs import check_limit
-from genopt_core.subwords.segmentation.lattice import Float, Lattice
+from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.segmentation.paths import Path
-from genopt_core.subwords.segmentation.trie import Index
 
 
 @dataclass(frozen=True)
 class CorpusPaths:
-    """The cheapest spelling of every word of a lattice.
+    """The cheapest segmentation of every word of a lattice.
 
     Attributes
     ----------
@@ -30,17 +30,18 @@ class CorpusPaths:
         In nats; infinite for a word without a path.
     steps : (words,) int array
         Number of pieces; 0 for a word without a path.
+    last_arc : (rows, nodes) int array
+        Best arc into each node: one row without a limit, else row t - 1 for exactly t pieces.
     """
 
     lattice: Lattice
     limit: int | None
     cost: Float
     steps: Index
-    # Best arc into each node: one row without a limit, else row t - 1 for exactly t pieces.
-    _arc: NDArray[np.intp]
+    last_arc: Index
 
     @property
-    def feasible(self) -> NDArray[np.bool_]:
+    def feasible(self) -> Mask:
         """Which words have a path, (words,) bool array."""
         return np.isfinite(self.cost)
 
@@ -50,13 +51,7 @@ class CorpusPaths:
         return tuple(self.lattice.words[i] for i in np.flatnonzero(~self.feasible))
 
     def path(self, word: str) -> Path:
-        """The spelling of one word of the corpus.
-
-        Raises
-        ------
-        ValueError
-            If the word is not in the corpus.
-        """
+        """The segmentation of one word of the corpus."""
         lattice = self.lattice
         if word not in lattice.words:
             raise ValueError(f"word must be one of the {len(lattice.words)} words, got {word!r}")
@@ -66,14 +61,14 @@ class CorpusPaths:
         node, step = lattice.end[index], int(self.steps[index])
         pieces, cuts = [], [len(word)]
         for row in range(step - 1, -1, -1):
-            arc = self._arc[0 if self.limit is None else row, node]
+            arc = self.last_arc[0 if self.limit is None else row, node]
             pieces.append(lattice.pieces[lattice.piece[arc]])
             cuts.append(cuts[-1] - len(pieces[-1]))
             node = lattice.source[arc]
         return Path(tuple(pieces[::-1]), tuple(cuts[::-1]), float(self.cost[index]), self.limit)
 
     def piece_counts(self) -> Float:
-        r"""How often each piece occurs in the spelled corpus, (pieces,) float array.
+        r"""How often each piece occurs in the segmented corpus, (pieces,) float array.
 
         .. math:: c_s = \sum_w f_w \sum_{(i,j)} x^w_{ij} [s^w_{ij} = s]
 
@@ -95,22 +90,22 @@ class CorpusPaths:
         end, weight, step = lattice.end[good], lattice.counts[good], self.steps[good]
         total = np.zeros(pieces)
         if self.limit is None:
-            flow = _weighted_counts(end, weight, nodes)
+            flow = tally(end, weight, nodes)
             for depth in range(len(lattice.level) - 2, 0, -1):
                 first, last = lattice.level[depth], lattice.level[depth + 1]
                 used = first + np.flatnonzero(flow[first:last])
-                arc = self._arc[0, used]
-                flow += _weighted_counts(lattice.source[arc], flow[used], nodes)
-                total += _weighted_counts(lattice.piece[arc], flow[used], pieces)
+                arc = self.last_arc[0, used]
+                flow += tally(lattice.source[arc], flow[used], nodes)
+                total += tally(lattice.piece[arc], flow[used], pieces)
             return total
         flow = np.zeros(nodes)
-        for row in range(len(self._arc) - 1, -1, -1):
+        for row in range(len(self.last_arc) - 1, -1, -1):
             ends_here = step == row + 1
-            flow += _weighted_counts(end[ends_here], weight[ends_here], nodes)
+            flow += tally(end[ends_here], weight[ends_here], nodes)
             used = np.flatnonzero(flow)
-            arc = self._arc[row, used]
-            total += _weighted_counts(lattice.piece[arc], flow[used], pieces)
-            flow = _weighted_counts(lattice.source[arc], flow[used], nodes)
+            arc = self.last_arc[row, used]
+            total += tally(lattice.piece[arc], flow[used], pieces)
+            flow = tally(lattice.source[arc], flow[used], nodes)
         return total
 
 
@@ -120,7 +115,7 @@ def best_paths(
     *,
     if_infeasible: Literal["report", "raise_limit"] = "report",
 ) -> CorpusPaths:
-    r"""Cheapest spelling of every word, with at most k pieces if k is given.
+    r"""Cheapest segmentation of every word, with at most k pieces if k is given.
 
     Without k one sweep from short to long prefixes (as `viterbi_path`); with k one sweep over all
     arcs per layer (as `shortest_path`),
@@ -135,13 +130,8 @@ def best_paths(
     k : int, optional
         Most pieces allowed per word.
     if_infeasible : {"report", "raise_limit"}
-        Whether a word that k pieces do not spell keeps an infinite cost, or gets as many pieces
-        as it has characters.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
+        Whether a word that needs more than k pieces keeps an infinite cost, or gets as many
+        pieces as it has characters.  An ``<unk>`` is put in by `shortest_path`, word by word.
 
     Notes
     -----
@@ -158,11 +148,7 @@ def best_paths(
     if not isinstance(lattice, Lattice):
         raise TypeError(f"lattice must be a Lattice, got {type(lattice).__name__}")
     k = check_limit(k)
-    if if_infeasible not in ("report", "raise_limit"):
-        raise ValueError(
-            f"if_infeasible must be 'report' or 'raise_limit', got {if_infeasible!r}; "
-            "an '<unk>' is put in by shortest_path, word by word"
-        )
+    one_of(if_infeasible, "if_infeasible", ("report", "raise_limit"))
     if k is None:
         return _unlimited(lattice)
 
@@ -187,11 +173,6 @@ def exact_step_cost_table(lattice: Lattice, k: int) -> Float:
         Row t - 1 holds :math:`D^{(t)}(n)` (book, eq. swe-bellman); the running minimum down
         the rows is the cost with at most t pieces.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Examples
     --------
     >>> lattice = Lattice(["ab", "abc"], {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0})
@@ -200,10 +181,7 @@ def exact_step_cost_table(lattice: Lattice, k: int) -> Float:
     """
     if not isinstance(lattice, Lattice):
         raise TypeError(f"lattice must be a Lattice, got {type(lattice).__name__}")
-    limit = check_limit(k)
-    if limit is None:
-        raise TypeError("k must be a whole number, got None")
-    return _layers(lattice, limit)[0]
+    return _layers(lattice, whole(k, "k"))[0]
 
 
 def _unlimited(lattice: Lattice) -> CorpusPaths:
@@ -257,13 +235,7 @@ def _first_best_arc(lattice: Lattice, value: Float, best: Float) -> Index:
     """Per node the first arc that attains the best value: among equals the longest piece."""
     hit = np.flatnonzero((value == best[lattice.target]) & np.isfinite(value))
     node = lattice.target[hit]
-    first = np.ones(len(hit), dtype=bool)
-    first[1:] = node[1:] != node[:-1]
+    first = run_starts(node)
     arc = np.zeros(len(best), dtype=np.intp)
     arc[node[first]] = hit[first]
     return arc
-
-
-def _weighted_counts(index: Index, weight: Float, size: int) -> Float:
-    # Of no entries at all np.bincount returns whole numbers; sums must stay fractions.
-    return np.bincount(index, weights=weight, minlength=size).astype(np.float64, copy=False)

@@ -1,11 +1,13 @@
-"""Prices: what a piece costs, in nats, and the checks every public function makes on its input."""
+"""What a piece costs, in nats, and what words, counts and costs may be."""
 
 import math
-import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+
+from genopt_core.checks import whole
+from genopt_core.corpora import check_text
 
 
 def piece_costs(probabilities: Mapping[str, float]) -> dict[str, float]:
@@ -13,21 +15,13 @@ def piece_costs(probabilities: Mapping[str, float]) -> dict[str, float]:
 
     .. math:: c_s = -\ln p(s)
 
-    The arc costs of (book, eq. swe-cost).  A piece of probability 0 gets an infinite cost and
-    thereby drops out of every lattice.
+    The arc costs of (book, eq. swe-cost).  A piece of probability 0 gets an infinite cost, so it
+    is in no lattice.
 
     Parameters
     ----------
     probabilities : mapping of str to float
         Piece to probability; each in 0..1, together at most 1.
-
-    Raises
-    ------
-    TypeError
-        If it is not a mapping, or a piece is not a string.
-    ValueError
-        If it is empty, a piece is empty, a probability lies outside 0..1 or is NaN, or their sum
-        exceeds 1 by more than rounding.
 
     Examples
     --------
@@ -58,6 +52,7 @@ def check_pieces(vocabulary: Mapping[str, float], name: str) -> None:
             raise TypeError(f"{name} must have strings as keys, got {piece!r}")
         if not piece:
             raise ValueError(f"{name} contains the empty piece ''; pieces need a character")
+    check_text("".join(vocabulary), name)
 
 
 def check_costs(costs: Mapping[str, float]) -> None:
@@ -76,27 +71,13 @@ def check_costs(costs: Mapping[str, float]) -> None:
 
 
 def check_word(word: str) -> None:
-    """Refuse a word that is not a string."""
-    if not isinstance(word, str):
-        raise TypeError(f"word must be a str, got {type(word).__name__}")
+    """Refuse a word that is not a string, or that no file can hold."""
+    check_text(word, "word")
 
 
 def check_limit(k: int | None) -> int | None:
-    """The step limit as a plain int, or None; a bool, a fraction or a limit below 1 is refused."""
-    return None if k is None else check_positive(k, "k")
-
-
-def check_positive(value: int, name: str) -> int:
-    """A whole number of at least 1 as a plain int, whatever integer type it came in."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number
+    """The step limit as a plain int of at least 1, or None."""
+    return None if k is None else whole(k, "k")
 
 
 def check_words(words: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
@@ -116,4 +97,5 @@ def check_words(words: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
             raise TypeError(f"words[{word!r}] must be a number, got {count!r}")
         if not 0 < count < math.inf:
             raise ValueError(f"words[{word!r}] must be a finite count above 0, got {count!r}")
+    check_text("".join(words), "words")
     return dict(words)

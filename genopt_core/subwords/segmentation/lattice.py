@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from genopt_core.subwords.segmentation.arrays import Float, Index, run_starts
 from genopt_core.subwords.segmentation.costs import check_costs, check_word, check_words
-from genopt_core.subwords.segmentation.trie import Index, PrefixTrie, code_points
-
-Float = NDArray[np.float64]
+from genopt_core.subwords.segmentation.trie import PrefixTrie, code_points
 
 
 class Arc(NamedTuple):
@@ -36,11 +35,6 @@ def word_arcs(word: str, costs: Mapping[str, float]) -> list[Arc]:
         The characters, end-of-word symbol included if there is one.
     costs : mapping of str to float
         Piece to cost in nats, at least 0.  A piece of infinite cost has no arc.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form; the message names the entry.
 
     Notes
     -----
@@ -70,8 +64,8 @@ def word_arcs(word: str, costs: Mapping[str, float]) -> list[Arc]:
 class Lattice:
     """The lattices of all words of a corpus in flat arrays, equal prefixes shared.
 
-    The best way to spell a prefix does not depend on what follows, so words that begin alike share
-    nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.
+    The best segmentation of a prefix does not depend on what follows, so words that begin alike
+    share nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.
 
     Parameters
     ----------
@@ -97,11 +91,6 @@ class Lattice:
         Nodes ``level[d]`` to ``level[d + 1] - 1`` are prefixes of ``d`` characters.
     end : (words,) int array
         The node of each whole word.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form; the message names the entry.
 
     Notes
     -----
@@ -155,23 +144,16 @@ class Lattice:
         self.parent: Index = prefixes.parent
 
         # Compressed rows by target: the nodes that have arcs, and where the arcs of each begin.
-        fresh = np.ones(len(self.target), dtype=bool)
-        fresh[1:] = self.target[1:] != self.target[:-1]
-        self.row_start: Index = np.flatnonzero(fresh)
+        self.row_start: Index = np.flatnonzero(run_starts(self.target))
         self.row_node: Index = self.target[self.row_start]
 
     def with_costs(self, costs: ArrayLike) -> "Lattice":
-        """The same arcs at other prices, without building them again.
+        """The same arcs at other costs, without building them again.
 
         Parameters
         ----------
         costs : (pieces,) float array
             In the order of ``pieces``, in nats, at least 0 or infinite.
-
-        Raises
-        ------
-        ValueError
-            If the shape is another one, or an entry is negative or NaN.
         """
         given = np.asarray(costs, dtype=np.float64)
         if given.shape != (len(self.pieces),):

@@ -1,4 +1,4 @@
-"""Cheapest spelling of one word, in the plain form in which the algorithms are usually written.
+"""Cheapest segmentation of one word, in the plain form in which the algorithms are usually written.
 
 `shortest_path` limits the number of pieces and needs one layer of costs per piece;
 `viterbi_path` has no limit and needs one pass; `greedy_path` and `one_pass_path` are what goes
@@ -10,31 +10,27 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from genopt_core.subwords.segmentation.costs import (
-    check_costs,
-    check_limit,
-    check_positive,
-    check_word,
-)
+from genopt_core.checks import one_of, whole
+from genopt_core.subwords.segmentation.arrays import Float
+from genopt_core.subwords.segmentation.costs import check_costs, check_limit, check_word
 from genopt_core.subwords.segmentation.lattice import Arc, word_arcs
 
 UNKNOWN = "<unk>"
 """Stands for one character that no piece covers."""
 
 UNKNOWN_EXTRA = 10.0
-"""Nats that an unknown character costs above the dearest piece (SentencePiece's choice)."""
+"""Nats that an unknown character costs above the costliest piece (SentencePiece's choice)."""
 
 IfInfeasible = Literal["report", "raise_limit", "unknown"]
 
 
 @dataclass(frozen=True)
 class Path:
-    """One way to spell a word.
+    """One segmentation of a word.
 
     Attributes
     ----------
@@ -71,13 +67,13 @@ def shortest_path(
     *,
     if_infeasible: IfInfeasible = "report",
 ) -> Path:
-    r"""Cheapest spelling of a word with at most k pieces (k-step Bellman-Ford).
+    r"""Cheapest segmentation of a word with at most k pieces (k-step Bellman-Ford).
 
     .. math:: D^{(t)}(j) = \min_{i<j} \{ D^{(t-1)}(i) + c_{ij} \}, \qquad
               \text{answer } \min_{1 \le t \le k} D^{(t)}(n)
 
-    with :math:`D^{(t)}(j)` the cost of the best way to spell the first :math:`j` characters with
-    exactly :math:`t` pieces (book, eq. swe-bellman); it solves (book, eq. swe-cost) to
+    with :math:`D^{(t)}(j)` the least cost of the first :math:`j` characters with exactly
+    :math:`t` pieces (book, eq. swe-bellman); it solves (book, eq. swe-cost) to
     (book, eq. swe-binary).
 
     Parameters
@@ -92,18 +88,13 @@ def shortest_path(
         What to do when k pieces do not suffice.  ``"report"``: return a path of infinite cost.
         ``"raise_limit"``: allow as many pieces as there are characters.  ``"unknown"``: that,
         and if there is still no path let each character without a piece of its own be ``<unk>``,
-        at 10 nats more than the dearest piece.
+        at 10 nats more than the costliest piece.
 
     Returns
     -------
     Path
-        Among spellings of equal cost the one with fewest pieces, and among those the one whose
+        Among segmentations of equal cost the one with fewest pieces, and among those the one whose
         last piece is longest, then the last but one, and so on.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
 
     Notes
     -----
@@ -125,10 +116,7 @@ def shortest_path(
     False
     """
     k = check_limit(k)
-    if if_infeasible not in ("report", "raise_limit", "unknown"):
-        raise ValueError(
-            f"if_infeasible must be 'report', 'raise_limit' or 'unknown', got {if_infeasible!r}"
-        )
+    one_of(if_infeasible, "if_infeasible", get_args(IfInfeasible))
     arcs = word_arcs(word, costs)
     n = len(word)
     if n == 0:
@@ -137,16 +125,14 @@ def shortest_path(
     if not path.feasible and if_infeasible != "report":
         path = _cheapest_within(n, arcs, n)
         if not path.feasible and if_infeasible == "unknown":
-            dearest = max(cost for cost in costs.values() if cost < math.inf)
+            unknown = max(cost for cost in costs.values() if cost < math.inf) + UNKNOWN_EXTRA
             single = {arc.start for arc in arcs if arc.end - arc.start == 1}
-            arcs += [
-                Arc(m, m + 1, UNKNOWN, dearest + UNKNOWN_EXTRA) for m in range(n) if m not in single
-            ]
+            arcs += [Arc(m, m + 1, UNKNOWN, unknown) for m in range(n) if m not in single]
             path = _cheapest_within(n, arcs, n)
     return path
 
 
-def exact_step_costs(word: str, costs: Mapping[str, float], k: int) -> NDArray[np.float64]:
+def exact_step_costs(word: str, costs: Mapping[str, float], k: int) -> Float:
     r"""Cheapest cost of a word with exactly 1, 2, ..., k pieces; infinite where there is none.
 
     .. math:: \big( D^{(1)}(n), \dots, D^{(k)}(n) \big)
@@ -164,17 +150,12 @@ def exact_step_costs(word: str, costs: Mapping[str, float], k: int) -> NDArray[n
     -------
     (k,) float array, in nats
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Examples
     --------
     >>> exact_step_costs("abc", {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0}, 4).tolist()
     [inf, 4.0, 3.0, inf]
     """
-    k = check_positive(k, "k")
+    k = whole(k, "k")
     arcs = word_arcs(word, costs)
     if not word:
         raise ValueError("word is empty; it has no path of 1 or more pieces")
@@ -183,7 +164,7 @@ def exact_step_costs(word: str, costs: Mapping[str, float], k: int) -> NDArray[n
 
 
 def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
-    r"""Cheapest spelling of a word without a limit on the number of pieces, in one pass.
+    r"""Cheapest segmentation of a word without a limit on the number of pieces, in one pass.
 
     .. math:: D(j) = \min_{i<j} \{ D(i) + c_{ij} \}
 
@@ -193,13 +174,8 @@ def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
     Returns
     -------
     Path
-        Among spellings of equal cost the one whose last piece is longest, then the last but one,
-        and so on, whatever the number of pieces (the rule of Hugging Face's Unigram model).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of the form `shortest_path` accepts.
+        Among equal costs the one whose last piece is longest, then the last but one, and so on,
+        whatever the number of pieces (the rule of Hugging Face's Unigram model).
 
     Notes
     -----
@@ -224,16 +200,11 @@ def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
 
 
 def greedy_path(word: str, costs: Mapping[str, float]) -> Path:
-    """Spelling by longest match first: at each place the longest piece that fits, never regretted.
+    """Longest match first: at each place the longest piece that fits, never taken back.
 
     The rule WordPiece tokenizers use.  It does not look at the costs, so it is not the cheapest,
     and it may run into a place where no piece fits although the word has a path; it then
     reports a path of infinite cost.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of the form `shortest_path` accepts.
 
     Examples
     --------
@@ -278,14 +249,9 @@ def one_pass_path(word: str, costs: Mapping[str, float], k: int) -> Path:
     """What one left-to-right pass finds within k pieces: not always the best, sometimes nothing.
 
     It keeps the cheapest path to each node together with its number of pieces, and does not extend
-    a path that has used up its k.  A cheap way with many pieces thereby hides a dearer way with
-    few, which the rest of the word would have needed.  `shortest_path` keeps one best path
-    per node *and number of pieces* (book, eq. swe-bellman) and has no such blind spot.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of the form `shortest_path` accepts.
+    a path that has used up its k.  So a cheap path with many pieces hides a costlier one with few,
+    which the rest of the word would have needed.  `shortest_path` keeps one best path per node
+    *and number of pieces* (book, eq. swe-bellman) and has no such blind spot.
 
     Notes
     -----
@@ -298,7 +264,7 @@ def one_pass_path(word: str, costs: Mapping[str, float], k: int) -> Path:
     >>> one_pass_path("abc", costs, 2).feasible, shortest_path("abc", costs, 2).pieces
     (False, ('ab', 'c'))
     """
-    k = check_positive(k, "k")
+    k = whole(k, "k")
     arcs = word_arcs(word, costs)
     n = len(word)
     label: list[tuple[float, tuple[int, ...]]] = [(0.0, (0,))] + [(math.inf, ())] * n

@@ -1,4 +1,4 @@
-"""The spelling of one word as a linear program: flow through the lattice, or exact cover."""
+"""The segmentation of one word as a linear program: flow through the lattice, or exact cover."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genopt_core.subwords.segmentation.lattice import Arc, Float, word_arcs
+from genopt_core.subwords.segmentation.arrays import Float
+from genopt_core.subwords.segmentation.lattice import Arc, word_arcs
 
 Integer = NDArray[np.int64]
 
@@ -38,7 +39,7 @@ class FlowProgram:
 
     Examples
     --------
-    With at most 2 pieces "abc" has one spelling, itself, at 10 nats; half of it and half of the
+    With at most 2 pieces "abc" has one segmentation, itself, at 10 nats; half of it and half of the
     three letters satisfies everything but x in {0, 1} and costs 5.
 
     >>> program = flow_program("abc", {"a": 0.0, "b": 0.0, "c": 0.0, "abc": 10.0})
@@ -76,11 +77,6 @@ def flow_program(word: str, costs: Mapping[str, float]) -> FlowProgram:
         At least one character.
     costs : mapping of str to float
         As in `word_arcs`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form, or the word is empty.
 
     Notes
     -----

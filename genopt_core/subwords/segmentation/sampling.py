@@ -1,4 +1,4 @@
-r"""More than the one best spelling of a word: the n best, the sum over all, and a random one.
+r"""More than the one best segmentation of a word: the n best, the sum over all, and a random one.
 
 All three run over the arcs of the word's lattice from left to right, as `viterbi_path` does, and
 differ in what they keep at a node: the n least costs, the sum of all probabilities, or that sum and
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.costs import check_limit, check_positive
+from genopt_core.checks import real, whole
+from genopt_core.subwords.segmentation.costs import check_limit
 from genopt_core.subwords.segmentation.lattice import Arc, word_arcs
 from genopt_core.subwords.segmentation.paths import Path
 
@@ -24,7 +25,7 @@ LEAST_TEMPERATURE = 1e-6
 
 
 def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = None) -> list[Path]:
-    r"""The n cheapest spellings of a word, with at most k pieces if k is given.
+    r"""The n cheapest segmentations of a word, with at most k pieces if k is given.
 
     Keeps the n least costs at each node instead of the least one (book, eq. swe-bellman).
 
@@ -44,11 +45,6 @@ def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = 
         last piece is longest, and if that is the same piece, by the same rule for what is before
         it.  The first is that of `viterbi_path` (without k) or `shortest_path` (with k).
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Notes
     -----
     O(n arcs log) time and O(n characters) memory, k times that with a limit.
@@ -64,7 +60,7 @@ def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = 
     >>> [path.pieces for path in n_best_paths("abc", costs, 1, k=2)]
     [('a', 'bc')]
     """
-    count, limit = check_positive(n, "n"), check_limit(k)
+    count, limit = whole(n, "n"), check_limit(k)
     if word == "":
         return [Path((), (0,), 0.0, limit)]
     arcs = word_arcs(word, costs)
@@ -88,7 +84,7 @@ def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = 
 
 
 def log_marginal(word: str, costs: Mapping[str, float], k: int | None = None) -> float:
-    r"""Log of the sum of the probabilities of all spellings of a word, in nats.
+    r"""Log of the sum of the probabilities of all segmentations of a word, in nats.
 
     .. math:: \ln P(w) = \ln \sum_{\text{paths } x} \exp\Big( -\sum_{(i,j)} c_{ij} x_{ij} \Big),
               \qquad A(j) = \ln \sum_{i<j} \exp( A(i) - c_{ij} ), \quad \ln P(w) = A(n)
@@ -104,11 +100,6 @@ def log_marginal(word: str, costs: Mapping[str, float], k: int | None = None) ->
     -------
     float
         Minus infinity if the word has no path.  At least minus the cost of the best path.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
 
     Examples
     --------
@@ -129,7 +120,7 @@ def sample_path(
     rng: np.random.Generator,
     k: int | None = None,
 ) -> Path:
-    r"""A spelling of a word drawn at random, cheaper ones more often.
+    r"""A segmentation of a word drawn at random, cheaper ones more often.
 
     .. math:: P_T(x) \propto \exp\Big( -\tfrac1T \sum_{(i,j)} c_{ij} x_{ij} \Big)
 
@@ -152,11 +143,6 @@ def sample_path(
     Path
         With its cost at the given costs.  Without any path, one of infinite cost.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     References
     ----------
     T. Kudo, arXiv 1804.10959 (sub-word regularization); forward filtering, backward sampling.
@@ -166,16 +152,14 @@ def sample_path(
     >>> rng = np.random.default_rng(0)
     >>> costs = {"a": 1.0, "b": 1.0, "ab": 2.0}
     >>> draws = [sample_path("ab", costs, 1.0, rng).steps for _ in range(1000)]
-    >>> 450 < draws.count(1) < 550  # both spellings cost 2 nats
+    >>> 450 < draws.count(1) < 550  # both segmentations cost 2 nats
     True
     """
     limit = check_limit(k)
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-    if isinstance(temperature, (str, bool)) or not LEAST_TEMPERATURE <= temperature < math.inf:
-        raise ValueError(
-            f"temperature must be a number of at least {LEAST_TEMPERATURE}, got {temperature!r}"
-        )
+    if real(temperature, "temperature") < LEAST_TEMPERATURE:
+        raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE}, got {temperature!r}")
     if word == "":
         return Path((), (0,), 0.0, limit)
     arcs = [arc._replace(cost=arc.cost / temperature) for arc in word_arcs(word, costs)]

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Index = NDArray[np.intp]
+from genopt_core.subwords.segmentation.arrays import Index, run_starts
 
 
 def code_points(strings: Sequence[str]) -> NDArray[np.uint32]:
     """All characters of all strings, one after the other, as code points."""
-    # "surrogatepass": a lone surrogate is a character like any other here.
-    text = "".join(strings).encode("utf-32-le", "surrogatepass")
-    return np.frombuffer(text, dtype="<u4")
+    return np.frombuffer("".join(strings).encode("utf-32-le"), dtype="<u4")
 
 
 class PrefixTrie:
@@ -57,8 +55,7 @@ class PrefixTrie:
             # Strings that ended never stand between two that share a longer prefix.
             alive = alive[length[alive] > depth]
             above, last = node[alive], ranks[start[alive] + depth]
-            fresh = np.ones(len(alive), dtype=bool)
-            fresh[1:] = (above[1:] != above[:-1]) | (last[1:] != last[:-1])
+            fresh = run_starts(above, last)
             node[alive] = level[-1] - 1 + np.cumsum(fresh)
             parents.append(above[fresh])
             characters.append(last[fresh])

@@ -5,19 +5,18 @@ what lies on the other side, so that the counts of the chunks add up to those of
 """
 
 import codecs
-import importlib.util
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from genopt_core.checks import whole
 from genopt_core.corpora import Convention, pretokenize
-from genopt_core.subwords.segmentation.costs import check_positive
+from genopt_core.progress import reporting
 
 CHUNK_BYTES = 1 << 20
 """Default size of a chunk: large enough that a worker earns its message, small enough to spread."""
@@ -38,7 +37,7 @@ def count_words_in_files(
     convention: Convention = "lossless",
     executor: Executor | None = None,
     chunk_bytes: int = CHUNK_BYTES,
-    progress: bool | Callable[[int, int], object] | None = None,
+    progress: bool | Callable[["Counted"], object] = False,
 ) -> dict[str, int]:
     """How often each word occurs in some UTF-8 files, as `genopt_core.corpora.count_words`.
 
@@ -53,9 +52,8 @@ def count_words_in_files(
         files are read here, so the workers need not see them.  The caller shuts it down.
     chunk_bytes : int
         About how much text is counted at a time.
-    progress : bool or function, optional
-        True: a bar on the error stream, if tqdm is installed.  A function is called with the bytes
-        counted so far and those of all files.
+    progress : bool or function
+        As in `genopt_core.progress`; the records are `Counted`.
 
     Returns
     -------
@@ -94,16 +92,25 @@ def count_words_in_files(
             "executor must be a concurrent.futures.Executor "
             f"(of a Dask client: client.get_executor()), got {type(executor).__name__}"
         )
-    size = check_positive(chunk_bytes, "chunk_bytes")
+    size = whole(chunk_bytes, "chunk_bytes")
     pretokenize("", convention)  # refuses a wrong convention before any file is read
     total = sum(file.stat().st_size for file in files)
     chunks = (chunk for file in files for chunk in read_chunks(file, size))
     counts: Counter[str] = Counter()
-    with _reporting(progress, total) as report:
+    done = 0
+    with reporting(progress, total, "counting words", "B") as report:
         for found, read in _counted(chunks, convention, executor):
             counts.update(found)
-            report(read)
+            done += read
+            report(Counted(done, total))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+class Counted(NamedTuple):
+    """Bytes counted so far, and those of all files."""
+
+    done: int
+    total: int
 
 
 class Chunk(NamedTuple):
@@ -206,28 +213,3 @@ def _counted(
     finally:
         for future in running:
             future.cancel()
-
-
-@contextmanager
-def _reporting(
-    progress: bool | Callable[[int, int], object] | None, total: int
-) -> Iterator[Callable[[int], object]]:
-    """What to call with the bytes of each counted chunk."""
-    if progress is True and importlib.util.find_spec("tqdm"):
-        from tqdm import tqdm
-
-        with tqdm(total=total, unit="B", unit_scale=True, desc="counting words") as bar:
-            yield bar.update
-    elif callable(progress):
-        done = 0
-
-        def report(read: int) -> None:
-            nonlocal done
-            done += read
-            progress(done, total)
-
-        yield report
-    elif progress in (None, True, False):
-        yield lambda read: None
-    else:
-        raise TypeError(f"progress must be a bool or a function, got {type(progress).__name__}")

@@ -6,7 +6,9 @@ nothing is normalized and no blank is dropped: a second blank is a word of its o
 line feed.  U+2581 in a piece stands for a blank, U+2581 *in the text* for itself; so the words
 below are written with blanks, and a U+2581 of the text is an unknown character like any other.
 
-An unknown character becomes the bytes of its UTF-8 form, one token each.
+An unknown character becomes the bytes of its UTF-8 form, one token each.  A text without a UTF-8
+form (it has a lone surrogate) is refused, and byte tokens that are no UTF-8 are decoded to U+FFFD,
+so what comes out can always be printed, written and encoded again.
 """
 
 import itertools
@@ -14,11 +16,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genopt_core.corpora import END_OF_WORD
+from genopt_core.corpora import END_OF_WORD, check_text
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
 
@@ -26,7 +29,7 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """Names of the 256 tokens that stand for one byte each, as in SentencePiece."""
 
 REMEMBERED_WORDS = 1 << 18
-"""Words whose spelling an encoder keeps before it forgets them all and begins anew."""
+"""Words whose ids an encoder keeps before it forgets them all and begins again."""
 
 TOGETHER_FROM = 500
 """New words in one text from which on a common lattice is faster than one word at a time."""
@@ -46,9 +49,9 @@ def _is_digit(character: str) -> bool:
 def word_pattern(pieces: Iterable[str]) -> str:
     """Regular expression of one word of a text, for Python and for Hugging Face alike.
 
-    Letters and digits are spelled out: those that occur in the pieces.  All others are cut
-    one by one, which changes no spelling, because a character that no piece contains is spelled
-    by itself anyway; and it makes the words independent of the Unicode version of the program.
+    Letters and digits are written out: those that occur in the pieces.  All others are cut one by
+    one, which changes no segmentation, because a character that no piece contains stands by itself
+    anyway; and it makes the words independent of the Unicode version of the program.
 
     Examples
     --------
@@ -65,7 +68,7 @@ def word_pattern(pieces: Iterable[str]) -> str:
 
 
 class Encoder:
-    """Spells texts with pieces at given costs, remembering the words it has met.
+    """Segments texts into pieces at given costs, remembering the words it has met.
 
     Parameters
     ----------
@@ -95,17 +98,16 @@ class Encoder:
         longest_first = map(re.escape, sorted(specials, key=len, reverse=True))
         self._special = re.compile(f"({'|'.join(longest_first)})") if specials else None
         self._words = re.compile(word_pattern(costs))
-        self._spelled: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
+        self._ids: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
 
     def encode(
         self, text: str, byte_fallback: bool = True, recognize_specials: bool = True
     ) -> NDArray[np.int32]:
         """Token ids of a text; the arguments are those of `Vocabulary.encode`."""
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, got {type(text).__name__}")
-        spelled = self._spelled[byte_fallback]
-        if len(spelled) > REMEMBERED_WORDS:
-            spelled.clear()
+        check_text(text)
+        known = self._ids[byte_fallback]
+        if len(known) > REMEMBERED_WORDS:
+            known.clear()
         split = self._special is not None and recognize_specials
         parts = self._special.split(text) if split and self._special else [text]
         runs: list[Iterable[tuple[int, ...]]] = []
@@ -114,24 +116,24 @@ class Encoder:
                 runs.append([(self._specials[part],)])
                 continue
             words = self._words.findall(part)
-            self._remember(set(words).difference(spelled), byte_fallback)
-            runs.append(map(spelled.__getitem__, words))
+            self._remember(set(words).difference(known), byte_fallback)
+            runs.append(map(known.__getitem__, words))
         ids = itertools.chain.from_iterable(itertools.chain.from_iterable(runs))
         return np.fromiter(ids, dtype=np.int32)
 
     def _remember(self, words: set[str], byte_fallback: bool) -> None:
-        """Spell new words: many plain ones together in one lattice, the others one by one."""
-        spelled = self._spelled[byte_fallback]
+        """Segment new words: many plain ones together in one lattice, the others one by one."""
+        known = self._ids[byte_fallback]
         plain = sorted(w for w in words if len(w) <= 64 and self._characters.issuperset(w))
         if len(plain) >= TOGETHER_FROM:
-            spelled.update(zip(plain, self._spell_together(plain), strict=True))
-        for word in words.difference(spelled):
-            spelled[word] = self._spell(word, byte_fallback)
+            known.update(zip(plain, self._segment_together(plain), strict=True))
+        for word in words.difference(known):
+            known[word] = self._segment(word, byte_fallback)
 
-    def _spell_together(self, words: list[str]) -> Iterator[tuple[int, ...]]:
-        """Ids of the cheapest spellings of words without unknown characters."""
+    def _segment_together(self, words: list[str]) -> Iterator[tuple[int, ...]]:
+        """Ids of the cheapest segmentations of words without unknown characters."""
         lattice = Lattice(words, {piece: cost for piece, (cost, _) in self._arcs.items()})
-        into = best_paths(lattice)._arc[0]
+        into = best_paths(lattice).last_arc[0]
         node, word = lattice.end, np.arange(len(words))
         taken = []  # the last piece of every word, the last but one of those that have one, ...
         while len(node):
@@ -144,31 +146,32 @@ class Encoder:
         edges = [0, *np.cumsum(np.bincount(owner)).tolist()]
         return (tuple(ids[first:last]) for first, last in itertools.pairwise(edges))
 
-    def _spell(self, word: str, byte_fallback: bool) -> tuple[int, ...]:
-        """Ids of one word's cheapest spelling: `viterbi_path`, without its checks."""
-        via = cheapest_arcs(word, self._arcs, self._lengths, self._unknown_cost)
-        ids: list[int] = []  # from right to left
-        end = len(word)
-        while end > 0:
-            start, id_ = via[end]
-            if id_ >= 0:
-                ids.append(id_)
+    def _segment(self, word: str, byte_fallback: bool) -> tuple[int, ...]:
+        """Ids of one word's cheapest segmentation."""
+        ids: list[int] = []
+        for place in cheapest_pieces(word, self._arcs, self._lengths, self._unknown_cost):
+            if place.id >= 0:
+                ids.append(place.id)
             elif byte_fallback:
-                # A lone surrogate has no UTF-8 form; "surrogatepass" gives it the natural one.
-                code = word[start:end].encode("utf-8", "surrogatepass")
-                ids.extend(self._first_byte + byte for byte in reversed(code))
+                code = word[place.start : place.end].encode("utf-8")
+                ids.extend(self._first_byte + byte for byte in code)
             elif not ids or ids[-1] != self._unknown:  # neighbours share one
                 ids.append(self._unknown)
-            end = start
-        return tuple(reversed(ids))
+        return tuple(ids)
 
 
-def cheapest_arcs(
+class Place(NamedTuple):
+    """A piece in a word, by its id; an unknown character has -1."""
+
+    start: int
+    end: int
+    id: int
+
+
+def cheapest_pieces(
     word: str, arcs: Mapping[str, tuple[float, int]], lengths: Sequence[int], unknown_cost: float
-) -> list[tuple[int, int]]:
-    """For every node of a word where the cheapest way into it begins, and the id of the piece.
-
-    The recursion of `viterbi_path` and its rule for ties, without checks.
+) -> list[Place]:
+    """Cheapest segmentation of a word: `viterbi_path` with its rule for ties, without its checks.
 
     Parameters
     ----------
@@ -178,28 +181,33 @@ def cheapest_arcs(
     lengths : sequence of int
         Those of the pieces, longest first.
     unknown_cost : float
-        Of a character that is no piece; its id is -1.
+        Of a character that is no piece.
 
     Examples
     --------
-    >>> cheapest_arcs("ab?", {"a": (1.0, 0), "b": (1.0, 1), "ab": (1.5, 2)}, (2, 1), 9.0)
-    [(0, -1), (0, 0), (0, 2), (2, -1)]
+    >>> arcs = {"a": (1.0, 0), "b": (1.0, 1), "ab": (1.5, 2)}
+    >>> [tuple(place) for place in cheapest_pieces("ab?", arcs, (2, 1), 9.0)]
+    [(0, 2, 2), (2, 3, -1)]
     """
-    best, via = [0.0], [(0, -1)]
+    best, last = [0.0], [Place(0, 0, -1)]
     for end in range(1, len(word) + 1):
-        least, choice = math.inf, (0, -1)
+        least, choice = math.inf, last[0]
         for length in lengths:
             if length > end:
                 continue
             arc = arcs.get(word[end - length : end])
             # Strictly less: among equals the longest piece stays.
             if arc is not None and best[end - length] + arc[0] < least:
-                least, choice = best[end - length] + arc[0], (end - length, arc[1])
+                least, choice = best[end - length] + arc[0], Place(end - length, end, arc[1])
         if word[end - 1] not in arcs and best[end - 1] + unknown_cost < least:
-            least, choice = best[end - 1] + unknown_cost, (end - 1, -1)
+            least, choice = best[end - 1] + unknown_cost, Place(end - 1, end, -1)
         best.append(least)
-        via.append(choice)
-    return via
+        last.append(choice)
+    found, end = [], len(word)
+    while end > 0:
+        found.append(last[end])
+        end = last[end].start
+    return found[::-1]
 
 
 class Decoder:
@@ -243,7 +251,7 @@ class Decoder:
 
 def _from_bytes(code: bytes) -> str:
     try:
-        return code.decode("utf-8", "surrogatepass")
+        return code.decode("utf-8")
     except UnicodeDecodeError:
         return "\ufffd" * len(code)
 

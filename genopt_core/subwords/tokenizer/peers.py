@@ -1,7 +1,7 @@
 r"""Segmenting words as other tokenizers do: BPE, WordPiece and Unigram, from their stored models.
 
 Plain Python after the models of Hugging Face's ``tokenizers``, so that the book can compare without
-that library.  `genopt_core.integrations.huggingface.read_tokenizer` reads their files.
+that library.  `genopt_core.subwords.tokenizer.tokenizer_json.read_tokenizer` reads their files.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from genopt_core.subwords.segmentation.costs import check_word
 from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
-from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, cheapest_arcs
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, cheapest_pieces
 
 
 class Peer(ABC):
@@ -25,7 +25,7 @@ class Peer(ABC):
     pieces : tuple of str
         All tokens of the model, by id, written as in its file.
     byte_level : bool
-        Whether the words are spelled in bytes, each shown as a letter (GPT-2's alphabet).
+        Whether words are handed over as bytes, each shown as a letter (GPT-2's alphabet).
     """
 
     kind: ClassVar[str]
@@ -37,15 +37,10 @@ class Peer(ABC):
 
         The word is written as the model's own pre-tokenizer would hand it over; only a byte-level
         model gets it otherwise, with a blank in place of U+2581 and as bytes.
-
-        Raises
-        ------
-        TypeError
-            If ``word`` is not a string.
         """
         check_word(word)
         if self.byte_level:
-            code = word.replace("\u2581", " ").encode("utf-8", "surrogatepass")
+            code = word.replace("\u2581", " ").encode("utf-8")
             word = "".join(map(_byte_letters().__getitem__, code))
         return tuple(self._segment(word)) if word else ()
 
@@ -190,7 +185,7 @@ class WordPiece(Peer):
 
 
 class Unigram(Peer):
-    """The most probable spelling under a unigram model; of equals the longest last piece.
+    """The most probable segmentation under a unigram model; of equals the longest last piece.
 
     Parameters
     ----------
@@ -226,34 +221,23 @@ class Unigram(Peer):
         self._unknown_cost = max(self.costs.values()) + UNKNOWN_EXTRA
 
     def _segment(self, word: str) -> list[str]:
-        via = cheapest_arcs(word, self._arcs, self._lengths, self._unknown_cost)
-        parts: list[str] = []  # from right to left
-        end = after = len(word)  # `after` is where a run of unknown characters ends
-        while end > 0:
-            start, id_ = via[end]
-            if id_ >= 0:
-                parts.append(self.pieces[id_])
-                after = start
-            elif start == 0 or via[start][1] >= 0:  # the run begins here
-                code = _byte_tokens(word[start:after], self._known) if self._bytes else []
-                if code:
-                    parts += reversed(code)
-                elif self._unknown is None:
-                    raise ValueError(f"no piece and no unknown token for {word[start:after]!r}")
-                else:
-                    parts.append(self._unknown)
-            end = start
-        return parts[::-1]
+        places = cheapest_pieces(word, self._arcs, self._lengths, self._unknown_cost)
+        parts: list[str] = []
+        for known, run in itertools.groupby(places, key=lambda place: place.id >= 0):
+            stretch = list(run)
+            if known:
+                parts += [self.pieces[place.id] for place in stretch]
+                continue
+            text = word[stretch[0].start : stretch[-1].end]
+            code = _byte_tokens(text, self._known) if self._bytes else []
+            if not code and self._unknown is None:
+                raise ValueError(f"no piece and no unknown token for {text!r}")
+            parts += code or [str(self._unknown)]
+        return parts
 
 
 def peer_from_json(content: Mapping[str, Any]) -> Peer:
-    """The segmenter inside a ``tokenizer.json`` object.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If the object is of another form or the model of another kind.
-    """
+    """The segmenter inside a ``tokenizer.json`` object."""
     model = content["model"]
     kind = model.get("type") or ("BPE" if "merges" in model else None)
     peer: Peer
@@ -295,7 +279,7 @@ def _names_byte_level(part: Mapping[str, Any] | None) -> bool:
 
 def _byte_tokens(text: str, known: frozenset[str]) -> list[str]:
     """Byte tokens of a text; none if the model lacks one of them."""
-    code = [BYTE_TOKENS[byte] for byte in text.encode("utf-8", "surrogatepass")]
+    code = [BYTE_TOKENS[byte] for byte in text.encode("utf-8")]
     return code if known.issuperset(code) else []
 
 

@@ -1,9 +1,11 @@
 """A trained vocabulary: pieces and their probabilities, and what can be asked of them.
 
 `segment`, `n_best`, `sample` and `log_marginal` take one word, with U+2581 where a blank follows;
-`encode` and `decode` take any text and lose nothing (`genopt_core.subwords.tokenizer.encoding` says how).
+`encode` and `decode` take any text and lose nothing (`genopt_core.subwords.tokenizer.encoding` says
+how).
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from genopt_core.checks import real
+from genopt_core.corpora import check_text
 from genopt_core.subwords.segmentation import sampling
+from genopt_core.subwords.segmentation.arrays import Float
 from genopt_core.subwords.segmentation.costs import check_limit, check_word
-from genopt_core.subwords.segmentation.lattice import Float
 from genopt_core.subwords.segmentation.paths import (
     UNKNOWN,
     UNKNOWN_EXTRA,
@@ -23,24 +27,18 @@ from genopt_core.subwords.segmentation.paths import (
     viterbi_path,
 )
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, Decoder, Encoder
-from genopt_core.subwords.tokenizer.fields import (
-    check_specials,
-    checked_pieces,
-    checked_provenance,
-    piece_numbers,
-)
 
 DECIMALS = 10
 """Digits that log-probabilities keep behind the point: a decimal file gives back the same number,
 whichever program reads it, and the last bit of a platform's logarithm does not show."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
-    r"""Pieces with log-probabilities, and the exact answers about words spelled with them.
+    r"""Pieces with log-probabilities, and the exact answers about words segmented with them.
 
     A token id counts through `tokens`: first the pieces, then one token ``<0xNN>`` per byte, for
-    characters that no piece spells, then ``<unk>`` (never used while there are bytes), then
+    characters that no piece covers, then ``<unk>`` (never used while there are bytes), then
     the special tokens.
 
     Attributes
@@ -48,23 +46,21 @@ class Vocabulary:
     pieces : tuple of str
         Distinct and non-empty; a blank is written U+2581.
     log_probabilities : (pieces,) float array
-        In nats, at most 0 and finite, rounded to ten decimals.  A price per token
-        (a trade-off's weight) may be in them: then they do not sum to 1 as probabilities.
+        :math:`\ln p(s)` in nats, at most 0 and finite, rounded to ten decimals.
     counts : (pieces,) float array
         How often each piece was used in training, at least 0.
     provenance : dict
-        Whatever JSON can hold: corpus, objective, version.  ``provenance["specials"]``, a list
-        of str, are the special tokens; `with_specials` sets it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a field is not of this form; the message names the entry.
+        Whatever JSON can hold: corpus, objective, version.
+    length_cost : float
+        Token penalty :math:`\lambda` in nats, at least 0: a path costs :math:`\lambda - \ln p(s)`
+        per piece (book, eq. swe-tradeoff).  Probabilities (`log_marginal`, `sample`) are without.
+    specials : tuple of str
+        Special tokens, such as ``<|endoftext|>``.
 
     Notes
     -----
-    A character that is no piece of its own may always be spelled as unknown, at 10 nats more than
-    the dearest piece (the rule of SentencePiece and of Hugging Face).  So every word has a
+    A character that is no piece of its own may always stand as unknown, at 10 nats more than
+    the costliest piece (the rule of SentencePiece and of Hugging Face).  So every word has a
     path when there is no step limit.
 
     Examples
@@ -74,6 +70,8 @@ class Vocabulary:
     ...     log_probabilities=np.log([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2]),
     ...     counts=[1, 1, 1, 1, 1, 1, 2, 2],
     ... )
+    >>> vocabulary
+    Vocabulary(8 pieces, 'l' to 'er▁')
     >>> vocabulary.segment("lower▁").pieces
     ('low', 'er▁')
     >>> ids = vocabulary.encode("lower low é")
@@ -87,61 +85,75 @@ class Vocabulary:
     log_probabilities: Float
     counts: Float
     provenance: dict[str, Any] = field(default_factory=dict)
+    length_cost: float = 0.0
+    specials: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # A frozen dataclass is written to this way while it is being made.
-        object.__setattr__(self, "pieces", checked_pieces(self.pieces))
+        pieces = _checked_pieces(self.pieces)
         logs = np.round(
-            piece_numbers(self.log_probabilities, "log_probabilities", self.pieces), DECIMALS
+            _piece_numbers(self.log_probabilities, "log_probabilities", pieces), DECIMALS
         )
         if (logs > 0).any():
             worst = int(np.argmax(logs))
             raise ValueError(
                 f"log_probabilities must be at most 0, got {logs[worst]} for the piece "
-                f"{self.pieces[worst]!r} (give logarithms, not probabilities)"
+                f"{pieces[worst]!r} (give logarithms, not probabilities)"
             )
-        counts = piece_numbers(self.counts, "counts", self.pieces).copy()
+        counts = _piece_numbers(self.counts, "counts", pieces).copy()
         if (counts < 0).any():
             worst = int(np.argmin(counts))
             raise ValueError(
-                f"counts must be at least 0, got {counts[worst]} for {self.pieces[worst]!r}"
+                f"counts must be at least 0, got {counts[worst]} for {pieces[worst]!r}"
             )
+        length_cost = round(real(self.length_cost, "length_cost"), DECIMALS)
+        if length_cost < 0:
+            raise ValueError(f"length_cost must be at least 0, got {self.length_cost!r}")
         logs.setflags(write=False)
         counts.setflags(write=False)
-        object.__setattr__(self, "log_probabilities", logs)
-        object.__setattr__(self, "counts", counts)
-        object.__setattr__(self, "provenance", checked_provenance(self.provenance))
-        check_specials(self.specials, self.pieces)
+        checked = {
+            "pieces": pieces,
+            "log_probabilities": logs,
+            "counts": counts,
+            "provenance": _checked_provenance(self.provenance),
+            "length_cost": length_cost,
+            "specials": _checked_specials(self.specials, pieces),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # how a frozen dataclass is written to
 
     def __len__(self) -> int:
         """Number of pieces."""
         return len(self.pieces)
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} pieces, {self.pieces[0]!r} to {self.pieces[-1]!r}"]
+        parts += [f"length_cost={self.length_cost:g}"] if self.length_cost else []
+        parts += [f"{len(self.specials)} special tokens"] if self.specials else []
+        return f"Vocabulary({', '.join(parts)})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        return (
-            self.pieces == other.pieces
-            and np.array_equal(self.log_probabilities, other.log_probabilities)
-            and np.array_equal(self.counts, other.counts)
-            and self.provenance == other.provenance
+        arrays = (self.log_probabilities, other.log_probabilities), (self.counts, other.counts)
+        plain = ("pieces", "provenance", "length_cost", "specials")
+        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
+            np.array_equal(mine, theirs) for mine, theirs in arrays
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled without what was remembered, and made anew: checked, and its arrays read-only.
-        return Vocabulary, (self.pieces, self.log_probabilities, self.counts, self.provenance)
+        # Pickled without what was remembered, and made again: checked, and its arrays read-only.
+        return Vocabulary, self._fields()
 
     @cached_property
     def costs(self) -> dict[str, float]:
-        """Piece to cost in nats, the form that `shortest_path`, `Lattice` and the others take."""
-        return dict(zip(self.pieces, (0.0 - self.log_probabilities).tolist(), strict=True))
-
-    @property
-    def specials(self) -> tuple[str, ...]:
-        """The special tokens, such as ``<|endoftext|>``."""
-        return tuple(self.provenance.get("specials", ()))
+        r"""Piece to :math:`\lambda - \ln p(s)` in nats, what `shortest_path` and `Lattice` take."""
+        costs = np.round(self.length_cost - self.log_probabilities, DECIMALS)
+        return dict(zip(self.pieces, costs.tolist(), strict=True))
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
@@ -149,21 +161,13 @@ class Vocabulary:
         return (*self.pieces, *BYTE_TOKENS, UNKNOWN, *self.specials)
 
     def with_specials(self, specials: Iterable[str]) -> "Vocabulary":
-        """The same vocabulary with these special tokens, whose ids come last.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If they are not distinct non-empty strings, or one is a piece already.
-        """
-        if isinstance(specials, str):
-            raise TypeError(f"specials must be a list of strings, got the str {specials!r}")
-        return replace(self, provenance={**self.provenance, "specials": list(specials)})
+        """The same vocabulary with these special tokens, whose ids come last."""
+        return replace(self, specials=specials)  # type: ignore[arg-type]
 
     # One word ------------------------------------------------------------------------------------
 
     def segment(self, word: str, k: int | None = None) -> Path:
-        r"""Cheapest spelling of a word, with at most k pieces if k is given.
+        r"""Cheapest segmentation of a word, with at most k pieces if k is given.
 
         (book, eq. swe-bellman), with ties as in `viterbi_path` without k and as in
         `shortest_path` with it.
@@ -181,11 +185,6 @@ class Vocabulary:
             With ``<unk>`` for each unknown character.  Of infinite cost if k pieces do not
             suffice.
 
-        Raises
-        ------
-        TypeError, ValueError
-            If ``word`` is not a string or ``k`` not a whole number of at least 1.
-
         Notes
         -----
         O(arcs) time without k, min(k, characters) times that with it.
@@ -199,38 +198,34 @@ class Vocabulary:
         return self._with_unknowns(found)
 
     def n_best(self, word: str, n: int, k: int | None = None) -> list[Path]:
-        """The n cheapest spellings of a word, cheapest first; `n_best_paths` has the rule.
+        """The n cheapest segmentations of a word, cheapest first; `n_best_paths` has the rule.
 
         Fewer than n if the word has no more.  The first is that of `segment`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is not of the form `segment` accepts, or n is below 1.
         """
         check_word(word)
         costs = self._word_costs(word)
         return [self._with_unknowns(p) for p in sampling.n_best_paths(word, costs, n, k)]
 
     def log_marginal(self, word: str, k: int | None = None) -> float:
-        """Log-likelihood of a word summed over all its spellings, in nats.
+        r"""Log-likelihood of a word summed over all its segmentations, in nats.
 
-        See `genopt_core.subwords.log_marginal` (book, eq. swe-marginal).
+        See `genopt_core.subwords.log_marginal` (book, eq. swe-marginal).  Without :math:`\lambda`.
         """
         check_word(word)
-        return sampling.log_marginal(word, self._word_costs(word), k)
+        return sampling.log_marginal(word, self._word_costs(word, self.length_cost), k)
 
     def sample(
         self, word: str, temperature: float, rng: np.random.Generator, k: int | None = None
     ) -> Path:
-        """A random spelling of a word: sub-word regularization.
+        r"""A random segmentation of a word: sub-word regularization.
 
-        See `sample_path` (book, eq. swe-sample).  The same generator state gives the same
-        spelling.
+        See `sample_path` (book, eq. swe-sample).  Drawn by probability, without :math:`\lambda`;
+        the cost of the path is with it, as everywhere.
         """
         check_word(word)
-        costs = self._word_costs(word)
-        return self._with_unknowns(sampling.sample_path(word, costs, temperature, rng, k))
+        costs = self._word_costs(word, self.length_cost)
+        path = sampling.sample_path(word, costs, temperature, rng, k)
+        return self._with_unknowns(replace(path, cost=path.cost + self.length_cost * path.steps))
 
     # Whole texts ---------------------------------------------------------------------------------
 
@@ -242,7 +237,7 @@ class Vocabulary:
         Parameters
         ----------
         text : str
-            Any string: nothing is normalized, no blank is dropped.
+            Any that has a UTF-8 form: nothing is normalized, no blank is dropped.
         byte_fallback : bool
             Whether an unknown character becomes its UTF-8 bytes; otherwise it becomes ``<unk>``
             and is lost.
@@ -254,14 +249,9 @@ class Vocabulary:
         -------
         (tokens,) int32 array
 
-        Raises
-        ------
-        TypeError
-            If ``text`` is not a string.
-
         Notes
         -----
-        Each distinct word is spelled once and remembered.  The exported tokenizer gives the same
+        Each distinct word is segmented once and remembered.  The exported tokenizer gives the same
         ids (`genopt_core.integrations.huggingface`).
         """
         return self._encoder.encode(text, byte_fallback, recognize_specials)
@@ -270,11 +260,6 @@ class Vocabulary:
         """The text that these token ids stand for.
 
         A run of bytes that is not UTF-8 becomes one U+FFFD per byte.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an id is not a whole number, or has no token.
 
         Examples
         --------
@@ -301,7 +286,7 @@ class Vocabulary:
     def _lengths(self) -> tuple[int, ...]:
         return tuple(sorted({len(piece) for piece in self.pieces}))
 
-    def _word_costs(self, word: str) -> dict[str, float]:
+    def _word_costs(self, word: str, less: float = 0.0) -> dict[str, float]:
         """Costs of the pieces that occur in a word, and of its unknown characters."""
         costs = {c: self.costs.get(c, self._unknown_cost) for c in set(word)}
         for length in self._lengths:
@@ -309,8 +294,77 @@ class Vocabulary:
                 piece = word[start : start + length]
                 if piece in self.costs:
                     costs[piece] = self.costs[piece]
-        return costs
+        return {s: round(c - less, DECIMALS) for s, c in costs.items()} if less else costs
 
     def _with_unknowns(self, path: Path) -> Path:
         pieces = tuple(s if s in self.costs else UNKNOWN for s in path.pieces)
         return replace(path, pieces=pieces)
+
+
+def _checked_pieces(pieces: Iterable[str]) -> tuple[str, ...]:
+    """The pieces as a tuple, refused unless distinct, non-empty and free of blanks."""
+    if isinstance(pieces, str):
+        raise TypeError(f"pieces must be a tuple of strings, got the str {pieces!r}")
+    pieces = tuple(pieces)
+    if not pieces:
+        raise ValueError("pieces is empty; a vocabulary needs at least one piece")
+    reserved = {UNKNOWN, *BYTE_TOKENS}
+    for piece in pieces:
+        if not isinstance(piece, str):
+            raise TypeError(f"pieces must be strings, got {piece!r}")
+        if not piece:
+            raise ValueError("pieces contains the empty piece ''; pieces need a character")
+        if " " in piece:
+            raise ValueError(f"pieces must write a blank as '▁' (U+2581), got {piece!r}")
+        if piece in reserved:
+            raise ValueError(f"pieces must not contain the reserved name {piece!r}")
+    if len(set(pieces)) < len(pieces):
+        twice = next(p for i, p in enumerate(pieces) if p in pieces[:i])
+        raise ValueError(f"pieces must be distinct, {twice!r} occurs twice")
+    check_text("".join(pieces), "pieces")
+    return pieces
+
+
+def _checked_specials(specials: Iterable[str], pieces: tuple[str, ...]) -> tuple[str, ...]:
+    """The special tokens as a tuple, refused if empty or the name of another token."""
+    if isinstance(specials, str):
+        raise TypeError(f"specials must be a list of strings, got the str {specials!r}")
+    specials, taken = tuple(specials), {UNKNOWN, *BYTE_TOKENS, *pieces}
+    for special in specials:
+        if not isinstance(special, str):
+            raise TypeError(f"specials must be strings, got {special!r}")
+        if not special:
+            raise ValueError("specials contains the empty string ''")
+        if special in taken:
+            raise ValueError(f"specials must differ from each other and all tokens: {special!r}")
+        taken.add(special)
+    check_text("".join(specials), "specials")
+    return specials
+
+
+def _piece_numbers(values: ArrayLike, name: str, pieces: tuple[str, ...]) -> Float:
+    """Finite numbers, one per piece, as an array."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers, one per piece, got {values!r}") from None
+    if array.shape != (len(pieces),):
+        raise ValueError(f"{name} must have shape ({len(pieces)},), got {array.shape}")
+    if not np.isfinite(array).all():
+        worst = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise ValueError(
+            f"{name} must be finite, got {array[worst]} for the piece {pieces[worst]!r}; "
+            "leave out a piece that is never used, or give it a small probability"
+        )
+    return array
+
+
+def _checked_provenance(provenance: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the provenance as a file would give it back, so that saving changes nothing."""
+    if not isinstance(provenance, dict):
+        raise TypeError(f"provenance must be a dict, got {type(provenance).__name__}")
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"provenance must be what JSON can hold: {error}") from None
+    return copy

@@ -2,7 +2,7 @@ r"""Prices that make the bound of (book, eq. swe-dual) large, by a smoothed grad
 
 The bound L is concave in the prices but has kinks: at price sums of exactly 1, and where two pieces
 are tied for the last place among the K best.  Both are rounded off, less and less, so that a
-gradient exists; its terms are the fractional spelling and vocabulary of the linear program.
+gradient exists; its terms are the fractional segmentation and vocabulary of the linear program.
 Nothing here needs to be trusted: whatever comes out is checked by `bound_from_prices`.
 """
 
@@ -10,26 +10,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from genopt_core.subwords.bounds.certificate import character_weights, sum_of_largest
-from genopt_core.subwords.segmentation.trie import Index
-from genopt_core.subwords.training.substrings import Float, Mask, Small, Substrings, tally
+from genopt_core.subwords.segmentation.arrays import Float, Mask, tally
+from genopt_core.subwords.training.dual import Places, evaluate_all, lower_bound, price_sums
+from genopt_core.subwords.training.substrings import Substrings
 
 # Chosen on 1,000 and 3,000 words of Brown and Moby-Dick, where the linear program can be solved.
 FIRST_WIDTH, LAST_WIDTH = 0.2, 0.002  # of the rounded kinks, in tokens
 FIRST_STEP, LAST_STEP = 0.2, 0.004
 FIRST_MARGIN, LAST_MARGIN = 0.2, 0.05  # places this far below the kink are left out for a while
-REFRESH = 15  # steps between two looks at all places
+REFRESH = 15  # steps between two evaluations of all places
 
 
-class _Places(NamedTuple):
-    """Some places of pieces of one length: last character, rank of the piece, weight of word."""
+class AscentStep(NamedTuple):
+    """Steps done of all, and the best bound so far over the substrings of the table."""
 
-    length: int
-    end: Small
-    rank: Index
-    weight: Float
+    done: int
+    total: int
+    bound: float
 
 
 class Ascent(NamedTuple):
@@ -52,9 +50,9 @@ def ascend(
     table: Substrings,
     longer_pieces: int,
     steps: int,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[AscentStep], object] | None = None,
 ) -> Ascent:
-    r"""Prices with a large bound for vocabularies with so many longer pieces.
+    r"""Prices with a large bound for vocabularies with K longer pieces.
 
     Steps along the smoothed gradient
 
@@ -62,8 +60,8 @@ def ascend(
               1 - \sum_{e \ni m} \phi_\tau(d(e) - 1)\, x_{t(e)}
 
     (book, eq. swe-dual): with the ramp :math:`\phi_\tau` from 0 at :math:`-\tau` to 1 at
-    :math:`\tau`, and the shares x of the pieces, which sum to K.  A character that is covered by
-    less than one piece gets dearer, one covered by more gets cheaper.
+    :math:`\tau`, and the shares x of the pieces, which sum to K.  The price of a character that is
+    covered by less than one piece rises, that of one covered by more falls.
 
     Parameters
     ----------
@@ -71,33 +69,30 @@ def ascend(
     longer_pieces : int
         K, pieces of two characters or more.
     steps : int
-    progress : callable, optional
-        Called with steps done and best bound so far over the substrings of the table.
+    progress : function, optional
+        Called with an `AscentStep` after every step.
 
     Notes
     -----
     Per step linear in the places of pieces that are near a kink, about a third of all; every 15
     steps all of them are looked at.  Step sizes are those of Adam (arXiv 1412.6980).
     """
-    weight = character_weights(table)
-    price = np.full(len(weight), 0.4)
+    price = np.full(len(table.character_weight), 0.4)
     mean = price.copy()
-    slope, square = np.zeros(len(weight)), np.zeros(len(weight))
+    slope, square = np.zeros(len(price)), np.zeros(len(price))
     share = np.where(table.single, 0.0, 1.0)
     best, best_price = -np.inf, price
     if longer_pieces >= int((~table.single).sum()):
-        steps = 1  # every piece may be had: the shares stay 1
-    ends = _character_ends(table)
+        steps = 1  # every piece is in: the shares stay 1
     near: Mask = ~table.single
-    active: list[_Places] = []
+    active: list[Places] = []
     for step in range(steps):
         done = step / steps
         width = _between(FIRST_WIDTH, LAST_WIDTH, done)
-        before = np.concatenate([[0.0], np.cumsum(price)])
         if step % REFRESH == 0:
             margin = max(_between(FIRST_MARGIN, LAST_MARGIN, done), 2 * width)
-            value, places = _look_at_all(table, ends, before, margin)
-            bound = float((weight * price).sum()) - sum_of_largest(value, longer_pieces)
+            value, places = evaluate_all(table, price, margin)
+            bound = lower_bound(table, price, value, longer_pieces)
             if bound > best:
                 best, best_price = bound, price.copy()
             if step:
@@ -105,16 +100,17 @@ def ascend(
                 near = (value + table.count * width > 0.5 * worst) & ~table.single
             pieces = np.flatnonzero(near)
             active = [_only(group, near) for group in places]
-        cover, share_now = _cover(active, before, width, longer_pieces, table.count[pieces])
+        before, count = price_sums(price), table.count[pieces]
+        cover, share_now = _cover(active, before, width, longer_pieces, count)
         share = np.zeros(len(table))
         share[pieces] = share_now
         _adam(price, 1.0 - cover, slope, square, step, _between(FIRST_STEP, LAST_STEP, done))
         mean += 0.1 * (price - mean)
         if progress is not None:
-            progress(step + 1, best)
+            progress(AscentStep(step + 1, steps, best))
     for candidate in (price, mean):  # the mean of the last steps is often the better one
-        value, _ = _look_at_all(table, ends, np.concatenate([[0.0], np.cumsum(candidate)]), 0.0)
-        bound = float((weight * candidate).sum()) - sum_of_largest(value, longer_pieces)
+        value, _ = evaluate_all(table, candidate)
+        bound = lower_bound(table, candidate, value, longer_pieces)
         if bound > best:
             best, best_price = bound, candidate
     return Ascent(best_price, share)
@@ -124,41 +120,15 @@ def _between(first: float, last: float, done: float) -> float:
     return first * (last / first) ** done
 
 
-def _character_ends(table: Substrings) -> Small:
-    """Per gap the number of characters before it, over all words on end."""
-    behind = np.ones(len(table.word_of), dtype=np.int32)
-    behind[table.start] = 0
-    return np.cumsum(behind, dtype=np.int32)
-
-
-def _look_at_all(
-    table: Substrings, ends: Small, before: Float, margin: float
-) -> tuple[Float, list[_Places]]:
-    """Value of every piece, and the places whose price sum is not below 1 by the margin."""
-    value, near = np.zeros(len(table)), []
-    for length, (gap, number) in enumerate(table.word_arcs, start=1):
-        if length == 1 or not len(gap):
-            continue
-        end = ends[gap]
-        surplus = before[end] - before[end - length] - 1.0
-        close = np.flatnonzero(surplus > -margin)
-        surplus, end, number = surplus[close], end[close], number[close]
-        weight = table.weight[table.word_of[gap[close]]]
-        gain = np.maximum(surplus, 0) * weight
-        value += tally(number, gain, len(table))
-        near.append(_Places(length, end, number.astype(np.intp), weight))
-    return value, near
-
-
-def _only(places: _Places, near: Mask) -> _Places:
-    """The places of some pieces; ranks are among these pieces."""
-    kept = near[places.rank]
+def _only(places: Places, near: Mask) -> Places:
+    """The places of some pieces, which are renumbered from 0."""
+    kept = near[places.piece]
     rank = np.cumsum(near) - 1
-    return _Places(places.length, places.end[kept], rank[places.rank[kept]], places.weight[kept])
+    return Places(places.length, places.end[kept], rank[places.piece[kept]], places.weight[kept])
 
 
 def _cover(
-    active: list[_Places], before: Float, width: float, k: int, count: Float
+    active: list[Places], before: Float, width: float, k: int, count: Float
 ) -> tuple[Float, Float]:
     """How many pieces cover each character in the smoothed relaxation, and the share of each."""
     value, ramps = np.zeros(len(count)), []
@@ -220,7 +190,7 @@ def _adam(
     gradient *= gradient
     gradient *= 0.02
     square += gradient
-    scale: NDArray[np.float64] = np.sqrt(square / (1 - 0.98 ** (step + 1)))
+    scale: Float = np.sqrt(square / (1 - 0.98 ** (step + 1)))
     scale += 0.02
     np.divide(slope, scale, out=scale)
     scale *= size / (1 - 0.9 ** (step + 1))

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Iterable, Mapping
 
-from genopt_core.subwords.segmentation.costs import check_positive, check_words
+from genopt_core.checks import real, whole
+from genopt_core.subwords.segmentation.costs import check_words
 
 
 def substring_counts(
@@ -25,11 +26,6 @@ def substring_counts(
     dict of str to number
         By falling count, then longer first, then alphabetically.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Notes
     -----
     O(characters of the distinct words * max_piece) time and memory.
@@ -40,9 +36,9 @@ def substring_counts(
     {'low': 7, 'lo': 7, 'ow': 7, 'l': 7, 'o': 7, 'w': 7, '▁': 7, 'ow▁': 5, 'w▁': 5, 'e': 2, 'r': 2}
     """
     counts = check_words(words)
-    longest = check_positive(max_piece, "max_piece")
-    if isinstance(min_count, str) or not min_count >= 0:
-        raise ValueError(f"min_count must be a number of at least 0, got {min_count!r}")
+    longest = whole(max_piece, "max_piece")
+    if real(min_count, "min_count") < 0:
+        raise ValueError(f"min_count must be at least 0, got {min_count!r}")
     total: dict[str, float] = {}
     for word, count in counts.items():
         for start in range(len(word)):
@@ -74,11 +70,6 @@ def substring_vocabulary(
     dict of str to float
         Characters first, each group by falling count; the values sum to 1.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form, or ``size`` is less than the number of characters.
-
     Notes
     -----
     This is where training starts, not where it ends: frequent substrings overlap one another, and
@@ -90,7 +81,7 @@ def substring_vocabulary(
     >>> list(vocabulary)
     ['l', 'o', 'w', '▁', 'e', 'r', 'low', 'lo']
     """
-    wanted = check_positive(size, "size")
+    wanted = whole(size, "size")
     counts = substring_counts(words, max_piece)
     chosen = {s: c for s, c in counts.items() if len(s) == 1}
     if wanted < len(chosen):

@@ -1,19 +1,19 @@
-r"""Fitting the prices of given pieces to a corpus: over all spellings (soft), or the best (hard).
+r"""Fitting the costs of given pieces to a corpus: over all segmentations (soft) or the best (hard).
 
-`genopt_core.subwords.training.likelihood` is the textbook form of the second for one vocabulary; these are
-its corpus-wide steps inside training, with a price :math:`\lambda` per piece on top.
+`genopt_core.subwords.training.likelihood` is the textbook form of the second for one vocabulary;
+these are its corpus-wide steps inside training, with a token penalty :math:`\lambda` on top.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.trie import Index
-from genopt_core.subwords.training.substrings import Float, Mask, Substrings, tally
-from genopt_core.subwords.training.sweeps import Arcs
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, tally
+from genopt_core.subwords.training.arcs import Arcs
+from genopt_core.subwords.training.substrings import Substrings
 
 LEAST_COUNT = 0.5
-"""Pieces rarer than this are priced as if they occurred so often: no price is infinite."""
+"""Rarer pieces cost as much as if they occurred this often: no cost is infinite."""
 
 
 def code_length(counts: Float) -> float:
@@ -28,8 +28,7 @@ def code_length(counts: Float) -> float:
     >>> round(code_length(np.array([2.0, 2.0])), 6)  # four coin flips
     2.772589
     """
-    total = float(counts.sum())
-    return _x_log_x(total) - float(x_log_x(counts).sum())
+    return float(x_log_x(counts.sum())) - float(x_log_x(counts).sum())
 
 
 def x_log_x(value: Float) -> Float:
@@ -37,18 +36,14 @@ def x_log_x(value: Float) -> Float:
     return value * np.log(np.maximum(value, 1e-300))
 
 
-def _x_log_x(value: float) -> float:
-    return float(x_log_x(np.array(value)))
-
-
 def expected_counts(arcs: Arcs, cost: Float, end_weight: Float) -> tuple[Float, float]:
-    r"""How often each piece is used when every spelling counts by its probability.
+    r"""How often each piece is used when every segmentation counts by its probability.
 
     .. math:: E_s = \sum_w f_w \sum_{(i,j)}
               \frac{\alpha_w(i)\, e^{-c_s}\, \beta_w(j)}{\alpha_w(n)}\, [s^w_{ij} = s]
 
     (book, eq. swe-em), with :math:`\alpha_w(i)` and :math:`\beta_w(j)` the summed probabilities
-    of all spellings of the characters before gap i and after gap j.
+    of all segmentations of the characters before gap i and after gap j.
 
     Parameters
     ----------
@@ -106,7 +101,7 @@ def digamma(value: Float) -> Float:
 def soft_step(
     table: Substrings, arcs: Arcs, chosen: Mask, cost: Float, length_cost: float
 ) -> tuple[Float, Mask]:
-    r"""One round of EM over all spellings, with the variational M-step that thins out rare pieces.
+    r"""One round of EM over all segmentations; its variational M-step thins out rare pieces.
 
     .. math:: c_s \leftarrow \psi\Big(\sum_t E_t\Big) - \psi(E_s) + \lambda
 
@@ -115,7 +110,7 @@ def soft_step(
     Returns
     -------
     cost : (substrings,) float array
-        The new prices, :math:`\lambda` included.
+        The new costs, :math:`\lambda` included.
     chosen : (substrings,) bool array
         The pieces that are left.
 
@@ -132,13 +127,13 @@ def soft_step(
 
 
 @dataclass(frozen=True)
-class Spelling:
-    r"""The corpus spelled by its cheapest paths under one set of prices.
+class Segmentation:
+    r"""The corpus cut along its cheapest paths at one set of costs.
 
     Attributes
     ----------
     cost : (substrings,) float array
-        The prices that decided, :math:`\lambda` included, in nats.
+        The costs that decided, :math:`\lambda` included, in nats.
     counts : (substrings,) float array
         How often each piece is used.
     potential, arc : (nodes,) arrays
@@ -165,8 +160,8 @@ class Spelling:
         return code_length(self.counts)
 
 
-def spell(table: Substrings, arcs: Arcs, cost: Float, length_cost: float) -> Spelling:
-    r"""Cheapest spellings of all words, and what they cost after the prices are refitted.
+def segment_all(table: Substrings, arcs: Arcs, cost: Float, length_cost: float) -> Segmentation:
+    r"""Cheapest segmentations of all words, and the objective after the costs are refitted.
 
     .. math:: J(c) = F(c) + \lambda C
 
@@ -177,11 +172,11 @@ def spell(table: Substrings, arcs: Arcs, cost: Float, length_cost: float) -> Spe
     potential, arc = arcs.cheapest(cost)
     counts = arcs.usage(arc, table.end_weight, len(table))
     objective = code_length(counts) + length_cost * float(counts.sum())
-    return Spelling(length_cost, cost, counts, potential, arc, objective)
+    return Segmentation(length_cost, cost, counts, potential, arc, objective)
 
 
-def prices(counts: Float, length_cost: float) -> Float:
-    r"""Price of every piece after an M-step, :math:`\lambda - \ln(c_s / C)`, in nats."""
+def fitted_costs(counts: Float, length_cost: float) -> Float:
+    r"""Cost of every piece after an M-step, :math:`\lambda - \ln(c_s / C)`, in nats."""
     return length_cost - np.log(np.maximum(counts, LEAST_COUNT) / counts.sum())
 
 
@@ -192,14 +187,14 @@ def hard_em(
     length_cost: float,
     rounds: int,
     tolerance: float = 2e-5,
-) -> Spelling:
-    """Best paths and refitted prices in turn, until the objective gains less than ``tolerance``.
+) -> Segmentation:
+    """Best paths and refitted costs in turn, until the objective gains less than ``tolerance``.
 
     The alternation of `likelihood.hard_em_step`, from counts to counts; `tolerance` is relative.
     """
     before = np.inf
     for _ in range(rounds):
-        state = spell(table, arcs, prices(counts, length_cost), length_cost)
+        state = segment_all(table, arcs, fitted_costs(counts, length_cost), length_cost)
         counts = state.counts
         if before - state.objective < tolerance * state.objective:
             break

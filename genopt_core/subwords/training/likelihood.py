@@ -1,15 +1,16 @@
-"""The likelihood of a spelled corpus, and fitting piece probabilities to it by hard EM."""
+"""The likelihood of a segmented corpus, and fitting piece probabilities to it by hard EM."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from genopt_core.checks import real, whole
+from genopt_core.subwords.segmentation.arrays import Float
 from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths
-from genopt_core.subwords.segmentation.costs import check_positive, piece_costs
-from genopt_core.subwords.segmentation.lattice import Float, Lattice
+from genopt_core.subwords.segmentation.costs import piece_costs
+from genopt_core.subwords.segmentation.lattice import Lattice
 
 
 def profile_log_likelihood(counts: ArrayLike) -> float:
@@ -23,11 +24,6 @@ def profile_log_likelihood(counts: ArrayLike) -> float:
     ----------
     counts : (pieces,) array
         How often each piece is used, at least 0; fractions are allowed.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, not one-dimensional, or an entry is negative, NaN or infinite.
 
     Notes
     -----
@@ -49,7 +45,7 @@ def profile_log_likelihood(counts: ArrayLike) -> float:
 
 
 def corpus_log_likelihood(paths: CorpusPaths) -> float:
-    r"""Log-likelihood of a corpus, each word spelled by its best path, in nats.
+    r"""Log-likelihood of a corpus, each word cut along its best path, in nats.
 
     .. math:: \sum_w f_w \sum_{(i,j)} x^w_{ij} \log p(s^w_{ij})
 
@@ -100,7 +96,7 @@ def hard_em_step(lattice: Lattice, k: int | None = None, floor: float = 0.0) -> 
     Parameters
     ----------
     lattice : Lattice
-        Words and vocabulary at the current prices.
+        Words and vocabulary at the current costs.
     k : int, optional
         Most pieces per word.
     floor : float
@@ -110,11 +106,6 @@ def hard_em_step(lattice: Lattice, k: int | None = None, floor: float = 0.0) -> 
     -------
     probabilities, counts : (pieces,) float arrays
 
-    Raises
-    ------
-    ValueError
-        If a word has no path within k pieces, or ``floor`` is negative or not finite.
-
     Examples
     --------
     >>> lattice = Lattice({"ab": 3, "b": 1}, {"a": 1.0, "b": 1.0, "ab": 1.5})
@@ -122,7 +113,7 @@ def hard_em_step(lattice: Lattice, k: int | None = None, floor: float = 0.0) -> 
     >>> counts.tolist(), probabilities.tolist()
     ([0.0, 1.0, 3.0], [0.0, 0.25, 0.75])
     """
-    return _m_step(_e_step(lattice, k), _check_floor(floor))
+    return _m_step(_e_step(lattice, k), _at_least_0(floor, "floor"))
 
 
 def fit_probabilities(
@@ -155,11 +146,6 @@ def fit_probabilities(
     max_rounds : int
         Most M-steps.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form, or a word has no path within k pieces.
-
     Notes
     -----
     Without a floor the log-likelihood never falls; with one it can dip slightly, which also ends
@@ -177,10 +163,8 @@ def fit_probabilities(
     >>> [round(value, 3) for value in fit.log_likelihoods]
     [-4.852, -2.249, -2.249]
     """
-    floor = _check_floor(floor)
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance!r}")
-    rounds = check_positive(max_rounds, "max_rounds")
+    floor, tolerance = _at_least_0(floor, "floor"), _at_least_0(tolerance, "tolerance")
+    rounds = whole(max_rounds, "max_rounds")
     lattice = Lattice(words, piece_costs(probabilities))
     current = np.fromiter(probabilities.values(), dtype=np.float64, count=len(probabilities))
     paths = _e_step(lattice, k)
@@ -196,10 +180,11 @@ def fit_probabilities(
     return Fit(kept, tuple(history), converged)
 
 
-def _check_floor(floor: float) -> float:
-    if not 0 <= floor < math.inf:
-        raise ValueError(f"floor must be a finite count of at least 0, got {floor!r}")
-    return float(floor)
+def _at_least_0(value: float, name: str) -> float:
+    number = real(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {value!r}")
+    return number
 
 
 def _e_step(lattice: Lattice, k: int | None) -> CorpusPaths:

@@ -1,31 +1,35 @@
 r"""What the corpus loses when one piece is taken away, exactly, and taking away the least useful.
 
-With the prices held, removing piece t costs each word that uses it a detour.  Every spelling covers
-each character exactly once, so the best spelling that avoids one arc runs through the cheapest
+With the costs held, removing piece t costs each word that uses it a detour.  Every segmentation
+covers each character exactly once, so the best one that avoids one arc runs through the cheapest
 *other* arc over that arc's first character: a minimum over arcs of
 ``cost before + cost of the arc + cost after``, known from one sweep in each direction.
 """
 
 import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from genopt_core.subwords.segmentation.trie import Index
-from genopt_core.subwords.training.em import Spelling, x_log_x
-from genopt_core.subwords.training.pieces import Pieces
-from genopt_core.subwords.training.substrings import (
+from genopt_core.subwords.segmentation.arrays import (
     Float,
+    Index,
     Mask,
     Small,
-    Substrings,
     ascending,
+    rounded,
+    run_starts,
     tally,
 )
+from genopt_core.subwords.training.arcs import Pieces
+from genopt_core.subwords.training.em import Segmentation, x_log_x
+from genopt_core.subwords.training.substrings import Substrings
 
 
 class Uses(NamedTuple):
-    """Places where the best spellings use a piece of two characters or more."""
+    """Places where the best segmentations use a piece of two characters or more."""
 
     gap: Index  # where the piece begins
     word: Index
@@ -40,13 +44,13 @@ class Changes(NamedTuple):
     amount: Float
 
 
-def removal_losses(pieces: Pieces, state: Spelling, suspects: Mask | None = None) -> Float:
+def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = None) -> Float:
     r"""Increase of the objective when one piece is removed and all probabilities are refitted.
 
     .. math:: \Delta J_t = J(c + \delta^{(t)}) - J(c), \qquad
               \delta^{(t)}_s = \sum_{w \ni t} f_w \big(n_s(\pi_w^{-t}) - n_s(\pi_w)\big)
 
-    (book, eq. swe-removal), with :math:`\pi_w` the best spelling of word w at the prices of
+    (book, eq. swe-removal), with :math:`\pi_w` the best segmentation of word w at the costs of
     ``state``, :math:`\pi_w^{-t}` the best one without t, :math:`n_s` the number of pieces s in it,
     and J the objective of (book, eq. swe-tradeoff).  The paper's own loss is not known; the
     unigram trainers take the second-best spelling of the piece by itself at fixed prices.
@@ -54,10 +58,10 @@ def removal_losses(pieces: Pieces, state: Spelling, suspects: Mask | None = None
     Parameters
     ----------
     pieces : Pieces
-    state : Spelling
+    state : Segmentation
         Of these pieces.
     suspects : (substrings,) bool array, optional
-        Work out only these; the others get an infinite loss.
+        Compute only these; the others get an infinite loss.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def removal_losses(pieces: Pieces, state: Spelling, suspects: Mask | None = None
 
     Notes
     -----
-    Exact, words in which a piece or its detour comes twice included: those are spelled anew
+    Exact, words in which a piece or its detour comes twice included: those are segmented again
     without the piece.  Linear in the arcs of all words times the piece length.
     """
     table = pieces.table
@@ -74,9 +78,7 @@ def removal_losses(pieces: Pieces, state: Spelling, suspects: Mask | None = None
     changes = count_changes(pieces, state, asked)
     count, size = state.counts, len(table)
     order, key = ascending(changes.removed.astype(np.int64) * size + changes.piece)
-    fresh = np.ones(len(key), dtype=bool)
-    fresh[1:] = key[1:] != key[:-1]
-    first = np.flatnonzero(fresh)
+    first = np.flatnonzero(run_starts(key))
     if not len(first):
         return np.where(asked, 0.0, np.inf)
     delta = np.add.reduceat(changes.amount[order], first)
@@ -90,9 +92,29 @@ def removal_losses(pieces: Pieces, state: Spelling, suspects: Mask | None = None
     return loss
 
 
-def count_changes(pieces: Pieces, state: Spelling, asked: Mask) -> Changes:
-    r"""The :math:`\delta^{(t)}` of (book, eq. swe-removal) for the pieces asked for, as a list."""
-    table = pieces.table
+def count_changes(pieces: Pieces, state: Segmentation, asked: Mask) -> Changes:
+    r"""The :math:`\delta^{(t)}` of (book, eq. swe-removal) for the pieces asked for, as a list.
+
+    Each use of a piece is replaced by its detour: the cheapest other arc over the first character
+    of the use, led back to the old path on either side.
+
+    Examples
+    --------
+    The word "abc" is cut ab|c at 1 + 2 nats.  Without "ab" the cheapest other arc over the "a" is
+    "a" itself, which leaves the old path at gap 0 and is back on it at gap 3, by way of "bc":
+
+    >>> from genopt_core.subwords.training.em import segment_all
+    >>> table = Substrings({"abc": 4}, max_piece=2)
+    >>> pieces = Pieces(table, np.ones(len(table), dtype=bool))
+    >>> cost = np.array([2.0, 3.0, 2.0, 1.0, 1.5])  # of a, b, c, ab, bc
+    >>> state = segment_all(table, pieces.forwards, cost, 0.0)
+    >>> asked = np.array([False, False, False, True, False])
+    >>> removed, piece, amount = count_changes(pieces, state, asked)
+    >>> text = table.texts()
+    >>> [(text[t], text[s], d) for t, s, d in zip(removed, piece, amount.tolist())]
+    [('ab', 'a', 4.0), ('ab', 'bc', 4.0), ('ab', 'ab', -4.0), ('ab', 'c', -4.0)]
+    """
+    table, length = pieces.table, pieces.table.length.astype(np.intp)
     suffix_cost, suffix_arc = pieces.backwards.cheapest(state.cost)
     uses, on_path, path_piece = _best_paths(pieces, state, asked)
     if not len(uses.gap):
@@ -100,70 +122,95 @@ def count_changes(pieces: Pieces, state: Spelling, asked: Mask) -> Changes:
     arc_end, arc_piece = _cheapest_other_arcs(pieces, state, suffix_cost, uses, path_piece)
 
     # The detour leaves the old path at gap `leave`, and is back on it at gap `join`.
-    use = np.arange(len(uses.gap))
-    who: list[Index] = [use]
-    what: list[Index] = [arc_piece]
-    sign: list[int] = [1]
-    leave = arc_end - table.length[arc_piece]
-    active = use[~on_path[leave]]
-    while len(active):
-        piece = pieces.forwards.piece[state.arc[table.prefix_of[leave[active]]]]
-        who, what, sign = [*who, active], [*what, piece], [*sign, 1]
-        leave[active] -= table.length[piece]
-        active = active[~on_path[leave[active]]]
-    join = arc_end.copy()
-    active = use[~on_path[join]]
-    while len(active):
-        piece = pieces.backwards.piece[suffix_arc[table.suffix_of[join[active]]]]
-        who, what, sign = [*who, active], [*what, piece], [*sign, 1]
-        join[active] += table.length[piece]
-        active = active[~on_path[join[active]]]
-    # Does the detour itself need the piece, or does the word use it twice?  Then spell it anew.
-    spoilt = _used_twice(table, uses)
-    for index, piece in zip(who, what, strict=True):
-        spoilt[index[piece == uses.piece[index]]] = True
-    active = use
-    while len(active):  # the pieces of the old path between the two
-        piece = path_piece[leave[active]].astype(np.intp)
-        who, what, sign = [*who, active], [*what, piece], [*sign, -1]
-        leave[active] += table.length[piece]
-        active = active[leave[active] < join[active]]
-    index, piece = np.concatenate(who), np.concatenate(what)
-    amount = np.repeat(np.array(sign, dtype=np.float64), [len(part) for part in who])
-    amount *= table.weight[uses.word[index]]
-    good = ~spoilt[index]
-    clean = Changes(uses.piece[index[good]], piece[good], amount[good])
-    if not spoilt.any():
-        return clean
-    anew = _spelled_anew(pieces, state, path_piece, uses.word[spoilt], uses.piece[spoilt])
-    return Changes(*(np.concatenate(both) for both in zip(clean, anew, strict=True)))
+    leave, join = arc_end - length[arc_piece], arc_end.copy()
+    prefix_piece = pieces.forwards.piece[state.arc]
+    suffix_piece = pieces.backwards.piece[suffix_arc]
+    added = [
+        (np.arange(len(leave)), arc_piece),
+        *_walk(
+            leave,
+            -length,
+            lambda use: prefix_piece[table.prefix_of[leave[use]]],
+            lambda use: ~on_path[leave[use]],
+        ),
+        *_walk(
+            join,
+            length,
+            lambda use: suffix_piece[table.suffix_of[join[use]]],
+            lambda use: ~on_path[join[use]],
+        ),
+    ]
+    # Does the detour itself need the piece, or does the word use it twice?  Then segment it again.
+    invalid = _used_twice(table, uses)
+    for use, piece in added:
+        invalid[use[piece == uses.piece[use]]] = True
+    old_path = _walk(
+        leave, length, lambda use: path_piece[leave[use]], lambda use: leave[use] < join[use]
+    )
+    use, piece, sign = _signed(added, list(old_path))
+    amount = sign * table.weight[uses.word[use]]
+    good = ~invalid[use]
+    changes = Changes(uses.piece[use[good]], piece[good], amount[good])
+    if not invalid.any():
+        return changes
+    again = _segmented_again(pieces, state, path_piece, uses.word[invalid], uses.piece[invalid])
+    return Changes(*(np.concatenate(both) for both in zip(changes, again, strict=True)))
 
 
-def _best_paths(pieces: Pieces, state: Spelling, asked: Mask) -> tuple[Uses, Mask, Small]:
+def _walk(
+    at: Index,
+    length: Index,
+    piece_at: Callable[[Index], NDArray[np.integer]],
+    goes_on: Callable[[Index], Mask],
+) -> Iterator[tuple[Index, Index]]:
+    """Moves all entries of ``at`` in place along their paths, one piece a step.
+
+    Yields the entries that moved and the piece each of them passed.  A negative ``length`` of the
+    pieces walks to the left.
+    """
+    active = np.arange(len(at))
+    active = active[goes_on(active)]
+    while len(active):
+        piece = piece_at(active).astype(np.intp, copy=False)
+        at[active] += length[piece]
+        yield active, piece
+        active = active[goes_on(active)]
+
+
+def _signed(
+    added: list[tuple[Index, Index]], removed: list[tuple[Index, Index]]
+) -> tuple[Index, Index, Float]:
+    """Entries and pieces of all steps on end, with +1 for those added and -1 for those removed."""
+    entry, piece = (np.concatenate(part) for part in zip(*added, *removed, strict=True))
+    sign = np.ones(len(entry))
+    sign[sum(len(entry) for entry, _ in added) :] = -1
+    return entry, piece, sign
+
+
+def _best_paths(pieces: Pieces, state: Segmentation, asked: Mask) -> tuple[Uses, Mask, Small]:
     """Uses of the pieces asked for; and, in their words, which gaps are cuts and what follows."""
     table = pieces.table
     on_path = np.zeros(len(table.word_of), dtype=bool)
     path_piece = np.full(len(table.word_of), -1, dtype=np.int32)
     word = np.flatnonzero(_anywhere_on_path(pieces, state, asked)[table.prefixes.end])
-    gap = table.start[word] + table.gaps[word] - 1
+    start, gap = table.start[word], table.start[word] + table.gaps[word] - 1
     on_path[gap] = True
-    gaps, words, taken = [gap[:0]], [word[:0]], [word[:0]]
-    while len(gap):
-        piece = pieces.forwards.piece[state.arc[table.prefix_of[gap]]]
-        gap = gap - table.length[piece]
-        on_path[gap] = True
-        path_piece[gap] = piece
-        wanted = asked[piece]
-        gaps.append(gap[wanted])
-        words.append(word[wanted])
-        taken.append(piece[wanted])
-        left = gap > table.start[word]
-        gap, word = gap[left], word[left]
-    uses = Uses(np.concatenate(gaps), np.concatenate(words), np.concatenate(taken))
-    return uses, on_path, path_piece
+    prefix_piece = pieces.forwards.piece[state.arc]
+    uses = [(gap[:0], word[:0], word[:0])]
+    for active, piece in _walk(
+        gap,
+        -table.length.astype(np.intp),
+        lambda w: prefix_piece[table.prefix_of[gap[w]]],
+        lambda w: gap[w] > start[w],
+    ):
+        here, wanted = gap[active], asked[piece]
+        on_path[here] = True
+        path_piece[here] = piece
+        uses.append((here[wanted], word[active[wanted]], piece[wanted]))
+    return Uses(*(np.concatenate(part) for part in zip(*uses, strict=True))), on_path, path_piece
 
 
-def _anywhere_on_path(pieces: Pieces, state: Spelling, asked: Mask) -> Mask:
+def _anywhere_on_path(pieces: Pieces, state: Segmentation, asked: Mask) -> Mask:
     """Whether the best path to a prefix node uses one of the pieces, (nodes,)."""
     level = pieces.table.prefixes.level.tolist()
     found = asked[pieces.forwards.piece[state.arc]]
@@ -175,7 +222,7 @@ def _anywhere_on_path(pieces: Pieces, state: Spelling, asked: Mask) -> Mask:
 
 
 def _cheapest_other_arcs(
-    pieces: Pieces, state: Spelling, suffix_cost: Float, uses: Uses, path_piece: Small
+    pieces: Pieces, state: Segmentation, suffix_cost: Float, uses: Uses, path_piece: Small
 ) -> tuple[Index, Index]:
     """Per use, end gap and piece of the cheapest arc over its first character, itself left out."""
     table = pieces.table
@@ -183,7 +230,7 @@ def _cheapest_other_arcs(
     before, after = state.potential[table.prefix_of], suffix_cost[table.suffix_of]
     needed = np.zeros(gaps, dtype=bool)
     needed[uses.gap] = True
-    needed_before = np.zeros(gaps + 1, dtype=np.int32)  # among the first so many gaps
+    needed_before = np.zeros(gaps + 1, dtype=np.int32)  # among the first n gaps
     np.cumsum(needed, out=needed_before[1:])
     best = np.full(gaps, np.inf)
     end, other = np.zeros(gaps, dtype=np.int32), np.zeros(gaps, dtype=np.int32)
@@ -210,62 +257,44 @@ def _used_twice(table: Substrings, uses: Uses) -> Mask:
     return twice
 
 
-def _spelled_anew(
-    pieces: Pieces, state: Spelling, path_piece: Small, word: Index, removed: Index
+def _segmented_again(
+    pieces: Pieces, state: Segmentation, path_piece: Small, word: Index, removed_piece: Index
 ) -> Changes:
-    """Count changes of (word, removed piece) pairs by the best spelling without the piece.
+    """Count changes of (word, removed piece) pairs by the best segmentation without the piece.
 
     All pairs advance together, one character at a time.
     """
     table, longest = pieces.table, pieces.table.max_piece
-    _, first = np.unique(word.astype(np.int64) * len(table) + removed, return_index=True)
+    _, first = np.unique(word.astype(np.int64) * len(table) + removed_piece, return_index=True)
     first = first[np.argsort(-table.gaps[word[first]], kind="stable")]  # long words first
-    word, removed = word[first], removed[first]
+    word, removed_piece = word[first], removed_piece[first]
     start, steps = table.start[word], table.gaps[word] - 1
     cost = np.append(np.where(pieces.chosen, state.cost, np.inf), np.inf)  # entry -1: no piece
-    # Column longest + p: cheapest cost of the first p characters; the columns before: no spelling.
+    # Column longest + p: cheapest cost of the first p characters; the columns before: no path.
     best = np.full((len(word), longest + int(steps.max()) + 1), np.inf)
     best[:, longest] = 0.0
     last = np.zeros(best.shape, dtype=np.int32)
     for char in range(1, int(steps.max()) + 1):
         live = int(np.searchsorted(-steps, -char, side="right"))
         number = table.place[table.prefix_of[start[:live] + char]]
-        value = np.where(number == removed[:live, None], np.inf, cost[number])
+        value = np.where(number == removed_piece[:live, None], np.inf, cost[number])
         value += best[:live, char : char + longest]
         choice = value.argmin(axis=1)
         rows = np.arange(live)
         best[:live, longest + char] = value[rows, choice]
         last[:live, longest + char] = number[rows, choice]
-    who: list[Index] = []
-    what: list[Index] = []
-    sign: list[int] = []
-    pair, position = np.arange(len(word)), steps.copy()
-    while len(pair):
-        piece = last[pair, longest + position[pair]].astype(np.intp)
-        who, what, sign = [*who, pair], [*what, piece], [*sign, 1]
-        position[pair] -= table.length[piece]
-        pair = pair[position[pair] > 0]
-    pair = np.arange(len(word))
-    while len(pair):
-        piece = path_piece[start[pair] + position[pair]].astype(np.intp)
-        who, what, sign = [*who, pair], [*what, piece], [*sign, -1]
-        position[pair] += table.length[piece]
-        pair = pair[position[pair] < steps[pair]]
-    index = np.concatenate(who)
-    amount = np.repeat(np.array(sign, dtype=np.float64), [len(part) for part in who])
-    return Changes(removed[index], np.concatenate(what), amount * table.weight[word[index]])
-
-
-def rounded(value: Float) -> Float:
-    """Values with nine significant digits, so that ranks do not hang on the last bits of ln.
-
-    Examples
-    --------
-    >>> bool(rounded(np.array([1.0 + 1e-13])) == rounded(np.array([1.0])))
-    True
-    """
-    mantissa, exponent = np.frexp(value)
-    return np.ldexp(np.round(mantissa * 2.0**30), exponent - 30)
+    length, position = table.length.astype(np.intp), steps.copy()
+    added = _walk(
+        position, -length, lambda w: last[w, longest + position[w]], lambda w: position[w] > 0
+    )
+    removed = _walk(
+        position,
+        length,
+        lambda w: path_piece[start[w] + position[w]],
+        lambda w: position[w] < steps[w],
+    )
+    entry, piece, sign = _signed(list(added), list(removed))
+    return Changes(removed_piece[entry], piece, sign * table.weight[word[entry]])
 
 
 def pruned(table: Substrings, chosen: Mask, counts: Float, loss: Float, size: int) -> Mask:
@@ -285,7 +314,7 @@ def pruned(table: Substrings, chosen: Mask, counts: Float, loss: Float, size: in
 
 
 def suspected(pieces: Pieces, known: Float, remove: int) -> Mask:
-    """The pieces worth working out a loss for, when ``remove`` of them are to go.
+    """The pieces whose loss is worth computing, when ``remove`` of them are to go.
 
     Losses change little from one cut to the next, and mostly upwards: only pieces that ranked
     among the lowest ``8 * remove`` last time, or about which nothing is known (-inf), are asked.

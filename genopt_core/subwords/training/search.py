@@ -5,28 +5,27 @@ Choosing the vocabulary is NP-hard, whichever objective; pruning alone only ever
 substring that is absent can be judged from two sweeps (`insertion_gains`), all of them at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
-from genopt_core.subwords.training.em import Spelling, hard_em
-from genopt_core.subwords.training.pieces import Pieces
-from genopt_core.subwords.training.pruning import pruned, removal_losses, rounded, suspected
-from genopt_core.subwords.training.substrings import Float, tally
+from genopt_core.subwords.segmentation.arrays import Float, rounded, tally
+from genopt_core.subwords.training.arcs import Pieces
+from genopt_core.subwords.training.em import Segmentation, hard_em
+from genopt_core.subwords.training.pruning import pruned, removal_losses, suspected
 
-Report = Callable[[Pieces, Spelling, bool], None]
 FALL = 0.9
 """A piece whose count fell below this share of what it was may have lost its use."""
 
 
-def insertion_gains(pieces: Pieces, state: Spelling) -> tuple[Float, Float]:
+def insertion_gains(pieces: Pieces, state: Segmentation) -> tuple[Float, Float]:
     r"""Estimated gain of adding each absent substring alone, and how often it would be used.
 
     .. math:: G_t = \sum_{e} f_w \big(a_e - \lambda + \ln (n_t / C)\big)^+, \qquad
               a_e = \pi_w - D_w(i) - B_w(j)
 
     (book, eq. swe-insertion): at the occurrence e = (i, j) of t in word w, :math:`a_e` is the
-    highest price at which the best spelling would take t there, :math:`\pi_w` being the cheapest
+    highest cost at which the best segmentation would take t there, :math:`\pi_w` being the cheapest
     cost of the word, D and B those before gap i and after gap j.  The number of uses
     :math:`n_t = \sum_e f_w [a_e > \lambda - \ln(n_t / C)]` is found by two rounds of
     substitution, from all occurrences downwards.
@@ -34,7 +33,7 @@ def insertion_gains(pieces: Pieces, state: Spelling) -> tuple[Float, Float]:
     Parameters
     ----------
     pieces : Pieces
-    state : Spelling
+    state : Segmentation
         Of these pieces.
 
     Returns
@@ -65,8 +64,8 @@ def insertion_gains(pieces: Pieces, state: Spelling) -> tuple[Float, Float]:
         count: Float = table.count[first : first + size]
         occurs = weight[gap]
         for _ in range(3):
-            price = state.length_cost + log_total - np.log(np.maximum(count, 1e-9))
-            surplus = afford - price[number]
+            cost = state.length_cost + log_total - np.log(np.maximum(count, 1e-9))
+            surplus = afford - cost[number]
             taken = surplus > 0
             afford, surplus = afford[taken], surplus[taken]
             number, occurs = number[taken], occurs[taken]
@@ -78,19 +77,14 @@ def insertion_gains(pieces: Pieces, state: Spelling) -> tuple[Float, Float]:
     return gain, uses
 
 
-def improved(
-    pieces: Pieces,
-    state: Spelling,
-    rounds: int,
-    share: float,
-    cuts: int,
-    report: Report,
-) -> tuple[Pieces, Spelling]:
-    """A vocabulary of the same size that is at least as good.
+def local_search(
+    pieces: Pieces, state: Segmentation, rounds: int, share: float, cuts: int
+) -> Iterator[tuple[Pieces, Segmentation, bool]]:
+    """Vocabularies of the same size, one a round, and whether each is better than all before it.
 
     Each round adds the ``share`` of the vocabulary with the largest insertion gains, refits, prunes
-    back to size in ``cuts`` cuts with refits in between, and keeps the result if the objective is
-    lower.  The share shrinks by a fifth after a success, by half otherwise.
+    back to size in ``cuts`` cuts with refits in between, and goes on from the result if the
+    objective is lower.  The share shrinks by a fifth after a success, by half otherwise.
     """
     table, size = pieces.table, len(pieces)
     loss = removal_losses(pieces, state)
@@ -105,20 +99,19 @@ def improved(
             break
         chosen, counts, known = pieces.chosen.copy(), state.counts.copy(), loss.copy()
         chosen[new], counts[new], known[new] = True, uses[new], -np.inf
-        trial, result, known = cut_back(
+        trial, result, known = prune_to_size(
             Pieces(table, chosen), counts, known, size, -(-len(new) // cuts), state.length_cost
         )
         better = result.objective < state.objective * (1 - 2e-6)
-        report(trial, result, better)
+        yield trial, result, better
         if better:
             pieces, state, loss = trial, result, known
             gain, uses = insertion_gains(pieces, state)
         share *= 0.8 if better else 0.5
         trial.forget()
-    return pieces, state
 
 
-def cut_back(
+def prune_to_size(
     pieces: Pieces,
     counts: Float,
     known: Float,
@@ -126,7 +119,7 @@ def cut_back(
     step: int,
     length_cost: float,
     settle: int = 5,
-) -> tuple[Pieces, Spelling, Float]:
+) -> tuple[Pieces, Segmentation, Float]:
     """Prune to ``size`` pieces, at most ``step`` at a time, with hard EM before and after each.
 
     Parameters
@@ -139,7 +132,7 @@ def cut_back(
     Returns
     -------
     pieces : Pieces
-    state : Spelling
+    state : Segmentation
     known : (substrings,) float array
     """
     table = pieces.table

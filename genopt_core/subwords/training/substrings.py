@@ -1,8 +1,8 @@
 """All substrings of a corpus as numbered candidates, and where they lie: what training works on.
 
-A word's spellings are paths through its lattice (`genopt_core.subwords.segmentation.lattice`).  Training asks
-the same question for tens of thousands of candidate pieces at once, so everything here is an
-array: words share nodes in a trie of prefixes, and in a second one of suffixes.
+A word's segmentations are paths through its lattice (`genopt_core.subwords.segmentation.lattice`).
+Training asks the same question for tens of thousands of candidate pieces at once, so everything
+here is an array: words share nodes in a trie of prefixes, and in a second one of suffixes.
 """
 
 import copy
@@ -12,12 +12,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from genopt_core.subwords.segmentation.costs import check_positive, check_words
-from genopt_core.subwords.segmentation.trie import Index, PrefixTrie, code_points
+from genopt_core.checks import whole
+from genopt_core.subwords.segmentation.arrays import (
+    Float,
+    Index,
+    Mask,
+    Small,
+    ascending,
+    run_starts,
+    tally,
+)
+from genopt_core.subwords.segmentation.costs import check_words
+from genopt_core.subwords.segmentation.trie import PrefixTrie, code_points
 
-Float = NDArray[np.float64]
-Small = NDArray[np.int32]
-Mask = NDArray[np.bool_]
 WordArcs = list[tuple[Small, Small]]
 """Per length: the gaps at which substrings of this length end, ascending, and their numbers."""
 
@@ -50,11 +57,6 @@ class Substrings:
         Number of the substring that ends at a prefix node and has ``max_piece - column``
         characters, -1 if there is none: along a row, the longest first.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not of this form.
-
     Notes
     -----
     O(nodes * max_piece) time and memory, nodes being distinct prefixes (about a third of the
@@ -72,7 +74,7 @@ class Substrings:
         self, word_counts: Mapping[str, float], max_piece: int = 16, min_count: float = 1
     ) -> None:
         counts = check_words(word_counts)
-        self.max_piece = check_positive(max_piece, "max_piece")
+        self.max_piece = whole(max_piece, "max_piece")
         self.words = sorted(counts)
         self.weight: Float = np.array([counts[w] for w in self.words], dtype=np.float64)
         self.alphabet = np.unique(code_points(self.words))
@@ -147,9 +149,9 @@ class Substrings:
         return kept | self.single
 
     def only(self, kept: Mask) -> "Substrings":
-        """The same corpus with fewer substrings, numbered anew in the same order."""
+        """The same corpus with fewer substrings, renumbered in the same order."""
         fewer = copy.copy(self)
-        for name in ("single", "word_arcs"):
+        for name in ("single", "singles", "word_arcs"):
             fewer.__dict__.pop(name, None)
         number = np.where(kept, np.cumsum(kept, dtype=np.int32) - 1, -1).astype(np.int32)
         fewer.place = np.append(number, np.int32(-1))[self.place]
@@ -161,6 +163,11 @@ class Substrings:
     def single(self) -> Mask:
         """Which substrings are single characters: pieces that no vocabulary can do without."""
         return self.length == 1
+
+    @cached_property
+    def singles(self) -> int:
+        """How many single characters there are; they have the first numbers."""
+        return int(self.single.sum())
 
     @cached_property
     def suffixes(self) -> PrefixTrie:
@@ -179,10 +186,7 @@ class Substrings:
             text[inside, back] = self.alphabet[trie.character[node[inside]]]
             node = trie.parent[node]
         rows = zip(text[:, ::-1], length.tolist(), strict=True)
-        return [
-            row[len(row) - n :].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-            for row, n in rows
-        ]
+        return [row[len(row) - n :].astype("<u4").tobytes().decode("utf-32-le") for row, n in rows]
 
     # -- gaps between characters -----------------------------------------------------------------
 
@@ -200,6 +204,23 @@ class Substrings:
     def word_of(self) -> Small:
         """The word each gap belongs to, (gaps,)."""
         return np.repeat(np.arange(len(self.words), dtype=np.int32), self.gaps)
+
+    @cached_property
+    def characters_before(self) -> Small:
+        """Number of characters before each gap, over all words on end, (gaps,)."""
+        return np.cumsum(self.behind, dtype=np.int32)
+
+    @cached_property
+    def behind(self) -> Mask:
+        """The gaps behind a character: all but the first of each word, (gaps,)."""
+        behind = np.ones(len(self.word_of), dtype=bool)
+        behind[self.start] = False
+        return behind
+
+    @cached_property
+    def character_weight(self) -> Float:
+        """How often the word of each character occurs, (characters,)."""
+        return self.weight[self.word_of[self.behind]]
 
     @cached_property
     def prefix_of(self) -> Small:
@@ -235,42 +256,18 @@ class Substrings:
 def _ranks(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
     """Distinct keys in ascending order, and the rank of each key among them."""
     order, ordered = ascending(key)
-    fresh = np.ones(len(key), dtype=bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
+    fresh = run_starts(ordered)
     group = np.empty(len(key), dtype=np.intp)
     group[order] = np.cumsum(fresh) - 1
     return ordered[fresh], group
 
 
-def tally(index: NDArray[np.integer], weight: Float, size: int = 0) -> Float:
-    """Sum of the weights per index, at least (size,) float array.
-
-    ``np.bincount`` that stays a float array when there is nothing to count, and takes whole
-    numbers of 64 bits where an index has 32 (in a browser).
-    """
-    index = index.astype(np.intp, copy=False)
-    return np.bincount(index, weights=weight, minlength=size).astype(np.float64, copy=False)
-
-
-def ascending(key: NDArray[np.int64]) -> tuple[Index, NDArray[np.int64]]:
-    """Stable order of keys of at least 0, and the keys in this order.
-
-    Key and position are packed into one whole number where they fit: sorting numbers is faster
-    than sorting positions by their key.
-
-    Examples
-    --------
-    >>> order, key = ascending(np.array([3, 1, 3, 0]))
-    >>> order.tolist(), key.tolist()
-    ([3, 1, 0, 2], [0, 1, 3, 3])
-    """
-    bits = max(len(key) - 1, 1).bit_length()
-    if len(key) and int(key.max()).bit_length() + bits <= 63:
-        packed = key.astype(np.int64) << bits
-        packed |= np.arange(len(key), dtype=np.int64)
-        packed.sort()
-        order = (packed & ((1 << bits) - 1)).astype(np.intp)
-        packed >>= bits
-        return order, packed
-    order = np.argsort(key, kind="stable")
-    return order, key[order]
+def check_size(vocab_size: int, alphabet: int) -> int:
+    """The vocabulary size as an int, refused if there are more characters than that."""
+    size = whole(vocab_size, "vocab_size")
+    if size < alphabet:
+        raise ValueError(
+            f"vocab_size must be at least {alphabet}, one piece for each different character of "
+            f"the words, got {size}"
+        )
+    return size

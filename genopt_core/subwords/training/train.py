@@ -2,26 +2,26 @@ r"""A vocabulary from word counts: from many candidates down to the size wanted,
 
 Algorithm S-2 of the book.  The paper says what a good vocabulary is (the likelihood of
 (book, eq. swe-corpus), initial settings as in BPE) but not how it is searched for, and choosing it
-is NP-hard; the search, the price per token and the certificate are this book's additions.
+is NP-hard; the search, the token penalty and the certificate are this book's additions.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.costs import check_positive, check_words
-from genopt_core.subwords.training.em import Spelling, prices
-from genopt_core.subwords.training.pieces import Pieces
-from genopt_core.subwords.training.substrings import Substrings
-from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Progress, Trainer
-
-if TYPE_CHECKING:
-    from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.checks import one_of, whole
+from genopt_core.progress import reporting
+from genopt_core.subwords.segmentation.costs import check_words
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.subwords.training.arcs import Pieces
+from genopt_core.subwords.training.em import Segmentation, fitted_costs
+from genopt_core.subwords.training.substrings import Substrings, check_size
+from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Step, Trainer
 
 Objective = Literal["likelihood", "tokens"] | float
 LONGEST_WORD = 256
-"""Longer words are trained on in chunks of so many characters."""
+"""Longer words are trained on in chunks of this many characters."""
 
 
 def train(
@@ -32,15 +32,15 @@ def train(
     effort: Literal["fast", "standard", "best"] = "standard",
     max_piece: int = 16,
     min_count: int | None = None,
-    progress: Progress | None = None,
-) -> "Vocabulary":
-    r"""The vocabulary of a given size with which a corpus is spelled at the least cost.
+    progress: bool | Callable[[Step], object] = False,
+) -> Vocabulary:
+    r"""The vocabulary of a given size with which a corpus is segmented at the least cost.
 
     .. math:: \min_{\mathcal V,\, c} \; F(c) + \lambda C, \qquad
               F(c) = C \ln C - \sum_s c_s \ln c_s
 
-    (book, eq. swe-tradeoff), c being the counts of the pieces in the best spelling of all words and
-    C their sum.  F is the code length of the corpus in nats, the negative of the likelihood
+    (book, eq. swe-tradeoff), c being the counts of the pieces in the best segmentation of all words
+    and C their sum.  F is the code length of the corpus in nats, the negative of the likelihood
     (book, eq. swe-profile).
 
     Parameters
@@ -50,32 +50,29 @@ def train(
     vocab_size : int
         Pieces in all.  Every character of the words is one of them.
     objective : {"likelihood", "tokens"} or float
-        "likelihood": :math:`\lambda = 0`, the paper's.  A number: :math:`\lambda` in nats per
-        token; 5 gives shorter codes *and* fewer tokens than the usual trainers.  "tokens": fewest
-        tokens, code length breaking ties.
+        "likelihood": :math:`\lambda = 0`, the paper's.  A number: the token penalty
+        :math:`\lambda` in nats; 5 gives shorter codes *and* fewer tokens than the usual trainers.
+        "tokens": fewest tokens, code length breaking ties.
     effort : {"fast", "standard", "best"}
         More rounds of local search; about 1 to 2 to 5 in time.  With "tokens" the last two, with
-        a number "best" starts from the prices of the certificate, which takes longer.
+        a number "best" starts from the relaxation of the certificate, which takes longer.
     max_piece : int
         Longest piece, in characters.
     min_count : int, optional
         Least number of occurrences of a candidate of two characters or more.  By default one in
         300,000 words, at least 2: rarer candidates fit the corpus, not the language.  With
         "tokens" one in a million.
-    progress : callable, optional
-        Called with a `Step` after every step.
+    progress : bool or function
+        As in `genopt_core.progress`; the records are `Step`.
 
     Returns
     -------
     Vocabulary
-        Characters first, then by falling count.  The log-probabilities are
-        :math:`\ln p(s) - \lambda`, so that the cheapest path is the best one for the objective.
+        Characters first, then by falling count, with :math:`\lambda` as its ``length_cost``, so
+        that the cheapest path is the best one for the objective.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not of this form; if ``vocab_size`` is less than the number of
-        different characters, or more than the number of different substrings.
     KeyboardInterrupt
         If interrupted before there is a vocabulary of this size.  Interrupted later, the best one
         so far is returned with a warning, and ``provenance["interrupted"]`` is true.
@@ -99,23 +96,20 @@ def train(
     ['est▁', 'low▁', 'ower']
     """
     weight = _length_cost(objective)
-    if effort not in EFFORTS:
-        raise ValueError(f"effort must be one of {', '.join(map(repr, EFFORTS))}, got {effort!r}")
-    plan = EFFORTS[effort]
+    plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
     table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in)
-    trainer = Trainer(table, size, plan, progress)
-    if objective == "tokens":
-        pieces, state = trainer.fewest_tokens()
-    else:
-        pieces, state = trainer.cheapest(weight)
+    with reporting(progress, 0, "training") as report:
+        trainer = Trainer(table, size, plan, report)
+        tokens = objective == "tokens"
+        pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
     return _vocabulary(
         pieces,
         state,
+        weight,
         {
             "trainer": "genopt_core.subwords.train",
             "objective": objective,
-            "length_cost": weight,
             "effort": effort,
             "max_piece": table.max_piece,
             "min_count": least,
@@ -134,17 +128,11 @@ def _candidates(
     one_in: int,
 ) -> tuple[Substrings, int, int]:
     counts = _in_chunks(check_words(word_counts))
-    size = check_positive(vocab_size, "vocab_size")
-    alphabet = len(set().union(*counts))
-    if size < alphabet:
-        raise ValueError(
-            f"vocab_size must be at least {alphabet}, one piece for each different character of "
-            f"the words, got {size}"
-        )
+    size = check_size(vocab_size, len(set().union(*counts)))
     if min_count is None:
         tries = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
     else:
-        tries = [check_positive(min_count, "min_count")]
+        tries = [whole(min_count, "min_count")]
     for least in tries:
         table = Substrings(counts, max_piece, least)
         kept = table.maximal()
@@ -186,17 +174,17 @@ def _length_cost(objective: Objective) -> float:
     return weight
 
 
-def _vocabulary(pieces: Pieces, state: Spelling, provenance: dict[str, Any]) -> "Vocabulary":
-    from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
-
+def _vocabulary(
+    pieces: Pieces, state: Segmentation, length_cost: float, provenance: dict[str, Any]
+) -> Vocabulary:
     number = np.flatnonzero(pieces.chosen)
     counts = state.counts[number]
     order = np.lexsort((number, -counts, ~pieces.table.single[number]))
     number, counts = number[order], counts[order]
-    cost = prices(state.counts, state.length_cost)[number]
     return Vocabulary(
         pieces=tuple(pieces.table.texts(number)),
-        log_probabilities=-cost,
+        log_probabilities=-fitted_costs(state.counts, 0.0)[number],
         counts=counts,
         provenance=provenance,
+        length_cost=length_cost,
     )

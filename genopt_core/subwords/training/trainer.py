@@ -3,17 +3,24 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.trie import Index
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask
+from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.ascent import ascend
-from genopt_core.subwords.training.em import Spelling, hard_em, prices, soft_step, spell
-from genopt_core.subwords.training.pieces import Pieces
+from genopt_core.subwords.training.em import (
+    Segmentation,
+    fitted_costs,
+    hard_em,
+    segment_all,
+    soft_step,
+)
 from genopt_core.subwords.training.pruning import pruned, removal_losses
-from genopt_core.subwords.training.search import cut_back, improved
-from genopt_core.subwords.training.substrings import Float, Mask, Substrings
+from genopt_core.subwords.training.search import local_search, prune_to_size
+from genopt_core.subwords.training.substrings import Substrings
 
 TOKENS_FIRST = 1000.0
 """Nats per token of objective "tokens": more than the code length of any word of the corpus, so
@@ -21,6 +28,8 @@ that fewest tokens decide and code length breaks ties."""
 SEARCH_WEIGHT = 100.0
 """Nats per token while searching for fewest tokens: a little code length left in the objective
 leads past ties."""
+SEED_CUTS = 24
+"""In how many cuts the start from the relaxation prunes to size; twice as many for tokens."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Effort:
         Steps of the ascent of (book, eq. swe-dual) whose shares are the start of objective
         "tokens"; 0 starts from the most frequent candidates.
     weighted_ascent : int
-        The same for code length plus a price per token.  Code length alone always starts from the
+        The same for code length plus a token penalty.  Code length alone always starts from the
         most frequent candidates: the relaxation counts tokens, and knows nothing of it.
     """
 
@@ -62,7 +71,7 @@ EFFORTS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training, for whoever watches.
+    """One step of training, as a progress function gets it.
 
     Attributes
     ----------
@@ -75,9 +84,11 @@ class Step:
     examples_entered, examples_left : tuple of str
         Up to eight of them, most frequent first.
     bits, tokens : float
-        Code length of the corpus under refitted probabilities, and pieces it is spelled with.
+        Code length of the corpus under refitted probabilities, and its tokens.
     best : bool
         Whether this is the vocabulary that training would return now.
+    done, total : int
+        Number of the step; 0, because nobody knows how many there will be.
     """
 
     stage: str
@@ -89,53 +100,55 @@ class Step:
     bits: float
     tokens: float
     best: bool
-
-
-Progress = Callable[[Step], None]
+    done: int = 0
+    total: int = 0
 
 
 class Trainer:
     """The steps of training, and the best vocabulary so far."""
 
     def __init__(
-        self, table: Substrings, size: int, plan: Effort, progress: Progress | None
+        self, table: Substrings, size: int, plan: Effort, progress: Callable[[Step], object]
     ) -> None:
         self.table, self.size, self.plan, self.progress = table, size, plan, progress
         self.interrupted = False
-        self._shown = table.single  # the pieces of the step shown last
+        self._shown, self._steps = table.single, 0  # pieces of the step shown last, and its number
 
-    def cheapest(self, length_cost: float) -> tuple[Pieces, Spelling]:
+    def cheapest(self, length_cost: float) -> tuple[Pieces, Segmentation]:
         """Least code length plus ``length_cost`` nats per token."""
         steps = self.plan.weighted_ascent if length_cost > 0 else 0
-        return self._searched(*self._started(steps, length_cost, 24))
+        return self._searched(*self._started(steps, length_cost, SEED_CUTS), self.plan.rounds)
 
-    def fewest_tokens(self) -> tuple[Pieces, Spelling]:
+    def fewest_tokens(self) -> tuple[Pieces, Segmentation]:
         """Fewest tokens."""
-        pieces, state = self._started(self.plan.ascent, SEARCH_WEIGHT, 48)
-        self.plan = replace(self.plan, rounds=2 * self.plan.rounds)
-        pieces, state = self._searched(pieces, state)
+        start = self._started(self.plan.ascent, SEARCH_WEIGHT, 2 * SEED_CUTS)
+        pieces, state = self._searched(*start, 2 * self.plan.rounds)
         state = hard_em(self.table, pieces.forwards, state.counts, TOKENS_FIRST, 10)
         self._show("end", pieces, state)
         return pieces, state
 
-    def _started(self, steps: int, length_cost: float, cuts: int) -> tuple[Pieces, Spelling]:
+    def _started(self, steps: int, length_cost: float, cuts: int) -> tuple[Pieces, Segmentation]:
         """A first vocabulary of the size: from the relaxation, or from frequent candidates."""
-        longer = self.size - int(self.table.single.sum())
+        longer = self.size - self.table.singles
         if steps and longer:
             share = ascend(self.table, longer, steps).share
             return self._rounded_off(share, length_cost, cuts)
-        start = frequent(self.table, self.plan.candidates * self.size)
+        rank = self._frequent_first[: self.plan.candidates * self.size]
+        start = self.table.single.copy()
+        start[rank] = True
         return self._pruned_to_size(Pieces(self.table, start), length_cost)
 
-    def _pruned_to_size(self, pieces: Pieces, length_cost: float) -> tuple[Pieces, Spelling]:
+    def _pruned_to_size(self, pieces: Pieces, length_cost: float) -> tuple[Pieces, Segmentation]:
         """From many candidates to ``size``: soft EM and halving, then hard EM and tenths."""
         table, size = self.table, self.size
         counts: Float = np.where(pieces.chosen, table.count * table.length, 0.0)
-        cost = prices(counts, length_cost)
+        cost = fitted_costs(counts, length_cost)
         while len(pieces) > 2 * size:
             cost, left = soft_step(table, pieces.forwards, pieces.chosen, cost, length_cost)
-            pieces = pieces.only(_filled_up(table, left, pieces.chosen, size))
-            state = spell(table, pieces.forwards, cost, length_cost)
+            pieces = pieces.only(
+                _filled_up(left, size, self._frequent_first[pieces.chosen[self._frequent_first]])
+            )
+            state = segment_all(table, pieces.forwards, cost, length_cost)
             self._show("soft", pieces, state)
             if len(pieces) > size:
                 loss = removal_losses(pieces, state)
@@ -145,7 +158,7 @@ class Trainer:
         known = np.full(len(table), -np.inf)
         while len(pieces) > size:
             target = max(size, int(0.9 * len(pieces)))
-            pieces, state, known = cut_back(
+            pieces, state, known = prune_to_size(
                 pieces, counts, known, target, len(pieces), length_cost, settle=1
             )
             counts = state.counts
@@ -153,44 +166,44 @@ class Trainer:
         state = hard_em(table, pieces.forwards, counts, length_cost, 6)
         return pieces, state
 
-    def _rounded_off(self, share: Float, length_cost: float, cuts: int) -> tuple[Pieces, Spelling]:
+    def _rounded_off(
+        self, share: Float, length_cost: float, cuts: int
+    ) -> tuple[Pieces, Segmentation]:
         """From the shares of the relaxation: the pieces with some share, then pruning."""
         table, size = self.table, self.size
         order = np.lexsort((np.arange(len(table)), -table.count, -np.round(share, 9)))
         chosen = table.single | (share > 0.02)
-        chosen = _filled_up(table, chosen, np.ones(len(table), dtype=bool), size, order)
+        chosen = _filled_up(chosen, size, order)
         pieces = Pieces(table, chosen)
         counts = np.where(chosen, table.count * np.maximum(share, 0.1), 0.0)
         known = np.full(len(table), -np.inf)
         step = max(1, (len(pieces) - size) // cuts)
-        pieces, state, _ = cut_back(pieces, counts, known, size, step, length_cost)
+        pieces, state, _ = prune_to_size(pieces, counts, known, size, step, length_cost)
         self._show("seeded", pieces, state)
         return pieces, state
 
-    def _searched(self, pieces: Pieces, state: Spelling) -> tuple[Pieces, Spelling]:
-        plan, found = self.plan, [(pieces, state)]
-
-        def report(trial: Pieces, result: Spelling, better: bool) -> None:
-            if better:
-                found[0] = (trial, result)
-            self._show("search", trial, result, better)
-
+    def _searched(
+        self, pieces: Pieces, state: Segmentation, rounds: int
+    ) -> tuple[Pieces, Segmentation]:
+        """The best vocabulary of a local search, also of one that is interrupted."""
         try:
-            improved(pieces, state, plan.rounds, plan.share, plan.cuts, report)
+            for trial, result, better in local_search(
+                pieces, state, rounds, self.plan.share, self.plan.cuts
+            ):
+                if better:
+                    pieces, state = trial, result
+                self._show("search", trial, result, better)
         except KeyboardInterrupt:
             self.interrupted = True
             warnings.warn(
                 "training was interrupted: this is the best vocabulary so far", stacklevel=4
             )
-        return found[0]
+        return pieces, state
 
-    def _show(self, stage: str, pieces: Pieces, state: Spelling, best: bool = True) -> None:
-        if self.progress is None:
-            return
+    def _show(self, stage: str, pieces: Pieces, state: Segmentation, best: bool = True) -> None:
         entered = np.flatnonzero(pieces.chosen & ~self._shown)
         left = np.flatnonzero(self._shown & ~pieces.chosen)
-        self._shown = pieces.chosen
-        bits = state.nats / math.log(2)
+        self._shown, self._steps = pieces.chosen, self._steps + 1
         self.progress(
             Step(
                 stage=stage,
@@ -199,9 +212,10 @@ class Trainer:
                 left=len(left),
                 examples_entered=self._examples(entered),
                 examples_left=self._examples(left),
-                bits=bits,
+                bits=state.nats / math.log(2),
                 tokens=state.tokens,
                 best=best,
+                done=self._steps,
             )
         )
 
@@ -209,25 +223,17 @@ class Trainer:
         order = np.argsort(-self.table.count[numbers], kind="stable")
         return tuple(self.table.texts(numbers[order[:8]]))
 
+    @cached_property
+    def _frequent_first(self) -> Index:
+        """Single characters, then the candidates with the most characters in all."""
+        table = self.table
+        rank = np.where(table.single, -np.inf, -table.count * table.length)
+        return np.lexsort((np.arange(len(table)), rank))
 
-def frequent(table: Substrings, size: int) -> Mask:
-    """Single characters and the candidates with the most characters in all, ``size`` together."""
-    rank = np.where(table.single, -np.inf, -table.count * table.length)
-    chosen = np.zeros(len(table), dtype=bool)
-    chosen[np.lexsort((np.arange(len(table)), rank))[:size]] = True
-    return chosen | table.single
 
-
-def _filled_up(
-    table: Substrings, chosen: Mask, among: Mask, size: int, order: Index | None = None
-) -> Mask:
-    """The chosen pieces, and if they are fewer than ``size`` the first others ``among`` those."""
-    lack = size - int(chosen.sum())
-    if lack <= 0:
-        return chosen
-    if order is None:
-        order = np.lexsort((np.arange(len(table)), -table.count * table.length))
-    more = order[(among & ~chosen)[order]][:lack]
+def _filled_up(chosen: Mask, size: int, order: Index) -> Mask:
+    """The chosen pieces, and if they are fewer than ``size`` the first others of ``order``."""
+    more = order[~chosen[order]][: max(size - int(chosen.sum()), 0)]
     chosen = chosen.copy()
     chosen[more] = True
     return chosen

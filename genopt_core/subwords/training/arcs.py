@@ -1,23 +1,24 @@
-"""Sweeps over the lattices of all words: cheapest paths, sums over paths, counts of pieces.
+"""A set of pieces with its arcs, and sweeps over them: cheapest paths, sums over paths, usage.
 
 `genopt_core.subwords.segmentation.corpus` does this for one given vocabulary.  Training changes the
 vocabulary some forty times, so here arcs are cut out of one table (`Substrings`), in either
-direction, and the sums over *all* spellings are needed as well.
+direction, and the sums over *all* segmentations are needed as well.
 """
 
 import itertools
+from functools import cached_property
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.trie import Index
-from genopt_core.subwords.training.substrings import (
+from genopt_core.subwords.segmentation.arrays import (
     Float,
+    Index,
     Mask,
-    Substrings,
-    WordArcs,
     ascending,
+    run_starts,
     tally,
 )
+from genopt_core.subwords.training.substrings import Substrings, WordArcs
 
 
 class Arcs:
@@ -41,7 +42,7 @@ class Arcs:
 
     @classmethod
     def forwards(cls, table: Substrings, chosen: Mask) -> "Arcs":
-        """Prefix to prefix: the last piece of a spelling of the prefix."""
+        """Prefix to prefix: the last piece of a segmentation of the prefix."""
         trie, longest = table.prefixes, table.max_piece
         hit = np.flatnonzero(np.append(chosen, False)[table.place])  # -1 picks the last entry
         target, column = np.divmod(hit, longest)
@@ -58,7 +59,7 @@ class Arcs:
 
     @classmethod
     def backwards(cls, table: Substrings, word_arcs: WordArcs) -> "Arcs":
-        """Suffix to suffix: the first piece of a spelling of the suffix."""
+        """Suffix to suffix: the first piece of a segmentation of the suffix."""
         # A suffix node stands for all gaps with the same characters after them: ask one of them.
         gap_of = np.empty(len(table.suffixes), dtype=np.intp)
         gap_of[table.suffix_of] = np.arange(len(table.suffix_of))
@@ -83,9 +84,7 @@ class Arcs:
     def _made(cls, source: Index, target: Index, piece: Index, level: Index) -> "Arcs":
         arcs = cls.__new__(cls)
         arcs.source, arcs.target, arcs.piece, arcs.level = source, target, piece, level
-        fresh = np.ones(len(target), dtype=bool)
-        fresh[1:] = target[1:] != target[:-1]
-        arcs._start = np.flatnonzero(fresh)  # entry n - 1: first arc into node n
+        arcs._start = np.flatnonzero(run_starts(target))  # entry n - 1: first arc into node n
         arcs._first = np.append(arcs._start, len(target))[level[1:] - 1]
         return arcs
 
@@ -175,3 +174,61 @@ class Arcs:
         return [
             (nodes, int(self.source[arcs].min()), arcs) for nodes, arcs, _ in self._steps()[::-1]
         ]
+
+
+class Pieces:
+    """Some substrings of a table, chosen as pieces, and their arcs.
+
+    Arcs are made when first needed, and for a smaller set (`only`) by leaving out the arcs of the
+    others.
+
+    Examples
+    --------
+    >>> table = Substrings({"abab": 2}, max_piece=2)
+    >>> pieces = Pieces(table, table.count > 0)
+    >>> [(gap.tolist(), number.tolist()) for gap, number in pieces.word_arcs]
+    [([1, 2, 3, 4], [0, 1, 0, 1]), ([2, 3, 4], [2, 3, 2])]
+    """
+
+    def __init__(self, table: Substrings, chosen: Mask) -> None:
+        self.table = table
+        self.chosen = chosen
+
+    def __len__(self) -> int:
+        return int(self.chosen.sum())
+
+    def only(self, chosen: Mask) -> "Pieces":
+        """A smaller set."""
+        made = {"forwards", "backwards", "word_arcs"} & set(self.__dict__)
+        smaller = Pieces(self.table, chosen)
+        for name in sorted(made):
+            if name == "word_arcs":
+                smaller.word_arcs = _cut(self.word_arcs, chosen)
+            else:
+                setattr(smaller, name, getattr(self, name).only(chosen))
+        return smaller
+
+    def forget(self) -> None:
+        """Free the memory of the arcs; they are made again when they are needed."""
+        for name in ("forwards", "backwards", "word_arcs"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def forwards(self) -> Arcs:
+        """Arcs of the prefix trie."""
+        return Arcs.forwards(self.table, self.chosen)
+
+    @cached_property
+    def backwards(self) -> Arcs:
+        """Arcs of the suffix trie."""
+        return Arcs.backwards(self.table, self.word_arcs)
+
+    @cached_property
+    def word_arcs(self) -> WordArcs:
+        """Arcs of every word on its own."""
+        return _cut(self.table.word_arcs, self.chosen)
+
+
+def _cut(arcs: WordArcs, chosen: Mask) -> WordArcs:
+    kept = [chosen[number] for _, number in arcs]
+    return [(gap[k], number[k]) for (gap, number), k in zip(arcs, kept, strict=True)]
