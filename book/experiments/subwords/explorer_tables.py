@@ -1,35 +1,32 @@
 """Make the tables of the sub-word explorers: vocabularies, a recorded training, the comparison.
 
-python -m book.experiments.subwords.explorer_tables                    # all but the languages
-python -m book.experiments.subwords.explorer_tables frontier           # only this table
-python -m book.experiments.subwords.explorer_tables --check            # only compare with what is stored
-python -m book.experiments.subwords.explorer_tables languages          # needs wordfreq and tokenizers
+    python -m book.experiments.subwords.explorer_tables                # all but the languages
+    python -m book.experiments.subwords.explorer_tables frontier       # only this table
+    python -m book.experiments.subwords.explorer_tables --check        # only compare
+    python -m book.experiments.subwords.explorer_tables languages      # needs wordfreq, tokenizers
 
 The peers and the comparison are copied from ``book/data/results``; the SHA-256 of the source is
 stored with them, so that a test sees when a copy is out of step.  The words of the languages come
 from `wordfreq` (CC BY-SA): only aggregate numbers and the segmentations of a few words are stored.
 """
 
-import argparse
-import hashlib
-import importlib
-import json
 import math
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Final
 
+from book.experiments.common.main import parser, selected
+from book.experiments.common.places import RESULTS, TABLES
+from book.experiments.common.store import read, rounded, sha256, write_json, write_or_check
+from book.experiments.subwords import corpora as texts
+from book.experiments.subwords import metrics, peers
 from genopt_core import corpora
 from genopt_core.subwords import Step, Vocabulary, certify, train
 from genopt_core.subwords.tokenizer.peers import BPE, Peer, Unigram, WordPiece
+from genopt_core.tables import records
 
-ROOT = Path(__file__).resolve().parents[3]
-TABLES = ROOT / "genopt_core" / "tables"
-RESULTS = ROOT / "book" / "data" / "results"
 CORPUS = "sotu"
 SIZE = 2000
 EFFORT: Final = "best"
@@ -44,13 +41,12 @@ MEASURES = (
     "held_bits_per_byte",
 )
 LANGUAGE_SIZE = 4000
-SCRATCH = ROOT / ".cache" / "benchmarks" / "subwords" / "languages"
 # Objective, and whether the marker stands before a word as in Unigram's better form.
 OURS: dict[str, tuple[Any, bool]] = {
     "ours_likelihood": ("likelihood", False),
     "ours_front": ("likelihood", True),
 }
-CONTESTANTS = ("hf_bpe", "hf_wordpiece", "hf_unigram_front", *OURS)
+METHODS = ("hf_bpe", "hf_wordpiece", "hf_unigram_front", *OURS)
 SAMPLES = {
     "en": ("unbelievable", "understanding", "knowledge"),
     "tr": ("evlerimizden", "arkadaşlarım", "kitaplar"),
@@ -96,7 +92,7 @@ def vocabulary_table() -> dict[str, Any]:
     for name in ("likelihood", "weight"):
         vocabulary, _ = trained(name)
         found[name] = {
-            "length_cost": vocabulary.provenance["length_cost"],
+            "length_cost": vocabulary.length_cost,
             "pieces": vocabulary.pieces,
             "counts": [int(c) for c in vocabulary.counts],
         }
@@ -109,7 +105,7 @@ def vocabulary_table() -> dict[str, Any]:
 def peers_table() -> dict[str, Any]:
     """The peers trained on the same words, and how often each uses its pieces there."""
     path = RESULTS / "subwords_peer_tokenizers.json"
-    source = json.loads(path.read_text(encoding="utf-8"))
+    source = read(path)
     merges = [merge.split(" ") for merge in source["bpe_merges"]]
     made = [first + second for first, second in merges]
     scores = dict(source["unigram_front"])
@@ -171,10 +167,9 @@ def training_table() -> dict[str, Any]:
 def frontier_table() -> dict[str, Any]:
     """The English rows of the comparison, only the columns that are drawn."""
     path = RESULTS / "subwords_quality.json"
-    source = json.loads(path.read_text(encoding="utf-8"))
-    rows = [dict(zip(source["columns"], row, strict=True)) for row in source["rows"]]
-    bounds = [dict(zip(source["bound_columns"], row, strict=True)) for row in source["bounds"]]
-    rows = [row for row in rows if row["corpus"] == "english"]
+    source = read(path)
+    rows = [row for row in records(source) if row["corpus"] == "english"]
+    bounds = records(source, "bounds", "bound_columns")
     return {
         "origin": origin(
             source=f"book/data/results/{path.name}",
@@ -200,14 +195,14 @@ def frontier_table() -> dict[str, Any]:
 def languages_table() -> dict[str, Any]:
     """Tokens per word and bits per byte by language, and how a few words are cut.
 
-    The same corpora, peers and metrics as in ``book/experiments/subwords/quality.py``.  What is
+    The same corpora, peers and metrics as in `quality`.  What is
     trained is kept below ``.cache``, by the hash of its words: an interrupted run goes on where it
     stopped.  Remove that folder after a change of the trainer.
     """
     languages = {}
     for language, samples in SAMPLES.items():
-        found = {name: one_language(language, name) for name in CONTESTANTS}
-        first = found[CONTESTANTS[0]]
+        found = {name: one_language(language, name) for name in METHODS}
+        first = found[METHODS[0]]
         languages[language] = {
             "alphabet": first["alphabet"],
             "words_sha256": first["words_sha256"],
@@ -226,16 +221,15 @@ def languages_table() -> dict[str, Any]:
 
 
 def one_language(language: str, name: str) -> dict[str, Any]:
-    """Numbers and segmentations of one contestant."""
-    corpus = benchmark("subwords_corpora").load(f"words-{language}")
+    """Numbers and segmentations of one tokenizer."""
+    corpus = texts.load(f"words-{language}")
     words_hash = corpus.facts["train_counts_sha256"]
-    kept = SCRATCH / f"{language}.{name}.{words_hash[:16]}.json"
+    kept = texts.SCRATCH / "languages" / f"{language}.{name}.{words_hash[:16]}.json"
     if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    metrics = benchmark("subwords_metrics")
+        return read(kept)
     if name in OURS:
         objective, front = OURS[name]
-        view = benchmark("subwords_corpora").front if front else str
+        view = texts.front if front else str
         seen = {view(word): count for word, count in corpus.train.items()}
         vocabulary = train(seen, LANGUAGE_SIZE, objective, effort=EFFORT)
         logs = vocabulary.log_probabilities.tolist()
@@ -243,10 +237,10 @@ def one_language(language: str, name: str) -> dict[str, Any]:
         # The same paths as vocabulary.segment finds, only faster for so many words.
         segment = partial(metrics.shortest_paths, scores=dict(zip(pieces, logs, strict=True)))
     else:
-        peer = benchmark("subwords_peers").train(name, corpus, LANGUAGE_SIZE)
+        peer = peers.train(name, corpus, LANGUAGE_SIZE)
         pieces, segment, view, plain = peer.pieces, peer.segment, peer.view, peer.plain
     used, used_held = (
-        own_use(metrics, segment, words, view, plain) for words in (corpus.train, corpus.held)
+        usage_counts(segment, words, view, plain) for words in (corpus.train, corpus.held)
     )
     numbers = [
         sum(used.values()) / sum(corpus.train.values()),
@@ -259,7 +253,7 @@ def one_language(language: str, name: str) -> dict[str, Any]:
     found = {
         "alphabet": len(corpus.alphabet),
         "words_sha256": words_hash,
-        "numbers": [float(f"{value:.6g}") for value in numbers],
+        "numbers": [rounded(value) for value in numbers],
         # A word with an unknown letter is shown letter by letter.
         "cut": [
             pieces if "".join(pieces) == word else list(word)
@@ -267,27 +261,17 @@ def one_language(language: str, name: str) -> dict[str, Any]:
         ],
     }
     print(language, name, *found["numbers"], flush=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    write_json(kept, found)
     return found
 
 
-def benchmark(module: str) -> Any:
-    """A module of the benchmarks, which are no package."""
-    folder = str(ROOT / "tests" / "benchmarks")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return importlib.import_module(module)
-
-
-def own_use(
-    metrics: Any,
+def usage_counts(
     segment: Any,
     words: Mapping[str, int],
     view: Callable[[str], str],
     plain: Callable[[str], str],
 ) -> Counter[str]:
-    """How often each piece is used in a contestant's own segmentation of these words."""
+    """How often each piece is used in a tokenizer's own segmentation of these words."""
     seen = [view(word) for word in words]
     parts = [
         pieces if "".join(map(plain, pieces)) == word else list(word)
@@ -296,12 +280,7 @@ def own_use(
     return metrics.piece_counts(parts, words.values())
 
 
-def sha256(path: Path) -> str:
-    """Hash of a source file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-TABLES = {
+MAKERS = {
     "vocabulary": vocabulary_table,
     "peers": peers_table,
     "training": training_table,
@@ -310,32 +289,18 @@ TABLES = {
 }
 
 
-def write(names: Iterable[str], check: bool) -> int:
-    """Write or compare tables; how many differ."""
-    different = 0
-    for name in names:
-        packed = json.dumps(TABLES[name](), ensure_ascii=False, separators=(",", ":")) + "\n"
-        path = TABLES / f"subword_{name}.json"
-        if check:
-            same = path.is_file() and path.read_text(encoding="utf-8") == packed
-            print(f"{path.name}: {'as stored' if same else 'DIFFERS from what is stored'}")
-            different += not same
-        else:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(packed, encoding="utf-8")
-            os.replace(temporary, path)
-            print(f"{path.name}: {len(packed.encode('utf-8'))} bytes written")
-    return different
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or compare; the exit status is 1 when a comparison fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", help="by default all but the last")
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args(arguments)
-    names = options.tables or [name for name in TABLES if name != "languages"]
-    return 1 if write(names, options.check) else 0
+    reader = parser(__doc__, "check")
+    reader.add_argument("tables", nargs="*", help="by default all but the last")
+    options = reader.parse_args(arguments)
+    usual = [name for name in MAKERS if name != "languages"]
+    names = selected(",".join(options.tables), MAKERS, "tables") if options.tables else usual
+    same = [
+        write_or_check(TABLES / f"subword_{name}.json", MAKERS[name](), options.check)
+        for name in names
+    ]
+    return int(options.check and not all(same))
 
 
 if __name__ == "__main__":

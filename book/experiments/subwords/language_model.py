@@ -1,8 +1,8 @@
 """A small language model on each tokenizer: does a better unigram code mean a better model?
 
-    python -m book.experiments.subwords.language_model                   # everything, hours of one core
-    python -m book.experiments.subwords.language_model --quick           # a few steps, not stored
-    python -m book.experiments.subwords.language_model --budget tokens --only hf_bpe,ours_likelihood
+    python -m book.experiments.subwords.language_model              # everything, hours of one core
+    python -m book.experiments.subwords.language_model --quick      # a few steps, not stored
+    python -m book.experiments.subwords.language_model --budget tokens --only hf_bpe
 
 Every model has the same shape (two layers, width 128, one embedding for input and output, 1000
 pieces), so a training token costs the same number of operations with every tokenizer. Budgets:
@@ -18,9 +18,7 @@ differences can be taken seed by seed.
 
 from __future__ import annotations
 
-import argparse
 import math
-import statistics
 import sys
 import time
 from collections import Counter
@@ -32,21 +30,16 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
-from book.experiments.common.store import (
-    RESULTS,
-    SCRATCH,
-    provenance,
-    read_json,
-    write_json,
-    write_results,
-)
+from book.experiments.common.main import do_all, parser, selected
+from book.experiments.common.pairing import compared
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, read, rounded, write_json, write_results
 from book.experiments.subwords import peers
-from book.experiments.subwords.corpora import END, Corpus, load, stream, text_bytes
+from book.experiments.subwords.corpora import END, SCRATCH, Corpus, load, stream, text_bytes
 from book.experiments.subwords.quality import fingerprint
 
-CONTESTANTS = (
+TOKENIZERS = (
     "hf_bpe",
     "hf_wordpiece",
     "hf_unigram_front",
@@ -76,6 +69,9 @@ COLUMNS = (
     "held_bits_per_token",
     "cpu_seconds",
 )
+
+
+Job = tuple[str, str, int]
 
 
 class Block(nn.Module):
@@ -122,7 +118,7 @@ def encode(name: str, corpus: Corpus, size: int) -> dict[str, np.ndarray]:
     path = SCRATCH / "lm" / f"{name}.{corpus.name}.{size}.npz"
     stamp = path.with_suffix(".json")
     made_from = fingerprint(name, corpus)
-    if path.is_file() and stamp.is_file() and read_json(stamp) == made_from:
+    if path.is_file() and stamp.is_file() and read(stamp) == made_from:
         return dict(np.load(path))
     stamp.unlink(missing_ok=True)
     trained = peers.train(name, corpus, size)
@@ -136,12 +132,12 @@ def encode(name: str, corpus: Corpus, size: int) -> dict[str, np.ndarray]:
             word: [number[piece] for piece in pieces]
             for word, pieces in zip(words, segmented, strict=True)
         }
-        read = list(islice(stream(corpus, part), HELD_WORDS if part == "held" else None))
-        found[part] = np.array([i for word in read for i in ids[word]], dtype=np.int32)
-        if int(found["piece_bytes"][found[part]].sum()) != text_bytes(Counter(read)):
+        words_read = list(islice(stream(corpus, part), HELD_WORDS if part == "held" else None))
+        found[part] = np.array([i for word in words_read for i in ids[word]], dtype=np.int32)
+        if int(found["piece_bytes"][found[part]].sum()) != text_bytes(Counter(words_read)):
             raise ValueError(f"the pieces of {name} do not spell the {part} text")
         if part == "held":  # the marker is a blank
-            found["held_characters"] = np.array(sum(map(len, read)))
+            found["held_characters"] = np.array(sum(map(len, words_read)))
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **found)
     write_json(stamp, made_from)
@@ -238,117 +234,33 @@ def measure(
     }
 
 
-def interval(values: list[float]) -> tuple[float, float, float | None]:
-    """Mean, standard deviation, and half the width of the 95 % interval of the mean (Student)."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, math.nan, None
-    from scipy.stats import t
-
-    deviation = statistics.stdev(values)
-    return mean, deviation, float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-
-
-def summary(rows: list[list[Any]]) -> list[dict[str, Any]]:
+def summary(rows: list[list[Any]], at: int = COLUMNS.index("held_bits_per_byte")) -> list[dict]:
     """Mean and deviation of each tokenizer, and its difference to the references seed by seed."""
-    at = COLUMNS.index("held_bits_per_byte")
-    values: dict[tuple[str, str], dict[int, float]] = {}
+    values: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
-        values.setdefault((row[1], row[0]), {})[row[2]] = row[at]
-    found = []
-    for (budget, name), by_seed in values.items():
-        mean, deviation, half = interval(list(by_seed.values()))
-        entry: dict[str, Any] = {
-            "budget": budget,
-            "contestant": name,
-            "seeds": sorted(by_seed),
-            "mean": round(mean, 5),
-            "sd": None if math.isnan(deviation) else round(deviation, 5),
-            "half_interval": None if half is None else round(half, 5),
-        }
-        for reference in REFERENCES:
-            other = values.get((budget, reference), {})
-            common = sorted(set(other) & set(by_seed))
-            if reference == name or not common:
-                continue
-            mean, deviation, half = interval([by_seed[s] - other[s] for s in common])
-            entry[f"minus_{reference}"] = {
-                "mean": round(mean, 5),
-                "half_interval": None if half is None else round(half, 5),
-                "percent": round(100 * mean / statistics.fmean(other[s] for s in common), 3),
-            }
-        found.append(entry)
-    return found
-
-
-def main() -> int:
-    """Train what is not trained yet and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", help="contestants, separated by commas")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budget", choices=BUDGETS, action="append", help="all if not given")
-    parser.add_argument("--force", action="store_true", help="train again what is selected")
-    parser.add_argument("--quick", action="store_true", help="a few steps on a small corpus")
-    options = parser.parse_args()
-    if options.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {options.seeds}")
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    corpus = load("moby-dick" if options.quick else "english")
-    size, scale = (1000, 0.01) if options.quick else (SIZE, 1.0)
-    folder = SCRATCH / ("lm-quick" if options.quick else "lm")
-    only = options.only.split(",") if options.only else list(CONTESTANTS)
-    for name in only:
-        if reason := peers.contestant(name).missing:
-            print(f"{name}: skipped, {reason}")
-    ready = [name for name in only if not peers.contestant(name).missing]
-    seeds = range(1 if options.quick else options.seeds)
-
-    def kept(name: str, budget: str, seed: int) -> Path:
-        return folder / f"{name}.{budget}.{seed}.json"
-
-    def made_from(name: str) -> dict[str, Any]:
-        shape = [LAYERS, WIDTH, HEADS, CONTEXT, BATCH, TRAIN_TOKENS, TRAIN_BYTES, LEARNING_RATE]
-        shape.append(HELD_WORDS)
-        return {**fingerprint(name, corpus), "shape": shape, "size": size}
-
-    def done(name: str, budget: str, seed: int) -> bool:
-        path = kept(name, budget, seed)
-        return path.is_file() and read_json(path)["fingerprint"] == made_from(name)
-
-    jobs = [
-        (name, budget, seed)
-        for seed in seeds
-        for budget in options.budget or BUDGETS
-        for name in ready
-        if options.force or not done(name, budget, seed)
+        name, budget, seed = row[:3]
+        values.setdefault(budget, {}).setdefault(name, {})[seed] = row[at]
+    return [
+        {"budget": budget, "contestant": name, **entry}
+        for budget, by_name in values.items()
+        for name, entry in compared(by_name, REFERENCES).items()
     ]
-    with tqdm(jobs, unit="model", disable=not jobs) as bar:
-        for name, budget, seed in bar:
-            bar.set_postfix_str(f"{name} {budget} {seed}")
-            result = measure(name, budget, seed, corpus, size, scale)
-            write_json(kept(name, budget, seed), {"fingerprint": made_from(name), **result})
-            bar.write(f"{name} {budget} {seed}: {result['held_bits_per_byte']:.4f} bits a byte")
+
+
+def table(corpus: Corpus, size: int, folder: Path) -> dict[str, Any]:
+    """Everything that is done."""
     rows: list[list[Any]] = []
     for budget in BUDGETS:
-        for name in peers.CONTESTANTS:
+        for name in peers.METHODS:
             for seed in range(100):
-                if not kept(name, budget, seed).is_file():
-                    continue
-                result = read_json(kept(name, budget, seed))
-                values = (result[key] for key in COLUMNS[3:])
-                numbers = (v if isinstance(v, int) else float(f"{v:.6g}") for v in values)
-                rows.append([name, budget, seed, *numbers])
-    table = {
+                path = kept(folder, (name, budget, seed))
+                if path.is_file():
+                    result = read(path)
+                    rows.append([name, budget, seed, *(rounded(result[k]) for k in COLUMNS[3:])])
+    return {
         "schema": "subwords-lm/1",
         "provenance": provenance(),
-        "corpus": {
-            key: corpus.facts[key]
-            for key in ("train_counts_sha256", "held_text_sha256", "train_bytes", "held_bytes")
-        },
+        "corpus": corpus.origin,
         "model": {
             "pieces": size,
             "held_words": HELD_WORDS,
@@ -370,19 +282,60 @@ def main() -> int:
         "columns": list(COLUMNS),
         "rows": rows,
     }
-    for entry in table["summary"]:
-        compared = " ".join(
+
+
+def kept(folder: Path, job: Job) -> Path:
+    """Where one result lies."""
+    return folder / "{}.{}.{}.json".format(*job)
+
+
+def made_from(name: str, corpus: Corpus, size: int) -> dict[str, Any]:
+    """What a result depends on."""
+    shape = [LAYERS, WIDTH, HEADS, CONTEXT, BATCH, TRAIN_TOKENS, TRAIN_BYTES, LEARNING_RATE]
+    return {**fingerprint(name, corpus), "shape": [*shape, HELD_WORDS], "size": size}
+
+
+def main() -> int:
+    """Train what is not trained yet and write the table."""
+    arguments = parser(__doc__, "quick", "only", "force")
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--budget", choices=BUDGETS, action="append", help="all if not given")
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    corpus = load("moby-dick" if options.quick else "english")
+    scale = 0.01 if options.quick else 1.0
+    folder = SCRATCH / ("lm-quick" if options.quick else "lm")
+    ready = peers.ready(selected(options.only, peers.METHODS) if options.only else TOKENIZERS)
+    do_all(
+        [
+            (name, budget, seed)
+            for seed in range(1 if options.quick else options.seeds)
+            for budget in options.budget or BUDGETS
+            for name in ready
+        ],
+        lambda job: kept(folder, job),
+        lambda job: made_from(job[0], corpus, SIZE),
+        lambda job: measure(*job, corpus, SIZE, scale),
+        lambda job, result: (
+            "{} {} {}: ".format(*job) + f"{result['held_bits_per_byte']:.4f} bits a byte"
+        ),
+        options.force,
+    )
+    found = table(corpus, SIZE, folder)
+    for entry in found["summary"]:
+        minus = " ".join(
             f"{key.removeprefix('minus_')} {value['mean']:+.4f} ± {value['half_interval']}"
             for key, value in entry.items()
             if key.startswith("minus_")
         )
         print(
             f"{entry['budget']:6s} {entry['contestant']:18s} {entry['mean']:.4f} "
-            f"sd {entry['sd']}  minus: {compared}"
+            f"sd {entry['sd']}  minus: {minus}"
         )
     quick = SCRATCH / "subwords_lm_quick.json"
     target = quick if options.quick else RESULTS / "subwords_lm.json"
-    print(f"{target.name}: {write_results(target, table, 60_000)} bytes")
+    print(f"{target.name}: {write_results(target, found, 60_000)} bytes")
     return 0
 
 

@@ -1,7 +1,7 @@
 """How good a vocabulary is, from the segmentation of every unique word.
 
-All contestants segment the same words with the same counts.  Three views of a vocabulary: with its
-own segmentation; with the best segmentation under the unigram code (prices fitted to its own use,
+All tokenizers segment the same words with the same counts.  Three views of a vocabulary: with its
+own segmentation; with the best segmentation under the unigram code (costs fitted to its own use,
 iterated until they settle); with the fewest pieces.  The exact shortest paths come from the Viterbi
 of `tokenizers.models.Unigram`, a peer's code and not ours.
 """
@@ -87,7 +87,7 @@ def optimal_code(
     start: Mapping[str, int],
     rounds: int = 12,
 ) -> Counter[str]:
-    """Piece counts after alternating best segmentation and refitted prices until they settle."""
+    """Piece counts after alternating best segmentation and refitted costs until they settle."""
     vocabulary = sorted(set(pieces))
     counts = Counter({t: n for t, n in start.items() if t in set(vocabulary)})
     last = math.inf
@@ -128,13 +128,13 @@ def evaluate(
     pieces
         The whole vocabulary, characters included, special pieces not.
     segment
-        The contestant's own segmentation of a list of words into pieces.
+        The tokenizer's own segmentation of a list of words into pieces.
     train, held
         Word counts.
     size_bytes
         UTF-8 bytes of the training and the held-out text.
     view
-        The form in which the contestant sees a word (marker in front, bytes); ``plain`` turns one
+        The form in which the tokenizer sees a word (marker in front, bytes); ``plain`` turns one
         of its pieces into the characters it spells there (WordPiece drops its ``##``).
     """
     words, held_words = [view(w) for w in train], [view(w) for w in held]

@@ -1,20 +1,20 @@
 """A language model that sees context on each tokenizer: does a better unigram code help it?
 
-    python -m book.experiments.subwords.ngram                  # what is not done yet
+    python -m book.experiments.subwords.ngram                 # what is not done yet
+    python -m book.experiments.subwords.ngram --quick         # a seed of two sizes, not stored
     python -m book.experiments.subwords.ngram --size 8000 --only hf_bpe,ours_likelihood
 
 An interpolated Kneser-Ney model of order four (Kneser and Ney 1995; one discount an order): cheap
 enough for a whole corpus and several seeds on one core, where the small transformers of
-`subwords_lm` take hours.  Two budgets: ``tokens``, equal computation: the same number of training
-tokens, so that who has longer pieces reads more text; ``bytes``, equal text.  A seed draws the
-blocks of training text, as shares of the whole, so that differences can be taken seed by seed.
+`language_model` take hours.  Two budgets: ``tokens``, equal computation: the same number of
+training tokens, so that who has longer pieces reads more text; ``bytes``, equal text.  A seed draws
+the blocks of training text, as shares of the whole, so that differences are taken seed by seed.
 What is measured is the code length of the first 80,000 held-out words in bits a byte, which does
 not depend on the unit; only the tokenizer's own segmentation is scored.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -22,22 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from book.experiments.common.store import (
-    RESULTS,
-    SCRATCH,
-    provenance,
-    read_json,
-    write_json,
-    write_results,
-)
+from book.experiments.common.main import do_all, parser, selected
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, read, rounded, write_results
 from book.experiments.subwords import peers
-from book.experiments.subwords.corpora import Corpus, load
+from book.experiments.subwords.corpora import SCRATCH, Corpus, load
 from book.experiments.subwords.language_model import HELD_WORDS, encode, summary
 from book.experiments.subwords.quality import fingerprint
 
-CONTESTANTS = (
+TOKENIZERS = (
     "hf_bpe",
     "hf_wordpiece_plain",
     "sp_counts",
@@ -64,6 +58,9 @@ COLUMNS = (
     "held_bits_per_token",
     "cpu_seconds",
 )
+
+
+Job = tuple[str, str, int, int]
 
 
 class KneserNey:
@@ -161,9 +158,10 @@ def measure(name: str, budget: str, seed: int, corpus: Corpus, size: int) -> dic
     }
 
 
-def kept(name: str, budget: str, seed: int, size: int) -> Path:
+def kept(folder: Path, job: Job) -> Path:
     """Where one result lies."""
-    return SCRATCH / "ngram" / f"{name}.{size}.{budget}.{seed}.json"
+    name, budget, seed, size = job
+    return folder / f"{name}.{size}.{budget}.{seed}.json"
 
 
 def made_from(name: str, corpus: Corpus) -> dict[str, Any]:
@@ -174,31 +172,25 @@ def made_from(name: str, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def table(corpus: Corpus, seeds: int) -> dict[str, Any]:
+def table(corpus: Corpus, seeds: int, folder: Path) -> dict[str, Any]:
     """Everything that is done."""
     rows: list[list[Any]] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for size in SIZES:
         start = len(rows)
         for budget in BUDGETS:
-            for name in CONTESTANTS:
+            for name in TOKENIZERS:
                 for seed in range(seeds):
-                    path = kept(name, budget, seed, size)
+                    path = kept(folder, (name, budget, seed, size))
                     if path.is_file():
-                        result = read_json(path)
-                        values = (result[key] for key in COLUMNS[3:])
-                        numbers = (v if isinstance(v, int) else float(f"{v:.6g}") for v in values)
-                        rows.append([name, budget, seed, *numbers])
-        at = COLUMNS.index("held_bits_per_byte")
-        shown = [[*row[:3], *[row[at]] * 10] for row in rows[start:]]
-        found[str(size)] = summary(shown)
+                        result = read(path)
+                        values = (rounded(result[key]) for key in COLUMNS[3:])
+                        rows.append([name, budget, seed, *values])
+        found[f"summary_{size}"] = summary(rows[start:], COLUMNS.index("held_bits_per_byte"))
     return {
         "schema": "subwords-ngram/1",
         "provenance": provenance(),
-        "corpus": {
-            key: corpus.facts[key]
-            for key in ("train_counts_sha256", "held_text_sha256", "train_bytes", "held_bytes")
-        },
+        "corpus": corpus.origin,
         "model": {
             "kind": "interpolated Kneser-Ney",
             "order": ORDER,
@@ -209,7 +201,7 @@ def table(corpus: Corpus, seeds: int) -> dict[str, Any]:
             "tokens": f"{TRAIN_TOKENS} training tokens: equal computation",
             "bytes": f"{TRAIN_BYTES} training bytes: equal text",
         },
-        **{f"summary_{size}": entries for size, entries in found.items() if entries},
+        **{key: entries for key, entries in found.items() if entries},
         "columns": list(COLUMNS),
         "rows": rows,
     }
@@ -217,42 +209,35 @@ def table(corpus: Corpus, seeds: int) -> dict[str, Any]:
 
 def main() -> int:
     """Train what is not trained yet and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", help="contestants, separated by commas")
-    parser.add_argument(
+    arguments = parser(__doc__, "quick", "only", "force")
+    arguments.add_argument(
         "--size", type=int, choices=SIZES, action="append", help="both if not given"
     )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--force", action="store_true", help="train again what is selected")
-    options = parser.parse_args()
+    arguments.add_argument("--seeds", type=int, default=5)
+    options = arguments.parse_args()
     if options.seeds < 2:
-        raise ValueError(f"--seeds must be at least 2, got {options.seeds}")
-    corpus = load("english")
-    only = options.only.split(",") if options.only else list(CONTESTANTS)
-    for name in only:
-        if reason := peers.contestant(name).missing:
-            print(f"{name}: skipped, {reason}")
-    jobs = [
-        (name, budget, seed, size)
-        for size in options.size or SIZES
-        for name in only
-        if not peers.contestant(name).missing
-        for budget in BUDGETS
-        for seed in range(options.seeds)
-    ]
-    target = RESULTS / "subwords_ngram.json"
-    with tqdm(jobs, unit="model") as bar:
-        for name, budget, seed, size in bar:
-            path, now = kept(name, budget, seed, size), made_from(name, corpus)
-            if path.is_file() and not options.force and read_json(path)["fingerprint"] == now:
-                continue
-            result = measure(name, budget, seed, corpus, size)
-            write_json(path, {"fingerprint": now, **result})
-            bar.write(f"{name} {size} {budget} {seed}: {result['held_bits_per_byte']:.4f} bits")
-    print(f"{target.name}: {write_results(target, table(corpus, options.seeds), 60_000)} bytes")
+        raise SystemExit(f"--seeds must be at least 2, got {options.seeds}")
+    corpus = load("moby-dick" if options.quick else "english")
+    folder = SCRATCH / ("ngram-quick" if options.quick else "ngram")
+    seeds, sizes = (1, [1000]) if options.quick else (options.seeds, options.size or SIZES)
+    ready = peers.ready(selected(options.only, TOKENIZERS))
+    do_all(
+        [
+            (name, budget, seed, size)
+            for size in sizes
+            for name in ready
+            for budget in (("bytes",) if options.quick else BUDGETS)
+            for seed in range(seeds)
+        ],
+        lambda job: kept(folder, job),
+        lambda job: made_from(job[0], corpus),
+        lambda job: measure(*job[:3], corpus, job[3]),
+        lambda job, result: f"{kept(folder, job).stem}: {result['held_bits_per_byte']:.4f} bits",
+        options.force,
+    )
+    quick = SCRATCH / "subwords_ngram_quick.json"
+    target = quick if options.quick else RESULTS / "subwords_ngram.json"
+    print(f"{target.name}: {write_results(target, table(corpus, seeds, folder), 60_000)} bytes")
     return 0
 
 

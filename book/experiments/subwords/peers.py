@@ -1,12 +1,12 @@
-"""The contestants of the sub-word benchmarks, each behind the same door.
+"""The tokenizers that are compared, each behind the same door.
 
     python -m book.experiments.subwords.peers --list
     python -m book.experiments.subwords.peers hf_bpe moby-dick 1000 out.json      # one training
 
-`train` runs one contestant in this process; `run_apart` runs it in a process of its own, so that
-its seconds and its memory are its own.  A contestant reads the corpus from the file that suits it
-(running words or word counts), which every contestant gets with the same words and the same end of
-word.  The sizes count every piece, characters included, special pieces not.
+`train` runs one of them in this process; `run_apart` runs it in a process of its own, so that its
+seconds and its memory are its own.  A tokenizer reads the corpus from the file that suits it
+(running words or word counts), which every one gets with the same words and the same end of word.
+The sizes count every piece, characters included, special pieces not.
 
 What a peer trains on: `hf_*`, `sp_text*` and `rustbpe` read the words as text, `sp_counts*`,
 `greedtok`, the emulated ones and ours read word counts.
@@ -24,13 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from book.experiments.common.places import ROOT
 from book.experiments.subwords.corpora import END, NAMES, SCALES, Corpus, front, load, read_counts
 
+MODULE = "book.experiments.subwords.peers"
 MAX_PIECE = 16
 TUNED = {"shrinking_factor": 0.95, "num_sub_iterations": 1}  # 0.95 is the largest it accepts
 SEED_FACTORS = (1.1, 1.5, 2.0, 3.0, 8.0)  # byte-pair seeds that the emulated prunings start from
@@ -41,18 +43,18 @@ Segment = Callable[[Sequence[str]], list[list[str]]]
 
 
 class NotInstalledError(RuntimeError):
-    """The contestant's package is not here; the message says which and how to get it."""
+    """The tokenizer's package is not here; the message says which and how to get it."""
 
 
 class CannotTrainError(RuntimeError):
-    """The contestant gave up on this corpus at this size; the message is its own."""
+    """The tokenizer gave up on this corpus at this size; the message is its own."""
 
 
 @dataclass
 class Trained:
-    """A trained contestant.
+    """A trained tokenizer.
 
-    ``view`` turns a word into the form the contestant sees, ``plain`` a piece of it into the
+    ``view`` turns a word into the form the tokenizer sees, ``plain`` a piece of it into the
     characters it spells there.  ``seconds`` is the wall time of its training call, ``cpu_seconds``
     the processor time of all its threads, ``base_mb`` and ``peak_mb`` the memory of the process
     before and after it.
@@ -73,8 +75,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """How to train one contestant; ``reads`` is what it starts from, words or counts."""
+class Method:
+    """How to train one tokenizer; ``reads`` is what it starts from, words or counts."""
 
     label: str
     train: Callable[[Corpus, int], Trained]
@@ -86,7 +88,7 @@ class Contestant:
 
     @property
     def missing(self) -> str | None:
-        """Why this contestant cannot run here, None if it can."""
+        """Why this tokenizer cannot run here, None if it can."""
         if self.needs is None:
             return None
         module, _, attribute = self.needs.partition(":")
@@ -128,7 +130,7 @@ class Meter:
 def peak_megabytes() -> float:
     """Largest resident memory of this process so far.
 
-    Linux hands ``ru_maxrss`` down from the parent across ``exec``; ``VmHWM`` starts anew.
+    Linux hands ``ru_maxrss`` down from the parent across ``exec``; ``VmHWM`` starts again.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -425,10 +427,10 @@ def _ours(
         with Meter() as meter:
             vocabulary = train(counts, size, objective=objective, effort=effort)
         pieces = list(vocabulary.pieces)
-        scores = dict(zip(pieces, map(float, vocabulary.log_probabilities), strict=True))
+        scores = {piece: -cost for piece, cost in vocabulary.costs.items()}
         return Trained(
             pieces,
-            # The paths of vocabulary.segment (tests/test_subwords_export.py), only faster.
+            # The paths of vocabulary.segment (tests/integrations/test_huggingface.py), only faster.
             lambda words: shortest_paths(words, scores),
             scores=scores,
             view=view,
@@ -443,24 +445,19 @@ def _ours(
 def certified_bound(counts: Mapping[str, int], size: int) -> tuple[float, float]:
     """Our lower bound on the token count of every vocabulary of ``size``, and its seconds.
 
-    The bound is computed again from the prices by `subwords_emulated`, which shares no code with
-    the one that made them.
+    The bound is computed again from the certificate's prices by `emulated`, which shares no code
+    with the one that made them.
 
     Raises
     ------
-    NotInstalledError
-        While ``genopt_core.subwords.certify`` does not exist.
     ValueError
         If the prices do not prove the bound.
     """
     import numpy as np
 
     from book.experiments.subwords.emulated import Occurrences, substrings
+    from genopt_core.subwords import certify
 
-    try:
-        from genopt_core.subwords import certify
-    except ImportError:
-        raise NotInstalledError("genopt_core.subwords has no certify yet") from None
     started = time.perf_counter()
     certificate = certify(counts, size)
     seconds = time.perf_counter() - started
@@ -474,25 +471,25 @@ def certified_bound(counts: Mapping[str, int], size: int) -> tuple[float, float]
 
 
 OURS = "genopt_core.subwords:train"
-CONTESTANTS: dict[str, Contestant] = {
-    "hf_bpe": Contestant("HF BPE", _hugging_face("bpe"), "words", "tokenizers"),
-    "hf_wordpiece": Contestant("HF WordPiece", _hugging_face("wordpiece"), "words", "tokenizers"),
-    "hf_wordpiece_plain": Contestant(
+METHODS: dict[str, Method] = {
+    "hf_bpe": Method("HF BPE", _hugging_face("bpe"), "words", "tokenizers"),
+    "hf_wordpiece": Method("HF WordPiece", _hugging_face("wordpiece"), "words", "tokenizers"),
+    "hf_wordpiece_plain": Method(
         "HF WordPiece, no prefix",
         _hugging_face("wordpiece", prefix=""),
         "words",
         "tokenizers",
         note="empty continuing_subword_prefix: a piece is the same inside and at the start",
     ),
-    "hf_unigram": Contestant("HF Unigram", _hugging_face("unigram"), "words", "tokenizers"),
-    "hf_unigram_front": Contestant(
+    "hf_unigram": Method("HF Unigram", _hugging_face("unigram"), "words", "tokenizers"),
+    "hf_unigram_front": Method(
         "HF Unigram, front marker",
         _hugging_face("unigram", marker="front"),
         "words",
         "tokenizers",
         form="front",
     ),
-    "hf_unigram_tuned": Contestant(
+    "hf_unigram_tuned": Method(
         "HF Unigram, front marker, 4 sub-iterations",
         _hugging_face("unigram", marker="front", n_sub_iterations=4),
         "words",
@@ -500,42 +497,42 @@ CONTESTANTS: dict[str, Contestant] = {
         form="front",
         note="n_sub_iterations=4, default 2",
     ),
-    "sp_text": Contestant("sentencepiece", _sentencepiece("text"), "words", "sentencepiece"),
-    "sp_text_front": Contestant(
+    "sp_text": Method("sentencepiece", _sentencepiece("text"), "words", "sentencepiece"),
+    "sp_text_front": Method(
         "sentencepiece, front marker",
         _sentencepiece("text", marker="front"),
         "words",
         "sentencepiece",
         form="front",
     ),
-    "sp_counts": Contestant(
+    "sp_counts": Method(
         "sentencepiece, word counts",
         _sentencepiece("counts"),
         "counts",
         "sentencepiece",
     ),
-    "sp_counts_front": Contestant(
+    "sp_counts_front": Method(
         "sentencepiece, word counts, front marker",
         _sentencepiece("counts", marker="front"),
         "counts",
         "sentencepiece",
         form="front",
     ),
-    "sp_counts_tuned": Contestant(
+    "sp_counts_tuned": Method(
         "sentencepiece, word counts, tuned",
         _sentencepiece("counts", tuned=True),
         "counts",
         "sentencepiece",
         note=TUNED_NOTE,
     ),
-    "sp_text_tuned": Contestant(
+    "sp_text_tuned": Method(
         "sentencepiece, tuned",
         _sentencepiece("text", tuned=True),
         "words",
         "sentencepiece",
         note=TUNED_NOTE,
     ),
-    "sp_text_front_tuned": Contestant(
+    "sp_text_front_tuned": Method(
         "sentencepiece, front marker, tuned",
         _sentencepiece("text", marker="front", tuned=True),
         "words",
@@ -543,7 +540,7 @@ CONTESTANTS: dict[str, Contestant] = {
         form="front",
         note=TUNED_NOTE,
     ),
-    "rustbpe": Contestant(
+    "rustbpe": Method(
         "rustbpe (tiktoken style)",
         _rustbpe,
         "words",
@@ -551,8 +548,8 @@ CONTESTANTS: dict[str, Contestant] = {
         form="bytes",
         note="256 bytes and as many merges as the others have pieces beside the alphabet",
     ),
-    "greedtok": Contestant("GreedTok", _greedtok, "counts", "pcatt"),
-    "pathpiece": Contestant(
+    "greedtok": Method("GreedTok", _greedtok, "counts", "pcatt"),
+    "pathpiece": Method(
         "PathPiece (emulated)",
         _emulated("pathpiece"),
         "counts",
@@ -560,14 +557,14 @@ CONTESTANTS: dict[str, Contestant] = {
         emulated=True,
         note=SEED_NOTE,
     ),
-    "mingram": Contestant(
+    "mingram": Method(
         "MinGram (emulated)",
         _emulated("mingram"),
         "counts",
         "tokenizers",
         emulated=True,
     ),
-    "mingram_increase": Contestant(
+    "mingram_increase": Method(
         "MinGram, cut by increase (emulated)",
         _emulated("mingram_increase"),
         "counts",
@@ -575,47 +572,58 @@ CONTESTANTS: dict[str, Contestant] = {
         emulated=True,
         note=SEED_NOTE,
     ),
-    "convextok": Contestant(
+    "convextok": Method(
         "ConvexTok (emulated)",
         _emulated("convextok"),
         "counts",
         "tokenizers",
         emulated=True,
     ),
-    "ours_fast": Contestant("ours, fast", _ours("likelihood", "fast"), "counts", OURS),
-    "ours_standard": Contestant("ours, standard", _ours("likelihood", "standard"), "counts", OURS),
-    "ours_likelihood": Contestant("ours, likelihood", _ours("likelihood"), "counts", OURS),
-    "ours_front": Contestant(
+    "ours_fast": Method("ours, fast", _ours("likelihood", "fast"), "counts", OURS),
+    "ours_standard": Method("ours, standard", _ours("likelihood", "standard"), "counts", OURS),
+    "ours_likelihood": Method("ours, likelihood", _ours("likelihood"), "counts", OURS),
+    "ours_front": Method(
         "ours, likelihood, front marker",
         _ours("likelihood", marker="front"),
         "counts",
         OURS,
         form="front",
     ),
-    "ours_front_5": Contestant(
+    "ours_front_5": Method(
         "ours, λ = 5, front marker",
         _ours(5.0, marker="front"),
         "counts",
         OURS,
         form="front",
     ),
-    "ours_weight_1": Contestant("ours, λ = 1", _ours(1.0), "counts", OURS),
-    "ours_weight_5": Contestant("ours, λ = 5", _ours(5.0), "counts", OURS),
-    "ours_weight_10": Contestant("ours, λ = 10", _ours(10.0), "counts", OURS),
-    "ours_tokens": Contestant("ours, fewest tokens", _ours("tokens"), "counts", OURS),
+    "ours_weight_1": Method("ours, λ = 1", _ours(1.0), "counts", OURS),
+    "ours_weight_5": Method("ours, λ = 5", _ours(5.0), "counts", OURS),
+    "ours_weight_10": Method("ours, λ = 10", _ours(10.0), "counts", OURS),
+    "ours_tokens": Method("ours, fewest tokens", _ours("tokens"), "counts", OURS),
 }
 
 
-def contestant(name: str) -> Contestant:
-    """The contestant called ``name``."""
-    if name not in CONTESTANTS:
-        raise ValueError(f"contestant must be one of {', '.join(CONTESTANTS)}, got {name!r}")
-    return CONTESTANTS[name]
+def method(name: str) -> Method:
+    """The tokenizer called ``name``."""
+    if name not in METHODS:
+        raise ValueError(f"name must be one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]
+
+
+def ready(names: Iterable[str]) -> list[str]:
+    """Those of some tokenizers that can run here; a line for each of the others."""
+    found = []
+    for name in names:
+        if reason := method(name).missing:
+            print(f"{name}: skipped, {reason}")
+        else:
+            found.append(name)
+    return found
 
 
 def train(name: str, corpus: Corpus, size: int) -> Trained:
-    """Train one contestant in this process."""
-    entry = contestant(name)
+    """Train one tokenizer in this process."""
+    entry = method(name)
     if entry.missing:
         raise NotInstalledError(entry.missing)
     if size <= len(corpus.alphabet):
@@ -624,7 +632,7 @@ def train(name: str, corpus: Corpus, size: int) -> Trained:
 
 
 def score(trained: Trained, corpus: Corpus) -> dict[str, float]:
-    """Every metric of a trained contestant on its corpus."""
+    """Every metric of a trained tokenizer on its corpus."""
     from book.experiments.subwords.metrics import evaluate
 
     return evaluate(
@@ -632,15 +640,15 @@ def score(trained: Trained, corpus: Corpus) -> dict[str, float]:
         trained.segment,
         corpus.train,
         corpus.held,
-        (int(str(corpus.facts["train_bytes"])), int(str(corpus.facts["held_bytes"]))),
+        (corpus.facts["train_bytes"], corpus.facts["held_bytes"]),
         trained.view,
         trained.plain,
     )
 
 
 def run_apart(name: str, corpus: str, size: int, only_time: bool = False) -> dict[str, Any]:
-    """Train one contestant in a process of its own; what `main` writes, or why it did not."""
-    entry = contestant(name)
+    """Train one tokenizer in a process of its own; what `main` writes, or why it did not."""
+    entry = method(name)
     if entry.missing:
         return {"skipped": entry.missing}
     environment = dict(os.environ)
@@ -649,9 +657,10 @@ def run_apart(name: str, corpus: str, size: int, only_time: bool = False) -> dic
     environment["LD_LIBRARY_PATH"] = os.pathsep.join(p for p in paths if p)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
-        command = [sys.executable, __file__, name, corpus, str(size), str(out)]
+        command = [sys.executable, "-m", MODULE, name, corpus, str(size), str(out)]
         done = subprocess.run(
             command + (["--only-time"] if only_time else []),
+            cwd=ROOT,
             env=environment,
             capture_output=True,
             text=True,
@@ -663,17 +672,17 @@ def run_apart(name: str, corpus: str, size: int, only_time: bool = False) -> dic
 
 
 def main() -> int:
-    """Train one contestant and write its metrics, seconds, memory and vocabulary."""
+    """Train one tokenizer and write its metrics, seconds, memory and vocabulary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--list", action="store_true", help="the contestants, and who is missing")
+    parser.add_argument("--list", action="store_true", help="the tokenizers, and which are missing")
     parser.add_argument("--only-time", action="store_true", help="train, but measure no quality")
-    parser.add_argument("name", nargs="?", choices=list(CONTESTANTS))
+    parser.add_argument("name", nargs="?", choices=list(METHODS))
     parser.add_argument("corpus", nargs="?", choices=NAMES + SCALES)
     parser.add_argument("size", nargs="?", type=int)
     parser.add_argument("out", nargs="?", type=Path)
     options = parser.parse_args()
     if options.list:
-        for name, entry in CONTESTANTS.items():
+        for name, entry in METHODS.items():
             print(f"{name:20s} {entry.label:44s} {entry.missing or 'ready'}")
         return 0
     if options.out is None:
@@ -694,7 +703,7 @@ def main() -> int:
         }
         if not options.only_time:
             result["metrics"] = score(trained, corpus)
-            result["form"] = "bytes" if trained.view is as_bytes else contestant(options.name).form
+            result["form"] = "bytes" if trained.view is as_bytes else method(options.name).form
             result["pieces"] = trained.pieces
             result["scores"] = trained.scores
             result["merges"] = trained.notes.get("merges")

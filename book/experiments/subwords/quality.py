@@ -1,6 +1,6 @@
-"""Quality of every contestant's vocabulary: corpora × sizes × contestants, one table.
+"""Quality of every tokenizer's vocabulary: corpora × sizes × tokenizers, one table.
 
-    python -m book.experiments.subwords.quality                 # all of it, resuming
+    python -m book.experiments.subwords.quality                 # all of it, resumes
     python -m book.experiments.subwords.quality --quick         # minutes, not into the book
     python -m book.experiments.subwords.quality --only ours_likelihood,ours_tokens
     python -m book.experiments.subwords.quality --corpus english --size 8000 --force
@@ -16,8 +16,7 @@ described in book/experiments/README.md.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -26,18 +25,23 @@ from typing import Any
 
 from tqdm import tqdm
 
+from book.experiments.common.main import do_all, parser, selected
+from book.experiments.common.places import RESULTS, ROOT
 from book.experiments.common.store import (
-    RESULTS,
-    ROOT,
-    SCRATCH,
+    code_sha256,
+    files_sha256,
     provenance,
-    read_json,
+    read,
+    rounded,
+    sha256,
     write_json,
     write_results,
 )
-from book.experiments.subwords import peers
-from book.experiments.subwords.corpora import LANGUAGES, NAMES, Corpus, load
+from book.experiments.subwords import emulated, peers
+from book.experiments.subwords.corpora import LANGUAGES, NAMES, SCRATCH, Corpus, load
 from book.experiments.subwords.metrics import METRICS
+from genopt_core import corpora as texts
+from genopt_core.tables import records
 
 SIZES = (1000, 4000, 8000, 16000)
 PLAN: dict[str, tuple[int, ...]] = {
@@ -72,9 +76,9 @@ Job = tuple[str, int, str]
 
 
 def jobs(quick: bool) -> Iterator[Job]:
-    """Every (corpus, size, contestant) of the full or the quick run, English first."""
+    """Every (corpus, size, tokenizer) of the full or the quick run, English first."""
     if quick:
-        for name in peers.CONTESTANTS:
+        for name in peers.METHODS:
             if name not in SLOW and "tuned" not in name:
                 yield "moby-dick", 1000, name
         return
@@ -83,7 +87,7 @@ def jobs(quick: bool) -> Iterator[Job]:
         key=lambda pair: (pair[0].startswith("words-"), pair[1] != 4000),
     )
     for corpus, size in ordered:
-        for name in peers.CONTESTANTS:
+        for name in peers.METHODS:
             drawn = corpus.startswith("words-")
             if drawn and name in SLOW:
                 continue
@@ -94,7 +98,7 @@ def jobs(quick: bool) -> Iterator[Job]:
 
 def fingerprint(name: str, corpus: Corpus) -> dict[str, Any]:
     """What a result depends on."""
-    entry = peers.contestant(name)
+    entry = peers.method(name)
     module = (entry.needs or "").partition(":")[0]
     package = PACKAGE_OF.get(module, module)
     found: dict[str, Any] = {
@@ -104,19 +108,18 @@ def fingerprint(name: str, corpus: Corpus) -> dict[str, Any]:
         "note": entry.note,
     }
     if name.startswith("ours"):
-        found["sources"] = digest(*sorted((ROOT / "genopt_core" / "subwords").glob("*.py")))
+        found["sources"] = files_sha256(sorted((ROOT / "genopt_core/subwords").rglob("*.py")))
     elif entry.emulated:
-        found["sources"] = digest(Path(__file__).with_name("subwords_emulated.py"))
+        found["sources"] = code_sha256(Path(emulated.__file__))[:12]
     return found
 
 
 def restore(table: dict[str, Any]) -> None:
     """Lay the rows and bounds of a stored table below ``.cache`` where nothing lies for them."""
     versions = table["provenance"]["versions"]
-    for row in table["rows"]:
-        values = dict(zip(table["columns"], row, strict=True))
+    for values in records(table):
         job: Job = (values["corpus"], values["size"], values["contestant"])
-        entry = peers.CONTESTANTS.get(job[2])
+        entry = peers.METHODS.get(job[2])
         if entry is None or kept(job).is_file():
             continue
         facts, module = table["corpora"][job[0]], (entry.needs or "").partition(":")[0]
@@ -138,8 +141,7 @@ def restore(table: dict[str, Any]) -> None:
                 **{name: values[name] for name in TIMES},
             },
         )
-    for row in table["bounds"]:
-        values = dict(zip(table["bound_columns"], row, strict=True))
+    for values in records(table, "bounds", "bound_columns"):
         path = bound_file(values["corpus"], values["size"])
         if not path.is_file():
             found = {
@@ -151,35 +153,19 @@ def restore(table: dict[str, Any]) -> None:
             write_json(path, found | {"certified": values.get("certify_tokens")})
 
 
-def digest(*files: Path) -> str:
-    """The first twelve digits of the SHA-256 over the contents of files."""
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()[:12]
-
-
 def kept(job: Job) -> Path:
     """Where the result of one job lies."""
     return SCRATCH / "quality" / "{}.{}.{}.json".format(*job)
 
 
-def current(job: Job, corpus: Corpus) -> bool:
-    """Whether the job was done with what is there now."""
-    path = kept(job)
-    return path.is_file() and read_json(path).get("fingerprint") == fingerprint(job[2], corpus)
-
-
-def perform(job: Job, corpus: Corpus) -> str:
-    """Do one job and keep its result; a line for the reader."""
-    name, size, contestant = job
-    result = peers.run_apart(contestant, name, size)
-    write_json(kept(job), {"fingerprint": fingerprint(contestant, corpus), **result})
+def said(job: Job, result: dict[str, Any]) -> str:
+    """A result in a line."""
+    name = "{} {} {}".format(*job)
     if "skipped" in result:
-        return f"{name} {size} {contestant}: skipped, {result['skipped']}"
+        return f"{name}: skipped, {result['skipped']}"
     values = result["metrics"]
     return (
-        f"{name} {size} {contestant}: {values['held_bits_per_byte']:.4f} bits a byte, "
+        f"{name}: {values['held_bits_per_byte']:.4f} bits a byte, "
         f"{values['held_tokens_per_word']:.4f} tokens a word held out, "
         f"{result['train_seconds']:.1f} s"
     )
@@ -197,14 +183,11 @@ def certify(corpus: Corpus, size: int, force: bool) -> str:
     """Compute our bound, unless one is there for these words: a proof does not grow old."""
     path = bound_file(corpus.name, size)
     made_from = corpus.facts["train_counts_sha256"]
-    before = read_json(path) if path.is_file() else {}
+    before = read(path) if path.is_file() else {}
     before = before if before.get("words") == made_from else {}
     if not force and before.get("certified"):
         return ""
-    try:
-        bound, seconds = peers.certified_bound(corpus.train, size)
-    except peers.NotInstalledError as error:
-        return f"{corpus.name} {size} bound: skipped, {error}"
+    bound, seconds = peers.certified_bound(corpus.train, size)
     found = {"words": made_from, "bound": bound, "seconds": seconds}
     better = before if before.get("bound", 0) > bound else {}  # another's proof stays
     write_json(path, found | better | {"certified": bound})
@@ -217,11 +200,11 @@ def bounds() -> dict[tuple[str, int], tuple[float, str, float | None]]:
     for corpus, sizes in PLAN.items():
         for size in sizes:
             path = kept((corpus, size, "convextok"))
-            if path.is_file() and (value := read_json(path).get("notes", {}).get("bound")):
+            if path.is_file() and (value := read(path).get("notes", {}).get("bound")):
                 found[corpus, size] = (value, "dual ascent of the emulated ConvexTok", None)
             path = bound_file(corpus, size)
             if path.is_file():
-                row = read_json(path)
+                row = read(path)
                 if (corpus, size) not in found or row["bound"] >= found[corpus, size][0]:
                     origin = row.get("origin", "genopt_core.subwords.certify")
                     found[corpus, size] = (row["bound"], origin, row["seconds"])
@@ -231,7 +214,7 @@ def bounds() -> dict[tuple[str, int], tuple[float, str, float | None]]:
 def certified(corpus: str, size: int) -> float | None:
     """What `genopt_core.subwords.certify` alone proved, if it was run."""
     path = bound_file(corpus, size)
-    value = read_json(path).get("certified") if path.is_file() else None
+    value = read(path).get("certified") if path.is_file() else None
     return round(value, 1) if value else None
 
 
@@ -246,7 +229,7 @@ def collect(quick: bool) -> dict[str, Any]:
         path = kept(job)
         if not path.is_file():
             continue
-        result = read_json(path)
+        result = read(path)
         if "skipped" in result:
             skipped.append([*job, result["skipped"]])
             continue
@@ -254,7 +237,7 @@ def collect(quick: bool) -> dict[str, Any]:
         values["sources"] = result["fingerprint"].get("sources")
         bound = known.get(job[:2])
         # The bound is one for pieces of whole characters, of at most 16 of them.
-        form = result.get("form", peers.CONTESTANTS[job[2]].form)
+        form = result.get("form", peers.METHODS[job[2]].form)
         if bound and form != "bytes":
             values["gap_percent"] = 100 * (values["train_tokens"] / bound[0] - 1)
             values["fewest_gap_percent"] = 100 * (values["fewest_train_tokens"] / bound[0] - 1)
@@ -277,7 +260,7 @@ def collect(quick: bool) -> dict[str, Any]:
                 "emulated": entry.emulated,
                 "note": entry.note,
             }
-            for name, entry in peers.CONTESTANTS.items()
+            for name, entry in peers.METHODS.items()
             if name in used
         },
         "bound_columns": [
@@ -286,7 +269,12 @@ def collect(quick: bool) -> dict[str, Any]:
         ],
         "bounds": [
             [
-                *(corpus, size, round(value, 1), rounded(value / words(corpus))),
+                *(
+                    corpus,
+                    size,
+                    round(value, 1),
+                    rounded(value / load(corpus).facts["train_words"]),
+                ),
                 *(origin, rounded(took), certified(corpus, size)),
             ]
             for (corpus, size), (value, origin, took) in known.items()
@@ -298,21 +286,9 @@ def collect(quick: bool) -> dict[str, Any]:
     }
 
 
-def words(corpus: str) -> int:
-    """Number of training words of a corpus."""
-    return int(str(load(corpus).facts["train_words"]))
-
-
-def rounded(value: float | str | None) -> float | str | None:
-    """Six significant digits; whole numbers and names stay what they are."""
-    if value is None or isinstance(value, int | str):
-        return value
-    return float(f"{value:.6g}")
-
-
 def print_table(table: dict[str, Any]) -> None:
     """English, or what there is, as text."""
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    rows = records(table)
     for corpus, size in sorted({(row["corpus"], row["size"]) for row in rows}):
         print(f"\n{corpus}, {size} pieces")
         print(f"{'':44s} tok/word         bits/byte        gap %  own, fewest")
@@ -338,9 +314,7 @@ def peer_files(size: int = 2000) -> dict[str, Any]:
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    from genopt_core import corpora
-
-    counts = corpora.count_words(corpora.load("sotu"), "textbook")
+    counts = texts.count_words(texts.load("sotu"), "textbook")
     bare = {"show_progress": False}
 
     def lines(shape: Any) -> Iterator[str]:
@@ -370,7 +344,6 @@ def peer_files(size: int = 2000) -> dict[str, Any]:
         )
         for name, shape in (("unigram", str), ("unigram_front", peers.front))
     }
-    import json
 
     def model_of(tokenizer: Any) -> dict[str, Any]:
         return json.loads(tokenizer.to_str())["model"]
@@ -382,9 +355,7 @@ def peer_files(size: int = 2000) -> dict[str, Any]:
         "schema": "subwords-peer-tokenizers/1",
         "provenance": provenance(),
         "corpus": "sotu, textbook convention",
-        "counts_sha256": hashlib.sha256(
-            "".join(f"{word}\t{count}\n" for word, count in counts.items()).encode()
-        ).hexdigest(),
+        "counts_sha256": sha256("".join(f"{word}\t{n}\n" for word, n in counts.items())),
         "size": size,
         "bpe_alphabet": sorted(piece for piece in bpe.get_vocab() if piece not in made),
         "bpe_merges": [" ".join(pair) for pair in merges],
@@ -398,68 +369,48 @@ def peer_files(size: int = 2000) -> dict[str, Any]:
 
 def main() -> int:
     """Run what is not done yet, collect and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="one small corpus, one size")
-    parser.add_argument("--only", help="contestants, separated by commas")
-    parser.add_argument("--corpus", help="corpora, separated by commas")
-    parser.add_argument("--size", help="sizes, separated by commas")
-    parser.add_argument("--force", action="store_true", help="do again what is selected")
-    parser.add_argument("--collect", action="store_true", help="run nothing, write the table")
-    parser.add_argument("--peers", action="store_true", help="everybody but ours, no bounds")
-    parser.add_argument("--peer-files", action="store_true", help="the explorers' small peers")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "quick", "only", "force")
+    arguments.add_argument("--corpus", help="corpora, separated by commas")
+    arguments.add_argument("--size", help="sizes, separated by commas")
+    arguments.add_argument("--collect", action="store_true", help="run nothing, write the table")
+    arguments.add_argument("--peers", action="store_true", help="all but ours, no bounds")
+    arguments.add_argument("--peer-files", action="store_true", help="the explorers' small peers")
+    options = arguments.parse_args()
     if options.peer_files:
         path = RESULTS / "subwords_peer_tokenizers.json"
         print(f"{path.name}: {write_results(path, peer_files(), 150_000)} bytes")
         return 0
-    only = options.only.split(",") if options.only else list(peers.CONTESTANTS)
+    only = selected(options.only, peers.METHODS)
     if options.peers:
         only = [name for name in only if not name.startswith("ours")]
-    for name in only:
-        peers.contestant(name)
-    corpora = options.corpus.split(",") if options.corpus else list(NAMES)
-    sizes = [int(size) for size in options.size.split(",")] if options.size else list(SIZES)
-    selected = [
+    corpora = selected(options.corpus, NAMES, "--corpus")
+    sizes = selected(options.size, map(str, SIZES), "--size")
+    ready = peers.ready(only)
+    wanted = [
         job
         for job in jobs(options.quick)
-        if job[0] in corpora and job[1] in sizes and job[2] in only
+        if job[0] in corpora and str(job[1]) in sizes and job[2] in ready
     ]
-    if not selected:
-        raise ValueError("--corpus, --size and --only select nothing that the plan contains")
-    absent = {name: peers.CONTESTANTS[name].missing for name in only}
-    for name, reason in absent.items():
-        if reason:
-            print(f"{name}: skipped, {reason}")
+    if not wanted:
+        raise SystemExit("--corpus, --size and --only select nothing that can be run")
     target = RESULTS / "subwords_quality.json"
     if options.quick:
         target = SCRATCH / "subwords_quality_quick.json"
     if target.is_file():
-        restore(read_json(target))
+        restore(read(target))
     failures = 0
     if not options.collect:
-        loaded: dict[str, Corpus] = {}
-        for corpus in dict.fromkeys(job[0] for job in selected):
-            loaded[corpus] = load(corpus)
-        todo = [
-            job
-            for job in selected
-            if not absent[job[2]] and (options.force or not current(job, loaded[job[0]]))
-        ]
-        with tqdm(todo, unit="training", disable=not todo) as bar:
-            for job in bar:
-                bar.set_postfix_str("{} {} {}".format(*job))
-                try:
-                    bar.write(perform(job, loaded[job[0]]))
-                except RuntimeError as error:
-                    bar.write(f"FAILED {error}")
-                    failures += 1
-                write_results(target, collect(options.quick))
-        if not options.only and not options.peers and not absent["ours_likelihood"]:
-            pairs = list(dict.fromkeys(job[:2] for job in selected))
-            with tqdm(pairs, unit="bound") as bar:
+        loaded = {corpus: load(corpus) for corpus in dict.fromkeys(job[0] for job in wanted)}
+        failures = do_all(
+            wanted,
+            kept,
+            lambda job: fingerprint(job[2], loaded[job[0]]),
+            lambda job: peers.run_apart(job[2], job[0], job[1]),
+            said,
+            options.force,
+        )
+        if not options.only and not options.peers:
+            with tqdm(list(dict.fromkeys(job[:2] for job in wanted)), unit="bound") as bar:
                 for corpus, size in bar:
                     bar.write(certify(loaded[corpus], size, options.force))
     table = collect(options.quick)

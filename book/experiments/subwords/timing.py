@@ -4,7 +4,7 @@
     python -m book.experiments.subwords.timing --part training --rounds 5
     python -m book.experiments.subwords.timing --quick               # one small round, not stored
 
-Each training runs in a fresh process.  A round runs every contestant once, starting with another
+Each training runs in a fresh process.  A round runs every tokenizer once, starting with another
 one each time; a ratio is taken inside a round, so that what disturbs the machine disturbs both, and
 the median over the rounds is reported with the smallest and the largest.  Time is that of the
 training call alone; who starts from word counts is spared the counting, so ``counting`` is measured
@@ -17,7 +17,6 @@ ten times 50,000, at 8000 pieces), ``encoding`` (the held-out English text, one 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -25,23 +24,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from book.experiments.common.store import (
-    RESULTS,
-    SCRATCH,
-    provenance,
-    read_json,
-    write_json,
-    write_results,
-)
+from book.experiments.common.main import do_all, parser, selected
+from book.experiments.common.pairing import spread
+from book.experiments.common.places import RESULTS, ROOT
+from book.experiments.common.store import provenance, read, write_json, write_results
 from book.experiments.subwords import peers
-from book.experiments.subwords.corpora import END, SCALES, load, stream
+from book.experiments.subwords.corpora import END, SCALES, SCRATCH, load, stream
 from book.experiments.subwords.quality import fingerprint
+from genopt_core import corpora
 
+PARTS = ("training", "growth", "encoding")
 SIZES = (1000, 8000, 16000)
 TRAINING = (
     "hf_bpe",
@@ -92,19 +88,19 @@ Job = tuple[str, str, int, str, int]
 
 
 def jobs(parts: list[str], rounds: int, quick: bool) -> list[Job]:
-    """Part, corpus, size, contestant and round of every measurement, round by round."""
+    """Part, corpus, size, tokenizer and round of every measurement, round by round."""
     found: list[Job] = []
     for part in parts:
-        corpora: tuple[str, ...]
+        texts: tuple[str, ...]
         if part == "training":
-            corpora, sizes, names = ("english",), SIZES, ("counting", *TRAINING)
+            texts, sizes, names = ("english",), SIZES, ("counting", *TRAINING)
         elif part == "growth":
-            corpora, sizes, names = SCALES, (8000,), GROWTH
+            texts, sizes, names = SCALES, (8000,), GROWTH
         else:
-            corpora, sizes, names = ("english",), (8000,), ENCODING
+            texts, sizes, names = ("english",), (8000,), ENCODING
         if quick:
-            corpora, sizes = ("moby-dick",), (1000,)
-        for corpus in corpora:
+            texts, sizes = ("moby-dick",), (1000,)
+        for corpus in texts:
             for size in sizes:
                 for turn in range(rounds):
                     start = turn * 5 % len(names)
@@ -122,7 +118,8 @@ def measure(job: Job) -> dict[str, Any]:
             out = Path(folder) / "out.json"
             command = [
                 sys.executable,
-                __file__,
+                "-m",
+                "book.experiments.subwords.timing",
                 "--child",
                 part,
                 corpus,
@@ -131,10 +128,12 @@ def measure(job: Job) -> dict[str, Any]:
                 str(out),
             ]
             environment = dict(os.environ, RAYON_NUM_THREADS="1")
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True
+            )
             if not out.is_file():
                 raise RuntimeError(f"{job} ended with {done.returncode}: {done.stderr[-300:]}")
-            result = json.loads(out.read_text(encoding="utf-8"))
+            result = read(out)
     else:
         found = peers.run_apart(name, corpus, size, only_time=True)
         if "skipped" in found:
@@ -152,8 +151,6 @@ def child(part: str, corpus_name: str, size: int, name: str, out: Path) -> None:
     """Count words, or train and then encode the held-out text five times, in this process."""
     corpus = load(corpus_name)
     if name == "counting":
-        from genopt_core import corpora
-
         text = "".join(stream(corpus, "train")).replace(corpora.END_OF_WORD, " ")
         with peers.Meter() as meter:
             corpora.count_words(text)
@@ -163,7 +160,7 @@ def child(part: str, corpus_name: str, size: int, name: str, out: Path) -> None:
     if name in EXPORTED:
         form, encode = exported(trained, whole=name == "ours_exported")
     elif trained.encode is None:
-        raise ValueError(f"contestant {name!r} has no encoder")
+        raise ValueError(f"name must be a tokenizer with an encoder, got {name!r}")
     else:
         form, encode = trained.encode
     if form == "text":
@@ -210,11 +207,6 @@ def exported(trained: peers.Trained, whole: bool) -> tuple[str, Callable[[list[s
     return form, encode
 
 
-def spread(values: list[float]) -> list[float]:
-    """Median, smallest and largest."""
-    return [float(f"{x:.4g}") for x in (statistics.median(values), min(values), max(values))]
-
-
 def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians, and ratios to the references taken inside each round."""
     seconds: dict[tuple, dict[int, float]] = {}
@@ -251,8 +243,8 @@ def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dic
             entry[f"over_{reference}"] = spread([by_round[i] / base[i] for i in common])
             own, theirs = cpus[key], cpus[part, corpus, size, reference]
             entry[f"cpu_over_{reference}"] = spread([own[i] / theirs[i] for i in common])
-            spared = peers.CONTESTANTS[name].reads == "counts"
-            spared_base = peers.CONTESTANTS[reference].reads == "counts"
+            spared = peers.METHODS[name].reads == "counts"
+            spared_base = peers.METHODS[reference].reads == "counts"
             if counting and spared != spared_base and set(common) <= set(counting):
                 entry[f"over_{reference}_counting_too"] = spread(
                     [
@@ -264,93 +256,75 @@ def summary(rows: list[list[Any]], facts: dict[str, dict[str, Any]]) -> list[dic
     return found
 
 
-def main() -> int:
-    """Measure what is not measured yet and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parts = ["training", "growth", "encoding"]
-    parser.add_argument("--part", choices=parts, action="append", help="all of them if not given")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="contestants, separated by commas")
-    parser.add_argument("--force", action="store_true", help="measure again what is selected")
-    parser.add_argument("--quick", action="store_true", help="one round on a small corpus")
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        part, corpus, size, name, out = options.child
-        child(part, corpus, int(size), name, Path(out))
-        return 0
-    if options.rounds < 1:
-        raise ValueError(f"--rounds must be at least 1, got {options.rounds}")
-    only = options.only.split(",") if options.only else ["counting", *EXPORTED, *peers.CONTESTANTS]
-    folder = SCRATCH / ("timing-quick" if options.quick else "timing")
-    planned = jobs(options.part or parts, 1 if options.quick else options.rounds, options.quick)
-    selected = [job for job in planned if job[3] in only]
-    missing = {
-        name: peers.CONTESTANTS[name].missing
-        for name in dict.fromkeys(job[3] for job in selected)
-        if name not in ("counting", *EXPORTED)
-    }
-    for name, reason in missing.items():
-        if reason:
-            print(f"{name}: skipped, {reason}")
+loaded = cache(load)
 
-    def kept(job: Job) -> Path:
-        return folder / "{}.{}.{}.{}.{}.json".format(*job)
 
-    corpora = {corpus: load(corpus) for corpus in dict.fromkeys(job[1] for job in selected)}
+def made_from(job: Job) -> Any:
+    """What a measurement depends on."""
+    name = "ours_standard" if job[3] in EXPORTED else job[3]
+    return None if name == "counting" else fingerprint(name, loaded(job[1]))
 
-    def made_from(job: Job) -> Any:
-        name = "ours_standard" if job[3] in EXPORTED else job[3]
-        return None if name == "counting" else fingerprint(name, corpora[job[1]])
 
-    def done(job: Job) -> bool:
-        return kept(job).is_file() and read_json(kept(job))["fingerprint"] == made_from(job)
-
-    todo = [job for job in selected if not missing.get(job[3]) and (options.force or not done(job))]
-    with tqdm(todo, unit="run", disable=not todo) as bar:
-        for job in bar:
-            bar.set_postfix_str("{} {} {} {} {}".format(*job))
-            try:
-                write_json(kept(job), {"fingerprint": made_from(job), **measure(job)})
-            except RuntimeError as error:
-                bar.write(f"FAILED {error}")
+def table(folder: Path, quick: bool) -> dict[str, Any]:
+    """Everything that is done."""
     rows, loads, extra = [], [], {}
-    for job in jobs(parts, 99 if not options.quick else 1, options.quick):
-        if kept(job).is_file() and "skipped" not in (result := read_json(kept(job))):
+    for job in jobs(list(PARTS), 1 if quick else 99, quick):
+        path = kept(folder, job)
+        if path.is_file() and "skipped" not in (result := read(path)):
             values = [result[key] for key in COLUMNS[5:]]
             rows.append([*job, *(float(f"{value:.5g}") for value in values)])
             loads.append(result["load_before"])
             if "tokens" in result:
-                extra["{2}.{3}".format(*job)] = [
-                    result["tokens"],
-                    result["first_seconds"],
-                ]
-    facts = {name: dict(load(name).facts) for name in dict.fromkeys(row[1] for row in rows)}
-    table = {
+                extra["{2}.{3}".format(*job)] = [result["tokens"], result["first_seconds"]]
+    facts = {name: dict(loaded(name).facts) for name in dict.fromkeys(row[1] for row in rows)}
+    columns = ("train_bytes", "train_words", "train_unique", "train_counts_sha256")
+    return {
         "schema": "subwords-timing/1",
         "provenance": provenance(),
         "load_before": spread(loads) if loads else None,
-        "corpora": {
-            name: {
-                key: fact[key]
-                for key in (
-                    "train_bytes",
-                    "train_words",
-                    "train_unique",
-                    "train_counts_sha256",
-                )
-            }
-            for name, fact in facts.items()
-        },
+        "corpora": {name: {key: fact[key] for key in columns} for name, fact in facts.items()},
         "encoded_tokens_and_first_seconds": extra,
         "summary": summary(rows, facts),
         "columns": list(COLUMNS),
         "rows": rows,
     }
-    for entry in table["summary"]:
+
+
+def kept(folder: Path, job: Job) -> Path:
+    """Where one measurement lies."""
+    return folder / "{}.{}.{}.{}.{}.json".format(*job)
+
+
+def main() -> int:
+    """Measure what is not measured yet and write the table."""
+    arguments = parser(__doc__, "quick", "only", "force")
+    arguments.add_argument("--part", choices=PARTS, action="append", help="all if not given")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.child:
+        part, corpus, size, name, out = options.child
+        child(part, corpus, int(size), name, Path(out))
+        return 0
+    if options.rounds < 1:
+        raise SystemExit(f"--rounds must be at least 1, got {options.rounds}")
+    apart = ("counting", *EXPORTED)  # not tokenizers of their own
+    only = selected(options.only, (*apart, *peers.METHODS))
+    folder = SCRATCH / ("timing-quick" if options.quick else "timing")
+    rounds = 1 if options.quick else options.rounds
+    planned = jobs(options.part or list(PARTS), rounds, options.quick)
+    names = dict.fromkeys(job[3] for job in planned if job[3] in only)
+    able = {*apart, *peers.ready(name for name in names if name not in apart)}
+    do_all(
+        [job for job in planned if job[3] in names and job[3] in able],
+        lambda job: kept(folder, job),
+        made_from,
+        measure,
+        lambda job, result: f"{kept(folder, job).stem}: {result.get('seconds', 0):.2f} s",
+        options.force,
+    )
+    found = table(folder, options.quick)
+    for entry in found["summary"]:
         ratios = " ".join(
             f"{key.removeprefix('over_')} {value[0]:.2f}"
             for key, value in entry.items()
@@ -362,9 +336,9 @@ def main() -> int:
             f"{entry['contestant']:18s} {entry['seconds'][0]:8.2f} s {entry['cpu_seconds']:8.2f} "
             f"CPU s {entry['peak_mb']:7.0f} MB{speed}  over: {ratios}"
         )
-    target = SCRATCH / "subwords_timing_quick.json" if options.quick else None
-    target = target or RESULTS / "subwords_timing.json"
-    print(f"{target.name}: {write_results(target, table)} bytes")
+    quick = SCRATCH / "subwords_timing_quick.json"
+    target = quick if options.quick else RESULTS / "subwords_timing.json"
+    print(f"{target.name}: {write_results(target, found)} bytes")
     return 0
 
 

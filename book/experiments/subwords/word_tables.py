@@ -1,22 +1,19 @@
-"""Make the tables of this folder from the State of the Union corpus.
+"""Make the tables of words and of fitted costs from the State of the Union corpus.
 
 python -m book.experiments.subwords.word_tables            # write both tables
 python -m book.experiments.subwords.word_tables --check    # only compare with what is stored
 """
 
-import argparse
-import json
 import math
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from book.experiments.common.main import parser
+from book.experiments.common.places import TABLES
+from book.experiments.common.store import write_or_check
 from genopt_core import corpora
 from genopt_core.subwords import STORED_SIZES, fit_probabilities, substring_vocabulary
 
-ROOT = Path(__file__).resolve().parents[3]
-TABLES = ROOT / "genopt_core" / "tables"
 CORPUS = "sotu"
 WORDS = 3000
 MAX_PIECE = 12
@@ -78,27 +75,11 @@ def pieces_table(counts: dict[str, int]) -> dict[str, Any]:
 
 def main() -> int:
     """Write or compare both tables; the exit status is 1 when a comparison fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args()
+    options = parser(__doc__, "check").parse_args()
     counts = corpora.count_words(corpora.load(CORPUS), "textbook")
-    different = 0
-    for name, table in (
-        ("sotu_words.json", words_table(counts)),
-        ("sotu_pieces.json", pieces_table(counts)),
-    ):
-        packed = json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n"
-        path = TABLES / name
-        if options.check:
-            same = path.is_file() and path.read_text(encoding="utf-8") == packed
-            print(f"{name}: {'as stored' if same else 'DIFFERS from what is stored'}")
-            different += not same
-        else:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(packed, encoding="utf-8")
-            os.replace(temporary, path)
-            print(f"{name}: {len(packed.encode('utf-8'))} bytes written")
-    return 1 if different else 0
+    tables = {"sotu_words": words_table(counts), "sotu_pieces": pieces_table(counts)}
+    same = [write_or_check(TABLES / f"{n}.json", t, options.check) for n, t in tables.items()]
+    return int(options.check and not all(same))
 
 
 if __name__ == "__main__":
