@@ -19,7 +19,6 @@ from genopt_core.subwords.tokenizer.peers import Unigram
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "genopt_core" / "tables"
-FIRST_PART = ("subword-lattice", "subword-steps")
 WITH_LANGUAGES = pytest.mark.skipif(
     not (DATA / "subword_languages.json").is_file(),
     reason="python -m book.experiments.subwords.explorer_tables languages has not been run",

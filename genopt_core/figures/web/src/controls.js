@@ -5,7 +5,7 @@
 // Every input carries data-lm-suppress-shortcuts itself: JupyterLab otherwise takes the arrow keys.
 import { nearest } from "./state.js";
 
-const QUIET = { "data-lm-suppress-shortcuts": "true" };
+export const QUIET = { "data-lm-suppress-shortcuts": "true" };
 const reduced = () => globalThis.matchMedia?.("(prefers-reduced-motion: reduce)").matches;
 
 export function makeControl(spec, h, id, change) {
