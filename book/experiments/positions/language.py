@@ -1,0 +1,177 @@
+"""Perplexity against length: decoders trained on short windows, scored on the same last tokens.
+
+    python -m book.experiments.positions.language --stage development --device cuda
+    python -m book.experiments.positions.language --stage final --device cuda
+    python -m book.experiments.positions.language --quick        # a minute on a CPU, not stored
+
+Every context length from 1 to 16 times the trained one scores the *same* tokens: the last 32 of
+windows that end at the same places of the held-out text.  (Cutting a text into windows of each
+length and scoring all of them lets a longer window start fewer contexts from nothing, which looks
+like progress with length where there is none.)
+
+A run is a group of methods with one kind of learned bias, on one text, at one trained length; it
+is written when it is done, and a run that is written is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from book.experiments.positions.models import FIXED, LEARNED, METHODS, Decoders, Shape
+from book.experiments.positions.training import last_token_nats, train
+from genopt_core import corpora
+
+TEXTS = ("sotu", "moby-dick")
+VOCAB, SCORED, WINDOWS, TIMES = 1024, 32, 384, (1, 2, 4, 8, 16)
+STAGES = {
+    "development": {"seeds": [100, 101], "steps": 600, "trained": [64], "texts": ["sotu"]},
+    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 700, "trained": [64, 128], "texts": list(TEXTS)},
+    "quick": {"seeds": [100], "steps": 20, "trained": [64], "texts": ["sotu"]},
+}
+TOKENS_A_STEP = 2048
+
+
+def tokens_of(text: str, scratch: Path) -> Tensor:
+    """The text in the 1,024 tokens of a byte-pair encoding trained on its first 95 %."""
+    path = scratch / f"{text}-{VOCAB}.pt"
+    if path.is_file():
+        return torch.load(path)
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    whole = corpora.load(text)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([whole[: int(0.95 * len(whole))]], trainer)
+    ids = torch.tensor(tokenizer.encode(whole).ids, dtype=torch.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(ids, path)
+    return ids
+
+
+def batches(
+    train_ids: Tensor, seeds: list[int], methods: int, trained: int, device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random windows, the same for a seed whatever the method."""
+    rows = TOKENS_A_STEP // trained
+    generators = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
+    ids = train_ids.to(device)
+    offsets = torch.arange(trained + 1, device=device)
+    counted = torch.ones(len(seeds) * methods, rows, trained, device=device)
+    while True:
+        start = torch.stack(
+            [torch.randint(len(ids) - trained - 1, (rows,), generator=g) for g in generators]
+        )
+        yield ids[start.to(device)[..., None] + offsets].repeat(methods, 1, 1), counted
+
+
+def windows(held: Tensor, length: int, longest: int, count: int) -> Tensor:
+    """``count`` windows of ``length`` tokens (and one to predict) ending at fixed places."""
+    ends = torch.linspace(longest + 1, len(held), count).long()
+    return torch.stack([held[end - length - 1 : end] for end in ends.tolist()])
+
+
+def groups(names: list[str], most: int) -> list[list[str]]:
+    """The methods in batches of at most ``most``."""
+    return [names[i : i + most] for i in range(0, len(names), most)]
+
+
+def run(
+    names: list[str], text: str, trained: int, stage: dict, device: str, scratch: Path
+) -> list[dict]:
+    """Rows of one group: method, seed, trained length, times, nats a token."""
+    ids = tokens_of(text, scratch)
+    cut = int(0.95 * len(ids))
+    seeds, shape = stage["seeds"], Shape(VOCAB)
+    models = Decoders(names, seeds, shape, trained, device)
+    stream = batches(ids[:cut], seeds, len(names), trained, device)
+    started = time.perf_counter()
+
+    def say(step: int, loss: Tensor) -> None:
+        if step % 100 == 0 or step + 1 == stage["steps"]:
+            print(
+                f"  step {step + 1:5}, {time.perf_counter() - started:6.1f} s, loss {loss.mean():.3f}",
+                flush=True,
+            )
+
+    train(models, stream, stage["steps"], progress=say)
+    spent = (time.perf_counter() - started) / len(models.methods)
+    rows = []
+    longest = trained * max(TIMES)
+    for times in TIMES:
+        length = times * trained
+        count = stage.get("windows", WINDOWS)
+        chunk = max(1, int(2.0e9 / (len(models.methods) * shape.heads * length**2 * 4)))
+        nats = last_token_nats(models, windows(ids[cut:], length, longest, count), SCORED, chunk)
+        for r, value in enumerate(nats.tolist()):
+            name, seed = names[r // len(seeds)], seeds[r % len(seeds)]
+            rows.append(
+                {
+                    "text": text,
+                    "trained": trained,
+                    "method": name,
+                    "seed": seed,
+                    "times": times,
+                    "nats": round(value, 5),
+                    "seconds": round(spent, 2),
+                }
+            )
+    for row in rows:
+        kind = METHODS[row["method"]].learned
+        keep = {"slopes": ("slopes",), "kerple-log": ("p", "a"), "kerple-power": ("p", "a")}.get(
+            kind, ()
+        )
+        if row["times"] == 1 and keep:
+            r = names.index(row["method"]) * len(seeds) + seeds.index(row["seed"])
+            values = {k: models.weights[k][r].detach() for k in keep}
+            if "slopes" in values:
+                values["slopes"] = torch.nn.functional.softplus(values["slopes"])
+            row["learned"] = {
+                k: [[round(x, 4) for x in layer] for layer in v.tolist()] for k, v in values.items()
+            }
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stage", choices=sorted(STAGES), default="quick")
+    parser.add_argument("--only", help="methods, separated by commas")
+    parser.add_argument("--most", type=int, default=16, help="methods trained as one batch")
+    parser.add_argument("--text", help="only this text")
+    parser.add_argument("--trained", type=int, help="only this trained length")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path(".cache/positions"))
+    options = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    stage = STAGES[options.stage]
+    names = options.only.split(",") if options.only else [*FIXED, *LEARNED]
+    options.out.mkdir(parents=True, exist_ok=True)
+    for text in [options.text] if options.text else stage["texts"]:
+        for trained in [options.trained] if options.trained else stage["trained"]:
+            for group in groups(names, options.most):
+                path = options.out / f"language-{options.stage}-{text}-{trained}-{group[0]}.json"
+                if path.is_file():
+                    continue
+                print(
+                    f"{path.name}: {len(group)} methods x {len(stage['seeds'])} seeds", flush=True
+                )
+                rows = run(group, text, trained, stage, options.device, options.out)
+                part = path.with_suffix(".part")
+                part.write_text(json.dumps(rows), encoding="utf-8")
+                part.replace(path)
+
+
+if __name__ == "__main__":
+    main()
