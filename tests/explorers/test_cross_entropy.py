@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from genopt_core import tables
 from genopt_core.cross_entropy import CrossEntropy, TabularObjective, drift_law, search_table
+from genopt_core.cross_entropy.drift import drift_runs
 from genopt_core.explorers import draw, run
-from genopt_core.explorers.cross_entropy import generations as ce
-from genopt_core.explorers.cross_entropy import race
+from genopt_core.explorers.cross_entropy import drift, neighbours, noise, race
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +40,6 @@ def test_generation_zero_is_uniform(table):
     assert f"{table.mean.max():.3f}" in drawn.readout
 
 
-def test_drift_runs_follow_the_law_and_the_core():
-    runs = np.concatenate([ce.drift_runs(5, 0.7, 20, False, seed) for seed in range(100)])
-    diversity = (1 - (runs**2).sum(axis=2)).mean(axis=0)
-    law = drift_law(ce.CHOICES, 5, 0.7, ce.DRIFT_GENERATIONS)
-    assert diversity[:8] == pytest.approx(law[:8], rel=0.04)
-    assert runs.sum(axis=2) == pytest.approx(np.ones(runs.shape[:2]))
-    sloped = ce.drift_runs(5, 0.7, 20, True)
-    # at the first step the elite of 20 uniform draws is the five smallest
-    assert sloped[:, 1, 0].mean() > 0.3
-    assert (sloped[:, -1].argmax(axis=1) == 0).mean() > 0.8
-
-
-def test_sloped_elites_are_the_smallest_of_the_draw():
-    rng = np.random.default_rng([0, 3, 12, 50, True])
-    drawn = rng.multinomial(12, np.full((ce.RUNS, ce.CHOICES), 1 / ce.CHOICES))
-    first = ce.drift_runs(3, 0.5, 12, True)[:, 1]
-    for row, p in zip(drawn, first, strict=True):
-        values = np.repeat(np.arange(ce.CHOICES), row)[:3]
-        want = 0.5 / ce.CHOICES + 0.5 * np.bincount(values, minlength=ce.CHOICES) / 3
-        assert p == pytest.approx(want)
-
-
 @pytest.mark.parametrize("method", ["plain", "plus"])
 def test_the_stored_race_is_what_a_search_gives_today(method):
     for name in race.TABLES:
@@ -79,31 +58,33 @@ def test_race_reads_the_stored_numbers():
         assert f"{regrets[:, 59].mean():.4f}" in draw("cem-race", method=method).readout
 
 
-def test_posterior_means_without_noise_are_the_values_and_with_much_the_mean():
-    rng = np.random.default_rng(0)
-    cells, values = rng.integers(0, 4, (12, 3)), rng.normal(size=12)
-    cells = np.unique(cells, axis=0)
-    values = values[: len(cells)]
-    assert race.posterior_means(cells, values, 0.0) == pytest.approx(values, abs=1e-3)
-    flat = race.posterior_means(cells, values, 50.0)
-    assert flat == pytest.approx(np.full(len(cells), values.mean()), abs=0.01)
-
-
 def test_noise_explorer_tells_claim_from_truth(table):
-    truth, observed, lucky, chosen = race.noisy_draw(0.1, 60, 0)
+    one = noise.chosen_under_noise(0.1, 60, 0)
+    claim, has, posterior = one.outcome
     said = draw("cem-noise", noise=0.1, draws=60, seed=0).readout
-    assert f"claims {observed[lucky]:.3f} and has {truth[lucky]:.3f}" in said
-    assert f"choice has {truth[chosen]:.3f}" in said
-    assert set(truth.tolist()) <= set(table.mean.ravel().tolist())
-    claim, has, posterior = race.noise_summary(0.1, 60)
+    assert f"claims {claim:.3f} and has {has:.3f}" in said
+    assert f"choice has {posterior:.3f}" in said
+    assert set(one.truth.tolist()) <= set(table.mean.ravel().tolist())
+    claim, has, posterior = noise.mean_outcome(0.1, 60)
     assert claim > has + 0.05
     assert posterior > has
-    quiet = race.noise_summary(0.0, 20)
+    quiet = noise.mean_outcome(0.0, 20)
     assert quiet[0] == quiet[1] == pytest.approx(quiet[2], abs=1e-3)
 
 
+def test_drift_explorer_shows_the_law_and_the_core_s_runs():
+    rng = np.random.default_rng([0, 5, 20, 70, False])
+    runs = drift_runs(drift.RUNS, drift.CHOICES, 20, 5, 0.7, drift.GENERATIONS, rng)
+    drawn = draw("cem-drift", objective="flat", population=20, elite_fraction=0.25, smoothing=0.7)
+    _, mean, law = drawn.panels[0].marks
+    assert mean.columns["y"] == pytest.approx((1 - (runs**2).sum(2)).mean(0), rel=1e-3)
+    want = drift_law(drift.CHOICES, 5, 0.7, drift.GENERATIONS)
+    assert law.columns["y"] == pytest.approx(want, rel=1e-3)
+
+
 def test_neighbours_come_from_the_table():
-    kept = race.stored("word2vec_neighbours.json")
+    kept = tables.load("word2vec_neighbours")
+    assert tuple(kept["before"]["neighbours"]) == neighbours.WORDS
     said = draw("w2v-neighbours", word="gold").readout
     assert kept["after"]["neighbours"]["gold"][0][0] in said
     mean = np.mean(kept["after"]["scores"]["wordsim353"])
