@@ -1,0 +1,170 @@
+"""How the tests are run, wherever they lie: marks, order, reports, and what nbval compares.
+
+`make check` leaves out what is marked ``browser``, ``notebook`` or ``slow``; the marks come from
+the room a test is in and from the fixtures it asks for, so that a new test needs none by hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent
+REQUIRED = bool(os.environ.get("GENOPT_REQUIRE_ALL"))
+"""On in `make test`: a test that skips fails, unless it names one of NOT_BROUGHT as the reason."""
+NOT_BROUGHT = ("sklearn", "rustbpe")  # make.py does not install them
+
+SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
+SLOW_FIXTURES = {"smollm"}  # a real language model
+BROWSER_FIXTURES = {"chromium", "html"}
+
+# The same examples on every run and every machine; `make fuzz` draws new ones.
+settings.register_profile("book", derandomize=True, deadline=None, database=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile("book")
+
+
+# ------------------------------------------------------------------ marks, groups and order
+
+
+def room(item: pytest.Item) -> str:
+    """The folder below ``tests`` that ``item`` lies in; empty elsewhere."""
+    parts = item.path.relative_to(ROOT).parts if item.path.is_relative_to(ROOT) else ()
+    return parts[1] if len(parts) > 2 and parts[0] == "tests" else ""
+
+
+def group(item: pytest.Item) -> str:
+    """What has to stay in one process: a notebook, a page in the browser, else a file."""
+    called = getattr(getattr(item, "callspec", None), "params", {})
+    if item.get_closest_marker("browser") and "page" in called:
+        return f"browser {called['page']}"
+    return item.path.as_posix()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if item.path.suffix == ".ipynb":
+            item.add_marker("notebook")
+            compare_all(item)
+        if fixtures & BROWSER_FIXTURES:
+            item.add_marker("browser")
+        if room(item) in SLOW_ROOMS or fixtures & SLOW_FIXTURES:
+            item.add_marker("slow")
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    # Long groups first, so that no process is left with one at the end; pages are many and short.
+    # And all tests of one page together: pytest would go test by test.
+    marks = ("notebook", "slow", "browser")
+    first: dict[str, int] = {}
+    for i, item in enumerate(items):
+        first.setdefault(group(item), i)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        has = [item.get_closest_marker(mark) is not None for mark in marks]
+        return (2 if has[2] else 0 if has[0] or has[1] else 1), first[group(item)]
+
+    items.sort(key=place)
+
+
+# ------------------------------------------------------------------ reports
+
+
+def printable(value: Any) -> Any:
+    """``value`` with characters that UTF-8 has not, lone surrogates, written as ``\\udc7d``."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {printable(key): printable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(printable, value))
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Any:
+    """Without this a message with a lone surrogate breaks the connection to pytest's workers."""
+    return printable((yield))
+
+
+def demand(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure where everything is required."""
+    if not (REQUIRED and report.skipped) or hasattr(report, "wasxfail"):
+        return
+    place, line, reason = report.longrepr  # type: ignore[misc]
+    if not any(name in reason for name in NOT_BROUGHT):
+        report.outcome = "failed"
+        report.longrepr = f"{place}:{line}: {reason} (nothing may skip here)"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Any:
+    report = yield
+    demand(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Any:
+    report = yield
+    demand(report)
+    return report
+
+
+# ------------------------------------------------------------------ what nbval compares
+
+PIXELS_APART = 0.002  # share of a picture's pixels that may differ …
+LEVELS_APART = 32  # … and by how much of 255; the last bit of a number depends on the processor
+
+
+def pictures(outputs: list[Any]) -> list[Any]:
+    return [output["data"] for output in outputs if "image/png" in output.get("data", {})]
+
+
+def same_picture(one: str, other: str) -> bool:
+    """Whether two PNGs in base64 show the same, up to what a processor's last bits can move."""
+    from PIL import Image
+
+    first, second = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"), dtype=int)
+        for data in (one, other)
+    )
+    if first.shape != second.shape:
+        return False
+    apart = np.abs(first - second).max(axis=-1)
+    return bool((apart > 0).mean() <= PIXELS_APART and apart.max() <= LEVELS_APART)
+
+
+def kinds(outputs: list[Any]) -> list[str]:
+    return [output.get("name") or output["output_type"] for output in outputs]
+
+
+def compare_all(cell: Any) -> None:
+    """Have nbval look at all that is stored: pictures and alt texts too, and the order of outputs.
+
+    nbval leaves out PNGs and metadata, and compares each kind of output apart from the others.
+    """
+    left_out = {"image/png", "metadata"}
+    cell.parent.skip_compare = tuple(set(cell.parent.skip_compare) - left_out)
+    original = cell.compare_outputs
+
+    def compare_outputs(test: list[Any], ref: list[Any], skip_compare: Any = None) -> bool:
+        new, old = pictures(test), pictures(ref)
+        for found, stored in zip(new, old, strict=False):
+            if same_picture(found["image/png"], stored["image/png"]):
+                found["image/png"] = stored["image/png"]
+        if not original(test, ref, skip_compare):
+            return False
+        if kinds(test) != kinds(ref):
+            cell.comparison_traceback.append(f"stored: {kinds(ref)}\nnow: {kinds(test)}")
+            return False
+        return True
+
+    cell.compare_outputs = compare_outputs
