@@ -126,14 +126,16 @@ def bars(
     (['direct', 'twice'], [1, 2], ['1', '2'])
     """
     names, heights = list(values), list(values.values())
-    at = (heights, names) if horizontal else (names, heights)
-    marks = [figure.bar(*at, z=z, tip=tip, horizontal=horizontal or None)]
+    x, y = (heights, names) if horizontal else (names, heights)
+    marks = [figure.bar(x, y, z=z, tip=tip, horizontal=horizontal or None)]
     if numbers is not None:
-        place = {"anchor": "start", "dx": 5} if horizontal else {"dy": -9, "bold": True}
-        marks.append(figure.text(*at, numbers, **place))
+        if horizontal:
+            marks.append(figure.text(x, y, numbers, anchor="start", dx=5))
+        else:
+            marks.append(figure.text(x, y, numbers, dy=-9, bold=True))
     band = Axis(type="band", domain=names)
-    x, y = (axis, band) if horizontal else (band, axis)
-    return Panel([*marks, *above], x=x, y=y, legend=z is None, **panel)
+    across, upwards = (axis, band) if horizontal else (band, axis)
+    return Panel([*marks, *above], x=across, y=upwards, legend=z is None, **panel)
 
 
 def thin_runs(x: ArrayLike, runs: ArrayLike, z: str, *, width: float, opacity: float) -> Mark:

@@ -88,11 +88,7 @@ def cem_drift(objective: str, population: int, elite_fraction: float, smoothing:
             x=Axis("generation", domain=(0, GENERATIONS)),
             y=Axis("diversity 1 − Σp²", domain=(0, 0.9)),
             title="How often two draws differ",
-            series={
-                "20 runs": "muted",
-                "their mean": "accent",
-                "drift law, flat objective": "c2",
-            },
+            series={"20 runs": "muted", "their mean": "accent", "drift law, flat objective": "c2"},
             height=220,
         ),
         Panel(

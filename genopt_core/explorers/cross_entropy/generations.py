@@ -165,7 +165,8 @@ def _bars(
 
 def _scores(table: TabularObjective, now: Generation, trials: Mapping[int, Trial]) -> Panel:
     """The scores of one generation, in order, its elite marked."""
-    values = sorted((trials[i].value for i in now.trials), reverse=True)
+    found = (trials[i].value for i in now.trials)
+    values = sorted((value for value in found if value is not None), reverse=True)
     elite = len(now.elites)
     places = range(1, len(values) + 1)
     return Panel(

@@ -88,7 +88,8 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
     readout = (
         f"With noise of {noise:g} the luckiest of {draws} claims {observed[lucky]:.3f} and has "
         f"{truth[lucky]:.3f}, the posterior's choice has {truth[chosen]:.3f}; over {SEARCHES} "
-        f"searches the claim is {claim - has:.3f} too high, and the posterior gains {posterior - has:.3f}."
+        f"searches the claim is {claim - has:.3f} too high, and the posterior gains "
+        f"{posterior - has:.3f}."
     )
     return Figure(
         title=f"{draws} configurations, noise {noise:g}", panels=[scatter, average], readout=readout

@@ -93,10 +93,7 @@ def cem_race(table: str, method: str) -> Figure:
             rows,
             ("trainings", "regret", "method"),
             lines,
-            (
-                Axis("trainings", domain=(1, 120)),
-                Axis("regret", type="log", domain=(LEAST, 1.0)),
-            ),
+            (Axis("trainings", domain=(1, 120)), Axis("regret", type="log", domain=(LEAST, 1.0))),
             kind="line",
             width={name: 3 if name == METHODS[method] else 1.6 for name in lines},
             below=[thin],

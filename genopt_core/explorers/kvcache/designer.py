@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ DIM = 64
 SINK = sink_choice(4)
 
 
-def metadata(codec: str, chunk: int) -> dict[str, float]:
+def metadata(codec: str, chunk: int) -> dict[str, Any]:
     """Bits of metadata per element, as `design_bits` and `limit_bits` take them."""
     name, _, group = codec.partition(" ")
     return {
@@ -84,10 +85,7 @@ def _all_designs() -> Mark:
         "keys and the values of each part of the cache are expected to cause."
     ),
     presets=(
-        Preset(
-            "Keys end at 3 bits",
-            {},
-        ),
+        Preset("Keys end at 3 bits", {}),
         Preset(
             "KIVI at 2 bits",
             {"keys": "16/2", "values": "16/2", "codec": "grid 32", "sink": 0},
@@ -128,10 +126,7 @@ def kv_designer(keys: str, values: str, codec: str, chunk: int, sink: int) -> Fi
     total = sum(map(sum, expect.values()))
     expected = 100 * math.sqrt(total)
     cloud = Panel(
-        [
-            _all_designs(),
-            figure.dot([held], [measured], z="this design", size=8, symbol="diamond"),
-        ],
+        [_all_designs(), figure.dot([held], [measured], z="this design", size=8, symbol="diamond")],
         x=Axis("bits per number at 508 tokens", domain=(2.5, 14)),
         y=Axis("output error, %", type="log", domain=(0.1, 100)),
         title="Measured on 27 heads, 508 tokens",

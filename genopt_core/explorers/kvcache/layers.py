@@ -31,7 +31,7 @@ def stored_costs() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def costs_on(text: str) -> np.ndarray:
     """Costs on one text, or the mean of both, (layers, 2, ladders)."""
     _, costs = stored_costs()
-    return costs[text] if text in costs else sum(costs.values()) / len(costs)
+    return costs[text] if text in costs else np.mean(list(costs.values()), axis=0)
 
 
 def side_bits() -> np.ndarray:
@@ -90,11 +90,7 @@ def expected(chosen: np.ndarray, text: str) -> float:
             {"budget": 1.75},
             "What little there is goes to the keys of half the layers.",
         ),
-        Preset(
-            "Enough for 8 bits",
-            {"budget": 5},
-            "The same layers are the first to get 8.",
-        ),
+        Preset("Enough for 8 bits", {"budget": 5}, "The same layers are the first to get 8."),
         Preset(
             "Chosen on prose, used on code",
             {"chosen_on": "prose"},

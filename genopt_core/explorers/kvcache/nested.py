@@ -2,6 +2,7 @@
 
 import itertools
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
@@ -27,7 +28,7 @@ METHODS = {"recode": "re-coded, rounding", "drop": "low bits dropped"}
 
 
 def _both_ways(
-    x: np.ndarray, widths: tuple[int, ...], method: str, group_size: int
+    x: np.ndarray, widths: tuple[int, ...], method: Literal["recode", "drop"], group_size: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Codes and restored numbers, directly at the last width and through the whole ladder."""
     direct, scale, low = quantize_groups(x, widths[-1], group_size)
@@ -38,7 +39,9 @@ def _both_ways(
 
 
 @cache
-def _on_real_keys(widths: tuple[int, ...], method: str) -> tuple[float, float]:
+def _on_real_keys(
+    widths: tuple[int, ...], method: Literal["recode", "drop"]
+) -> tuple[float, float]:
     """Share of codes that differ from direct ones, and mean square error over the direct one."""
     x = real_block("key").astype(float)
     (direct, straight), (narrow, arrived) = _both_ways(x, widths, method, GROUP_SIZE)
@@ -46,7 +49,7 @@ def _on_real_keys(widths: tuple[int, ...], method: str) -> tuple[float, float]:
     return float((narrow != direct).mean()), float(error[0] / error[1])
 
 
-def _what_it_does(ladder: str, method: str) -> str:
+def _what_it_does(ladder: str, method: Literal["recode", "drop"]) -> str:
     """The output errors of dropping bits, measured for the one ladder."""
     if ladder != "8/4/2":
         return ""
@@ -76,9 +79,7 @@ def _what_it_does(ladder: str, method: str) -> str:
     ),
     presets=(
         Preset(
-            "Nested: 8/4/2",
-            {},
-            "255 = 17 × 15 and 15 = 5 × 3, both odd: the two lines are one.",
+            "Nested: 8/4/2", {}, "255 = 17 × 15 and 15 = 5 × 3, both odd: the two lines are one."
         ),
         Preset(
             "Not nested: 4/3/2",
@@ -86,11 +87,7 @@ def _what_it_does(ladder: str, method: str) -> str:
             "15 is no multiple of 7: some numbers are rounded twice, the second time wrongly.",
             fails=True,
         ),
-        Preset(
-            "Many small stairs",
-            {"ladder": "8/5/3/2"},
-            "More stairs are not gentler.",
-        ),
+        Preset("Many small stairs", {"ladder": "8/5/3/2"}, "More stairs are not gentler."),
         Preset(
             "Dropping bits",
             {"method": "drop"},
@@ -100,7 +97,7 @@ def _what_it_does(ladder: str, method: str) -> str:
         ),
     ),
 )
-def kv_nested(ladder: str, method: str) -> Figure:
+def kv_nested(ladder: str, method: Literal["recode", "drop"]) -> Figure:
     """Direct quantisation against a ladder (book, eq. kv-nested and eq. kv-ladder)."""
     widths = parse_ladder(ladder)
     last = widths[-1]

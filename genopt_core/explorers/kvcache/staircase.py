@@ -9,14 +9,7 @@ from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Step
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
-from genopt_core.kvcache import (
-    FULL,
-    Stair,
-    cache_bits,
-    changed_chunks,
-    parse_ladder,
-    stairs_by_age,
-)
+from genopt_core.kvcache import FULL, Stair, cache_bits, changed_chunks, parse_ladder, stairs_by_age
 
 # SmolLM2-135M: 30 layers, 3 key/value heads of 64 channels, keys and values.
 CHANNELS = 30 * 3 * 64 * 2

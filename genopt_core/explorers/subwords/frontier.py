@@ -164,33 +164,28 @@ def _is_ours(name: str) -> bool:
 
 
 def _readout(rows: list[dict[str, Any]], bounds: dict[int, float], measure: str, part: str) -> str:
-    at: dict[bool, dict[str, dict[int, float]]] = {False: {}, True: {}}  # values by size
+    def best(own: bool) -> tuple[float, str]:
+        return min(
+            (row["value"], row["family"])
+            for row in rows
+            if row["size"] == size and _is_ours(row["family"]) == own
+        )
+
+    sizes: dict[str, set[int]] = {}
     for row in rows:
-        at[_is_ours(row["family"])].setdefault(row["family"], {})[row["size"]] = row["value"]
-    peers = [set(line) for line in at[False].values()]
-    ours = set().union(*at[True].values())
-    # The largest size at which all are there; while runs are missing, one that somebody has.
-    everywhere, somewhere = set.intersection(*peers), set.union(*peers)
-    size = max(everywhere & ours or somewhere & ours or everywhere or somewhere)
-    best = {
-        own: min(((line[size], name) for name, line in lines.items() if size in line), default=None)
-        for own, lines in at.items()
-    }
-    value, peer = best[False]
-    text = f"With {size:,} pieces the best peer, {peer}, needs {value:.4f} {MEASURES[measure]}"
-    least = value
-    if best[True]:
-        mine, name = best[True]
-        text += f" and {name.replace(', ', ' (')}) {mine:.4f}, {compared(mine, value, 2)}"
-        least = min(mine, value)
+        sizes.setdefault(row["family"], set()).add(row["size"])
+    size = max(set.intersection(*sizes.values()))  # at which all are there
+    (value, peer), (mine, name) = best(own=False), best(own=True)
+    text = (
+        f"With {size:,} pieces the best peer, {peer}, needs {value:.4f} {MEASURES[measure]} and "
+        f"{name.replace(', ', ' (')}) {mine:.4f}, {compared(mine, value, 2)}"
+    )
     if size in bounds:
-        gap = 100 * (least / bounds[size] - 1)
+        gap = 100 * (min(mine, value) / bounds[size] - 1)
         return text + (
             f"; no vocabulary can go below {bounds[size]:.4f}, so the better one is at most "
             f"{gap:.2f} % from the optimum."
         )
     if measure == "bits_per_byte":
         return text + "; code length has no certified bound."
-    if part == "held":
-        return text + "; the certificate holds for the training text only."
-    return text + "; no bound is stored for this size."
+    return text + "; the certificate holds for the training text only."

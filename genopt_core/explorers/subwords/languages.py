@@ -106,7 +106,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _excess_panel(values: Mapping[str, Mapping[str, float]], language: str) -> Panel:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for code in (code for code in LANGUAGES if code in values):
         mine = min(value for name, value in values[code].items() if _is_ours(name))
         for name, value in values[code].items():

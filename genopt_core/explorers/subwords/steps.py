@@ -34,11 +34,7 @@ from genopt_core.tables import stored_word_counts
     ),
     presets=(
         Preset("The usual case", {"size": 1000}),
-        Preset(
-            "A large vocabulary",
-            {"k": 3},
-            "More whole words, fewer pieces, fewer bits.",
-        ),
+        Preset("A large vocabulary", {"k": 3}, "More whole words, fewer pieces, fewer bits."),
         Preset(
             "Rare words count as much",
             {"size": 1000, "weight": "distinct"},

@@ -13,11 +13,7 @@ from genopt_core.figures.controls import Choice, Step
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
-OBJECTIVES = {
-    "likelihood": "likelihood",
-    "weight": "likelihood, λ = 5",
-    "tokens": "fewest tokens",
-}
+OBJECTIVES = {"likelihood": "likelihood", "weight": "likelihood, λ = 5", "tokens": "fewest tokens"}
 SHOWN_PIECES = 8
 STAGES = {
     "soft": "soft EM over many candidates",
