@@ -20,9 +20,14 @@ import genopt_core
 from genopt_core.files import whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify
-from genopt_core.subwords.tokenizer.counting import CHUNK_BYTES, count_words_in_files
+from genopt_core.subwords.tokenizer.counting import (
+    CHUNK_BYTES,
+    CUT,
+    Counted,
+    count_words_in_files,
+    read_chunks,
+)
 from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
-from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.train import train
 
 EXAMPLES = """\
@@ -79,16 +84,17 @@ def encode_command(options: argparse.Namespace) -> None:
     # A line feed of the text also ends a line of ids.
     after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
     written = [name + end for name, end in zip(names, after, strict=True)]
-    size = max(os.stat(options.file).st_size, 1)
+    size = os.stat(options.file).st_size
+    # No word goes on where a text is cut, but a special token could: then it is one chunk.
+    whole = not options.no_specials and any(map(CUT.search, vocabulary.specials))
     progress = _Progress(options.quiet, "encoding")
     done = tokens = 0
     with _output(options.output) as out:
-        for text in _blocks(options.file, vocabulary):
-            ids = vocabulary.encode(text, recognize_specials=not options.no_specials)
+        for chunk in read_chunks(options.file, max(size, 1) if whole else CHUNK_BYTES):
+            ids = vocabulary.encode(chunk.text, recognize_specials=not options.no_specials)
             out.write("".join(map(written.__getitem__, ids.tolist())).encode("utf-8"))
-            done += len(text.encode("utf-8"))
-            tokens += len(ids)
-            progress.share(done / size)
+            done, tokens = done + chunk.bytes, tokens + len(ids)
+            progress.show(Counted(done, size))
     progress.end(f"{tokens} tokens for {done} bytes")
 
 
@@ -149,32 +155,6 @@ def _word_counts(options: argparse.Namespace) -> dict[str, int]:
     return counts
 
 
-def _blocks(path: str, vocabulary: Vocabulary) -> Iterator[str]:
-    """Blocks whose ids add up to those of the text: a new one begins with no blank."""
-    whole = any("\n" in token for token in (*vocabulary.pieces, *vocabulary.specials))
-    lines: list[bytes] = []
-    size = position = 0
-    with open(path, "rb") as file:
-        for line in file:
-            if size >= CHUNK_BYTES and not whole and not line.startswith(b" "):
-                yield _utf8(b"".join(lines), position, path)
-                position += size
-                lines, size = [], 0
-            lines.append(line)
-            size += len(line)
-    yield _utf8(b"".join(lines), position, path)
-
-
-def _utf8(content: bytes, position: int, path: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {position + error.start} is "
-            f"0x{content[error.start]:02X} ({error.reason})"
-        ) from None
-
-
 @contextmanager
 def _output(path: str | None) -> Iterator[BinaryIO]:
     if path is None:
@@ -196,10 +176,7 @@ class _Progress:
             print(f"{what} ...", end="", file=sys.stderr, flush=True)
 
     def show(self, record: Record) -> None:
-        self.share(record.done / max(record.total, 1))
-
-    def share(self, share: float) -> None:
-        percent = int(100 * min(share, 1.0))
+        percent = 100 * record.done // max(record.total, 1)
         if self._draws and percent > self._percent:
             print(f"\r{self._what} {percent:3} %", end="", file=sys.stderr, flush=True)
         self._percent = percent

@@ -138,11 +138,8 @@ def certify(
 
     Parameters
     ----------
-    word_counts : mapping of str to number
-    vocab_size : int
-        Pieces in all, the characters of the corpus included.
-    max_piece : int
-        Longest piece the bound speaks about, in characters.
+    word_counts, vocab_size, max_piece
+        As in `train`.
     steps : int
         Steps of the ascent; more give a better bound.
     progress : bool or function

@@ -79,11 +79,8 @@ def exact_vocabulary(
 
     Parameters
     ----------
-    word_counts : mapping of str to number
-    vocab_size : int
-        Pieces in all, the characters of the words included.
-    max_piece : int
-        Longest piece, in characters.
+    word_counts, vocab_size, max_piece
+        As in `train`.
     relaxed : bool
         Solve the linear program instead.
     time_limit : float
@@ -190,14 +187,10 @@ def exhaustive_vocabulary(
     at_most : int
         Most vocabularies to try.
 
-    Returns
-    -------
-    Exact
-        ``value`` and ``bound`` are in nats.
-
     Notes
     -----
-    For one vocabulary hard EM may stop at a local optimum, so the value is exact only up to that.
+    ``value`` and ``bound`` are in nats.  For one vocabulary hard EM may stop at a local optimum, so
+    they are exact only up to that.
 
     Examples
     --------

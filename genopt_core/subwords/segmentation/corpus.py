@@ -59,13 +59,12 @@ class CorpusPaths:
         if not np.isfinite(self.cost[index]):
             return Path((), (), float("inf"), self.limit)
         node, step = lattice.end[index], int(self.steps[index])
-        pieces, cuts = [], [len(word)]
+        cuts = [len(word)]
         for row in range(step - 1, -1, -1):
             arc = self.last_arc[0 if self.limit is None else row, node]
-            pieces.append(lattice.pieces[lattice.piece[arc]])
-            cuts.append(cuts[-1] - len(pieces[-1]))
+            cuts.append(cuts[-1] - len(lattice.pieces[lattice.piece[arc]]))
             node = lattice.source[arc]
-        return Path(tuple(pieces[::-1]), tuple(cuts[::-1]), float(self.cost[index]), self.limit)
+        return Path.along(word, cuts[::-1], float(self.cost[index]), self.limit)
 
     def piece_counts(self) -> Float:
         r"""How often each piece occurs in the segmented corpus, (pieces,) float array.
@@ -126,7 +125,6 @@ def best_paths(
 
     Parameters
     ----------
-    lattice : Lattice
     k : int, optional
         Most pieces allowed per word.
     if_infeasible : {"report", "raise_limit"}
@@ -167,14 +165,9 @@ def best_paths(
 def exact_step_cost_table(lattice: Lattice, k: int) -> Float:
     r"""Cheapest cost of every word with exactly 1, 2, ..., k pieces; infinite where there is none.
 
-    Returns
-    -------
-    (k, words) float array, in nats
-        Row t - 1 holds :math:`D^{(t)}(n)` (book, eq. swe-bellman); the running minimum down
-        the rows is the cost with at most t pieces.
+    Row t - 1 of the (k, words) float array, in nats, holds :math:`D^{(t)}(n)` (book, eq.
+    swe-bellman); the running minimum down the rows is the cost with at most t pieces.
 
-    Examples
-    --------
     >>> lattice = Lattice(["ab", "abc"], {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0})
     >>> exact_step_cost_table(lattice, 3).tolist()
     [[3.0, inf], [2.0, 4.0], [inf, 3.0]]

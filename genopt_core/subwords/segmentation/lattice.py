@@ -67,23 +67,16 @@ class Lattice:
     The best segmentation of a prefix does not depend on what follows, so words that begin alike
     share nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.
 
-    Parameters
-    ----------
-    words : mapping of str to number, or iterable of str
-        Word counts; plain words count once each.
-    costs : mapping of str to float
-        Piece to cost in nats, at least 0 (infinite: the piece is never used).
-
     Attributes
     ----------
     words : tuple of str
-        The distinct words.
+        The distinct words; given as a mapping to counts, or as plain words that count once each.
     counts : (words,) float array
         How often each occurs.
     pieces : tuple of str
         The vocabulary, in the order given.
     costs : (pieces,) float array
-        In nats.
+        In nats, at least 0 (infinite: the piece is never used).
     source, target, piece : (arcs,) int arrays
         Arc from prefix node to prefix node, and its piece.  Sorted by target, then by source, so
         that the longest piece comes first among the arcs into a node.
@@ -148,13 +141,7 @@ class Lattice:
         self.row_node: Index = self.target[self.row_start]
 
     def with_costs(self, costs: ArrayLike) -> "Lattice":
-        """The same arcs at other costs, without building them again.
-
-        Parameters
-        ----------
-        costs : (pieces,) float array
-            In the order of ``pieces``, in nats, at least 0 or infinite.
-        """
+        """The same arcs at other costs, a (pieces,) float array in the order of ``pieces``."""
         given = np.asarray(costs, dtype=np.float64)
         if given.shape != (len(self.pieces),):
             raise ValueError(f"costs must have shape ({len(self.pieces)},), got {given.shape}")

@@ -8,7 +8,7 @@ wrong when one saves that work.  The same answers for a whole corpus at once are
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -37,17 +37,23 @@ class Path:
     pieces : tuple of str
         From left to right; empty if the word has no path.
     cuts : tuple of int
-        The nodes visited, ``cuts[0] == 0`` to ``cuts[-1] == len(word)``; empty without a path.
+        The nodes visited, 0 to ``len(word)``; empty without a path.
     cost : float
         In nats, summed from left to right; infinite without a path.
     limit : int or None
-        The step limit the path was found under, after raising it where that was asked for.
+        The step limit it was found under, after raising it where that was asked for.
     """
 
     pieces: tuple[str, ...]
     cuts: tuple[int, ...]
     cost: float
     limit: int | None = None
+
+    @classmethod
+    def along(cls, word: str, cuts: Sequence[int], cost: float, limit: int | None = None) -> "Path":
+        """The path that visits these nodes of a word."""
+        pieces = tuple(word[i:j] for i, j in itertools.pairwise(cuts))
+        return cls(pieces, tuple(cuts), cost, limit)
 
     @property
     def steps(self) -> int:
@@ -98,12 +104,8 @@ def shortest_path(
 
     Notes
     -----
-    O(min(k, n) * arcs) time, O(min(k, n) * n) memory.
-
-    References
-    ----------
-    R. Bellman, On a routing problem, Quarterly of Applied Mathematics 16 (1958); the use for
-    sub-words follows arXiv 2410.18441.
+    O(min(k, n) * arcs) time, O(min(k, n) * n) memory.  R. Bellman, On a routing problem,
+    Quarterly of Applied Mathematics 16 (1958); the use for sub-words follows arXiv 2410.18441.
 
     Examples
     --------
@@ -139,19 +141,8 @@ def exact_step_costs(word: str, costs: Mapping[str, float], k: int) -> Float:
 
     (book, eq. swe-bellman).  The best with at most t pieces is the running minimum.
 
-    Parameters
-    ----------
-    word, costs
-        As in `shortest_path`; the word must not be empty.
-    k : int
-        How many values to return.
+    Arguments as in `shortest_path`, the word not being empty; returns a (k,) float array, in nats.
 
-    Returns
-    -------
-    (k,) float array, in nats
-
-    Examples
-    --------
     >>> exact_step_costs("abc", {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0}, 4).tolist()
     [inf, 4.0, 3.0, inf]
     """
@@ -179,7 +170,7 @@ def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
 
     Notes
     -----
-    O(arcs) time.  The cost equals that of ``shortest_path(word, costs)`` to the last bit.
+    O(arcs) time.  Its cost is that of ``shortest_path(word, costs)`` to the last bit.
 
     Examples
     --------
@@ -196,7 +187,7 @@ def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
     cuts = [n]
     while cuts[-1] > 0:
         cuts.append(parent[cuts[-1]])
-    return _path(word, cuts[::-1], best[n])
+    return Path.along(word, cuts[::-1], best[n])
 
 
 def greedy_path(word: str, costs: Mapping[str, float]) -> Path:
@@ -206,8 +197,6 @@ def greedy_path(word: str, costs: Mapping[str, float]) -> Path:
     and it may run into a place where no piece fits although the word has a path; it then
     reports a path of infinite cost.
 
-    Examples
-    --------
     >>> costs = {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0, "bc": 1.0}
     >>> greedy_path("abc", costs).pieces, viterbi_path("abc", costs).pieces
     (('ab', 'c'), ('a', 'bc'))
@@ -219,8 +208,6 @@ def greedy_path(word: str, costs: Mapping[str, float]) -> Path:
 def greedy_paths(words: Iterable[str], costs: Mapping[str, float]) -> list[Path]:
     """`greedy_path` of several words, one after the other, the costs being checked only once.
 
-    Examples
-    --------
     >>> [path.pieces for path in greedy_paths(["ab", "ba"], {"a": 1.0, "b": 1.0, "ab": 1.0})]
     [('ab',), ('b', 'a')]
     """
@@ -241,7 +228,7 @@ def greedy_paths(words: Iterable[str], costs: Mapping[str, float]) -> list[Path]
             else:
                 break  # no piece fits here
         done = cuts[-1] == len(word)
-        paths.append(_path(word, cuts, total) if done else Path((), (), math.inf))
+        paths.append(Path.along(word, cuts, total) if done else Path((), (), math.inf))
     return paths
 
 
@@ -253,13 +240,9 @@ def one_pass_path(word: str, costs: Mapping[str, float], k: int) -> Path:
     which the rest of the word would have needed.  `shortest_path` keeps one best path per node
     *and number of pieces* (book, eq. swe-bellman) and has no such blind spot.
 
-    Notes
-    -----
     Three characters and k = 2 are the smallest case, the one below: with one or two characters
     no two paths meet before the end of the word.
 
-    Examples
-    --------
     >>> costs = {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0}
     >>> one_pass_path("abc", costs, 2).feasible, shortest_path("abc", costs, 2).pieces
     (False, ('ab', 'c'))
@@ -273,7 +256,7 @@ def one_pass_path(word: str, costs: Mapping[str, float], k: int) -> Path:
         if 0 < len(cuts) <= k and value + cost < label[end][0]:
             label[end] = (value + cost, (*cuts, end))
     cost, cuts = label[n]
-    return _path(word, list(cuts), cost, k)
+    return Path.along(word, cuts, cost, k)
 
 
 def _layers(n: int, arcs: list[Arc], k: int) -> tuple[list[list[float]], list[list[int]]]:
@@ -303,8 +286,3 @@ def _cheapest_within(n: int, arcs: list[Arc], k: int) -> Path:
     cuts.reverse()
     piece = {(arc.start, arc.end): arc.piece for arc in arcs}
     return Path(tuple(piece[edge] for edge in itertools.pairwise(cuts)), tuple(cuts), cost, k)
-
-
-def _path(word: str, cuts: list[int], cost: float, k: int | None = None) -> Path:
-    pieces = tuple(word[i:j] for i, j in itertools.pairwise(cuts))
-    return Path(pieces, tuple(cuts), cost, k)

@@ -71,19 +71,8 @@ def flow_program(word: str, costs: Mapping[str, float]) -> FlowProgram:
 
     (book, eq. swe-cover).
 
-    Parameters
-    ----------
-    word : str
-        At least one character.
-    costs : mapping of str to float
-        As in `word_arcs`.
+    The word must have a character.  Dense matrices: meant for reading and for small words.
 
-    Notes
-    -----
-    Dense matrices: meant for reading and for small words.
-
-    Examples
-    --------
     >>> program = flow_program("ab", {"a": 1.0, "b": 1.0, "ab": 3.0})
     >>> program.flow.tolist(), program.supply.tolist()
     ([[1, 1, 0], [-1, 0, 1], [0, -1, -1]], [1, 0, -1])

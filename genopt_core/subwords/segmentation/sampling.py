@@ -80,7 +80,7 @@ def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = 
         found += after[size]
         before = after
     found.sort(key=lambda item: item[0])
-    return [_path(word, way, cost, limit) for cost, way in found[:count]]
+    return [Path.along(word, _cuts(way), cost, limit) for cost, way in found[:count]]
 
 
 def log_marginal(word: str, costs: Mapping[str, float], k: int | None = None) -> float:
@@ -91,18 +91,8 @@ def log_marginal(word: str, costs: Mapping[str, float], k: int | None = None) ->
 
     (book, eq. swe-marginal): (book, eq. swe-bellman) with a sum in the place of the minimum.
 
-    Parameters
-    ----------
-    word, costs, k
-        As in `n_best_paths`.
+    Minus infinity if the word has no path; at least minus the cost of the best path.
 
-    Returns
-    -------
-    float
-        Minus infinity if the word has no path.  At least minus the cost of the best path.
-
-    Examples
-    --------
     >>> half = math.log(2)
     >>> math.exp(log_marginal("ab", {"a": half, "b": half, "ab": 2 * half}))
     0.5
@@ -177,12 +167,10 @@ def sample_path(
         choice = _draw([layers[step][arc.start] - arc.cost for arc in into[node]], rng)
         way.append(into[node][choice])
         node = way[-1].start
-    way.reverse()
-    pieces = tuple(arc.piece for arc in way)
     total = 0.0
-    for piece in pieces:  # not sum(), which rounds differently from version 3.12 on
-        total += costs[piece]
-    return Path(pieces, (0, *(arc.end for arc in way)), total, limit)
+    for arc in reversed(way):  # not sum(), which rounds differently from version 3.12 on
+        total += costs[arc.piece]
+    return Path.along(word, [0, *(arc.end for arc in reversed(way))], total, limit)
 
 
 def _forward(word: str, arcs: list[Arc], k: int | None) -> list[list[float]]:
@@ -215,11 +203,9 @@ def _draw(logs: list[float], rng: np.random.Generator) -> int:
     return min(place, bisect.bisect_left(cumulated, cumulated[-1]))  # should the product round up
 
 
-def _path(word: str, way: Way | None, cost: float, k: int | None) -> Path:
+def _cuts(way: Way | None) -> list[int]:
     cuts: list[int] = []
     while way is not None:
         cuts.append(way[0])
         way = way[1]
-    cuts.reverse()
-    pieces = tuple(word[i:j] for i, j in itertools.pairwise(cuts))
-    return Path(pieces, tuple(cuts), cost, k)
+    return cuts[::-1]

@@ -26,7 +26,7 @@ IN_FLIGHT = 32
 
 # A cut goes after a run of blanks, or after a mark that no following character composes with and
 # no rule for lower case looks across (as it would across a full stop or an apostrophe).
-_CUT = re.compile(r"(?:\s|[,;!?。、，！？；])(?=[^\s\u2581])")
+CUT = re.compile(r"(?:\s|[,;!?。、，！？；])(?=[^\s\u2581])")
 
 # Stands for the text that follows a chunk.  It composes with nothing and is not a blank.
 _NEXT = "\x00"
@@ -152,8 +152,6 @@ def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) ->
 def count_chunk(text: str, followed: bool, convention: Convention) -> dict[str, int]:
     """Word counts of one chunk of `read_chunks`.
 
-    Examples
-    --------
     >>> count_chunk("low, low ", True, "lossless")
     {'low': 1, ',▁': 1, 'low▁': 1}
     >>> count_chunk("low, low ", False, "lossless")
@@ -184,7 +182,7 @@ def _last_cut(text: str) -> int:
     width = 256
     while True:
         first = max(0, len(text) - width)
-        for match in reversed(list(_CUT.finditer(text, first))):
+        for match in reversed(list(CUT.finditer(text, first))):
             if not unicodedata.combining(text[match.end()]):
                 return match.end()
         if first == 0:

@@ -53,8 +53,6 @@ def word_pattern(pieces: Iterable[str]) -> str:
     one, which changes no segmentation, because a character that no piece contains stands by itself
     anyway; and it makes the words independent of the Unicode version of the program.
 
-    Examples
-    --------
     >>> word_pattern(["b▁", "abc", "7", "é"])
     '(?:[a-cé]+|[7]+|[\\\\s\\\\S]) ?'
     """

@@ -261,8 +261,6 @@ class Vocabulary:
 
         A run of bytes that is not UTF-8 becomes one U+FFFD per byte.
 
-        Examples
-        --------
         >>> vocabulary = Vocabulary(("a",), np.zeros(1), np.ones(1))
         >>> text = " a  \\u2581 \\n"
         >>> vocabulary.decode(vocabulary.encode(text)) == text

@@ -182,8 +182,6 @@ class Pieces:
     Arcs are made when first needed, and for a smaller set (`only`) by leaving out the arcs of the
     others.
 
-    Examples
-    --------
     >>> table = Substrings({"abab": 2}, max_piece=2)
     >>> pieces = Pieces(table, table.count > 0)
     >>> [(gap.tolist(), number.tolist()) for gap, number in pieces.word_arcs]

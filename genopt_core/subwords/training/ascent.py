@@ -157,8 +157,6 @@ def _cover(
 def soft_largest(value: Float, k: int, width: Float) -> Float:
     """Shares in 0..1 that sum to k: 1 well above a threshold, 0 well below, a ramp between.
 
-    Examples
-    --------
     >>> soft_largest(np.array([5.0, 1.0, 3.0, 3.0]), 2, np.full(4, 0.5)).round(6).tolist()
     [1.0, 0.0, 0.5, 0.5]
     """

@@ -100,8 +100,6 @@ def bound_from_prices(table: Substrings, prices: ArrayLike, longer_pieces: int) 
     L is the Lagrangian dual of the relaxation (book, eq. swe-relaxation), so its maximum equals the
     optimum of that linear program; any other prices give a valid, weaker bound.
 
-    Examples
-    --------
     >>> table = Substrings({"low": 3, "lower": 1}, max_piece=5)
     >>> prices = [0.5, 0.5, 0.5] + [0.5, 0.25, 0.25, 1.0, 1.0]  # of "low", then of "lower"
     >>> bound_from_prices(table, prices, longer_pieces=1)

@@ -23,8 +23,6 @@ def code_length(counts: Float) -> float:
 
     The negative of (book, eq. swe-profile).
 
-    Examples
-    --------
     >>> round(code_length(np.array([2.0, 2.0])), 6)  # four coin flips
     2.772589
     """
@@ -81,8 +79,6 @@ def expected_counts(arcs: Arcs, cost: Float, end_weight: Float) -> tuple[Float, 
 def digamma(value: Float) -> Float:
     r"""Derivative of :math:`\ln \Gamma`, for arguments above 0.
 
-    Examples
-    --------
     >>> bool(abs(digamma(np.array([1.0]))[0] + np.euler_gamma) < 1e-12)
     True
     """

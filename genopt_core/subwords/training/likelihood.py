@@ -20,10 +20,7 @@ def profile_log_likelihood(counts: ArrayLike) -> float:
 
     (book, eq. swe-profile), attained at :math:`p(s) = c_s / C`; :math:`0 \ln 0 = 0`.
 
-    Parameters
-    ----------
-    counts : (pieces,) array
-        How often each piece is used, at least 0; fractions are allowed.
+    Counts are a (pieces,) array of numbers of at least 0; fractions are allowed.
 
     Notes
     -----
@@ -51,8 +48,6 @@ def corpus_log_likelihood(paths: CorpusPaths) -> float:
 
     (book, eq. swe-corpus) for a fixed vocabulary.  Minus infinity if a word has no path.
 
-    Examples
-    --------
     >>> lattice = Lattice({"ab": 3}, piece_costs({"a": 0.5, "b": 0.5}))
     >>> round(corpus_log_likelihood(best_paths(lattice)), 6)
     -4.158883
@@ -93,21 +88,9 @@ def hard_em_step(lattice: Lattice, k: int | None = None, floor: float = 0.0) -> 
     The second half is the maximizer of (book, eq. swe-corpus) for these paths, and reaches
     (book, eq. swe-profile) when ``floor`` is 0.
 
-    Parameters
-    ----------
-    lattice : Lattice
-        Words and vocabulary at the current costs.
-    k : int, optional
-        Most pieces per word.
-    floor : float
-        Least count given to every piece of one character, so that every word keeps a path.
+    ``k`` and ``floor`` are those of `fit_probabilities`; probabilities and counts are (pieces,)
+    float arrays.
 
-    Returns
-    -------
-    probabilities, counts : (pieces,) float arrays
-
-    Examples
-    --------
     >>> lattice = Lattice({"ab": 3, "b": 1}, {"a": 1.0, "b": 1.0, "ab": 1.5})
     >>> probabilities, counts = hard_em_step(lattice)
     >>> counts.tolist(), probabilities.tolist()
@@ -140,7 +123,8 @@ def fit_probabilities(
     k : int, optional
         Most pieces per word.
     floor : float
-        Least count given to every piece of one character; 0 is pure maximum likelihood.
+        Least count given to every piece of one character, so that every word keeps a path; 0 is
+        pure maximum likelihood.
     tolerance : float
         In nats, at least 0.
     max_rounds : int

@@ -98,8 +98,6 @@ def count_changes(pieces: Pieces, state: Segmentation, asked: Mask) -> Changes:
     Each use of a piece is replaced by its detour: the cheapest other arc over the first character
     of the use, led back to the old path on either side.
 
-    Examples
-    --------
     The word "abc" is cut ab|c at 1 + 2 nats.  Without "ab" the cheapest other arc over the "a" is
     "a" itself, which leaves the old path at gap 0 and is back on it at gap 3, by way of "bc":
 

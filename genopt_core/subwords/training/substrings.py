@@ -131,8 +131,6 @@ class Substrings:
         A substring that is always followed (or preceded) by the same character is hardly ever a
         better piece than the longer one.
 
-        Examples
-        --------
         >>> table = Substrings({"low▁": 5, "lower▁": 2}, max_piece=4)
         >>> [text for text, kept in zip(table.texts(), table.maximal()) if kept]
         ['e', 'l', 'o', 'r', 'w', '▁', 'low', 'lowe', 'low▁', 'ower', 'wer▁']
