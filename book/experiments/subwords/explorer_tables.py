@@ -232,10 +232,10 @@ def one_language(language: str, name: str) -> dict[str, Any]:
         view = texts.front if front else str
         seen = {view(word): count for word, count in corpus.train.items()}
         vocabulary = train(seen, LANGUAGE_SIZE, objective, effort=EFFORT)
-        logs = vocabulary.log_probabilities.tolist()
+        scores = {piece: -cost for piece, cost in vocabulary.costs.items()}
         pieces, plain = list(vocabulary.pieces), str
         # The same paths as vocabulary.segment finds, only faster for so many words.
-        segment = partial(metrics.shortest_paths, scores=dict(zip(pieces, logs, strict=True)))
+        segment = partial(metrics.shortest_paths, scores=scores)
     else:
         peer = peers.train(name, corpus, LANGUAGE_SIZE)
         pieces, segment, view, plain = peer.pieces, peer.segment, peer.view, peer.plain
