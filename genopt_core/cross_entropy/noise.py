@@ -1,4 +1,4 @@
-r"""Choosing the best of many noisy scores: what the luckiest claims, and what it has."""
+r"""Choosing the best of many noisy scores: what the best observed claims, and what it has."""
 
 from dataclasses import dataclass
 
@@ -51,19 +51,19 @@ def posterior_means(cells: Array, values: Array, noise: float) -> Array:
 class NoisyChoice:
     """Configurations tried once each: their ``truth`` and ``observed`` scores, and two choices.
 
-    ``luckiest`` is the index of the largest observed score, ``posterior`` that of the largest
+    ``best_observed`` is the index of the largest observed score, ``posterior`` that of the largest
     posterior mean.
     """
 
     truth: Array
     observed: Array
-    luckiest: int
+    best_observed: int
     posterior: int
 
     @property
     def outcome(self) -> tuple[float, float, float]:
-        """What the luckiest claims, what it has, and what the posterior's choice has."""
-        claim, has = self.observed[self.luckiest], self.truth[self.luckiest]
+        """What the best observed claims, what it has, and what the posterior's choice has."""
+        claim, has = self.observed[self.best_observed], self.truth[self.best_observed]
         return float(claim), float(has), float(self.truth[self.posterior])
 
 

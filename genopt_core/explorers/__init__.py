@@ -9,7 +9,7 @@ runs this very package, and the tests call it as it is.
 >>> [control.name for control in explorers.get("subword-lattice").controls]
 ['word', 'size', 'k']
 >>> explorers.draw("subword-lattice", k=2).title
-'republic▁ in at most 2 pieces of 2,000'
+'republic▁ in at most 2 sub-words of 2,000'
 """
 
 import json

@@ -30,12 +30,12 @@ def test_posterior_means_are_the_best_linear_prediction():
     assert posterior_means(cells, values, noise) == pytest.approx(values.mean() + kernel @ weights)
 
 
-def test_the_luckiest_claims_too_much_and_the_posterior_gains():
+def test_the_best_observed_claims_too_much_and_the_posterior_gains():
     scores = np.add.outer(np.linspace(0, 0.3, 6), np.linspace(0, 0.3, 6))
     rng = np.random.default_rng(0)
     found = [noisy_choice(scores, 30, 0.1, rng) for _ in range(100)]
     for one in found:
-        assert one.observed[one.luckiest] == one.observed.max()
+        assert one.observed[one.best_observed] == one.observed.max()
         assert set(one.truth.tolist()) <= set(scores.ravel().tolist())
         assert len(one.truth) == 30
     claim, has, posterior = np.mean([one.outcome for one in found], axis=0)

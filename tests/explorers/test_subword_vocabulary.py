@@ -175,7 +175,7 @@ def test_presets_of_peers_show_what_their_notes_say():
         words = typed_words(text, "text")
         return {n: sum(c.bits for c in m.cut(words)) for n, m in peers.models().items()}
 
-    astray = bits(presets["BPE goes astray"])
+    astray = bits(presets["BPE picks a poor merge"])
     assert astray["BPE"] > 1.3 * astray["ours"]
     loses = bits(presets["Ours loses"])
     assert loses["ours"] > max(loses["BPE"], loses["Unigram"])
@@ -220,9 +220,7 @@ def test_presets_of_training_show_what_their_notes_say():
     runs = stored("training")["runs"]
     first = runs["likelihood"]
     assert first["pieces"][0] > 4 * 2000
-    cut, search = (
-        p.params["step"] for p in ex.get("subword-training").presets if p.label.startswith("P")
-    )
+    cut, search = (p.params["step"] for p in ex.get("subword-training").presets[1:3])
     assert first["stage"][cut] == "hard"
     assert first["pieces"][cut] == 2000
     assert first["stage"].index("search") == search == training.FIRST_SEARCH
@@ -246,8 +244,8 @@ def test_presets_of_training_show_what_their_notes_say():
 def test_collapse_gives_the_chapter_s_regression_numbers(longest, before, after, whole):
     readout = ex.draw("subword-collapse", corpus="four", longest=longest).readout
     assert f"from {before:.3f} to {after:.3f} nats" in readout
-    assert f"{whole} of 4 words are one piece" in readout
-    assert ("has no spelling any more" in readout) == (longest == 7)
+    assert f"{whole} of 4 words are one sub-word" in readout
+    assert ("has no segmentation any more" in readout) == (longest == 7)
 
 
 @pytest.mark.parametrize("corpus", list(collapse.CORPORA))
@@ -267,7 +265,7 @@ def test_collapse_shows_the_core_s_fit(corpus, longest):
 def test_one_word_is_learnt_by_heart():
     readout = ex.draw("subword-collapse", corpus="one", longest=7).readout
     assert "to 0.000 nats, 1 of" in readout
-    assert "1 of 1 words are one piece" in readout
+    assert "1 of 1 words are one sub-word" in readout
 
 
 # subword-frontier ---------------------------------------------------------------------------------

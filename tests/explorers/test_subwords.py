@@ -50,7 +50,7 @@ def test_lattice_shows_the_core_s_paths_and_costs(word, size, k):
         assert f"{'|'.join(best.pieces)}, {best.cost * BITS:.1f} bits" in figure["readout"]
     else:
         assert not strips["chosen"]
-        assert "cannot spell" in figure["readout"]
+        assert "has no segmentation" in figure["readout"]
 
     exact = exact_step_costs(spelled, costs, len(spelled)) * BITS
     (dots,) = marks(curve, "dot")
@@ -124,7 +124,9 @@ def test_presets_show_what_their_notes_say():
         "without the limit" in ex.draw("subword-lattice", **presets["The limit costs bits"]).readout
     )
     assert "now|here▁" in ex.draw("subword-lattice", **presets["Cheapest is not meaning"]).readout
-    assert "cannot spell" in ex.draw("subword-lattice", **presets["Too few pieces"]).readout
+    assert (
+        "has no segmentation" in ex.draw("subword-lattice", **presets["Too few sub-words"]).readout
+    )
     assert "<unk>: ï" in ex.draw("subword-lattice", **presets["A foreign character"]).readout
 
 

@@ -29,7 +29,7 @@ SEARCHES = 20
     ),
     Choice("draws", "Configurations tried", [20, 60, 100], start=60, help="Drawn at random."),
     Seed("seed", "Seed", 8, help="Other configurations, other noise."),
-    title="The luckiest draw",
+    title="The best observed value",
     alt=(
         "Scatter plot of true score against observed score of configurations drawn at random, with "
         "the diagonal; the best observed and the best posterior mean are marked. Beside it, the "
@@ -55,14 +55,14 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
     """Choosing the best of many noisy scores (book, section on noise)."""
     table = TabularObjective.load("word2vec_planted")
     one = chosen_under_noise(noise, draws, seed)
-    truth, observed, lucky, chosen = one.truth, one.observed, one.luckiest, one.posterior
+    truth, observed, top, chosen = one.truth, one.observed, one.best_observed, one.posterior
     low, high = -0.1, max(0.65, float(observed.max()) + 0.05)
-    others = [i for i in range(draws) if i not in (lucky, chosen)]
+    others = [i for i in range(draws) if i not in (top, chosen)]
     scatter = Panel(
         [
             figure.line([low, high], [low, high], z="claim = truth", dash="dashed", width=1),
             figure.dot(observed[others], truth[others], z="tried", size=4),
-            figure.dot([observed[lucky]], [truth[lucky]], z="luckiest", size=9),
+            figure.dot([observed[top]], [truth[top]], z="best observed", size=9),
             figure.dot([observed[chosen]], [truth[chosen]], z="posterior's choice", size=7),
         ],
         x=Axis("observed score", domain=(low - 0.35, high)),
@@ -71,14 +71,14 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
         series={
             "claim = truth": "muted",
             "tried": "c1",
-            "luckiest": "warn",
+            "best observed": "warn",
             "posterior's choice": "accent",
         },
         height=260,
     )
     claim, has, posterior = mean_outcome(noise, draws)
     average = bars(
-        {"luckiest: claims": claim, "luckiest: has": has, "posterior: has": posterior},
+        {"best observed: claims": claim, "best observed: has": has, "posterior: has": posterior},
         Axis(f"mean score over {SEARCHES} searches", domain=(0, max(0.65, claim + 0.05))),
         horizontal=True,
         above=[figure.rule(x=float(table.mean.max()), dash="dotted", label="optimum")],
@@ -86,8 +86,8 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
         height=140,
     )
     readout = (
-        f"With noise of {noise:g} the luckiest of {draws} claims {observed[lucky]:.3f} and has "
-        f"{truth[lucky]:.3f}, the posterior's choice has {truth[chosen]:.3f}; over {SEARCHES} "
+        f"With noise of {noise:g} the best observed of {draws} claims {observed[top]:.3f} and "
+        f"has {truth[top]:.3f}, the posterior's choice has {truth[chosen]:.3f}; over {SEARCHES} "
         f"searches the claim is {claim - has:.3f} too high, and the posterior gains "
         f"{posterior - has:.3f}."
     )
@@ -104,7 +104,7 @@ def chosen_under_noise(noise: float, draws: int, seed: int) -> NoisyChoice:
 
 @lru_cache(maxsize=64)
 def mean_outcome(noise: float, draws: int) -> tuple[float, float, float]:
-    """Over other searches: the luckiest's claim and true score, the posterior's true score."""
+    """Over other searches: what the best observed claims and has, and the posterior's choice."""
     seeds = range(100, 100 + SEARCHES)
     outcomes = [chosen_under_noise(noise, draws, seed).outcome for seed in seeds]
     claim, has, posterior = np.mean(outcomes, axis=0).tolist()

@@ -20,5 +20,5 @@ def sink_choice(start: int) -> Choice:
         "Sinks",
         {0: "none", 4: "first 4 tokens"},
         start=start,
-        help="Tokens at the very beginning that stay exact for ever.",
+        help="Tokens at the very beginning that are kept in full precision.",
     )

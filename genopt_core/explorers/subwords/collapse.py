@@ -30,35 +30,36 @@ LONGEST = 7
     ),
     Slider(
         "longest",
-        "Longest piece",
+        "Longest sub-word",
         1,
         LONGEST,
         3,
         unit="characters",
-        help="All substrings up to this length are pieces; nothing else limits the vocabulary.",
+        help="All substrings up to this length are sub-words; nothing else limits the vocabulary.",
     ),
     title="Likelihood without a budget",
     alt=(
-        "Above, the log-likelihood of a toy corpus against the longest piece allowed, before and "
-        "after fitting; below, the words cut into pieces at the current setting, and a new word."
+        "Above, the log-likelihood of a toy corpus against the longest sub-word allowed, before "
+        "and after fitting; below, the segmentation of the words at the current setting, and of a "
+        "new word."
     ),
     presets=(
         Preset(
             "Parts of words",
             {"longest": 3},
-            "With at most three characters a piece, est is shared, and the new word is spelled.",
+            "With at most three characters a sub-word, est is shared and the new word is covered.",
         ),
         Preset("Characters only", {"longest": 1}),
         Preset(
             "Collapse to whole words",
             {"longest": 7},
-            "The likelihood is highest when every word is one piece; no new word can be spelled.",
+            "The likelihood is highest when every word is one sub-word; no new word is covered.",
             fails=True,
         ),
         Preset(
             "A corpus of one word",
             {"corpus": "one", "longest": 7},
-            "One piece of probability 1: the likelihood is perfect and nothing was learnt.",
+            "One sub-word of probability 1: the likelihood is perfect and nothing was learnt.",
             fails=True,
         ),
     ),
@@ -75,20 +76,20 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
             *curve(lengths, start, "before fitting"),
             figure.rule(x=longest, dash="dotted"),
         ],
-        x=Axis("longest piece, characters", domain=(0.6, LONGEST + 0.4), ticks=lengths),
+        x=Axis("longest sub-word, characters", domain=(0.6, LONGEST + 0.4), ticks=lengths),
         y=Axis("log-likelihood, nats"),
-        title="The longer the pieces may be, the likelier the corpus",
+        title="The longer the sub-words may be, the likelier the corpus",
         series={"fitted": "accent", "before fitting": "c2"},
         height=190,
     )
-    rows = [*fit.spelled.items(), (NEW_WORD, fit.new)]
+    rows = [*fit.segmented.items(), (NEW_WORD, fit.new)]
     names = [
         f"{word.rstrip('▁')}, new" if word == NEW_WORD else f"{word.rstrip('▁')} ×{count}"
         for word, count in [*CORPORA[corpus].items(), (NEW_WORD, 0)]
     ]
     known = UNKNOWN not in fit.new
     series = {"training word": "accent"}
-    series |= {"new word": "c2"} if known else {"no spelling": "warn"}
+    series |= {"new word": "c2"} if known else {"no segmentation": "warn"}
     strips = Panel(
         [_strip(fit, row, pieces, word == NEW_WORD) for row, (word, pieces) in enumerate(rows)],
         x=Axis(domain=(0, LONGEST), hidden=True),
@@ -97,22 +98,22 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
             ticks=[-row - 0.4 for row in range(len(rows))],
             tick_labels=names,
         ),
-        title="Best spellings under the fitted probabilities",
+        title="Best segmentations under the fitted probabilities",
         series=series,
         height=34 * len(rows) + 30,
     )
-    whole = sum(len(pieces) == 1 for pieces in fit.spelled.values())
+    whole = sum(len(pieces) == 1 for pieces in fit.segmented.values())
     return Figure(
-        title=f"Pieces of up to {counted(longest, 'character')}",
+        title=f"Sub-words of up to {counted(longest, 'character')}",
         panels=[likelihood, strips],
         readout=(
-            f"With pieces of up to {counted(longest, 'character')} the log-likelihood rises from "
-            f"{start[longest - 1]:.3f} to {end[longest - 1]:.3f} nats, {len(fit.probabilities)} of "
-            f"{fit.candidates} pieces stay in use, {whole} of {len(fit.spelled)} words are one "
-            f"piece, and the new word lowest "
-            + (f"is spelled {'|'.join(fit.new)}." if known else "has no spelling any more.")
+            f"With sub-words of up to {counted(longest, 'character')} the log-likelihood rises "
+            f"from {start[longest - 1]:.3f} to {end[longest - 1]:.3f} nats, "
+            f"{len(fit.probabilities)} of {fit.candidates} sub-words stay in use, {whole} of "
+            f"{len(fit.segmented)} words are one sub-word, and the new word lowest "
+            + (f"is segmented {'|'.join(fit.new)}." if known else "has no segmentation any more.")
         ),
-        cost=f"{len(fit.path) - 1} rounds of hard EM over {fit.candidates} pieces",
+        cost=f"{len(fit.path) - 1} rounds of hard EM over {fit.candidates} sub-words",
     )
 
 
@@ -120,7 +121,7 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
 class _Fit:
     path: tuple[float, ...]  # log-likelihood before fitting and after each round
     probabilities: dict[str, float]
-    spelled: dict[str, tuple[str, ...]]
+    segmented: dict[str, tuple[str, ...]]
     new: tuple[str, ...]
     candidates: int
 
@@ -148,7 +149,7 @@ def _fits(corpus: str) -> tuple[_Fit, ...]:
 
 def _strip(fit: _Fit, row: int, pieces: tuple[str, ...], new: bool) -> Mark:
     if UNKNOWN in pieces:
-        text = z = "no spelling"
+        text = z = "no segmentation"
         return strip([text], [0], -row, ends=[len(NEW_WORD)], z=z, tip=[text])
     return strip(
         pieces,

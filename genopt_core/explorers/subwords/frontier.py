@@ -48,7 +48,7 @@ SHOWN_PERCENT = 12
         start="train",
         help="Every tenth block of 2,000 words was held out of training.",
     ),
-    title="Vocabulary size against cost, all contestants",
+    title="Vocabulary size against cost, all tokenizers",
     alt=(
         "Lines over the vocabulary size on a logarithmic axis, one for each trainer: tokens per "
         "word or bits per byte above, percent over the certified bound or over the best below. "
@@ -69,7 +69,7 @@ SHOWN_PERCENT = 12
         Preset(
             "No bound on bits",
             {"measure": "bits_per_byte"},
-            "The price of a piece changes with the vocabulary, so the certificate says nothing.",
+            "The cost of a sub-word changes with the vocabulary, so the certificate says nothing.",
             fails=True,
         ),
     ),
@@ -84,12 +84,12 @@ def subword_frontier(measure: str, part: str) -> Figure:
     for row in rows:
         size, value = row["size"], row["value"]
         row["above"] = 100 * (value / floor[size] - 1) if size in floor else math.nan
-        row["tip"] = f"{row['label']}, {size:,} pieces: {value:.4f}"
+        row["tip"] = f"{row['label']}, {size:,} sub-words: {value:.4f}"
         row["tip"] += f", {row['above']:.2f} % above" if size in floor else ""
     families = list(dict.fromkeys(row["family"] for row in rows))
     roles = {name: "accent" if _is_ours(name) else "muted" for name in families}
     across = Axis(
-        "pieces",
+        "vocabulary size",
         type="log",
         domain=(min(sizes) / 1.15, max(sizes) * 1.15),
         ticks=sizes,
@@ -177,7 +177,7 @@ def _readout(rows: list[dict[str, Any]], bounds: dict[int, float], measure: str,
     size = max(set.intersection(*sizes.values()))  # at which all are there
     (value, peer), (mine, name) = best(own=False), best(own=True)
     text = (
-        f"With {size:,} pieces the best peer, {peer}, needs {value:.4f} {MEASURES[measure]} and "
+        f"With {size:,} sub-words the best peer, {peer}, needs {value:.4f} {MEASURES[measure]} and "
         f"{name.replace(', ', ' (')}) {mine:.4f}, {compared(mine, value, 2)}"
     )
     if size in bounds:

@@ -74,7 +74,7 @@ def subword_languages(language: str, measure: str) -> Figure:
     mine = min((name for name in here if _is_ours(name)), key=here.__getitem__)
     best = min((name for name in here if not _is_ours(name)), key=here.__getitem__)
     return Figure(
-        title=f"{LANGUAGES[language]}, {size:,} pieces",
+        title=f"{LANGUAGES[language]}, {size:,} sub-words",
         panels=[
             _excess_panel(values, language),
             bars(
@@ -95,8 +95,8 @@ def subword_languages(language: str, measure: str) -> Figure:
             f"{compared(here[best], here[mine])}."
         ),
         cost=(
-            f"Of {size:,} pieces {entry['alphabet']:,} are single characters; words drawn from the "
-            "frequencies of wordfreq, trained on half a million, counted on 100,000 others"
+            f"Of {size:,} sub-words {entry['alphabet']:,} are single characters; words drawn from "
+            "the frequencies of wordfreq, trained on half a million, counted on 100,000 others"
         ),
     )
 
@@ -154,7 +154,7 @@ def _samples_panel(entry: Mapping[str, Any]) -> Panel:
                 pieces,
                 starts,
                 [f"{LABELS[name]}: {piece}" for piece in pieces],
-                "our piece" if _is_ours(LABELS[name]) else "peer's piece",
+                "our sub-word" if _is_ours(LABELS[name]) else "peer's sub-word",
                 bold=_is_ours(LABELS[name]),
             )
         )
@@ -163,6 +163,6 @@ def _samples_panel(entry: Mapping[str, Any]) -> Panel:
         length,
         row_height=50,
         title="Three words",
-        series={"peer's piece": "c1", "our piece": "accent"},
+        series={"peer's sub-word": "c1", "our sub-word": "accent"},
         legend=False,
     )

@@ -1,4 +1,4 @@
-"""Explorer of chapter 1: the lattice of a word, its cheapest spelling and the longest match."""
+"""Explorer of chapter 1: the lattice of a word, its cheapest segmentation and the longest match."""
 
 import numpy as np
 
@@ -34,17 +34,17 @@ LONGEST_WORD = 20
     ),
     SIZE,
     LIMIT,
-    title="All spellings of a word, and the cheapest",
+    title="All segmentations of a word, and the cheapest",
     alt=(
-        "The characters of a word in a row. Arcs above them are the vocabulary's pieces, those of "
-        "the cheapest spelling drawn heavily; below, the cheapest spelling and the longest match "
-        "as strips of pieces. A second panel plots the cost against the number of pieces."
+        "The characters of a word in a row. Arcs above them are the vocabulary's sub-words, those "
+        "of the cheapest segmentation drawn heavily; below, it and the longest match as strips of "
+        "sub-words. A second panel plots the cost against the number of sub-words."
     ),
     presets=(
         Preset(
             "Longest match goes wrong",
             {"word": "republic"},
-            "Taking rep first leaves ubl, a piece the cheapest spellings hardly ever need.",
+            "Taking rep first leaves ubl, a sub-word the cheapest segmentations hardly ever need.",
         ),
         Preset(
             "The limit costs bits",
@@ -57,9 +57,9 @@ LONGEST_WORD = 20
             "The likelihood sees now and here; it knows no prefixes or stems.",
         ),
         Preset(
-            "Too few pieces",
+            "Too few sub-words",
             {"word": "unconstitutional", "size": 1000, "k": 2},
-            "No two pieces of the vocabulary spell the word.",
+            "No two sub-words of the vocabulary make up the word.",
             fails=True,
         ),
         Preset(
@@ -70,21 +70,21 @@ LONGEST_WORD = 20
     ),
 )
 def subword_lattice(word: str, size: int, k: int) -> Figure:
-    """Lattice, cheapest spelling within k pieces (book, eq. swe-bellman), and the longest match."""
-    spelled = "".join(typed_words(word, "word"))
-    costs, foreign = _costs_for(spelled, size)
-    arcs = word_arcs(spelled, costs)
-    best, free = shortest_path(spelled, costs, k), shortest_path(spelled, costs)
-    greedy = greedy_path(spelled, costs)
-    readout = _lattice_readout(spelled, k, best, free, greedy)
+    """Lattice, cheapest segmentation in k pieces (book, eq. swe-bellman), and longest match."""
+    marked = "".join(typed_words(word, "word"))
+    costs, foreign = _costs_for(marked, size)
+    arcs = word_arcs(marked, costs)
+    best, free = shortest_path(marked, costs, k), shortest_path(marked, costs)
+    greedy = greedy_path(marked, costs)
+    readout = _lattice_readout(marked, k, best, free, greedy)
     if foreign:
         readout += f" Outside the alphabet, hence {UNKNOWN}: {', '.join(foreign)}."
-    layers = min(k, len(spelled))
+    layers = min(k, len(marked))
     return Figure(
-        title=f"{spelled} in at most {counted(k, 'piece')} of {size:,}",
+        title=f"{marked} in at most {counted(k, 'sub-word')} of {size:,}",
         panels=[
-            _lattice_panel(spelled, arcs, best, greedy, foreign, k),
-            _cost_panel(exact_step_costs(spelled, costs, len(spelled)), k),
+            _lattice_panel(marked, arcs, best, greedy, foreign, k),
+            _cost_panel(exact_step_costs(marked, costs, len(marked)), k),
         ],
         readout=readout,
         cost=(
@@ -141,14 +141,14 @@ def _lattice_panel(
         else:
             marks.append(
                 figure.text(
-                    [n / 2], [top - 0.4], [f"no spelling with at most {counted(k, 'piece')}"]
+                    [n / 2], [top - 0.4], [f"no segmentation into at most {counted(k, 'sub-word')}"]
                 )
             )
     return Panel(
         marks,
         x=Axis(domain=(0, n), hidden=True),
         y=Axis(domain=(-3.1, 5), ticks=[-1.4, -2.5], tick_labels=["cheapest", "longest match"]),
-        title="Pieces that fit, and two spellings",
+        title="Sub-words that fit, and two segmentations",
         series={"chosen": "c1", "longest match": "c2", "piece": "muted"},
         height=300,
     )
@@ -165,29 +165,29 @@ def _cost_panel(exact: Float, k: int) -> Panel:
             figure.dot(steps, bits, z="exactly t"),
             figure.rule(x=k, dash="dotted", label=f"k = {k}"),
         ],
-        x=Axis("number of pieces t", domain=(0.5, max(len(exact), k) + 0.5)),
+        x=Axis("number of sub-words t", domain=(0.5, max(len(exact), k) + 0.5)),
         y=Axis("bits", domain=(0, 1.08 * top)),
-        title="Cost against the number of pieces",
+        title="Cost against the number of sub-words",
         series={"exactly t": "c3", "at most t": "c1"},
         height=200,
     )
 
 
 def _lattice_readout(word: str, k: int, best: Path, free: Path, greedy: Path) -> str:
-    match = f"longest match takes {_spelled(greedy)}"
+    match = f"longest match takes {_segmented(greedy)}"
     if not best.feasible:
         return (
-            f"At most {counted(k, 'piece')} cannot spell {word}; without the limit the cheapest "
-            f"way is {_spelled(free)}, and {match}."
+            f"{word} has no segmentation into at most {counted(k, 'sub-word')}; without the limit "
+            f"the cheapest is {_segmented(free)}, and {match}."
         )
-    text = f"{word} in at most {counted(k, 'piece')} is cheapest as {_spelled(best)}"
+    text = f"{word} in at most {counted(k, 'sub-word')} is cheapest as {_segmented(best)}"
     if best.cost > free.cost:
-        text += f" (without the limit {_spelled(free)})"
+        text += f" (without the limit {_segmented(free)})"
     if greedy.cuts == best.cuts:
         return text + "; longest match takes the same."
     more = (greedy.cost - best.cost) * BITS
     return f"{text}; {match}, {abs(more):.1f} bits {'more' if more >= 0 else 'less'}."
 
 
-def _spelled(path: Path) -> str:
+def _segmented(path: Path) -> str:
     return f"{'|'.join(path.pieces)}, {path.cost * BITS:.1f} bits"

@@ -97,25 +97,25 @@ _BYTES = {token: byte for byte, token in enumerate(BYTE_TOKENS)}
     ),
     title="The same text, cut by four tokenizers",
     alt=(
-        "One strip of pieces for each tokenizer (BPE, WordPiece, Unigram, ours, ours with a price "
-        "per token), aligned letter by letter, each with its number of tokens and its bits; bars "
-        "below compare the bits."
+        "One strip of sub-words for each tokenizer (BPE, WordPiece, Unigram, ours, ours with a "
+        "token penalty), aligned letter by letter, each with its number of tokens and its bits; "
+        "bars below compare the bits."
     ),
     presets=(
         Preset(
-            "BPE goes astray",
+            "BPE picks a poor merge",
             {"text": "technologies of our neighborhoods"},
             "BPE merges what is frequent, one pair at a time, and never goes back.",
         ),
         Preset(
             "A sentence",
             {"text": "the railroad reached missouri and louisiana"},
-            "Frequent words are one piece everywhere; the rare ones decide.",
+            "Frequent words are one sub-word everywhere; the rare ones decide.",
         ),
         Preset(
             "A name",
             {"text": "philadelphia"},
-            "Twelve mentions earn it a piece of its own for likelihood, not at 5 nats per token.",
+            "Twelve mentions earn it a place for likelihood, but not at 5 nats per token.",
         ),
         Preset(
             "Ours loses",
@@ -138,7 +138,7 @@ def subword_peers(text: str) -> Figure:
     bits = {name: sum(c.bits for c in cuts) for name, cuts in rows.items()}
     tokens = {name: sum(c.tokens for c in cuts) for name, cuts in rows.items()}
     return Figure(
-        title=f"{' '.join(w.rstrip(END_OF_WORD) for w in words)} in 2,000 pieces",
+        title=f"{' '.join(w.rstrip(END_OF_WORD) for w in words)} in 2,000 sub-words",
         panels=[
             _strips(words, rows, bits, tokens),
             bars(
@@ -153,7 +153,7 @@ def subword_peers(text: str) -> Figure:
         ],
         readout=_readout(words, rows, bits, tokens),
         cost=(
-            "Bits: each tokenizer's own unigram code, from how often it uses its pieces on the "
+            "Bits: each tokenizer's own unigram code, from how often it uses its sub-words on the "
             "State of the Union; an unknown letter goes through as bytes, 8 bits and one token each"
         ),
     )
@@ -231,7 +231,7 @@ def _strips(
 ) -> Panel:
     drawn = []
     for name, cuts in rows.items():
-        known = "our piece" if name in OURS else "peer's piece"
+        known = "our sub-word" if name in OURS else "peer's sub-word"
         drawn.append(
             Row(
                 f"{name}: {counted(tokens[name], 'token')}, {bits[name]:.1f} bits",
@@ -243,12 +243,12 @@ def _strips(
             )
         )
     used = {z for row in drawn for z in row.z}
-    series = {"peer's piece": "c1", "our piece": "accent", "unknown": "warn"}
+    series = {"peer's sub-word": "c1", "our sub-word": "accent", "unknown": "warn"}
     return strips(
         drawn,
         sum(map(len, words)),
         row_height=60,
-        title=f"Pieces ({END_OF_WORD} is the blank after a word; Unigram has it before)",
+        title=f"Sub-words ({END_OF_WORD} is the blank after a word; Unigram has it before)",
         series={name: role for name, role in series.items() if name in used},
     )
 
@@ -266,7 +266,7 @@ def _readout(
     tokens: Mapping[str, int],
 ) -> str:
     length = sum(map(len, words)) - len(words)
-    # The fewest foreign letters of all rows: no vocabulary spells these.
+    # The fewest foreign letters of all rows: no vocabulary has these.
     lost = min(sum(len(c.shown) for c in cuts if c.bytes) for cuts in rows.values())
     if lost >= length:
         return (
@@ -276,7 +276,7 @@ def _readout(
     peers = [name for name in rows if name not in OURS]
     text = (
         f"Ours takes {counted(tokens[OURS[0]], 'token')} and {bits[OURS[0]]:.1f} bits, with a "
-        f"price per token {tokens[OURS[1]]} and {bits[OURS[1]]:.1f}; "
+        f"token penalty {tokens[OURS[1]]} and {bits[OURS[1]]:.1f}; "
         + ", ".join(f"{name} {tokens[name]} and {bits[name]:.1f}" for name in peers)
     )
     foreign = dict.fromkeys(c.shown for c in rows[OURS[0]] if c.bytes)

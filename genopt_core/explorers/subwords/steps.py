@@ -29,19 +29,19 @@ from genopt_core.tables import stored_word_counts
     ),
     title="What the step limit costs over a corpus",
     alt=(
-        "Two panels over the limit k from 1 to 8: mean bits per word of the cheapest spelling and "
-        "of the longest match, and the share of words that k pieces can spell."
+        "Two panels over the limit k from 1 to 8: mean bits per word of the cheapest segmentation "
+        "and of the longest match, and the share of words that k sub-words can make up."
     ),
     presets=(
         Preset("The usual case", {"size": 1000}),
-        Preset("A large vocabulary", {"k": 3}, "More whole words, fewer pieces, fewer bits."),
+        Preset("A large vocabulary", {"k": 3}, "More whole words, fewer sub-words, fewer bits."),
         Preset(
             "Rare words count as much",
             {"size": 1000, "weight": "distinct"},
             "Frequent words are short and cheap; the list of words is not.",
         ),
         Preset(
-            "One piece per word",
+            "One sub-word per word",
             {"size": 250, "k": 1, "weight": "distinct"},
             "With k = 1 a word must be in the vocabulary as a whole, and hardly one is.",
             fails=True,
@@ -49,16 +49,18 @@ from genopt_core.tables import stored_word_counts
     ),
 )
 def subword_steps(size: int, k: int, weight: str) -> Figure:
-    """Mean cost and share of spelled words against k, over the stored words of the corpus."""
+    """Mean cost and share of segmented words against k, over the stored words of the corpus."""
     corpus = _corpus(size)
     share = corpus.running if weight == "running" else np.full_like(corpus.running, 1.0)
     share = share / share.sum()
-    # A word that k pieces do not spell is spelled without a limit, at the cost of its best path.
+    # A word that k pieces cannot make up is segmented without a limit, at its best path's cost.
     limited = np.where(np.isfinite(corpus.within), corpus.within, corpus.free) @ share * BITS
-    spelled = np.isfinite(corpus.within) @ share * 100
+    within = np.isfinite(corpus.within) @ share * 100
     free, greedy = (float(cost @ share) * BITS for cost in (corpus.free, corpus.greedy))
     steps = np.arange(1, MOST_PIECES + 1)
-    across = Axis("most pieces per word, k", ticks=steps.tolist(), domain=(0.5, MOST_PIECES + 0.5))
+    across = Axis(
+        "most sub-words per word, k", ticks=steps.tolist(), domain=(0.5, MOST_PIECES + 0.5)
+    )
     bits = Panel(
         [
             *curve(steps, limited, "at most k"),
@@ -68,18 +70,18 @@ def subword_steps(size: int, k: int, weight: str) -> Figure:
         ],
         x=across,
         y=Axis("bits per word", domain=(math.floor(free * 0.95), math.ceil(greedy * 1.03))),
-        title="Cost (words beyond k pieces spelled without the limit)",
+        title="Cost (words beyond k sub-words segmented without the limit)",
         series={"at most k": "c1", "longest match": "c2", "no limit": "muted"},
     )
     reach = Panel(
         [
-            figure.bar(steps, spelled, z="spelled by k pieces"),
-            figure.text([k], [spelled[k - 1]], [f"{spelled[k - 1]:.1f} %"], dy=-9, bold=True),
+            figure.bar(steps, within, z="at most k sub-words"),
+            figure.text([k], [within[k - 1]], [f"{within[k - 1]:.1f} %"], dy=-9, bold=True),
         ],
         x=across,
         y=Axis("share of words, %", domain=(0, 110), ticks=[0, 25, 50, 75, 100]),
         title="Reach",
-        series={"spelled by k pieces": "c1"},
+        series={"at most k sub-words": "c1"},
         legend=False,
     )
     words = "running words" if weight == "running" else "distinct words"
@@ -87,8 +89,8 @@ def subword_steps(size: int, k: int, weight: str) -> Figure:
         title=f"Step limit {k}, vocabulary of {size:,}",
         panels=[bits, reach],
         readout=(
-            f"{spelled[k - 1]:.1f} % of the {words} need at most {counted(k, 'piece')}; the "
-            f"cheapest spellings then take {limited[k - 1]:.2f} bits per word on average, "
+            f"{within[k - 1]:.1f} % of the {words} need at most {counted(k, 'sub-word')}; the "
+            f"cheapest segmentations then take {limited[k - 1]:.2f} bits per word on average, "
             f"{free:.2f} without the limit, and longest match {greedy:.2f}, "
             f"{compared(greedy, free)} than without."
         ),

@@ -42,32 +42,32 @@ FIRST_SEARCH = 5
         0,
         max(LAST.values()),
         FIRST_SEARCH - 1,
-        help="From many candidates down to 2,000 pieces, then pieces come and go.",
+        help="From many candidates down to 2,000 sub-words, then sub-words come and go.",
     ),
     title="Watching a vocabulary being trained",
     alt=(
         "Three curves over the steps of training: vocabulary size, bits per word and tokens per "
-        "word with its certified bound; the current step is marked. Below, two strips with pieces "
-        "that entered and that left in this step."
+        "word with its certified bound; the current step is marked. Below, two strips of "
+        "sub-words that entered and that left in this step."
     ),
     presets=(
         Preset(
-            "Far too many pieces",
+            "Far too many sub-words",
             {"step": 0},
-            "Cheap in both respects, but four times the budget: every piece removed costs bits.",
+            "Cheap in both respects, but four times the budget: every sub-word removed costs bits.",
         ),
         Preset(
             "Pruned to size",
             {"step": FIRST_SEARCH - 1},
-            "Pieces that cost least to lose are gone; the code is longer for it.",
+            "Sub-words that cost least to lose are gone; the code is longer for it.",
         ),
         Preset(
-            "Pieces come and go",
+            "Sub-words come and go",
             {"step": FIRST_SEARCH},
             "Each search round adds what gains most and prunes what costs least.",
         ),
         Preset(
-            "A price per token",
+            "A token penalty",
             {"objective": "weight", "step": LAST["weight"]},
             "Slightly longer code, clearly fewer tokens.",
         ),
@@ -106,12 +106,12 @@ def subword_training(objective: str, step: int) -> Figure:
     both = {"after the step": "c1", "tried, not kept": "warn"}
     series = both if not all(kept) else {"after the step": "c1"}
     bits, tokens = run["bits_per_word"], run["tokens_per_word"]
-    label = f"bound for {run['pieces'][-1]:,} pieces"
+    label = f"bound for {run['pieces'][-1]:,} sub-words"
     panels = [
         Panel(
             curve(run["pieces"]),
             x=across,
-            y=Axis("pieces", type="log", domain=(1500, 12000), ticks=[2000, 4000, 8000]),
+            y=Axis("vocabulary size", type="log", domain=(1500, 12000), ticks=[2000, 4000, 8000]),
             title="Vocabulary size",
             series=series,
             height=110,
@@ -139,9 +139,10 @@ def subword_training(objective: str, step: int) -> Figure:
     ]
     spare = 100 * (1 - bound / tokens[now])
     readout = (
-        f"Step {now} of {last} ({STAGES[run['stage'][now]]}) leaves {run['pieces'][now]:,} pieces, "
-        f"{bits[now]:.3f} bits and {tokens[now]:.4f} tokens per word; {run['entered'][now]:,} "
-        f"pieces entered and {run['left'][now]:,} left"
+        f"Step {now} of {last} ({STAGES[run['stage'][now]]}) leaves {run['pieces'][now]:,} "
+        f"sub-words, {bits[now]:.3f} bits "
+        f"and {tokens[now]:.4f} tokens per word; {run['entered'][now]:,} "
+        f"sub-words entered and {run['left'][now]:,} left"
     )
     if run["pieces"][now] == run["pieces"][-1]:
         readout += (
@@ -154,7 +155,7 @@ def subword_training(objective: str, step: int) -> Figure:
         panels=panels,
         readout=readout + ".",
         cost=(
-            f"Each step spells all {table['distinct_words']:,} distinct words anew, which stand "
+            f"Each step segments all {table['distinct_words']:,} distinct words again, which stand "
             f"for {table['words']:,} running ones"
         ),
         limits={"step": (0, last)},
@@ -181,7 +182,7 @@ def _exchange_panel(run: Mapping[str, Any], now: int) -> Panel:
         marks,
         x=Axis(domain=(0, length), hidden=True),
         y=Axis(domain=(-1.6, 0.4), hidden=True),
-        title="Pieces of this step",
+        title="Sub-words of this step",
         series={"entered": "accent", "left": "warn"},
         height=130,
     )

@@ -12,12 +12,17 @@ MOST_PIECES = 8
 SIZE = Choice(
     "size",
     "Vocabulary",
-    {size: f"{size:,} pieces" for size in STORED_SIZES},
+    {size: f"{size:,} sub-words" for size in STORED_SIZES},
     start=2000,
     help="Characters and the most frequent substrings of the State of the Union addresses.",
 )
 LIMIT = Slider(
-    "k", "Most pieces k", 1, MOST_PIECES, 4, help="A word may be cut into at most this many pieces."
+    "k",
+    "Most sub-words k",
+    1,
+    MOST_PIECES,
+    4,
+    help="A word may be cut into at most this many sub-words.",
 )
 
 
