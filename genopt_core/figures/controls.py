@@ -11,16 +11,12 @@ Traceback (most recent call last):
 ValueError: size must be between 2 and 8, got 9
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from genopt_core.checks import one_of, real
-
-__all__ = ["Choice", "Control", "Seed", "Slider", "Step", "Text", "Toggle"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """All figures of an explorer, computed in advance and packed, for a page without Python."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -5,8 +5,6 @@ nbval compares the text of an output and skips its PNG.  A figure shown through
 between versions of matplotlib and of the fonts.
 """
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -1,15 +1,11 @@
 """What an explorer is: a figure function with its controls and presets, registered under a name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from genopt_core.figures.controls import Control
 from genopt_core.figures.schema import Figure
-
-__all__ = ["REGISTRY", "Explorer", "Preset", "explorer"]
 
 
 @dataclass(frozen=True)

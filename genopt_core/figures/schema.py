@@ -9,8 +9,6 @@ dictionary in a notebook, on the static page and in print, and a test reads the 
 turned into JSON, so that frames, kernels and browsers agree to the printed digit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,24 +18,6 @@ import numpy as np
 
 from genopt_core.checks import one_of
 from genopt_core.figures.style import ROLES, STYLE
-
-__all__ = [
-    "Axis",
-    "Figure",
-    "KINDS",
-    "Kind",
-    "Mark",
-    "Panel",
-    "area",
-    "bar",
-    "cell",
-    "dot",
-    "line",
-    "link",
-    "rect",
-    "rule",
-    "text",
-]
 
 
 @dataclass(frozen=True)

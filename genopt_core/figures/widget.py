@@ -1,7 +1,5 @@
 """An explorer in a notebook: an anywidget whose kernel recomputes, and an island for the page."""
 
-from __future__ import annotations
-
 import html
 import json
 from pathlib import Path

@@ -300,7 +300,7 @@ function ramp(scale, h) {
   );
 }
 
-/** All panels in one container, for a page that stands still (see render.js). */
+/** All panels in one container, for a page without JavaScript (see render.js). */
 export function drawFigure(figure, { document, width = 660, id = "gx" }) {
   const h = maker(document);
   const each = panelWidth(figure, width);

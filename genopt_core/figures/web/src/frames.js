@@ -1,5 +1,5 @@
 // Engine "frames": all pictures over a grid of settings, computed when the book was built and packed
-// by genopt_core.figures.registry.pack.  They come as a classic script, which file:// allows.
+// by genopt_core.figures.frames.pack.  They come as a classic script, which file:// allows.
 import { gridIndex } from "./state.js";
 
 /** Item ``index`` of what pack() stored. */

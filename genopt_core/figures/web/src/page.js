@@ -66,7 +66,7 @@ async function begin(root) {
     return view;
   } catch (problem) {
     begun.delete(root);
-    const words = `This figure stands still: ${problem.message}.`;
+    const words = `This figure does not move: ${problem.message}.`;
     const view = views.get(root);
     const notice = view?.notice ?? root.appendChild(document.createElement("p"));
     notice.className = "gx-notice";
