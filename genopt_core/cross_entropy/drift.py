@@ -2,6 +2,7 @@ r"""Why a search sharpens where there is nothing to learn: sampling drift."""
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.cross_entropy.parameters import Array
 
 
@@ -30,11 +31,6 @@ def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) 
     array of float, shape (generations + 1,)
         The probability that two draws differ, from the start on.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of its range.
-
     Notes
     -----
     Exact in expectation.  It is the decay of heterozygosity under random drift in population
@@ -45,16 +41,9 @@ def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) 
     >>> drift_law(8, 5, 0.7, 12)[[0, 3, 6, 12]].round(3)
     array([0.875, 0.642, 0.471, 0.254])
     """
-    for name, value, least in (
-        ("n_choices", n_choices, 1),
-        ("n_elite", n_elite, 1),
-        ("generations", generations, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    if not 0 < smoothing <= 1:
-        raise ValueError(f"smoothing must be in (0, 1], got {smoothing!r}")
-    return (1 - 1 / n_choices) * (1 - smoothing**2 / n_elite) ** np.arange(generations + 1)
+    k, elites = checks.whole(n_choices, "n_choices"), checks.whole(n_elite, "n_elite")
+    decay = 1 - checks.fraction(smoothing, "smoothing") ** 2 / elites
+    return (1 - 1 / k) * decay ** np.arange(checks.whole(generations, "generations", 0) + 1)
 
 
 def drift_runs(

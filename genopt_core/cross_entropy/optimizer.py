@@ -93,7 +93,7 @@ class CrossEntropy:
     >>> search = CrossEntropy(SearchSpace({"x": Categorical([0, 1, 2])}), "plain", seed=1)
     >>> for _ in range(100):
     ...     trial = search.ask()
-    ...     search.tell(trial, (trial.params["x"] - 1) ** 2)
+    ...     _ = search.tell(trial, (trial.params["x"] - 1) ** 2)
     >>> search.best.params, search.distribution()["x"].round(2)
     ({'x': 1}, array([0., 1., 0.]))
     """

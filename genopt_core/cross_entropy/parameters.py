@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from genopt_core import checks
+
 Array = np.ndarray
 Kind = Literal["category", "level", "real"]
 
@@ -33,10 +35,7 @@ def _condition(when: Any, name: str) -> None:
 
 def _bounds(name: str, low: Any, high: Any, log: bool) -> None:
     for label, bound in (("low", low), ("high", high)):
-        if isinstance(bound, bool) or not isinstance(bound, int | float | np.number):
-            raise TypeError(f"{name}.{label} must be a number, got {bound!r}")
-        if not math.isfinite(bound):
-            raise ValueError(f"{name}.{label} must be finite, got {bound!r}")
+        checks.real(bound, f"{name}.{label}")
     if low > high:
         raise ValueError(f"{name}: low must be at most high, got low={low!r} and high={high!r}")
     if log and low <= 0:
@@ -61,11 +60,6 @@ class Categorical:
     when : mapping, optional
         Names of other parameters and the value (or collection of values) of each for which this
         parameter exists.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there are no choices or two of them are the same.
 
     Examples
     --------
@@ -220,11 +214,6 @@ class Integer(_Number):
     when : mapping, optional
         As for `Categorical`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a bound is no whole number, low > high, or the step is not above 0.
-
     Examples
     --------
     >>> Integer(2, 10, step=4).decode(1)
@@ -242,13 +231,9 @@ class Integer(_Number):
     __hash__ = _Number.__hash__
 
     def __post_init__(self) -> None:
-        for label in ("low", "high", "step"):
-            value = getattr(self, label)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(f"Integer.{label} must be a whole number, got {value!r}")
+        for label, least in (("low", -(2**63)), ("high", -(2**63)), ("step", 1)):
+            checks.whole(getattr(self, label), f"Integer.{label}", least)
         _bounds("Integer", self.low, self.high, self.log)
-        if self.step < 1:
-            raise ValueError(f"Integer.step must be at least 1, got {self.step!r}")
         if self.log and self.step != 1:
             raise ValueError(f"Integer.step must be 1 on a log scale, got {self.step!r}")
         _condition(self.when, "Integer")
@@ -275,11 +260,6 @@ class Float(_Number):
         Distance of neighbouring values, counted from ``low``; not on a log scale.
     when : mapping, optional
         As for `Categorical`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a bound is not a finite number, low > high, or the step is not above 0.
 
     Examples
     --------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
 
@@ -50,11 +51,6 @@ def elite_set(
     array of int
         Shorter than :math:`N^e` if fewer scores are finite.
 
-    Raises
-    ------
-    ValueError
-        If ``elite_fraction`` is not in (0, 1] or ``scores`` is not a vector.
-
     References
     ----------
     P.-T. de Boer et al., A tutorial on the cross-entropy method, 2005.
@@ -67,9 +63,7 @@ def elite_set(
     scores = np.asarray(scores, float)
     if scores.ndim != 1:
         raise ValueError(f"scores must be a vector, got shape {scores.shape}")
-    if not 0 < elite_fraction <= 1:
-        raise ValueError(f"elite_fraction must be in (0, 1], got {elite_fraction!r}")
-    size = elite_size(len(scores), elite_fraction)
+    size = elite_size(len(scores), checks.fraction(elite_fraction, "elite_fraction"))
     finite = np.flatnonzero(np.isfinite(scores))
     ties = rng.random(len(finite)) if rng is not None else np.arange(len(finite))
     return finite[np.lexsort((ties, scores[finite]))][:size]
@@ -96,11 +90,6 @@ def elite_frequencies(codes: Array, n_choices: int, weights: Array | None = None
     Returns
     -------
     array of float, shape (n_choices,)
-
-    Raises
-    ------
-    ValueError
-        If there is no elite, a code is out of range or the weights are not of this form.
 
     Examples
     --------
@@ -129,11 +118,6 @@ def elite_moments(values: Array, weights: Array | None = None) -> tuple[float, f
     values : array of float, shape (N,)
     weights : array of float, shape (N,), optional
 
-    Raises
-    ------
-    ValueError
-        If there are no values or the weights are negative or all 0.
-
     Examples
     --------
     >>> elite_moments(np.array([1.0, 3.0]))
@@ -159,7 +143,7 @@ def _weights(weights: Array | None, size: int) -> Array:
 
 
 def dynamic_smoothing(generation: int, beta: float, exponent: float) -> float:
-    r"""The share of the new standard deviation, which falls so that the search stays awake.
+    r"""The share of the new standard deviation, which falls so that the search keeps exploring.
 
     .. math:: \beta_t = \beta - \beta \left(1 - \tfrac1t\right)^q
 
@@ -177,8 +161,7 @@ def dynamic_smoothing(generation: int, beta: float, exponent: float) -> float:
     >>> dynamic_smoothing(1, 0.9, 5), round(dynamic_smoothing(10, 0.9, 5), 4)
     (0.9, 0.3686)
     """
-    if generation < 1:
-        raise ValueError(f"generation must be at least 1, got {generation!r}")
+    checks.whole(generation, "generation")
     return beta - beta * (1 - 1 / generation) ** exponent
 
 
@@ -239,7 +222,7 @@ class PlainState:
         for i, n in enumerate(space.cells):
             there = active[:, i]
             if not there.any():
-                continue  # no elite has this parameter: nothing is known anew
+                continue  # no elite has this parameter: nothing new is known
             if space.is_real[i]:
                 m, s = elite_moments(elite[there, i])
                 mean[i] = alpha * m + (1 - alpha) * mean[i]
@@ -270,7 +253,7 @@ class PlainState:
 
 
 def unchanged(levels: list[float], patience: int | None) -> bool:
-    """Whether the level stood still over ``patience`` generations (first rule of step 2.6)."""
+    """Whether the level was the same over ``patience`` generations (first rule of step 2.6)."""
     if patience is None or len(levels) <= patience:
         return False
     last = levels[-patience - 1 :]

@@ -43,7 +43,9 @@ class Prefix(Generic[Item, State]):
 
     def __call__(self, items: Sequence[Item]) -> list[State]:
         """The state after each of the items."""
-        known = sum(1 for _ in takewhile(bool, map(self.same, self._items, items)))
+        known = min(len(self._items), len(items))
+        if not all(map(operator.is_, self._items, items)):  # the fast way to see that they agree
+            known = sum(1 for _ in takewhile(bool, map(self.same, self._items, items)))
         if known < len(items):
             del self._items[known:], self._states[known:]
             for item in items[known:]:

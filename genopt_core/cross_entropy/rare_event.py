@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.cross_entropy.parameters import Array
 
 MOST_LEVELS = 100
@@ -13,7 +14,7 @@ MOST_LEVELS = 100
 
 @dataclass(frozen=True)
 class RareEvent:
-    """An estimate, its standard error over itself, and the way there.
+    """An estimate, its standard error over itself, and the trace of the levels.
 
     ``levels`` and ``means`` have one entry a level: the threshold reached and the sampling means
     fitted at it.
@@ -54,12 +55,12 @@ def rare_event(
     score: Callable[[Array], Array],
     mean: Array,
     level: float,
+    rng: np.random.Generator,
     *,
     family: Literal["exponential", "bernoulli"] = "exponential",
     elite_fraction: float = 0.1,
     n_samples: int = 2000,
     n_final: int = 100_000,
-    seed: int = 0,
 ) -> RareEvent:
     r"""The probability that a score reaches a level, when that hardly ever happens.
 
@@ -84,21 +85,17 @@ def rare_event(
         u, the means of independent coordinates; above 0, and below 1 for "bernoulli".
     level : float
         :math:`\gamma`.
+    rng : numpy.random.Generator
     family : {"exponential", "bernoulli"}
     elite_fraction : float
         In (0, 1).
     n_samples, n_final : int
         Draws a level, and for the estimate.
-    seed : int
-
-    Returns
-    -------
-    RareEvent
 
     Raises
     ------
     ValueError
-        If an argument is not of this form, or the levels stop climbing short of ``level``.
+        Also if the levels stop climbing short of ``level``.
 
     Notes
     -----
@@ -111,23 +108,21 @@ def rare_event(
 
     Examples
     --------
-    >>> event = rare_event(lambda x: x[:, 0], np.array([1.0]), 10.0)  # exp(-10) = 4.54e-5
+    >>> rng = np.random.default_rng(0)
+    >>> event = rare_event(lambda x: x[:, 0], np.array([1.0]), 10.0, rng)  # exp(-10) = 4.54e-5
     >>> f"{event.probability:.2e}", len(event.levels)
     ('4.50e-05', 3)
     """
     mean = np.asarray(mean, float)
-    if family not in ("exponential", "bernoulli"):
-        raise ValueError(f'family must be "exponential" or "bernoulli", got {family!r}')
+    checks.one_of(family, "family", ("exponential", "bernoulli"))
     top = 1.0 if family == "bernoulli" else np.inf
     if mean.ndim != 1 or not len(mean) or not ((mean > 0) & (mean < top)).all():
         raise ValueError(f"mean must be a vector of numbers in (0, {top}), got {mean!r}")
     if not 0 < elite_fraction < 1:
         raise ValueError(f"elite_fraction must be in (0, 1), got {elite_fraction!r}")
-    if min(n_samples, n_final) < 2:
-        raise ValueError(f"n_samples and n_final must be at least 2, got {n_samples}, {n_final}")
-    if not np.isfinite(level):
-        raise ValueError(f"level must be finite, got {level!r}")
-    rng = np.random.default_rng(seed)
+    checks.whole(n_samples, "n_samples", 2)
+    checks.whole(n_final, "n_final", 2)
+    checks.real(level, "level")
     sampled = mean
     levels: list[float] = []
     means: list[Array] = []

@@ -20,12 +20,6 @@ class SearchSpace:
         In the order in which configurations list them.  A parameter with ``when`` exists only in
         configurations whose other parameters have the values given there.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If there is no parameter; if a ``when`` names an unknown parameter, a value which that one
-        cannot have, itself in a circle, or a combination that never occurs.
-
     Examples
     --------
     >>> space = SearchSpace(

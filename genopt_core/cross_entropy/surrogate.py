@@ -3,6 +3,23 @@ r"""A Gaussian process over configurations: what `posterior` takes the elite's p
 A sum of two kernels: a Matérn 5/2 with one length scale a parameter (categories by whether they
 agree), and the mean of one-dimensional kernels, which is the plain method's assumption that
 parameters act independently.  Needs SciPy.
+
+Notation, with n trials and d parameters, m rows to predict at::
+
+    rows      (n, d)         encoded configurations
+    values    (n,)           scores after the power transform, mean 0 and variance 1
+    squares   (d, n, n)      squared distance of two rows by parameter; 0 or 1 for categories
+    flat      (d, n * n)     the same
+    alone     (n, n)         the additive kernel: mean over parameters
+    w         (d,)           inverse squared length scales
+    s2, sa    scalars        variances of the Matérn and of the additive part
+    noise     scalar         variance of an observation
+    theta     (d + 3,)       logarithms of w, s2, noise, sa
+    k         (n, n)         covariance of the trials, noise on the diagonal
+    lower     (n, n)         its Cholesky factor
+    alpha     (n,)           k^-1 values
+    u, r      (n, n)         5 times the weighted squared distance, and its root
+    _kernel   (m, n)         covariance of new rows with the trials, without noise
 """
 
 import math

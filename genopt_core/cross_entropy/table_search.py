@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from genopt_core import checks
+from genopt_core.cross_entropy.optimizer import CrossEntropy, Method
 from genopt_core.cross_entropy.tabular import TabularObjective
-
-Method = Literal["plain", "plus", "posterior", "random"]
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,32 @@ class TableSearch:
     params: tuple[dict[str, Any], ...]
 
     def best(self, cpu_seconds: float = np.inf) -> float:
-        """True score of the best observed among the first trainings that fit into a cost.
-
-        Raises
-        ------
-        ValueError
-            If not even the first one fits.
-        """
+        """True score of the best observed among the first trainings that fit into a cost."""
         return float(self.true[self._chosen(cpu_seconds)])
 
     def best_params(self, cpu_seconds: float = np.inf) -> dict[str, Any]:
-        """The configuration whose score `best` returns; raises as it does."""
+        """The configuration whose score `best` returns."""
         return self.params[self._chosen(cpu_seconds)]
 
     def _chosen(self, cpu_seconds: float) -> int:
         count = int((np.cumsum(self.cpu_seconds) <= cpu_seconds).sum())
         if not count:
-            raise ValueError(f"cpu_seconds={cpu_seconds!r} must be at least {self.cpu_seconds[0]}")
+            least = self.cpu_seconds[0]
+            raise ValueError(f"cpu_seconds must be at least {least}, got {cpu_seconds!r}")
         return int(self.observed[:count].argmax())
 
 
 def search_table(
-    table: TabularObjective, method: Method, n_evals: int, seed: int = 0, **settings: Any
+    table: TabularObjective,
+    method: Method | Literal["random"],
+    n_evals: int,
+    seed: int = 0,
+    **settings: Any,
 ) -> TableSearch:
     """Search ``table`` by a cross-entropy method, or at random.
 
     Evaluation ``k`` of seed ``s`` meets the same training whatever the method: common random
-    numbers.  ``settings`` go to `genopt_core.cross_entropy.CrossEntropy`.
-
-    Raises
-    ------
-    ValueError
-        If ``n_evals`` is less than 1, or for another method.
+    numbers, hence a seed and no ``Generator``.  ``settings`` go to `CrossEntropy`.
 
     Examples
     --------
@@ -69,16 +63,12 @@ def search_table(
     >>> len(search_table(table, "random", 7).observed)
     7
     """
-    if isinstance(n_evals, bool) or not isinstance(n_evals, int) or n_evals < 1:
-        raise ValueError(f"n_evals={n_evals!r} must be a whole number of at least 1")
     rng = np.random.default_rng([seed, 1])
     search: Any = None
     if method != "random":
-        from genopt_core.cross_entropy import CrossEntropy
-
         search = CrossEntropy(table.space, method, seed=seed, direction="maximize", **settings)
     rows, tried = [], []
-    for number in range(n_evals):
+    for number in range(checks.whole(n_evals, "n_evals")):
         if search is None:
             params = table.params([int(rng.integers(n)) for n in table.mean.shape])
         else:

@@ -6,14 +6,13 @@ twenty times by every method.  ``book/experiments/cross_entropy/word2vec_tables.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from genopt_core import tables
-
-if TYPE_CHECKING:
-    from genopt_core.cross_entropy import SearchSpace
+from genopt_core import checks, tables
+from genopt_core.cross_entropy.parameters import Categorical
+from genopt_core.cross_entropy.space import SearchSpace
 
 TABLES = ("word2vec_planted", "word2vec_wikipedia")
 
@@ -33,11 +32,6 @@ class TabularObjective:
         What one training cost where the table was made; 1 each without it.
     origin : mapping
         Where the numbers come from.
-
-    Raises
-    ------
-    ValueError
-        If the shape of ``scores`` does not fit the axes, or a score is not finite.
 
     Examples
     --------
@@ -76,35 +70,20 @@ class TabularObjective:
 
     @classmethod
     def load(cls, name: str) -> "TabularObjective":
-        """A table that travels with the package; see ``TABLES`` for the names.
-
-        Raises
-        ------
-        ValueError
-            For another name.
-        """
-        if name not in TABLES:
-            raise ValueError(f"name={name!r} must be one of {TABLES}")
-        return _load(name)
+        """A table that travels with the package; see ``TABLES`` for the names."""
+        return _load(checks.one_of(name, "name", TABLES))
 
     def __len__(self) -> int:
         return self.mean.size
 
     def __call__(self, params: Mapping[str, Any], replicate: int | None = None) -> float:
-        """The score of a configuration: the mean, or that of one training.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is missing, unknown or between the levels, or there is no such replicate.
-        """
+        """The score of a configuration: the mean, or that of one training."""
         at = self.index(params)
         if replicate is None:
             return float(self.mean[at])
         if not 0 <= replicate < self.scores.shape[-1]:
-            raise ValueError(
-                f"replicate={replicate!r} must be 0 to {self.scores.shape[-1] - 1}, or None"
-            )
+            most = self.scores.shape[-1] - 1
+            raise ValueError(f"replicate must be 0 to {most} or None, got {replicate!r}")
         return float(self.scores[at][replicate])
 
     def draw(self, params: Mapping[str, Any], rng: np.random.Generator) -> float:
@@ -119,9 +98,8 @@ class TabularObjective:
         found = []
         for name, place in self._place.items():
             if params[name] not in place:
-                raise ValueError(
-                    f"{name}={params[name]!r} is not in the table, only {self.levels[name]}"
-                )
+                levels = ", ".join(map(repr, place))
+                raise ValueError(f"{name} must be one of {levels}, got {params[name]!r}")
             found.append(place[params[name]])
         return tuple(found)
 
@@ -166,16 +144,10 @@ class TabularObjective:
         return float(self.mean.std() / self.replicate_std) if self.replicate_std else float("inf")
 
     @cached_property
-    def space(self) -> "SearchSpace":
+    def space(self) -> SearchSpace:
         """The grid as a search space: categories, and ordered levels."""
-        from genopt_core.cross_entropy import Categorical, SearchSpace
-
-        return SearchSpace(
-            {
-                name: Categorical(levels, ordered=self.ordered[name])
-                for name, levels in self.levels.items()
-            }
-        )
+        axes = self.levels.items()
+        return SearchSpace({n: Categorical(v, ordered=self.ordered[n]) for n, v in axes})
 
 
 @lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -301,7 +302,8 @@ class CrossEntropySampler(BaseSampler):
         """Finished trials in the search's space, in order of completion; has none other names?"""
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         done = study.get_trials(deepcopy=False, states=states)
-        done = sorted(done, key=lambda t: (t.datetime_complete, t.number))  # all workers agree
+        # The order of completion, then of number as `get_trials` has it: all workers agree on it.
+        done = sorted(done, key=attrgetter("datetime_complete"))
         seen = search.seen(done)
         pairs = [(f, t) for f, (t, _) in zip(done, seen, strict=True) if t is not None]
         return pairs, all(inside for _, inside in seen[-1:])

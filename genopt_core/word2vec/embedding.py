@@ -1,11 +1,12 @@
 r"""Training by gensim, and what comes out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from genopt_core import checks
 
 ARCHITECTURES = ("skipgram", "cbow", "cbow_sum")
 
@@ -46,11 +47,6 @@ class Embedding:
     def neighbours(self, word: str, n: int = 10) -> list[tuple[str, float]]:
         """The ``n`` words of largest cosine with ``word``, and the cosines.
 
-        Raises
-        ------
-        ValueError
-            If the vocabulary lacks ``word``.
-
         Examples
         --------
         >>> e = Embedding(("a", "b", "c"), np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
@@ -58,7 +54,7 @@ class Embedding:
         ['b', 'c']
         """
         if word not in self.index:
-            raise ValueError(f"word={word!r} is not among the {len(self.words)} words")
+            raise ValueError(f"word must be one of the {len(self.words)} words, got {word!r}")
         row = self.index[word]
         cosine = self.unit @ self.unit[row]
         order = [i for i in np.argsort(-cosine, kind="stable") if i != row][:n]
@@ -98,16 +94,7 @@ def train(
     noise_exponent : float
         3/4 in word2vec.
     seed : int
-        Of initial vectors and of what is drawn.
-
-    Returns
-    -------
-    Embedding
-
-    Raises
-    ------
-    ValueError, TypeError
-        For a setting that cannot be, or if no word occurs ``min_count`` times.
+        Of initial vectors and of what is drawn; gensim takes an integer, no ``Generator``.
 
     Notes
     -----
@@ -115,25 +102,17 @@ def train(
     the last bits may differ, because gensim's dot products come from BLAS.  About 0.3 s for
     80,000 tokens and three epochs.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture={architecture!r} must be one of {ARCHITECTURES}")
-    whole = {
-        "negatives": (negatives, 0),
-        "dimension": (dimension, 1),
-        "window": (window, 1),
-        "epochs": (epochs, 1),
-        "min_count": (min_count, 1),
-    }
-    for name, (value, low) in whole.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least {low}")
-    for name, real in (("learning_rate", learning_rate), ("noise_exponent", noise_exponent)):
-        if not math.isfinite(real):
-            raise ValueError(f"{name}={real!r} must be finite")
-    if learning_rate <= 0:
-        raise ValueError(f"learning_rate={learning_rate!r} must be positive")
-    if not (math.isfinite(sample) and sample >= 0):
-        raise ValueError(f"sample={sample!r} must be 0 or more")
+    checks.one_of(architecture, "architecture", ARCHITECTURES)
+    checks.whole(negatives, "negatives", 0)
+    checks.whole(dimension, "dimension")
+    checks.whole(window, "window")
+    checks.whole(epochs, "epochs")
+    checks.whole(min_count, "min_count")
+    checks.real(noise_exponent, "noise_exponent")
+    if checks.real(learning_rate, "learning_rate") <= 0:
+        raise ValueError(f"learning_rate must be above 0, got {learning_rate!r}")
+    if checks.real(sample, "sample") < 0:
+        raise ValueError(f"sample must be at least 0, got {sample!r}")
     if isinstance(sentences, str) or any(isinstance(s, str) for s in sentences[:1]):
         raise TypeError("sentences must be lists of words, not text")
     from gensim.models import Word2Vec
@@ -155,7 +134,7 @@ def train(
     )
     model.build_vocab(sentences)
     if not len(model.wv):
-        raise ValueError(f"no word of sentences occurs min_count={min_count} times")
+        raise ValueError(f"min_count must be at most the count of some word, got {min_count}")
     model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
     outputs = model.syn1neg if negatives else None
     return Embedding(tuple(model.wv.index_to_key), model.wv.vectors, outputs)

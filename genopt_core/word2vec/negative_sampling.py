@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from genopt_core import checks
+
 
 def _array(name: str, value: Any, dimensions: int) -> np.ndarray:
     array = np.asarray(value)
@@ -17,6 +19,19 @@ def _array(name: str, value: Any, dimensions: int) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite")
     return array.astype(float, copy=False)
+
+
+def _counts(value: Any) -> np.ndarray:
+    count = _array("counts", value, 1)
+    if count.min() < 0 or count.sum() == 0:
+        raise ValueError("counts must be 0 or more, and not all 0")
+    return count
+
+
+def _positive(value: Any, name: str) -> float:
+    if checks.real(value, name) <= 0:
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return float(value)
 
 
 def _indices(name: str, value: Any, size: int) -> np.ndarray:
@@ -49,11 +64,6 @@ def softmax_log_probability(vectors, outputs, center: int, context: int) -> floa
     -------
     float
         In nats, at most 0.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For arrays of other shapes, without finite numbers, or indices outside.
 
     Notes
     -----
@@ -97,11 +107,6 @@ def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
     gradients : array (1 + K, dimension)
         With respect to ``outputs``.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For other shapes or numbers that are not finite.
-
     Notes
     -----
     Costs :math:`O(K d)`.  Source: Mikolov et al. 2013b.
@@ -133,22 +138,13 @@ def noise_distribution(counts, exponent: float = 0.75) -> np.ndarray:
     exponent : float
         1 draws words as they occur, 0 all alike; word2vec's is 3/4.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For negative counts, none at all, or an exponent that is not finite.
-
     Examples
     --------
     >>> noise_distribution([16, 1]).round(3).tolist()
     [0.889, 0.111]
     """
-    count = _array("counts", counts, 1)
-    if count.min() < 0 or count.sum() == 0:
-        raise ValueError("counts must be 0 or more, and not all 0")
-    if not np.isfinite(exponent):
-        raise ValueError(f"exponent={exponent!r} must be finite")
-    raised = np.where(count > 0, count, 1.0) ** exponent * (count > 0)
+    count = _counts(counts)
+    raised = np.where(count > 0, count, 1.0) ** checks.real(exponent, "exponent") * (count > 0)
     return raised / raised.sum()
 
 
@@ -166,11 +162,6 @@ def discard_probability(counts, sample: float) -> np.ndarray:
     sample : float
         Positive; words rarer than this share are always kept.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For negative counts, none at all, or ``sample`` not positive.
-
     Notes
     -----
     The formula of the paper of Mikolov et al. (2013b).  Their program, and gensim, keep a little
@@ -181,11 +172,7 @@ def discard_probability(counts, sample: float) -> np.ndarray:
     >>> discard_probability([96, 4], sample=0.06).round(2).tolist()
     [0.75, 0.0]
     """
-    count = _array("counts", counts, 1)
-    if count.min() < 0 or count.sum() == 0:
-        raise ValueError("counts must be 0 or more, and not all 0")
-    if not (np.isfinite(sample) and sample > 0):
-        raise ValueError(f"sample={sample!r} must be positive and finite")
+    count, sample = _counts(counts), _positive(sample, "sample")
     share = count / count.sum()
     return np.maximum(0.0, 1.0 - np.sqrt(sample / np.where(share > 0, share, sample)))
 
@@ -196,18 +183,12 @@ def context_pairs(sentence: Sequence[int], window: int) -> np.ndarray:
     The inner sum of the skip-gram objective (book, eq. w-softmax).  word2vec itself draws a smaller
     window for each word, which weights near contexts more; here every pair counts once.
 
-    Raises
-    ------
-    ValueError
-        If ``window`` is not a whole number of at least 1.
-
     Examples
     --------
     >>> context_pairs([7, 8, 9], window=1).tolist()
     [[7, 8], [8, 7], [8, 9], [9, 8]]
     """
-    if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
-        raise ValueError(f"window={window!r} must be a whole number of at least 1")
+    window = checks.whole(window, "window")
     words = list(sentence)
     pairs = [
         (words[i], words[j])
@@ -239,11 +220,6 @@ def sgd_step(
     learning_rate : float
         Positive.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For shapes, indices or rates that cannot be.
-
     Examples
     --------
     >>> v, u = np.ones((3, 2)), np.zeros((3, 2))
@@ -254,8 +230,7 @@ def sgd_step(
     for name, array in (("vectors", vectors), ("outputs", outputs)):
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 2:
             raise TypeError(f"{name} must be a float array with two axes, it is changed in place")
-    if not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate={learning_rate!r} must be positive and finite")
+    learning_rate = _positive(learning_rate, "learning_rate")
     i = _indices("center", center, len(vectors))[0]
     rows = _indices("context and negatives", [context, *negatives], len(outputs))
     loss, gradient, gradients = negative_sampling(vectors[i], outputs[rows])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.word2vec.corpus import PlantedCorpus, Sentences
 from genopt_core.word2vec.embedding import Embedding
 
@@ -40,13 +41,13 @@ class Queries:
 
 def heldout_queries(
     sentences: Sentences,
+    rng: np.random.Generator,
     *,
     share: float = 0.05,
     window: int = 4,
     count: int = 5000,
     min_count: int = 5,
     max_count: int = 2000,
-    seed: int = 0,
 ) -> tuple[list[Sequence[str]], Queries]:
     r"""Hold sentences out, and draw fixed questions from them.
 
@@ -57,10 +58,10 @@ def heldout_queries(
     Parameters
     ----------
     sentences : sequence of sequences of str
+    rng : numpy.random.Generator
     share : float
         Of the sentences, held out.
     window, count, min_count, max_count : int
-    seed : int
 
     Returns
     -------
@@ -68,18 +69,12 @@ def heldout_queries(
         The other sentences, in their order.
     queries : Queries
         At most ``count``.
-
-    Raises
-    ------
-    ValueError
-        If ``share`` leaves one part empty, or no pair remains.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share={share!r} must be between 0 and 1")
-    held = int(len(sentences) * share)
+    held = int(len(sentences) * checks.fraction(share, "share"))
     if not 0 < held < len(sentences):
-        raise ValueError(f"share={share!r} of {len(sentences)} sentences leaves one part empty")
-    rng = np.random.default_rng(seed)
+        raise ValueError(
+            f"share must leave no part of {len(sentences)} sentences empty, got {share!r}"
+        )
     order = rng.permutation(len(sentences))
     training = [sentences[i] for i in sorted(order[held:])]
     counts = Counter(word for sentence in training for word in sentence)
@@ -93,7 +88,7 @@ def heldout_queries(
                 if j < len(sentence) and sentence[j] in asked:
                     pairs.append((center, sentence[j]))
     if not pairs:
-        raise ValueError("no held-out pair is left: more text, or another min_count and max_count")
+        raise ValueError("no held-out pair is left: use more text, or other counts")
     rng.shuffle(pairs)
     pairs = pairs[:count]
     weight = np.array([counts[word] for word in known], dtype=float) ** 0.75
@@ -108,12 +103,8 @@ def heldout_auc(embedding: Embedding, queries: Queries) -> float:
     .. math:: \mathrm{AUC}=P\left({v'_{b}}^{\!\top}v_a > {v'_{b^-}}^{\!\top}v_{a^-}\right)
        + \tfrac12 P(=)
 
-    over all combinations of a true and a random pair.  An unknown word scores 0.  Needs SciPy.
-
-    Raises
-    ------
-    ValueError
-        If the vectors have no output vectors (hierarchical softmax).
+    over all combinations of a true and a random pair.  An unknown word scores 0.  Needs SciPy, and
+    output vectors, which hierarchical softmax has not.
     """
     from scipy.stats import rankdata
 
@@ -129,28 +120,3 @@ def heldout_auc(embedding: Embedding, queries: Queries) -> float:
     ranks = rankdata(np.concatenate([true, random]))[: len(true)]
     wins = ranks.sum() - len(true) * (len(true) + 1) / 2
     return float(wins / (len(true) * len(random)))
-
-
-def similarity_spearman(embedding: Embedding, pairs: Sequence[tuple[str, str, float]]) -> float:
-    """Rank correlation of cosines with human judgements; unknown pairs get the median cosine.
-
-    0 if no pair is known.  With 353 pairs its own sampling error is about 0.05, so a search that
-    looks at it many times fits that error: report it at the end.  Needs SciPy.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than 3 pairs.
-    """
-    from scipy.stats import spearmanr
-
-    if len(pairs) < 3:
-        raise ValueError(f"pairs must be 3 or more, got {len(pairs)}")
-    first, second, judged = zip(*pairs, strict=True)
-    i, j = embedding.rows(first), embedding.rows(second)
-    known = (i >= 0) & (j >= 0)
-    if not known.any():
-        return 0.0
-    cosine = (embedding.unit[i] * embedding.unit[j]).sum(axis=1)
-    cosine = np.where(known, cosine, np.median(cosine[known]))
-    return float(spearmanr(cosine, judged).statistic)

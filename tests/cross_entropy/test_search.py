@@ -3,18 +3,19 @@
 import functools
 import json
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
-from oracles.searches import METHODS, SPACE, loss
+from oracles.processes import pool_of
+from oracles.searches import METHODS, SPACE, go_on, loss
 from places import ROOT
 
 from genopt_core.cross_entropy import (
@@ -26,6 +27,7 @@ from genopt_core.cross_entropy import (
     Trial,
     minimize,
 )
+from genopt_core.cross_entropy.prefix import Prefix
 
 GRID = SearchSpace({name: Categorical(range(7)) for name in "pqrst"})  # 16,807 configurations
 
@@ -99,6 +101,37 @@ def test_history_entropy_and_distribution(method):
         assert history[-1].elites[0] == by_value[0][1]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_history_fits_each_generation_once(method, monkeypatch):
+    fits = []
+    once = CrossEntropy._fit
+    monkeypatch.setattr(CrossEntropy, "_fit", lambda *a: fits.append(a) or once(*a))
+    search = minimize(loss, SPACE, 80, method=method, seed=1, patience=None).optimizer
+    first = search.history
+    assert len(fits) == 4
+    search.distribution(), search.tell(search.ask(), 1.0)
+    assert search.history == first
+    assert len(fits) == 4, "asking for the start, or for all again, forgets nothing"
+
+
+def test_a_prefix_folds_each_item_once_and_only_what_follows_a_change_again():
+    steps = []
+
+    def step(state, item):
+        steps.append(item)
+        return (*state, item)
+
+    fold = Prefix(step, (), same=lambda a, b: a == b)
+    items = [*range(6)]
+    assert fold(items)[-1] == tuple(items)
+    assert fold([]) == []
+    assert fold(items[:3]) == [(0,), (0, 1), (0, 1, 2)]
+    assert fold([*items, 6])[-1] == (*items, 6)
+    assert steps == [*range(7)]
+    assert fold([0, 1, 9, 3])[-1] == (0, 1, 9, 3)
+    assert steps[7:] == [9, 3]
+
+
 def test_plain_stops_by_both_rules():
     flat = minimize(lambda p: 1.0, GRID, 500, method="plain", seed=1)
     assert len(flat.trials) == 120, "the level of six generations is the same"
@@ -133,26 +166,10 @@ def test_a_category_that_died_out_returns_only_with_a_floor():
 
 def test_a_search_cut_in_three_is_the_whole_search():
     """17 + 1 + 32 trials in three processes are bit for bit the 50 of one."""
-    script = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from genopt_core.cross_entropy import Trial, minimize
-from oracles.searches import METHODS, SPACE, loss
-stored = json.load(sys.stdin)
-for method in METHODS:
-    trials = [Trial(**fields) for fields in stored.get(method, [])]
-    result = minimize(
-        loss, SPACE, int(sys.argv[2]), method=method, seed=11, batch_size=3, trials=trials
-    )
-    stored[method] = [vars(trial) for trial in result.trials]
-print(json.dumps(stored))
-"""
     stored = "{}"
     for total in (17, 18, 50):
-        stored = subprocess.run(
-            [sys.executable, "-c", script, str(ROOT / "tests"), str(total)],
-            input=stored, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+        with pool_of(1) as pool:
+            stored = pool.submit(go_on, stored, total).result()
     for method in METHODS:
         whole = minimize(loss, SPACE, 50, method=method, seed=11, batch_size=3)
         assert [Trial(**fields) for fields in json.loads(stored)[method]] == whole.trials
@@ -174,11 +191,6 @@ def test_seeds_differ():
 
 
 # ------------------------------------------------------------------ executors
-
-
-def pool_of(size):
-    """Fresh processes: forking is not safe beside the threads of Dask's client."""
-    return ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"))
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +274,23 @@ def test_failures_rank_worst_and_end_nothing(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_when_everything_fails_the_budget_is_spent_and_nothing_recommended(method):
-    result = minimize(lambda p: 1 / 0, SPACE, 45, method=method)
+    with pytest.warns(UserWarning, match="all 45 trials failed, the first: ZeroDivisionError"):
+        result = minimize(lambda p: 1 / 0, SPACE, 45, method=method)
     assert result.best is None
     assert result.recommended is None
     assert len(result.errors) == 45
     with pytest.raises(ValueError, match="no trial is complete"):
         result.optimizer.recommend()
+
+
+@pytest.mark.parametrize("value", [None, math.nan, -math.inf])
+def test_a_search_without_a_single_value_says_what_the_objective_returned(value):
+    with pytest.warns(UserWarning, match=f"all 12 trials failed.* returned {value}"):
+        assert minimize(lambda p: value, SPACE, 12, method="plus").best is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        minimize(lambda p: value if p["model"] == "a" else 1.0, SPACE, 12, method="plus")
+        minimize(loss, SPACE, 0, method="plus")
 
 
 @pytest.mark.parametrize("method", METHODS)

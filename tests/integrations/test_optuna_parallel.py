@@ -1,7 +1,7 @@
 """Many workers on one study: nothing is proposed twice."""
 
 import optuna
-from oracles import studies
+from oracles import processes, studies
 
 from genopt_core.integrations.optuna import CrossEntropySampler
 
@@ -15,13 +15,7 @@ def test_two_thousand_parallel_trials_propose_nothing_twice():
 
 
 def test_two_processes_on_one_storage_propose_nothing_twice(tmp_path):
-    code = (
-        "optuna.create_study(study_name='s', storage=storage('journal', sys.argv[1]), "
-        "sampler=CrossEntropySampler(method='plus', seed=2), load_if_exists=True)"
-        ".optimize(dice, n_trials=80)"
-    )
     path = tmp_path / "store"
-    workers = [studies.start(code, path) for _ in range(2)]
-    assert [worker.wait(240) for worker in workers] == [0, 0]
+    processes.finish(*(processes.start(studies.roll, path, 80) for _ in range(2)))
     trials = optuna.load_study(study_name="s", storage=studies.storage("journal", path)).trials
     assert len({tuple(t.params.values()) for t in trials}) == len(trials) == 160

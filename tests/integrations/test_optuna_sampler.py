@@ -1,7 +1,6 @@
 """The Optuna sampler: resume, killed workers, parallel workers, conditional spaces, odd input."""
 
 import math
-import signal
 import time
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
-from oracles.studies import METHODS, branches, dice, objective, start, storage
+from oracles.processes import finish, start
+from oracles.studies import METHODS, branches, dice, objective, run, run_all, storage
 
 from genopt_core.cross_entropy import Categorical, CrossEntropy, Float, Integer, SearchSpace
 from genopt_core.integrations.optuna import CrossEntropySampler, infer_space, parameter
@@ -24,8 +24,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 def test_a_study_cut_in_three_is_the_whole_study(tmp_path):
     """17 + 1 + 32 trials in three processes on a journal are bit for bit the 50 of one."""
     for total in (17, 18, 50):
-        code = "[run(m, 'journal', sys.argv[1] + m, int(sys.argv[2])) for m in METHODS]"
-        assert start(code, tmp_path / "cut-", total).wait(300) == 0
+        finish(start(run_all, f"{tmp_path}/cut-", total))
     for method in METHODS:
         whole = optuna.create_study(sampler=CrossEntropySampler(method=method, seed=3))
         whole.optimize(objective, n_trials=50)
@@ -40,17 +39,17 @@ def test_a_study_cut_in_three_is_the_whole_study(tmp_path):
 def test_a_killed_worker_loses_its_own_trial_only(kind, tmp_path):
     """SIGKILL in the middle of trial 12; another process finishes the search."""
     path = tmp_path / "store"
-    victim = start("run('plus', sys.argv[1], sys.argv[2], 30, 12)", kind, path)
+    victim = start(run, "plus", kind, path, 30, 12)
     deadline = time.monotonic() + 240
     while not Path(f"{path}.hangs").exists():
-        assert victim.poll() is None, "the worker ended by itself"
+        assert victim.is_alive(), "the worker ended by itself"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    victim.kill()
+    victim.join()
     if kind == "sqlite":
         time.sleep(3.5)  # the heartbeat must have been missed
-    assert start("run('plus', sys.argv[1], sys.argv[2], 30)", kind, path).wait(240) == 0
+    finish(start(run, "plus", kind, path, 30))
     trials = optuna.load_study(study_name="s", storage=storage(kind, path)).trials
     assert [t.number for t in trials if t.state == TrialState.COMPLETE] == [
         n for n in range(31) if n != 12

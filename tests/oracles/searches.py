@@ -1,8 +1,9 @@
 """A mixed, conditional space and its loss, shared by tests and their worker processes."""
 
+import json
 import math
 
-from genopt_core.cross_entropy import Categorical, Float, Integer, SearchSpace
+from genopt_core.cross_entropy import Categorical, Float, Integer, SearchSpace, Trial, minimize
 
 METHODS = ("plain", "plus", "posterior")
 SPACE = SearchSpace(
@@ -14,6 +15,15 @@ SPACE = SearchSpace(
         "momentum": Float(0, 1, when={"model": ["a", "b"]}),
     }
 )
+
+
+def go_on(stored, total):
+    """Every method's search from its stored trials to ``total`` of them, as text."""
+    trials = {m: [Trial(**fields) for fields in json.loads(stored).get(m, [])] for m in METHODS}
+    for method, known in trials.items():
+        settings = {"method": method, "seed": 11, "batch_size": 3}
+        trials[method] = minimize(loss, SPACE, total, trials=known, **settings).trials
+    return json.dumps({method: [vars(t) for t in found] for method, found in trials.items()})
 
 
 def loss(params):

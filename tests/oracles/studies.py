@@ -1,8 +1,6 @@
 """Objectives, storages and worker processes for the tests of the Optuna sampler."""
 
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from optuna.trial import TrialState
 from genopt_core.integrations.optuna import CrossEntropySampler
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-TESTS = Path(__file__).resolve().parent.parent
 METHODS = ("plain", "plus", "posterior")
 
 
@@ -76,6 +73,18 @@ def dice(trial):
     return sum((trial.suggest_int(name, 0, 19) - 7) ** 2 for name in "wxyz")
 
 
-def start(code, *arguments):
-    head = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from oracles.studies import *; "
-    return subprocess.Popen([sys.executable, "-c", head + code, *map(str, arguments)])
+def run_all(path, total):
+    """A study of each method, on journals."""
+    for method in METHODS:
+        run(method, "journal", f"{path}{method}", total)
+
+
+def roll(path, trials):
+    """A worker of a study on a journal that others work on too."""
+    study = optuna.create_study(
+        study_name="s",
+        storage=storage("journal", path),
+        sampler=CrossEntropySampler(method="plus", seed=2),
+        load_if_exists=True,
+    )
+    study.optimize(dice, n_trials=trials)

@@ -20,7 +20,8 @@ from typing import Any
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, SCRATCH
 from book.experiments.common.store import provenance, read, write_results
-from book.experiments.cross_entropy import word2vec_tables
+from book.experiments.cross_entropy import text_data, word2vec_tables
+from genopt_core import corpora, word2vec
 from genopt_core.cross_entropy import TabularObjective, search_table
 
 PATH = RESULTS / "word2vec_confirmation.json"
@@ -57,23 +58,19 @@ def corpus(which: str) -> Any:
 @cache
 def speeches() -> tuple[Any, Any, Any]:
     """State of the Union, and the word pairs that people have judged."""
-    from genopt_core import corpora, word2vec
-
-    pairs = [word2vec.similarity_pairs(n) for n in ("wordsim353", "simlex999")]
-    return word2vec.text_sentences(corpora.load("sotu")), *pairs
+    pairs = [text_data.similarity_pairs(n) for n in ("wordsim353", "simlex999")]
+    return text_data.text_sentences(corpora.load("sotu")), *pairs
 
 
 def score(which: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
     """Scores of one training on the table's corpus and, for ``wikipedia``, on the speeches."""
-    from genopt_core import word2vec
-
     name = "correlation" if which == "planted" else "auc"
     scores = {name: corpus(which)(seed, **settings)}
     if which == "wikipedia":
         sentences, wordsim, simlex = speeches()
         trained = word2vec.train(sentences, seed=seed, epochs=3, min_count=5, **settings)
-        scores["wordsim353"] = word2vec.similarity_spearman(trained, wordsim)
-        scores["simlex999"] = word2vec.similarity_spearman(trained, simlex)
+        scores["wordsim353"] = text_data.similarity_spearman(trained, wordsim)
+        scores["simlex999"] = text_data.similarity_spearman(trained, simlex)
     return {k: round(float(v), 4) for k, v in scores.items()}
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from book.experiments.common.main import parser, selected
 from book.experiments.common.places import SCRATCH, TABLES
 from book.experiments.common.store import read, write_json, write_or_check
+from book.experiments.cross_entropy import text_data
 from genopt_core import corpora, cross_entropy, word2vec
 from genopt_core.cross_entropy import TabularObjective
 
@@ -179,8 +180,8 @@ def neighbours(check: bool) -> bool:
     """Train on the State of the Union with both settings; neighbours and scores."""
     table = TabularObjective.load("word2vec_wikipedia")
     settings = {"before": BEFORE, "after": table.best}
-    sentences = word2vec.text_sentences(corpora.load("sotu"))
-    wordsim, simlex = (word2vec.similarity_pairs(n) for n in ("wordsim353", "simlex999"))
+    sentences = text_data.text_sentences(corpora.load("sotu"))
+    wordsim, simlex = (text_data.similarity_pairs(n) for n in ("wordsim353", "simlex999"))
     out: dict[str, Any] = {}
     for label, chosen in settings.items():
         scores: dict[str, list[float]] = {"wordsim353": [], "simlex999": [], "cpu_seconds": []}
@@ -189,8 +190,8 @@ def neighbours(check: bool) -> bool:
             start = time.process_time()
             trained = word2vec.train(sentences, seed=seed, **FIXED, **chosen)
             scores["cpu_seconds"].append(round(time.process_time() - start, 1))
-            scores["wordsim353"].append(round(word2vec.similarity_spearman(trained, wordsim), 4))
-            scores["simlex999"].append(round(word2vec.similarity_spearman(trained, simlex), 4))
+            scores["wordsim353"].append(round(text_data.similarity_spearman(trained, wordsim), 4))
+            scores["simlex999"].append(round(text_data.similarity_spearman(trained, simlex), 4))
             if seed == SEEDS[0]:
                 near = {
                     word: [[w, round(c, 3)] for w, c in trained.neighbours(word, 8)]

@@ -22,6 +22,7 @@ import numpy as np
 from book.experiments.common.main import parser
 from book.experiments.common.places import SCRATCH, TABLES
 from book.experiments.common.store import write_or_check
+from book.experiments.cross_entropy import text_data
 from genopt_core import cross_entropy, word2vec
 
 CACHE = SCRATCH / "word2vec"
@@ -72,16 +73,18 @@ SCORE = {
 def objective(which: str) -> Callable[..., float]:
     """The score of one training, as a function of the settings and the seed."""
     if which == "planted":
-        corpus = word2vec.planted_corpus(**CORPUS[which])
-        training, _ = word2vec.heldout_queries(corpus.sentences)
+        sizes = dict(CORPUS[which])
+        corpus = word2vec.planted_corpus(rng=np.random.default_rng(sizes.pop("seed")), **sizes)
+        training, _ = word2vec.heldout_queries(corpus.sentences, np.random.default_rng(0))
 
         def planted(seed: int, **settings: Any) -> float:
             trained = word2vec.train(training, seed=seed, **FIXED[which], **settings)
             return word2vec.planted_spearman(trained, corpus)
 
         return planted
-    sentences = word2vec.wikipedia_sentences(**CORPUS[which])
-    training, queries = word2vec.heldout_queries(sentences, count=15_000)
+    sentences = text_data.wikipedia_sentences(**CORPUS[which])
+    rng = np.random.default_rng(0)
+    training, queries = word2vec.heldout_queries(sentences, rng, count=15_000)
 
     def wikipedia(seed: int, **settings: Any) -> float:
         trained = word2vec.train(training, seed=seed, **FIXED[which], **settings)
