@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,12 @@ def room(item: pytest.Item) -> str:
     return parts[1] if len(parts) > 2 and parts[0] == "tests" else ""
 
 
-def group(item: pytest.Item) -> str:
+def group(nodeid: str) -> str:
     """What has to stay in one process: a notebook, a page in the browser, else a file."""
-    called = getattr(getattr(item, "callspec", None), "params", {})
-    if item.get_closest_marker("browser") and "page" in called:
-        return f"browser {called['page']}"
-    return item.path.as_posix()
+    page = re.match(r"tests/browser/.*\[(?:.*-)?([\w/]+\.html)", nodeid)
+    return page[1] if page else nodeid.partition("::")[0]
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -59,19 +57,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if room(item) in SLOW_ROOMS or fixtures & SLOW_FIXTURES:
             item.add_marker("slow")
-        item.add_marker(pytest.mark.xdist_group(group(item)))
     # Long groups first, so that no process is left with one at the end; pages are many and short.
     # And all tests of one page together: pytest would go test by test.
-    marks = ("notebook", "slow", "browser")
     first: dict[str, int] = {}
     for i, item in enumerate(items):
-        first.setdefault(group(item), i)
+        first.setdefault(group(item.nodeid), i)
 
     def place(item: pytest.Item) -> tuple[int, int]:
-        has = [item.get_closest_marker(mark) is not None for mark in marks]
-        return (2 if has[2] else 0 if has[0] or has[1] else 1), first[group(item)]
+        notebook, slow, browser = (
+            item.get_closest_marker(mark) is not None for mark in ("notebook", "slow", "browser")
+        )
+        return (2 if browser else 0 if notebook or slow else 1), first[group(item.nodeid)]
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole groups, in our order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 # ------------------------------------------------------------------ reports
