@@ -1,5 +1,10 @@
-"""Attention in NumPy: the specification that the fast forms of :mod:`genopt_core.torch` are tested on."""
+"""Attention in NumPy: what the fast forms of `genopt_core.torch` are tested against."""
 
-from genopt_core.attention.online_softmax import attend, attend_segments, merge_partials
+from genopt_core.attention.online_softmax import (
+    attend,
+    attend_segments,
+    merge_partials,
+    softmax_partial,
+)
 
-__all__ = ["attend", "attend_segments", "merge_partials"]
+__all__ = ["attend", "attend_segments", "merge_partials", "softmax_partial"]

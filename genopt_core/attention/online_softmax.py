@@ -1,24 +1,51 @@
-r"""Attention over a cache in pieces: partial results that merge exactly (the online softmax).
+r"""Attention over tokens in pieces: partial results that merge exactly (the online softmax).
 
-A softmax over all tokens needs no row of all scores: each segment of the cache gives its own
-weighted mean and the logarithm of its mass, and two such partial results merge into that of both
-segments together.  So a segment can be restored, used and forgotten.
+A softmax over all tokens needs no row of all scores: the *partial result* of some of the tokens is
+their weighted mean and the logarithm of their mass, ``(out, lse)``, and partial results over
+different tokens merge into that of all of them, whatever the pieces are: chunks of a cache at
+different widths (chapter 5), or blocks drawn by chance (chapter 4).
+
+Sources: M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", 2018; T. Dao et
+al., "FlashAttention", arXiv 2205.14135.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["attend", "attend_segments", "merge_partials"]
+Partial = tuple[np.ndarray, np.ndarray]
+
+
+def softmax_partial(scores: np.ndarray) -> Partial:
+    r"""Softmax weights over the last axis, and the logarithm of their mass (book, eq. kv-attend).
+
+    .. math:: p_j = e^{s_j - L}, \qquad L = \ln \sum_j e^{s_j}
+
+    Weights have the shape of ``scores``, the logarithm is without the last axis.  A row that sees
+    nothing, with no scores or all of them minus infinity, has weights 0 and ``-inf``.
+
+    >>> weights, lse = softmax_partial(np.log([1.0, 3.0]))
+    >>> weights.round(6).tolist(), round(lse.item(), 4)
+    ([0.25, 0.75], 1.3863)
+    """
+    top = scores.max(axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
+    weights = np.exp(scores - top)  # subtracted so that none overflows
+    mass = weights.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        lse = (top + np.log(mass))[..., 0]
+    return weights / np.where(mass > 0, mass, 1), lse
 
 
 def attend(
-    query: npt.ArrayLike, keys: npt.ArrayLike, values: npt.ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Attention over one segment, and the logarithm of its mass (ch. 5, eq. kv-attend).
+    query: npt.ArrayLike,
+    keys: npt.ArrayLike,
+    values: npt.ArrayLike,
+    *,
+    scale: float | None = None,
+    mask: np.ndarray | None = None,
+) -> Partial:
+    r"""Attention over one piece, and the logarithm of its mass (book, eq. kv-attend).
 
     .. math:: o = \frac{\sum_j e^{s_j} v_j}{\sum_j e^{s_j}}, \qquad
               L = \ln \sum_j e^{s_j}, \qquad s_j = \frac{q^\top k_j}{\sqrt d}
@@ -28,65 +55,73 @@ def attend(
     query : (..., queries, dim) array
     keys : (..., tokens, dim) array
     values : (..., tokens, value_dim) array
+    scale : float, optional
+        Factor of the scores, by default :math:`1/\sqrt d`.
+    mask : array, optional
+        Broadcasts to ``(..., queries, tokens)``: boolean, True may be seen, or added to scores.
 
     Returns
     -------
     out : (..., queries, value_dim) array
     lse : (..., queries) array
-        Minus infinity, with an output of zeros, if there are no tokens.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
+        Minus infinity, with an output of zeros, if there is no token to be seen.
     """
     q, k, v = (np.asarray(t, dtype=float) for t in (query, keys, values))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
-            f"query {q.shape}, keys {k.shape} and values {v.shape} must be (..., queries, dim), "
-            "(..., tokens, dim) and (..., tokens, value_dim)"
+            "query, keys and values must be (..., queries, dim), (..., tokens, dim) and "
+            f"(..., tokens, value_dim), got {q.shape}, {k.shape} and {v.shape}"
         )
-    score = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])  # (..., queries, tokens)
-    if not score.shape[-1]:
-        return np.zeros((*score.shape[:-1], v.shape[-1])), np.full(score.shape[:-1], -np.inf)
-    top = score.max(axis=-1, keepdims=True)  # so that no exponential overflows
-    weight = np.exp(score - top)
-    mass = weight.sum(axis=-1, keepdims=True)
-    return weight @ v / mass, (top + np.log(mass))[..., 0]
+    scores = q @ np.swapaxes(k, -1, -2)
+    scores *= 1 / np.sqrt(q.shape[-1]) if scale is None else scale
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+    weights, lse = softmax_partial(scores)
+    return weights @ v, lse
 
 
-def merge_partials(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Partial result of two segments together from that of each (ch. 5, eq. kv-softmax).
+def merge_partials(partials: Sequence[Partial]) -> Partial:
+    r"""Partial result over all pieces from those over each (book, eq. kv-softmax).
 
-    .. math:: L = \ln(e^{L_1} + e^{L_2}), \qquad o = e^{L_1 - L} o_1 + e^{L_2 - L} o_2
+    .. math:: L = \ln \sum_i e^{L_i}, \qquad o = \sum_i e^{L_i - L} o_i
 
-    exactly the attention over both, in any order of merging.  An empty segment
-    (:math:`L = -\infty`) changes nothing.
+    exactly the attention over all, in any order.  A piece that a query does not see
+    (:math:`L_i = -\infty`) changes nothing.
+
+    Parameters
+    ----------
+    partials : sequence of ((..., value_dim) array, (...) array)
+        At least one, as from :func:`attend`.
+
+    Returns
+    -------
+    out : (..., value_dim) array
+    lse : (...) array
 
     >>> here, there = (np.array([[1.0]]), np.zeros(1)), (np.array([[3.0]]), np.zeros(1))
-    >>> out, lse = merge_partials(here, there)
+    >>> out, lse = merge_partials([here, there])
     >>> out.item(), round(lse.item(), 4)
     (2.0, 0.6931)
     """
-    (o1, l1), (o2, l2) = first, second
-    lse = np.logaddexp(l1, l2)
-    base = np.where(np.isfinite(lse), lse, 0.0)  # nothing seen yet on either side
-    return np.exp(l1 - base)[..., None] * o1 + np.exp(l2 - base)[..., None] * o2, lse
+    if not partials:
+        raise ValueError("partials must hold at least one (out, lse), got none")
+    outs, lses = zip(*partials, strict=True)
+    shares, lse = softmax_partial(np.stack(lses, axis=-1))  # of the pieces: a softmax themselves
+    return sum(out * shares[..., i, None] for i, out in enumerate(outs)), lse
 
 
 def attend_segments(
-    query: npt.ArrayLike, segments: Iterable[tuple[np.ndarray, np.ndarray]]
+    query: npt.ArrayLike, segments: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]
 ) -> np.ndarray:
-    """Attention over all ``segments``, given one ``(keys, values)`` after the other.
+    """Attention over all ``(keys, values)`` of ``segments``, of which it holds one at a time.
 
-    Holds one segment at a time.  Raises ``ValueError`` if there is none.
+    >>> segments = [(np.zeros((1, 2)), [[1.0]]), (np.zeros((3, 2)), [[5.0]] * 3)]
+    >>> attend_segments(np.ones((1, 2)), segments).item()
+    4.0
     """
-    partial = None
+    seen: list[Partial] = []
     for keys, values in segments:
-        new = attend(query, keys, values)
-        partial = new if partial is None else merge_partials(partial, new)
-    if partial is None:
-        raise ValueError("segments must hold at least one (keys, values)")
-    return partial[0]
+        seen = [merge_partials([*seen, attend(query, keys, values)])]
+    if not seen:
+        raise ValueError("segments must hold at least one (keys, values), got none")
+    return seen[0][0]

@@ -14,7 +14,7 @@ The modules read in this order:
 Source: arXiv 2410.18441 (Fulu Li 2024), which gives the key cache's algorithm and no experiment.
 """
 
-from genopt_core.attention.online_softmax import attend, attend_segments, merge_partials
+from genopt_core.attention import attend, attend_segments, merge_partials
 from genopt_core.kvcache.allocation import (
     allocate_layers,
     allocate_uniform,

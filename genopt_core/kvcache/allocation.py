@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from genopt_core.checks import whole
 from genopt_core.kvcache.ladder import FULL, stairs_by_age
 
 
 def squared_mass_by_age(
     weights: npt.ArrayLike, positions: npt.ArrayLike, chunk: int, ages: int, *, sink: int = 0
 ) -> np.ndarray:
-    r"""Squared attention weight that falls on each age (ch. 5, eq. kv-mass).
+    r"""Squared attention weight that falls on each age (book, eq. kv-mass).
 
     .. math:: \omega_a = \frac1{|Q|} \sum_{t \in Q}\ \sum_{j:\ \lfloor (t - j)/S \rfloor = a}
               p_{tj}^2
@@ -36,11 +37,6 @@ def squared_mass_by_age(
     -------
     mass : (ages,) array
         Means over the queries.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree.
     """
     p = np.asarray(weights, dtype=float)
     at = np.asarray(positions)
@@ -49,8 +45,7 @@ def squared_mass_by_age(
             f"weights must be (queries, tokens) with one of positions a row, got {p.shape} "
             f"and {at.shape}"
         )
-    if chunk < 1 or ages < 1 or sink < 0:
-        raise ValueError(f"chunk={chunk} and ages={ages} must be positive, sink={sink} not below 0")
+    chunk, ages, sink = whole(chunk, "chunk"), whole(ages, "ages"), whole(sink, "sink", least=0)
     age = (at[:, None] - np.arange(p.shape[1])[None]) // chunk
     squared = p**2
     squared[:, :sink] = 0
@@ -118,7 +113,7 @@ def monotone_mass(mass: npt.ArrayLike, tokens: npt.ArrayLike | None = None) -> n
 
 
 def ideal_bits(mass: npt.ArrayLike, mean_bits: float) -> np.ndarray:
-    r"""Real-valued bits by age with the least error at that ``mean_bits`` (eq. kv-allocation).
+    r"""Real-valued bits by age with the least error at a mean (book, eq. kv-allocation).
 
     .. math:: b_a = \bar b + \tfrac12 \log_2 \omega_a
               - \tfrac12\, \overline{\log_2 \omega}
@@ -127,8 +122,6 @@ def ideal_bits(mass: npt.ArrayLike, mean_bits: float) -> np.ndarray:
     derivative of the Lagrangian to zero makes :math:`\omega_a 4^{-b_a}` the same for all ages.  So
     bits fall with the *logarithm* of squared mass: linearly in age if attention decays
     exponentially, by a constant per doubling of age if it follows a power law.
-
-    Raises ``ValueError`` if a mass is not positive.
 
     >>> ideal_bits([16.0, 4.0, 1.0], mean_bits=4).tolist()
     [5.0, 4.0, 3.0]
@@ -148,7 +141,7 @@ def allocate_widths(
     distortion: Sequence[float] | None = None,
     tokens: npt.ArrayLike | None = None,
 ) -> list[int]:
-    r"""Widths by age, from a menu, with the least error at ``budget`` bits (eq. kv-allocation).
+    r"""Widths by age, from a menu, with the least error in a budget (book, eq. kv-allocation).
 
     .. math:: b_a(\lambda) = \arg\min_{b \in \text{menu}} \tilde\omega_a D(b) + \lambda b
 
@@ -173,11 +166,6 @@ def allocate_widths(
     chosen : list of int
         One width an age, non-increasing, with a weighted mean of at most ``budget``.
 
-    Raises
-    ------
-    ValueError
-        If the menu, ``distortion`` or ``tokens`` do not fit, or the budget is below the menu.
-
     Notes
     -----
     Cost O(ages × menu log(ages × menu)).  Upgrades are taken in order of error saved per bit along
@@ -190,21 +178,19 @@ def allocate_widths(
     menu = sorted(int(w) for w in widths)
     if not menu or len(set(menu)) != len(menu) or menu[0] < 1:
         raise ValueError(f"widths must be different positive numbers, got {widths!r}")
-    if distortion is None:
-        error = {w: 4.0**-w for w in menu}
-    else:
-        if len(distortion) != len(menu):
-            raise ValueError(f"distortion must have one entry a width, got {distortion!r}")
-        error = {int(w): float(d) for w, d in zip(widths, distortion, strict=True)}
+    errors = [4.0**-w for w in widths] if distortion is None else distortion
+    if len(errors) != len(menu):
+        raise ValueError(f"distortion must have one entry a width, got {distortion!r}")
+    error = {int(w): float(d) for w, d in zip(widths, errors, strict=True)}
     omega = monotone_mass(mass, tokens)
     count = np.ones(len(omega)) if tokens is None else np.asarray(tokens, dtype=float)
     if budget < menu[0]:
-        raise ValueError(f"budget={budget} bits is below the narrowest width, {menu[0]}")
+        raise ValueError(f"budget must be at least the narrowest width, {menu[0]}, got {budget}")
 
     hull = _convex_hull(menu, error)
     upgrades = []
-    for k in range(len(hull) - 1):
-        gain = (error[hull[k]] - error[hull[k + 1]]) / (hull[k + 1] - hull[k])
+    for k, (low, high) in enumerate(itertools.pairwise(hull)):
+        gain = (error[low] - error[high]) / (high - low)
         upgrades += [(-w * gain, k, a) for a, w in enumerate(omega)]
     left = (budget - menu[0]) * count.sum() * (1 + 1e-12)
     chosen = [0] * len(omega)
@@ -221,7 +207,7 @@ def allocate_widths(
 def allocate_layers(
     costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float, *, unit: float = 1 / 64
 ) -> list[int]:
-    r"""One option for each layer, with the least total cost within the budget (eq. kv-layers).
+    r"""One option for each layer, with the least total cost in a budget (book, eq. kv-layers).
 
     .. math:: \min_{o} \sum_i c_{i, o_i} \quad \text{with} \quad
               \frac1n \sum_{i=1}^n b_{i, o_i} \le \bar b
@@ -245,11 +231,6 @@ def allocate_layers(
     chosen : list of int
         An option a row.
 
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, a number is not finite, or the least bits exceed the budget.
-
     Notes
     -----
     The multiple-choice knapsack problem, solved exactly, for bits in whole units, by dynamic
@@ -271,7 +252,9 @@ def allocate_layers(
     least = units.min(axis=1)
     room = np.floor(budget * len(c) / unit + 1e-6) - least.sum()
     if not room >= 0:
-        raise ValueError(f"budget={budget} is below the fewest bits, {least.mean() * unit:g}")
+        raise ValueError(
+            f"budget must be at least the fewest bits, {least.mean() * unit:g}, got {budget}"
+        )
     spare = int(min(room, (units.max(axis=1) - least).sum()))
     # best[u] is the least cost of the rows so far with at most u units above the least
     best, taken = np.zeros(spare + 1), np.zeros((len(c), spare + 1), dtype=np.intp)

@@ -4,18 +4,23 @@ Both turn a chunk into a :class:`Packed`, restore it, and step it down without e
 the original numbers.  A codec is made for one *side*, keys or values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.kvcache.grid import dequantize_groups, quantize_groups, recode, rescale
+from genopt_core.kvcache.grid import (
+    Per,
+    check_groups,
+    dequantize_groups,
+    quantize_groups,
+    recode,
+    rescale,
+)
 from genopt_core.kvcache.ladder import Side, metadata_bits
-from genopt_core.kvcache.packing import pack_codes, unpack_codes
+from genopt_core.kvcache.packing import check_rows, pack_codes, unpack_codes
 from genopt_core.kvcache.rotated import ROTATED_BITS, code_gain, encode_rotated, levels, step_table
 
 
@@ -41,10 +46,10 @@ class Packed:
 
 
 class Codec(Protocol):
-    """What a cache asks of a codec."""
+    """What a cache asks of a codec; chunks are ``(..., tokens, dim)``."""
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a ``(..., tokens, dim)`` chunk."""
+        """Quantise a chunk."""
 
     def step(self, packed: Packed, bits: int) -> Packed:
         """Take a chunk down to ``bits``, by its codes alone."""
@@ -53,7 +58,7 @@ class Codec(Protocol):
         """Restore a chunk, as float32."""
 
     def metadata_bits(self, dim: int, chunk: int) -> float:
-        """Bits of metadata per element."""
+        """Bits of metadata per element (book, eq. kv-metadata)."""
 
     def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
         """Raise ``ValueError`` if a chunk of that shape cannot have these widths."""
@@ -73,18 +78,19 @@ class GridCodec:
     group_size: int = 32
     meta_dtype: npt.DTypeLike = np.float16
 
-    def _per(self) -> Literal["channel", "token"]:
+    @property
+    def _per(self) -> Per:
         return "channel" if self.side == "key" else "token"
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a chunk; raises ``ValueError`` as :func:`~.quantize_groups` does."""
+        """Quantise a chunk by :func:`~.quantize_groups`."""
         codes, scale, low = quantize_groups(
-            x, bits, self.group_size, per=self._per(), meta_dtype=self.meta_dtype
+            x, bits, self.group_size, per=self._per, meta_dtype=self.meta_dtype
         )
         return Packed(bits, bits, pack_codes(codes, bits), (scale, low))
 
     def step(self, packed: Packed, bits: int) -> Packed:
-        """Re-code to ``bits``; raises ``ValueError`` if that is more than there are."""
+        """Re-code to ``bits`` (book, eq. kv-nested)."""
         codes = recode(packed.codes, packed.bits, bits)
         return Packed(bits, packed.first_bits, pack_codes(codes, bits), packed.meta)
 
@@ -92,10 +98,10 @@ class GridCodec:
         """Restore ``low + code * step``, the step being that of the present width."""
         scale, low = packed.meta
         scale = rescale(scale, packed.first_bits, packed.bits)
-        return dequantize_groups(packed.codes, scale, low.astype(scale.dtype), per=self._per())
+        return dequantize_groups(packed.codes, scale, low.astype(scale.dtype), per=self._per)
 
     def metadata_bits(self, dim: int, chunk: int) -> float:
-        """Bits of metadata per element, :func:`~.metadata_bits`."""
+        """Bits of metadata per element (book, eq. kv-metadata)."""
         size = np.dtype(self.meta_dtype).itemsize * 8
         return metadata_bits(
             "grid", self.side, dim=dim, chunk=chunk, group_size=self.group_size, meta_bits=size
@@ -103,10 +109,8 @@ class GridCodec:
 
     def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
         """Raise ``ValueError`` if groups do not divide a chunk or codes do not fill bytes."""
-        along, name = (chunk, "chunk") if self.side == "key" else (dim, "dim")
-        if self.group_size < 1 or along % self.group_size:
-            raise ValueError(f"group_size={self.group_size} does not divide {name}={along}")
-        _check_packing(widths, dim)
+        check_grid(self.side, self.group_size, dim, chunk)
+        check_rows(widths, dim)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class RotatedCodec:
     rotation : (dim, dim) array
         Orthogonal, of :func:`~.hadamard_rotation`; shared by all chunks.
     norm_correction : bool
-        Give each vector its length back (eq. kv-gain); otherwise the gain is the vector's rms.
+        Give each vector its length back (book, eq. kv-gain); otherwise the gain is the vector's
+        rms.
     """
 
     side: Side
@@ -130,21 +135,20 @@ class RotatedCodec:
     norm_correction: bool = True
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a chunk; raises ``ValueError`` if it is not finite or float16 cannot hold it."""
+        """Quantise a chunk that is finite and within float16."""
         x = np.asarray(x, dtype=np.float32)
         if not np.isfinite(x).all():
             raise ValueError("x must be finite, it holds NaN or infinity")
-        mean = x.mean(axis=-2, keepdims=True) if self.side == "key" else None
-        stored = () if mean is None else (_half(mean, "x"),)
-        y = (x - stored[0].astype(np.float32) if stored else x) @ self.rotation
+        mean = [_half(x.mean(axis=-2, keepdims=True), "x")] if self.side == "key" else []
+        y = (x - mean[0].astype(np.float32) if mean else x) @ self.rotation
         codes = encode_rotated(y, bits)
         norm = np.linalg.norm(y, axis=-1, keepdims=True)
         rms = norm / np.sqrt(y.shape[-1])
         gain = code_gain(codes, bits, norm) if self.norm_correction else rms
-        return Packed(bits, bits, pack_codes(codes, bits), (_half(gain, "x"), *stored))
+        return Packed(bits, bits, pack_codes(codes, bits), (_half(gain, "x"), *mean))
 
     def step(self, packed: Packed, bits: int) -> Packed:
-        """Look the codes up in a table; gains change so that lengths stay (kv-gain)."""
+        """Look the codes up in a table; gains change so that lengths stay (book, eq. kv-gain)."""
         codes = packed.codes
         new = step_table(packed.bits, bits)[codes]
         gain, *mean = packed.meta
@@ -160,29 +164,33 @@ class RotatedCodec:
         return (x + mean[0] if mean else x).astype(np.float32)
 
     def metadata_bits(self, dim: int, chunk: int) -> float:
-        """Bits of metadata per element, :func:`~.metadata_bits`."""
+        """Bits of metadata per element (book, eq. kv-metadata)."""
         return metadata_bits("rotated", self.side, dim=dim, chunk=chunk)
 
     def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
         """Raise ``ValueError`` for a width without levels, or codes that do not fill bytes."""
-        for width in widths:
-            if width not in ROTATED_BITS:
-                raise ValueError(f"codec 'rotated' has widths {ROTATED_BITS}, not {width}")
+        check_rotated(widths, dim)
         if self.rotation.shape != (dim, dim):
-            raise ValueError(f"rotation {self.rotation.shape} is not that of dim={dim}")
-        _check_packing(widths, dim)
+            raise ValueError(f"rotation must be {(dim, dim)}, got {self.rotation.shape}")
+
+
+def check_grid(side: Side, group_size: int, dim: int, chunk: int) -> None:
+    """Raise ``ValueError`` if groups do not divide a chunk of keys, or the channels of values."""
+    along, name = (chunk, "chunk") if side == "key" else (dim, "dim")
+    check_groups(group_size, along, name)
+
+
+def check_rotated(widths: Sequence[int], dim: int) -> None:
+    """Raise ``ValueError`` for a width without levels, or codes that do not fill bytes."""
+    for width in widths:
+        if width not in ROTATED_BITS:
+            raise ValueError(f"widths of codec 'rotated' must be of {ROTATED_BITS}, got {width}")
+    check_rows(widths, dim)
 
 
 def _half(x: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         y = x.astype(np.float16)
     if not np.isfinite(y).all():
-        raise ValueError(f"{name} is too large for float16 metadata: {np.abs(x).max():.3g}")
+        raise ValueError(f"{name} must fit float16 metadata, got up to {np.abs(x).max():.3g}")
     return y
-
-
-def _check_packing(widths: Sequence[int], dim: int) -> None:
-    for width in widths:
-        need = 8 // (width & -width)
-        if dim % need:
-            raise ValueError(f"dim={dim} must be a multiple of {need} to pack {width}-bit codes")

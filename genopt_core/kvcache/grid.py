@@ -7,25 +7,14 @@ channels of one token, because an output is a mixture of whole value rows.
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.checks import one_of
-from genopt_core.kvcache.packing import check_bits
-
-__all__ = [
-    "dequantize_groups",
-    "drop_low_bits",
-    "is_nested",
-    "ladder_bound",
-    "quantize_groups",
-    "recode",
-    "rescale",
-    "score_bound",
-    "weight_bound",
-]
+from genopt_core.checks import one_of, whole
+from genopt_core.kvcache.packing import check_bits, check_narrower
 
 Per = Literal["channel", "token"]
 Method = Literal["recode", "drop"]
@@ -50,6 +39,12 @@ def _round_to(x: np.ndarray, dtype: npt.DTypeLike, towards: float) -> np.ndarray
         return np.where(wrong, np.nextafter(y, np.asarray(towards, y.dtype)), y)
 
 
+def check_groups(group_size: int, along: int, name: str) -> None:
+    """Raise ``ValueError`` if groups do not divide the axis ``name`` of ``along`` entries."""
+    if whole(group_size, "group_size", least=1) and along % group_size:
+        raise ValueError(f"group_size must divide {name}={along}, got {group_size}")
+
+
 def quantize_groups(
     x: npt.ArrayLike,
     bits: int,
@@ -58,7 +53,7 @@ def quantize_groups(
     per: Per = "channel",
     meta_dtype: npt.DTypeLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Codes of ``x`` on ``2**bits`` evenly spaced levels of each group (ch. 5, eq. kv-uniform).
+    r"""Codes of ``x`` on ``2**bits`` evenly spaced levels of each group (book, eq. kv-uniform).
 
     .. math:: c = \operatorname{round}\frac{x - z}{\Delta}, \qquad
               \Delta = \frac{\max x - z}{2^b - 1}, \qquad z = \min x
@@ -84,26 +79,16 @@ def quantize_groups(
         ``(..., dim, tokens // group_size)`` per channel, ``(..., tokens, dim // group_size)`` per
         token.
 
-    Raises
-    ------
-    ValueError
-        If ``x`` is empty, not finite or has fewer than two axes, if ``group_size`` does not divide
-        its axis, ``bits`` does not fit, or ``meta_dtype`` cannot hold the group's minimum or step.
-
     Notes
     -----
     ``low`` is rounded down and ``scale`` up to ``meta_dtype``, so that the stored grid covers the
-    group and a restored entry is off by at most half a *stored* step (eq. kv-bound), whatever the
-    dtype.  KIVI's code rounds both to the nearest; where the metadata have the dtype of ``x``
-    nothing is rounded but the division and the two agree.  A constant group has step 0 and code 0
-    and is restored exactly; dividing by the step, as published code does, gives NaN.
+    group and a restored entry is off by at most half a *stored* step, whatever the dtype:
+    :math:`|\hat x - x| \le \Delta/2` (book, eq. kv-bound).  KIVI's code rounds both to the nearest;
+    with metadata in the dtype of ``x`` the two agree.  A constant group has step 0 and code 0 and
+    is restored exactly; dividing by the step, as published code does, gives NaN.
 
-    References
-    ----------
-    arXiv 2410.18441 (staircase quantization); arXiv 2402.02750 (KIVI: keys per channel).
+    Sources: arXiv 2410.18441 (staircase quantization); arXiv 2402.02750 (KIVI: keys per channel).
 
-    Examples
-    --------
     >>> codes, scale, low = quantize_groups([[0.0], [1.0], [2.0], [3.0]], bits=2, group_size=4)
     >>> codes.ravel().tolist(), scale.item(), low.item()
     ([0, 1, 2, 3], 1.0, 0.0)
@@ -115,11 +100,10 @@ def quantize_groups(
     work = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     if work.ndim < 2 or not work.size:
         raise ValueError(f"x must be a filled (..., tokens, dim) array, got shape {work.shape}")
-    if per not in ("channel", "token"):
-        raise ValueError(f"per must be 'channel' or 'token', got {per!r}")
-    along, name = (work.shape[-2], "tokens") if per == "channel" else (work.shape[-1], "channels")
-    if group_size < 1 or along % group_size:
-        raise ValueError(f"group_size={group_size} does not divide {along} {name}")
+    along = (
+        work.shape[-2] if one_of(per, "per", ("channel", "token")) == "channel" else work.shape[-1]
+    )
+    check_groups(group_size, along, "tokens" if per == "channel" else "channels")
     if not np.isfinite(work).all():
         raise ValueError("x must be finite, it holds NaN or infinity")
     stored = np.dtype(work.dtype if meta_dtype is None else meta_dtype)
@@ -137,8 +121,8 @@ def quantize_groups(
         top = scale.astype(work.dtype) * work.dtype.type(2**bits - 1) + low.astype(work.dtype)
     if not (np.isfinite(low).all() and np.isfinite(scale).all() and np.isfinite(top).all()):
         raise ValueError(
-            f"meta_dtype {stored} cannot hold the extremes of x, "
-            f"{work.min():.3g} to {work.max():.3g}; use a wider meta_dtype"
+            f"meta_dtype must hold the extremes of x, {work.min():.3g} to {work.max():.3g}, got "
+            f"{stored}"
         )
     step = np.where(scale > 0, scale, 1).astype(work.dtype)[..., None]
     codes = np.rint((groups - low.astype(work.dtype)[..., None]) / step)
@@ -155,18 +139,17 @@ def dequantize_groups(
     per: Per = "channel",
     dtype: npt.DTypeLike = np.float32,
 ) -> np.ndarray:
-    r"""Restore ``codes * scale + low`` in each group (ch. 5, eq. kv-uniform).
+    r"""Restore ``codes * scale + low`` in each group (book, eq. kv-uniform).
 
     Shapes are those of :func:`quantize_groups`; the result is ``(..., tokens, dim)`` of ``dtype``.
-    Raises ``ValueError`` if the shapes do not belong together.
     """
     rows = codes.shape[-1] if per == "channel" else codes.shape[-2]
     along = codes.shape[-2] if per == "channel" else codes.shape[-1]
     count = scale.shape[-1]
     if scale.shape != low.shape or scale.shape[-2] != rows or not count or along % count:
         raise ValueError(
-            f"scale {scale.shape} and low {low.shape} are not those of codes {codes.shape} "
-            f"grouped per {per}"
+            f"scale and low must be those of codes {codes.shape} grouped per {per}, got "
+            f"{scale.shape} and {low.shape}"
         )
     work = np.result_type(dtype, np.float32)
     groups = _grouped(codes, along // count, per).astype(work)
@@ -176,7 +159,7 @@ def dequantize_groups(
 
 
 def is_nested(bits: int, to_bits: int) -> bool:
-    r"""Whether the grid of ``to_bits`` is part of the grid of ``bits`` (ch. 5, eq. kv-nested).
+    r"""Whether the grid of ``to_bits`` is part of the grid of ``bits`` (book, eq. kv-nested).
 
     The grids share both end points, so they nest exactly if
     :math:`(2^{b'} - 1) \mid (2^b - 1)`, that is if :math:`b' \mid b`.  The ratio is then odd, so
@@ -188,8 +171,19 @@ def is_nested(bits: int, to_bits: int) -> bool:
     return check_bits(bits) % check_bits(to_bits, "to_bits") == 0
 
 
+@lru_cache(maxsize=64)
+def recode_table(bits: int, to_bits: int) -> np.ndarray:
+    r"""``(2**bits,)`` read-only uint8 table of :func:`recode`."""
+    bits, to_bits = check_narrower(bits, to_bits)
+    top, new = 2**bits - 1, 2**to_bits - 1
+    # (2 c new + top) // (2 top) rounds to nearest; top is odd, so there are no ties
+    table = ((2 * np.arange(top + 1) * new + top) // (2 * top)).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
 def recode(codes: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
-    r"""Codes one stair down, by integers alone, for the same ``low`` and range (eq. kv-nested).
+    r"""Codes one stair down by integers alone, ``low`` and range the same (book, eq. kv-nested).
 
     .. math:: c' = \operatorname{round}\left(c\,\frac{2^{b'} - 1}{2^b - 1}\right)
 
@@ -197,30 +191,28 @@ def recode(codes: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
     (:func:`is_nested`) the result is what quantising the original numbers at ``to_bits`` gives,
     ties of the *fine* rounding aside: nothing is lost by having been finer before.
 
-    Raises ``ValueError`` if ``to_bits`` is above ``bits`` or a code is out of range.
-
     >>> recode(np.array([0, 8, 9, 255], np.uint8), bits=8, to_bits=4).tolist()
     [0, 0, 1, 15]
     """
-    bits, to_bits = check_bits(bits), check_bits(to_bits, "to_bits")
-    if to_bits > bits:
-        raise ValueError(f"to_bits={to_bits} must not exceed bits={bits}: bits cannot come back")
-    top, new = 2**bits - 1, 2**to_bits - 1
-    if codes.size and codes.max() > top:
-        raise ValueError(f"codes must lie in 0..{top} at {bits} bits, got {codes.max()}")
-    # (2 c new + top) // (2 top) rounds to nearest; top is odd, so there are no ties
-    table = (2 * np.arange(top + 1) * new + top) // (2 * top)
-    return table.astype(np.uint8)[codes]
+    table = recode_table(bits, to_bits)
+    if codes.size and codes.max() >= len(table):
+        raise ValueError(f"codes must lie in 0..{len(table) - 1} at {bits} bits, got {codes.max()}")
+    return table[codes]
+
+
+def step_ratio(bits: int, to_bits: int) -> float:
+    r"""Step of the coarser grid over that of the finer one, :math:`(2^b-1)/(2^{b'}-1)`."""
+    return (2 ** check_bits(bits) - 1) / (2 ** check_bits(to_bits, "to_bits") - 1)
 
 
 def rescale(scale: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
-    r"""Step of the coarser grid over the same range, :math:`\Delta (2^b-1)/(2^{b'}-1)`, in float32.
+    r"""Step of the coarser grid over the same range, :math:`\Delta (2^b-1)/(2^{b'}-1)`.
 
-    Stored metadata keep the step of the first stair; this multiplies it when codes are restored.
+    In float32 at least: stored metadata keep the step of the first stair, and this is made of it
+    when codes are restored.
     """
-    ratio = (2 ** check_bits(bits) - 1) / (2 ** check_bits(to_bits, "to_bits") - 1)
     work = np.result_type(scale.dtype, np.float32)
-    return scale.astype(work) * work.type(ratio)
+    return scale.astype(work) * work.type(step_ratio(bits, to_bits))
 
 
 def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -235,9 +227,7 @@ def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarra
     >>> drop_low_bits(np.array([0, 255], np.uint8), bits=8, to_bits=2)
     (array([0, 3], dtype=uint8), array([ 31.5, 223.5]))
     """
-    bits, to_bits = check_bits(bits), check_bits(to_bits, "to_bits")
-    if to_bits > bits:
-        raise ValueError(f"to_bits={to_bits} must not exceed bits={bits}: bits cannot come back")
+    bits, to_bits = check_narrower(bits, to_bits)
     shift = bits - to_bits
     kept = (codes >> shift).astype(np.uint8)
     return kept, (kept + 0.5) * 2**shift - 0.5
@@ -272,11 +262,11 @@ def walk_down(
         return drop_low_bits(codes, first, last)
     for bits, to_bits in itertools.pairwise(widths):
         codes = recode(codes, bits, to_bits)
-    return codes, codes * ((2**first - 1) / (2**last - 1))
+    return codes, codes * step_ratio(first, last)
 
 
 def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
-    r"""Largest error after going down ``widths`` in a group of that ``span`` (eq. kv-ladder).
+    r"""Largest error after going down ``widths`` in a group of that ``span`` (book, eq. kv-ladder).
 
     .. math:: |\hat x - x| \le \tfrac12 \sum_j \Delta_{b_j}, \qquad \Delta_b = \frac{s}{2^b - 1}
 
@@ -294,17 +284,15 @@ def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
     (0.5, 0.8143)
     """
     if not widths:
-        raise ValueError("widths must name at least one quantised width")
+        raise ValueError("widths must name at least one quantised width, got none")
     steps = [1 / (2 ** check_bits(width, "widths") - 1) for width in widths]
-    total = steps[-1]
-    for j in range(len(widths) - 1):
-        if not is_nested(widths[j], widths[j + 1]):
-            total += steps[j]
+    pairs = enumerate(itertools.pairwise(widths))
+    total = steps[-1] + sum(steps[j] for j, pair in pairs if not is_nested(*pair))
     return np.asarray(span, dtype=float) * total / 2
 
 
 def score_bound(query: npt.ArrayLike, step: npt.ArrayLike) -> np.ndarray:
-    r"""Largest change of a score when each key entry moves by half its step (eq. kv-score).
+    r"""Largest change of a score when each key entry moves by half its step (book, eq. kv-score).
 
     .. math:: |\varepsilon| \le \frac{1}{2\sqrt d} \sum_c |q_c| \Delta_c
 
@@ -315,7 +303,7 @@ def score_bound(query: npt.ArrayLike, step: npt.ArrayLike) -> np.ndarray:
 
 
 def weight_bound(eta: npt.ArrayLike) -> np.ndarray:
-    r"""Largest total change of attention weights when scores move by ``eta`` (eq. kv-weight).
+    r"""Largest total change of attention weights when scores move by ``eta`` (book, eq. kv-weight).
 
     Each weight keeps within a factor :math:`e^{\pm 2\eta}`, so
     :math:`\lVert p' - p\rVert_1 \le e^{2\eta} - 1`.

@@ -5,26 +5,40 @@ that do: 3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1, low bits first.  A code
 a byte border, and a table with 256 entries unpacks a plane.
 """
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["check_bits", "pack_codes", "plane_widths", "unpack_codes"]
-
 
 def check_bits(bits: int, name: str = "bits") -> int:
-    """Return ``bits`` if it is a whole number from 1 to 8, else raise ``ValueError``."""
+    """``bits`` as an int, if it is a whole number from 1 to 8."""
     if isinstance(bits, bool) or int(bits) != bits or not 1 <= bits <= 8:
         raise ValueError(f"{name} must be a whole number from 1 to 8, got {bits!r}")
     return int(bits)
 
 
+def check_narrower(bits: int, to_bits: int) -> tuple[int, int]:
+    """Both widths as ints, if a code of ``bits`` can become one of ``to_bits``."""
+    bits, to_bits = check_bits(bits), check_bits(to_bits, "to_bits")
+    if to_bits > bits:
+        raise ValueError(f"to_bits must be at most bits={bits}, got {to_bits}: bits do not return")
+    return bits, to_bits
+
+
+def check_rows(widths: Sequence[int], dim: int) -> None:
+    """Raise ``ValueError`` if rows of ``dim`` codes of these widths do not fill whole bytes."""
+    for width in widths:
+        need = 8 // (width & -width)  # codes in a byte of the narrowest plane
+        if dim % need:
+            raise ValueError(
+                f"dim must be a multiple of {need} to pack {width}-bit codes, got {dim}"
+            )
+
+
 def plane_widths(bits: int) -> tuple[int, ...]:
     """Widths of the planes that hold a code of ``bits`` bits, lowest bits first.
 
-    Examples
-    --------
     >>> [plane_widths(b) for b in (2, 3, 7, 8)]
     [(2,), (2, 1), (4, 2, 1), (8,)]
     """
@@ -33,7 +47,7 @@ def plane_widths(bits: int) -> tuple[int, ...]:
 
 
 def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
-    r"""Planes of bytes that hold ``codes`` in ``bits`` bits each (ch. 5, eq. kv-pack).
+    r"""Planes of bytes that hold ``codes`` in ``bits`` bits each (book, eq. kv-pack).
 
     .. math:: \text{byte}_j = \sum_{i=0}^{8/w-1} c_{(8/w)j+i}\, 2^{wi}
         \qquad\text{for a plane of width } w
@@ -51,15 +65,6 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
     planes : tuple of (..., n * width / 8) uint8 arrays
         One for each of :func:`plane_widths`; together exactly ``n * bits / 8`` bytes a row.
 
-    Raises
-    ------
-    ValueError
-        If ``bits`` does not fit, a code is out of range, or the last axis does not fill bytes.
-    TypeError
-        If the codes are not integers.
-
-    Examples
-    --------
     >>> (plane,) = pack_codes([0, 1, 2, 3], bits=2)
     >>> plane.tolist(), unpack_codes((plane,), bits=2).tolist()
     ([228], [0, 1, 2, 3])
@@ -70,8 +75,8 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
         raise TypeError(f"codes must be integers, got {array.dtype}")
     if array.ndim == 0 or array.shape[-1] % (8 // min(widths)):
         raise ValueError(
-            f"the last axis of codes, of shape {array.shape}, must be a multiple of "
-            f"{8 // min(widths)} to fill whole bytes at {bits} bits"
+            f"codes must have a last axis that is a multiple of {8 // min(widths)} to fill whole "
+            f"bytes at {bits} bits, got shape {array.shape}"
         )
     if array.size and (array.min() < 0 or array.max() >= 2**bits):
         raise ValueError(
@@ -89,22 +94,16 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
 
 
 def unpack_codes(planes: tuple[np.ndarray, ...], bits: int) -> np.ndarray:
-    """Undo :func:`pack_codes`: ``(..., n)`` uint8 codes from their planes.
-
-    Raises ``ValueError`` if the planes are not those of ``bits``.
-    """
+    """Undo :func:`pack_codes`: ``(..., n)`` uint8 codes from their planes."""
     widths = plane_widths(bits)
     lengths = [plane.shape[-1] * 8 // width for plane, width in zip(planes, widths, strict=False)]
     if len(planes) != len(widths) or len(set(lengths)) != 1:
         raise ValueError(
-            f"planes of shapes {[plane.shape for plane in planes]} are not those of {bits} bits"
+            f"planes must be those of {bits} bits, got shapes {[plane.shape for plane in planes]}"
         )
-    codes: np.ndarray | None = None
-    below = 0
+    codes, below = np.zeros((*planes[0].shape[:-1], lengths[0]), dtype=np.uint8), 0
     for plane, width in zip(planes, widths, strict=True):
         split = (plane[..., None] >> np.arange(0, 8, width, dtype=np.uint8)) & (2**width - 1)
-        parts = split.reshape(*plane.shape[:-1], -1).astype(np.uint8)
-        codes = parts if codes is None else (codes | (parts << below)).astype(np.uint8)
+        codes |= split.reshape(codes.shape).astype(np.uint8) << below
         below += width
-    assert codes is not None  # plane_widths is never empty
     return codes

@@ -5,32 +5,21 @@ from one Gaussian, for which the best levels are known once and for all (Lloyd-M
 vector, its *gain*, is all the metadata; keys also store their mean over the chunk.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "LLOYD_MAX_BITS",
-    "ROTATED_BITS",
-    "code_gain",
-    "encode_rotated",
-    "hadamard_rotation",
-    "levels",
-    "lloyd_max",
-    "rotated_distortion",
-    "step_table",
-]
+from genopt_core.checks import one_of, whole
+from genopt_core.kvcache.packing import check_bits, check_narrower
 
 LLOYD_MAX_BITS = (1, 2, 3, 4)
 ROTATED_BITS = (*LLOYD_MAX_BITS, 8)
 
 
 def hadamard_rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
-    r"""Orthogonal ``(dim, dim)`` matrix that spreads any vector (ch. 5, eq. kv-rotation).
+    r"""Orthogonal ``(dim, dim)`` matrix that spreads any vector (book, eq. kv-rotation).
 
     .. math:: R = \operatorname{diag}(\sigma)\, H / \sqrt d, \qquad \sigma_i = \pm 1
 
@@ -38,15 +27,11 @@ def hadamard_rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
     a random orthogonal matrix (QR of Gaussian numbers).  Rows are rotated by ``x @ R`` and back
     by ``y @ R.T``.
 
-    Raises ``ValueError`` if ``dim`` is below 1.
-
     >>> R = hadamard_rotation(4, np.random.default_rng(5))
     >>> np.allclose(R @ R.T, np.eye(4)), np.abs(R).tolist()[0]
     (True, [0.5, 0.5, 0.5, 0.5])
     """
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
-    if dim & (dim - 1):
+    if whole(dim, "dim") & (dim - 1):
         q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
         return q * np.sign(np.diag(r))  # without the signs QR favours some rotations
     h = np.ones((1, 1))
@@ -71,39 +56,37 @@ def _lloyd_max(bits: int) -> tuple[float, ...]:
 
 
 def lloyd_max(bits: int) -> np.ndarray:
-    r"""Levels with the least mean square error for a standard Gaussian (ch. 5, eq. kv-lloyd).
+    r"""Levels with the least mean square error for a standard Gaussian (book, eq. kv-lloyd).
 
     Each level is the mean of the Gaussian over the numbers nearest to it,
 
     .. math:: \ell_i = \frac{\varphi(t_i) - \varphi(t_{i+1})}{\Phi(t_{i+1}) - \Phi(t_i)},
               \qquad t_i = \tfrac12(\ell_{i-1} + \ell_i)
 
-    iterated to a fixed point.  Returns ``(2**bits,)`` float64, ascending.  Raises ``ValueError``
-    unless ``bits`` is 1 to 4.
+    iterated to a fixed point for ``bits`` of 1 to 4.  Returns ``(2**bits,)`` float64, ascending.
 
-    References
-    ----------
-    J. Max, "Quantizing for minimum distortion", 1960; S. Lloyd, 1957/1982.
+    Sources: J. Max, "Quantizing for minimum distortion", 1960; S. Lloyd, 1957/1982.
 
     >>> lloyd_max(2).round(4).tolist()
     [-1.5104, -0.4528, 0.4528, 1.5104]
     """
-    if bits not in LLOYD_MAX_BITS:
-        raise ValueError(f"bits must be one of {LLOYD_MAX_BITS}, got {bits!r}")
-    return np.array(_lloyd_max(int(bits)))
+    return np.array(_lloyd_max(one_of(check_bits(bits), "bits", LLOYD_MAX_BITS)))
 
 
 def levels(bits: int) -> np.ndarray:
     """Levels of a rotated code: Lloyd-Max at 1 to 4 bits, at 8 bits a grid of steps 1/32 on ±4.
 
-    Both are symmetric and have no level at 0, so no code vector has length zero.  Raises
-    ``ValueError`` for other widths.
+    Both are symmetric and have no level at 0, so no code vector has length zero.
     """
-    if bits == 8:
+    if one_of(check_bits(bits), "bits", ROTATED_BITS) == 8:
         return (np.arange(256) - 127.5) / 32
-    if bits not in LLOYD_MAX_BITS:
-        raise ValueError(f"rotated codes have {ROTATED_BITS} bits, got {bits!r}")
     return lloyd_max(bits)
+
+
+def level_edges(bits: int) -> np.ndarray:
+    """Numbers at which the nearest of the :func:`levels` changes, ``(2**bits - 1,)``."""
+    level = levels(bits)
+    return (level[1:] + level[:-1]) / 2
 
 
 def rotated_distortion(bits: int) -> float:
@@ -114,7 +97,7 @@ def rotated_distortion(bits: int) -> float:
     """
     level = levels(bits)
     x = np.linspace(-9, 9, 360_001)
-    nearest = level[np.searchsorted((level[1:] + level[:-1]) / 2, x)]
+    nearest = level[np.searchsorted(level_edges(bits), x)]
     weight = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     return float(((x - nearest) ** 2 * weight).sum() * (x[1] - x[0]))
 
@@ -130,23 +113,17 @@ def encode_rotated(y: npt.ArrayLike, bits: int) -> np.ndarray:
         Rotated vectors.  A zero vector takes the code nearest to 0; its gain is 0.
     bits : int
         One of ``ROTATED_BITS``.
-
-    Raises
-    ------
-    ValueError
-        If ``y`` is not finite or ``bits`` does not fit.
     """
     y = np.asarray(y)
-    level = levels(bits)
     if not np.isfinite(y).all():
         raise ValueError("y must be finite, it holds NaN or infinity")
     rms = np.sqrt(np.mean(y.astype(float) ** 2, axis=-1, keepdims=True))
     unit = y / np.where(rms > 0, rms, 1)
-    return np.searchsorted((level[1:] + level[:-1]) / 2, unit).astype(np.uint8)
+    return np.searchsorted(level_edges(bits), unit).astype(np.uint8)
 
 
 def code_gain(codes: np.ndarray, bits: int, norm: np.ndarray) -> np.ndarray:
-    r"""Gain that gives a code vector the length ``norm`` of what it stands for (eq. kv-gain).
+    r"""Gain that gives a code vector the length ``norm`` of what it stands for (book, eq. kv-gain).
 
     .. math:: \hat y = g\,\ell(c), \qquad g = \lVert y\rVert / \lVert \ell(c) \rVert
 
@@ -157,22 +134,15 @@ def code_gain(codes: np.ndarray, bits: int, norm: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def _step_table(bits: int, to_bits: int) -> np.ndarray:
-    coarse = levels(to_bits)
-    table = np.searchsorted((coarse[1:] + coarse[:-1]) / 2, levels(bits)).astype(np.uint8)
-    table.setflags(write=False)
-    return table
-
-
 def step_table(bits: int, to_bits: int) -> np.ndarray:
     """Table from codes of ``bits`` to codes of ``to_bits``: nearest coarse level to each fine one.
 
-    ``(2**bits,)`` uint8, read-only.  Raises ``ValueError`` if ``to_bits`` is above ``bits`` or
-    either is not a width of rotated codes.
+    ``(2**bits,)`` uint8, read-only; both are widths of rotated codes.
 
     >>> step_table(3, 2).tolist()
     [0, 0, 1, 1, 2, 2, 3, 3]
     """
-    if to_bits > bits:
-        raise ValueError(f"to_bits={to_bits} must not exceed bits={bits}: bits cannot come back")
-    return _step_table(bits, to_bits)
+    check_narrower(bits, to_bits)
+    table = np.searchsorted(level_edges(to_bits), levels(bits)).astype(np.uint8)
+    table.setflags(write=False)
+    return table

@@ -4,21 +4,26 @@ This is the specification: it follows the paper's key-cache algorithm line by li
 reading over speed.  :class:`genopt_core.torch.kvcache.StaircaseCache` is the same for a model.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.attention.online_softmax import attend, merge_partials
-from genopt_core.kvcache.codec import Codec, GridCodec, Packed, RotatedCodec, Side
-from genopt_core.kvcache.ladder import FULL, Stair, cache_bits, check_ladder, width_at
+from genopt_core.attention import attend, attend_segments
+from genopt_core.checks import one_of, whole
+from genopt_core.kvcache.codec import Codec, GridCodec, Packed, RotatedCodec
+from genopt_core.kvcache.ladder import (
+    FULL,
+    Side,
+    Stair,
+    cache_bits,
+    check_ladder,
+    merge_stairs,
+    width_at,
+)
 from genopt_core.kvcache.rotated import hadamard_rotation
-
-__all__ = ["Staircase"]
 
 Chunk = Packed | np.ndarray  # a closed chunk: packed, or as it came while its width is 16
 
@@ -44,15 +49,17 @@ class _SideCache:
             return self.codec.step(chunk, bits)
         return self.codec.encode(chunk, bits)
 
-    def parts(self) -> list[np.ndarray]:
-        return [self.sink, *map(self.restore, self.chunks), self.residual]
+    def parts(self) -> Iterator[np.ndarray]:
+        yield self.sink
+        yield from map(self.restore, self.chunks)
+        yield self.residual
 
     def nbytes(self) -> int:
         return sum(part.nbytes for part in (self.sink, *self.chunks, self.residual))
 
 
 class Staircase:
-    r"""A key and value cache whose tokens lose bits as they age (ch. 5, algorithm kv-saq).
+    r"""A key and value cache whose tokens lose bits as they age (book, algorithm kv-saq).
 
     The newest tokens are a full-precision *residual*.  When it holds ``chunk`` tokens it is
     closed at the ladder's second width, and every older chunk goes one stair down until it lies on
@@ -68,7 +75,7 @@ class Staircase:
     chunk : int
         Tokens :math:`S` of a closed chunk.
     sink : int
-        First tokens that stay in full precision for ever.  The paper has none; attention leans on
+        First tokens that are kept in full precision.  The paper has none; attention leans on
         the first tokens, which its ladder would put on the floor.
     codec : {"grid", "rotated"}
         ``"grid"`` is the paper's (and KIVI's) min-max grid; ``"rotated"`` with sinks is what the
@@ -84,17 +91,10 @@ class Staircase:
     rng : numpy.random.Generator, optional
         Draws the rotation's signs; by default seeded with 0.
 
-    Raises
-    ------
-    ValueError
-        If a ladder, size or name does not fit, or groups or codes do not fill chunks.
+    Notes
+    -----
+    Sources: arXiv 2410.18441, SAQ; arXiv 2402.02750, KIVI.
 
-    References
-    ----------
-    arXiv 2410.18441, SAQ; arXiv 2402.02750, KIVI.
-
-    Examples
-    --------
     >>> cache = Staircase((16, 8, 4, 2), chunk=32)
     >>> x = np.random.default_rng(5).normal(size=(200, 32)).astype(np.float16)
     >>> _ = cache.append(x, x)
@@ -119,13 +119,9 @@ class Staircase:
         self.value_ladder = (
             self.ladder if value_ladder is None else check_ladder(value_ladder, "value_ladder")
         )
-        if chunk < 1 or sink < 0:
-            raise ValueError(f"chunk must be at least 1 and sink 0, got chunk={chunk}, sink={sink}")
-        if codec not in ("grid", "rotated"):
-            raise ValueError(f"codec must be 'grid' or 'rotated', got {codec!r}")
-        if values not in ("flush", "window"):
-            raise ValueError(f"values must be 'flush' or 'window', got {values!r}")
-        self.chunk, self.sink, self.codec, self.values_policy = chunk, sink, codec, values
+        self.chunk, self.sink = whole(chunk, "chunk"), whole(sink, "sink", least=0)
+        self.codec = one_of(codec, "codec", ("grid", "rotated"))
+        self.values_policy = one_of(values, "values", ("flush", "window"))
         self.group_size, self.meta_dtype = group_size, np.dtype(meta_dtype)
         self._rng = np.random.default_rng(0) if rng is None else rng
         self._keys: _SideCache | None = None
@@ -150,16 +146,12 @@ class Staircase:
         -------
         outputs : (tokens, value_dim) array, or ``None`` without queries
 
-        Raises
-        ------
-        ValueError
-            For shapes that do not fit, NaN and infinity; the cache is then unchanged by the token
-            that has them.
+        Numbers that are refused leave the cache as it was.
         """
         k, v = self._checked(keys, values)
         q = None if queries is None else np.asarray(queries)
         if q is not None and q.shape != k.shape:
-            raise ValueError(f"queries {q.shape} must have the shape of keys {k.shape}")
+            raise ValueError(f"queries must have the shape of keys, {k.shape}, got {q.shape}")
         outputs = []
         for t in range(len(k)):
             self._push(k[t : t + 1], v[t : t + 1])
@@ -172,7 +164,7 @@ class Staircase:
         """Take a whole prompt: each chunk goes straight to the width of its age.
 
         Quantised from the exact numbers, which a cache grown by :meth:`append` no longer has; on
-        nested ladders the codes are the same.  Raises ``ValueError`` if the cache is not empty.
+        nested ladders the codes are the same.
         """
         if len(self):
             raise ValueError(f"prefill needs an empty cache, this one holds {len(self)} tokens")
@@ -222,28 +214,21 @@ class Staircase:
     # ------------------------------------------------------------ reading
 
     def attend(self, queries: npt.ArrayLike) -> np.ndarray:
-        """Attention of ``(queries, dim)`` over the cache, one chunk at a time (eq. kv-softmax)."""
-        if not len(self):
-            raise ValueError("an empty cache cannot be attended to")
+        """Attention of ``(queries, dim)``, one chunk after the other (book, eq. kv-softmax)."""
         keys, values = self._sides()
         if self.values_policy == "window":  # the two sides are cut at different places
             return attend(queries, self.keys, self.values)[0]
-        partial = None
-        for k, v in zip(keys.parts(), values.parts(), strict=True):
-            new = attend(queries, k, v)
-            partial = new if partial is None else merge_partials(partial, new)
-        assert partial is not None
-        return partial[0]
+        return attend_segments(queries, zip(keys.parts(), values.parts(), strict=True))
 
     @property
     def keys(self) -> np.ndarray:
         """Restored ``(tokens, dim)`` keys."""
-        return np.concatenate(self._sides()[0].parts())
+        return np.concatenate(list(self._sides()[0].parts()))
 
     @property
     def values(self) -> np.ndarray:
         """Restored ``(tokens, value_dim)`` values."""
-        return np.concatenate(self._sides()[1].parts())
+        return np.concatenate(list(self._sides()[1].parts()))
 
     def __len__(self) -> int:
         if self._keys is None:
@@ -251,23 +236,12 @@ class Staircase:
         return len(self._keys.sink) + self.chunk * len(self._keys.chunks) + len(self._keys.residual)
 
     def stairs(self, side: Side = "key") -> list[Stair]:
-        """Stairs really held, oldest first; neighbours of equal width are one stair.
-
-        The sinks and the residual are stairs of their own.
-        """
+        """Stairs really held, oldest first, merged as by :func:`~.merge_stairs`."""
         keys, values = self._sides()
         held = keys if side == "key" else values
         size = 1 if side == "value" and self.values_policy == "window" else self.chunk
-        found: list[Stair] = [Stair(0, len(held.sink), FULL)]
-        for chunk in held.chunks:
-            bits = chunk.bits if isinstance(chunk, Packed) else FULL
-            first = found[-1].last
-            if len(found) > 1 and found[-1].bits == bits:
-                found[-1] = found[-1]._replace(last=first + size)
-            else:
-                found.append(Stair(first, first + size, bits))
-        found.append(Stair(found[-1].last, found[-1].last + len(held.residual), FULL))
-        return [stair for stair in found if stair.last > stair.first]
+        bits = [chunk.bits if isinstance(chunk, Packed) else FULL for chunk in held.chunks]
+        return merge_stairs(len(held.sink), [(size, b) for b in bits], len(held.residual))
 
     def nbytes(self) -> int:
         """Bytes held by codes, metadata, sinks and residual."""
@@ -281,20 +255,16 @@ class Staircase:
         """What eq. kv-memory says that :meth:`nbytes` is, for ``values="flush"``."""
         total = 0.0
         for side in self._sides():
-            dim, full = side.sink.shape[1], side.sink.itemsize * 8
-            meta = side.codec.metadata_bits(dim, self.chunk)
-            total += (
-                dim
-                / 8
-                * cache_bits(
-                    len(self),
-                    side.ladder,
-                    self.chunk,
-                    metadata=meta,
-                    sink=self.sink,
-                    full_bits=full,
-                )
+            dim = side.sink.shape[1]
+            bits = cache_bits(
+                len(self),
+                side.ladder,
+                self.chunk,
+                metadata=side.codec.metadata_bits(dim, self.chunk),
+                sink=self.sink,
+                full_bits=side.sink.itemsize * 8,
             )
+            total += dim * bits / 8
         return total
 
     # ------------------------------------------------------------ checking
@@ -311,8 +281,8 @@ class Staircase:
             most = self._largest(self.ladder if name == "keys" else self.value_ladder)
             if np.abs(x).max() > most:
                 raise ValueError(
-                    f"{name} up to {np.abs(x).max():.3g} exceed {most:.3g}, the most that the "
-                    "metadata can hold"
+                    f"{name} must not exceed {most:.3g}, the most that the metadata can hold, got "
+                    f"{np.abs(x).max():.3g}"
                 )
         if len(k) != len(v):
             raise ValueError(f"keys and values must be as many, got {len(k)} and {len(v)}")
@@ -323,8 +293,8 @@ class Staircase:
         for name, x, side in (("keys", k, self._keys), ("values", v, self._values)):
             if x.shape[1] != side.sink.shape[1] or x.dtype != side.sink.dtype:
                 raise ValueError(
-                    f"{name} of {x.shape[1]} {x.dtype} channels do not continue a cache of "
-                    f"{side.sink.shape[1]} {side.sink.dtype} channels"
+                    f"{name} must continue a cache of {side.sink.shape[1]} {side.sink.dtype} "
+                    f"channels, got {x.shape[1]} {x.dtype} channels"
                 )
         return k, v
 

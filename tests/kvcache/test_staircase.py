@@ -373,7 +373,7 @@ def test_attention_refuses():
     with pytest.raises(ValueError, match="query"):
         kv.attend(np.zeros((1, 2)), np.zeros((3, 4)), np.zeros((3, 4)))
     empty = kv.attend(np.zeros((1, 2)), np.zeros((0, 2)), np.zeros((0, 2)))
-    out, lse = kv.merge_partials(empty, empty)
+    out, lse = kv.merge_partials([empty, empty])
     assert not out.any()
     assert lse == -np.inf
 

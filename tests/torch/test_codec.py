@@ -5,14 +5,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genopt_core import kvcache as kv
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from genopt_core.torch.kvcache import codec as codec_module
 from genopt_core.torch.kvcache.codec import GridCodec, RotatedCodec, join, pack, unpack
 from genopt_core.torch.online_softmax import attend, merge_partials, softmax_partial
@@ -111,7 +108,7 @@ def test_one_lookup_a_byte_gives_all_levels(bits):
     np.testing.assert_array_equal(codec.expand(packed).numpy(), expected)
     if bits < 8:  # the other way to read the table, for devices that are no processors
         entries = codec_module._entries(packed)
-        table = codec_module._table("entries", bits, 0, entries.device)
+        table = codec_module._table(codec_module._entry_table, entries.device, bits)
         rows = torch.nn.functional.embedding(entries, table).flatten(-2)
         np.testing.assert_array_equal(rows.numpy(), expected)
 
@@ -136,7 +133,7 @@ def test_joined_chunks_are_the_chunks(make, side):
 
 def test_codecs_refuse():
     for side, along in (("key", "chunk=16"), ("value", "dim=32")):
-        with pytest.raises(ValueError, match=f"group_size=24 does not divide {along}"):
+        with pytest.raises(ValueError, match=f"group_size must divide {along}, got 24"):
             GridCodec(side, 32, 16, 24)
     with pytest.raises(ValueError, match="widths"):
         RotatedCodec("key", 32, 16, 0).check([5])
@@ -172,7 +169,7 @@ def test_merged_partials_are_the_softmax_of_pytorch(seed, cuts, size, additive):
         attend(q, k[:, :, a:b], v[:, :, a:b], scale=8**-0.5, mask=full[..., a:b])
         for a, b in itertools.pairwise(at)
     ]
-    out, lse = merge_partials(*zip(*parts, strict=True))
+    out, lse = merge_partials(parts)
     torch.testing.assert_close(out, expected, atol=2e-5, rtol=2e-5)
     score = (q @ k.transpose(-1, -2) / 8**0.5).masked_fill(~mask, -torch.inf)
     torch.testing.assert_close(lse, score.logsumexp(-1), atol=1e-4, rtol=1e-5)
@@ -192,17 +189,18 @@ def test_rows_that_see_nothing_are_zeros_and_merge_as_nothing():
     weights, lse = softmax_partial(blind)
     assert not weights.any()
     assert (lse == -torch.inf).all()
-    out, lse = merge_partials([torch.ones(1, 2, 4), torch.ones(1, 2, 4)], [torch.zeros(1, 2), lse])
+    ones = torch.ones(1, 2, 4)
+    out, lse = merge_partials([(ones, torch.zeros(1, 2)), (ones, lse)])
     assert (out == 1).all()
     assert (lse == 0).all()
-    out, lse = merge_partials([torch.zeros(1, 4)] * 2, [torch.tensor([-torch.inf])] * 2)
+    out, lse = merge_partials([(torch.zeros(1, 4), torch.tensor([-torch.inf]))] * 2)
     assert not out.any()
     assert (lse == -torch.inf).all()
 
 
 def test_online_softmax_refuses():
-    with pytest.raises(ValueError, match="outs and lses"):
-        merge_partials([], [])
+    with pytest.raises(ValueError, match="partials"):
+        merge_partials([])
     x = torch.zeros(1, 1, 2, 8)
     with pytest.raises(ValueError, match="mask"):
         attend(x, x, x, scale=1.0, mask=torch.ones(3, 3, dtype=torch.bool))

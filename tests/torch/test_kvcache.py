@@ -7,20 +7,16 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from genopt_core import kvcache as kv
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
 from oracles.kvcache import Kivi
 from oracles.models import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import DynamicCache
 
+from genopt_core import kvcache as kv
 from genopt_core.torch.kvcache import StaircaseCache, storage
 from genopt_core.torch.kvcache.attention import register
 from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm

@@ -1,10 +1,27 @@
 """The staircase cache for models of ``transformers``.
 
-The modules read in this order: ``codec`` (packed chunks of a layer), ``layer`` (one layer's keys and
-values), ``storage`` (a cache on disk), ``cache`` (all layers: what ``generate`` takes), ``attention``
-(attention that reads packed chunks) and ``calibration`` (which ladder each layer gets).
+The modules in reading order: ``settings`` (what the layers of a cache share), ``codec`` (packed
+chunks), ``layer`` (one layer's keys and values), ``storage`` (tensors on disk), ``cache`` (all
+layers: what ``generate`` takes), ``attention`` (which reads packed chunks) and ``calibration``
+(which ladder each layer gets).
 """
 
+from genopt_core.torch.kvcache.attention import register
 from genopt_core.torch.kvcache.cache import StaircaseCache
+from genopt_core.torch.kvcache.calibration import (
+    LADDERS,
+    calibrate_ladders,
+    choose_ladders,
+    divergence,
+    layer_costs,
+)
 
-__all__ = ["StaircaseCache"]
+__all__ = [
+    "LADDERS",
+    "StaircaseCache",
+    "calibrate_ladders",
+    "choose_ladders",
+    "divergence",
+    "layer_costs",
+    "register",
+]

@@ -1,17 +1,6 @@
-r"""Attention straight over a packed staircase cache (ch. 5, eq. kv-rotated-attention).
+r"""Attention straight over a packed staircase cache, without restoring it."""
 
-Rotation keeps scalar products, so a rotated key need not be turned back:
-
-.. math:: q^\top \hat k_j = q^\top \bar k + g_j\, (qR)\, \ell(c_j)^\top, \qquad
-          o = \Big(\sum_j p_j g_j\, \ell(c_j)\Big) R^\top
-
-The query is rotated once, the output back once; each segment costs a table look-up and two small
-products, and is forgotten before the next.  Groups of segments merge by the online softmax.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,15 +10,17 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from genopt_core.torch.kvcache.codec import GridCodec, PackedChunks, Room, RotatedCodec
-from genopt_core.torch.kvcache.layer import PAGE, Held, Segment, View
-from genopt_core.torch.online_softmax import attend, masked, merge_partials, softmax_partial
+from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec
+from genopt_core.torch.kvcache.layer import PAGE, Segment, View, taken_from
+from genopt_core.torch.kvcache.settings import NAME
+from genopt_core.torch.online_softmax import (
+    Partial,
+    attend,
+    masked,
+    merge_partials,
+    softmax_partial,
+)
 
-__all__ = ["NAME", "attend_view", "register", "staircase_attention"]
-
-Codec = GridCodec | RotatedCodec
-
-NAME = "genopt_staircase"
 QUERIES = 512
 """Queries that are attended to at once, which bounds the scores held during prefill."""
 SCORES = 2**20
@@ -60,9 +51,9 @@ def staircase_attention(
 ) -> tuple[Tensor, None]:
     """Attention function of ``transformers``: ``(batch, queries, heads, dim)`` output, no weights.
 
-    Raises ``ValueError`` for a position bias, a soft cap or dropout over a packed cache.
+    Over a packed cache there is no position bias, soft cap or dropout.
     """
-    view: View | None = getattr(key, "genopt_view", None)
+    view = taken_from(key)
     if view is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -71,13 +62,10 @@ def staircase_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"{name} is not supported over a staircase cache; use 'sdpa'")
     if dropout:
-        raise ValueError(f"dropout={dropout} is not supported over a staircase cache")
+        raise ValueError(f"dropout must be 0 over a staircase cache, got {dropout}")
     if not view.segments:  # nothing is packed yet
-        k, v = (
-            torch.cat([s.to(r.dtype), r], -2) for s, r in zip(view.sink, view.recent, strict=True)
-        )
         return sdpa_attention_forward(
-            module, query, k, v, attention_mask, scaling=scaling, **kwargs
+            module, query, *view.unpacked(), attention_mask, scaling=scaling, **kwargs
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     outs = []
@@ -92,7 +80,16 @@ def staircase_attention(
 def attend_view(
     query: Tensor, view: View, scale: float, mask: Tensor | None, left: int | None = None
 ) -> Tensor:
-    """Attention of ``(batch, heads, queries, dim)`` over a view, segment by segment.
+    r"""Attention of ``(batch, heads, queries, dim)`` (book, eq. kv-rotated-attention).
+
+    Rotation keeps scalar products, so a rotated key need not be turned back:
+
+    .. math:: q^\top \hat k_j = q^\top \bar k + g_j\, (qR)\, \ell(c_j)^\top, \qquad
+              o = \Big(\sum_j p_j g_j\, \ell(c_j)\Big) R^\top
+
+    The query is rotated once, the output back once; each segment costs a table look-up and two
+    small products, and is forgotten before the next.  Groups of segments merge by the online
+    softmax.
 
     Parameters
     ----------
@@ -108,23 +105,21 @@ def attend_view(
     shared = view.recent[0].shape[1]
     # (batch, key/value heads, query heads of one × queries, dim): no key is repeated
     q = query.float().reshape(batch, shared, heads // shared * queries, dim) * scale
-    cut = _mask_cutter(mask, heads // shared, shared)
-    sinks = view.sink[0].shape[-2]
-    chunk = view.layer.cache.chunk
-    at = sinks
-
-    key_codec, value_codec = view.layer.codecs["key"], view.layer.codecs["value"]
+    wide = None if mask is None else _grouped_mask(mask, heads // shared, shared)
+    sinks = at = view.sink[0].shape[-2]
+    key_codec, value_codec = view.codecs["key"], view.codecs["value"]
     q_rotated = q @ key_codec.rotation if isinstance(key_codec, RotatedCodec) else q
-    k, v = (torch.cat([s.to(r.dtype), r], -2) for s, r in zip(view.sink, view.recent, strict=True))
-    room = Room(batch * shared * PAGE * chunk * max(k.shape[-1], v.shape[-1]))
-    if mask is None:
+    k, v = view.unpacked()
+    room = Room(batch * shared * PAGE * view.chunk * max(k.shape[-1], v.shape[-1]))
+    if wide is None:
         here = _causal(queries, k.shape[-2], queries if left is None else left, q.device)
         if here is not None:
             here = here.repeat(heads // shared, 1)
     else:
-        here = torch.cat([cut(0, sinks), cut(mask.shape[-1] - k.shape[-2] + sinks, None)], -1)
+        recent = wide.shape[-1] - view.recent[0].shape[-2]
+        here = torch.cat([wide[..., :sinks], wide[..., recent:]], -1)
 
-    groups = list(_groups(view.segments, q.shape[2] * chunk))
+    groups = list(_groups(view.segments, q.shape[2] * view.chunk))
     if len(groups) == 1 and mask is None and here is None:
         # one new token, the case that decoding lives on: one softmax over everything
         (group,) = groups
@@ -136,25 +131,21 @@ def attend_view(
         out = new.add_(_turned_back(out, value_codec) if turned else out)
         return out.reshape(batch, heads, queries, -1).to(query.dtype)
 
-    plain: tuple[list[Tensor], list[Tensor]] = ([], [])
-    rotated: tuple[list[Tensor], list[Tensor]] = ([], [])
+    plain: list[Partial] = []
+    rotated: list[Partial] = []
     for group in groups:
-        tokens = sum(segment.chunks for segment in group) * chunk
+        tokens = sum(segment.chunks for segment in group) * view.chunk
         scores = _scores([segment.key for segment in group], key_codec, q, q_rotated, room)
-        weights, lse = softmax_partial(masked(scores, cut(at, at + tokens)))
+        seen = None if wide is None else wide[..., at : at + tokens]
+        weights, lse = softmax_partial(masked(scores, seen))
         out, turned = _output(weights, [segment.value for segment in group], value_codec, room)
-        outs, lses = rotated if turned else plain
-        outs.append(out)
-        lses.append(lse)
+        (rotated if turned else plain).append((out, lse))
         at += tokens
-    out, lse = attend(q, k, v, scale=1.0, mask=here)
-    plain[0].append(out)
-    plain[1].append(lse)
-    if rotated[0]:
-        out, lse = merge_partials(*rotated)
-        plain[0].append(_turned_back(out, value_codec))
-        plain[1].append(lse)
-    out, _ = merge_partials(*plain)
+    plain.append(attend(q, k, v, scale=1.0, mask=here))
+    if rotated:
+        out, lse = merge_partials(rotated)
+        plain.append((_turned_back(out, value_codec), lse))
+    out, _ = merge_partials(plain)
     return out.reshape(batch, heads, queries, -1).to(query.dtype)
 
 
@@ -164,7 +155,7 @@ def _turned_back(out: Tensor, codec: Codec) -> Tensor:
     return out @ codec.rotation.T
 
 
-def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segment]]:
+def _groups(segments: Sequence[Segment], per_chunk: int) -> Iterator[list[Segment]]:
     """Neighbouring segments of one kind that are attended to at once.
 
     Each takes two products of its own; all else is done once a group.  ``per_chunk`` scores of a
@@ -173,7 +164,7 @@ def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segm
     group: list[Segment] = []
     size, kind = 0, None
     for segment in segments:
-        this = isinstance(segment.key, PackedChunks), isinstance(segment.value, PackedChunks)
+        this = segment.key.packed, segment.value.packed
         more = segment.chunks * per_chunk
         if group and (this != kind or size + more > SCORES):
             yield group
@@ -184,22 +175,21 @@ def _groups(segments: tuple[Segment, ...], per_chunk: int) -> Iterator[list[Segm
         yield group
 
 
-def _scores(keys: list[Held], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
-    """Scores of neighbouring segments, by rotated codes where it has them.
+def _scores(keys: list[Chunks], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
+    """Scores of neighbouring segments of one kind, by rotated codes where it has them.
 
     Codes are expanded into ``room``, one run after the other.
     """
-    packed = [held for held in keys if isinstance(held, PackedChunks)]
-    if not packed or not isinstance(codec, RotatedCodec):
-        full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in keys)
-        return torch.cat([q @ key.transpose(-1, -2) for key in full], -1)
+    if not (keys[0].packed and isinstance(codec, RotatedCodec)):
+        return torch.cat([q @ codec.restore(x).float().transpose(-1, -2) for x in keys], -1)
     flat = q_rotated.flatten(0, 1)
     parts = [
         torch.bmm(flat, codec.expand(held, room).flatten(0, 1).transpose(1, 2))
-        for held in _runs(packed)
+        for held in _runs(keys)
     ]
-    gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2).float()
-    mean = torch.cat([held.meta[1] for held in packed], -2).transpose(-1, -2).float()
+    gain, mean = (
+        torch.cat([held.meta[i] for held in keys], -2).transpose(-1, -2).float() for i in (0, 1)
+    )
     scores = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
     scores = scores.view(*q.shape[:3], -1).mul_(gain)
     # the mean is one number a chunk and query
@@ -207,7 +197,7 @@ def _scores(keys: list[Held], codec: Codec, q: Tensor, q_rotated: Tensor, room: 
     return scores
 
 
-def _runs(packed: list[PackedChunks]) -> Iterator[PackedChunks]:
+def _runs(packed: list[Chunks]) -> Iterator[Chunks]:
     """Codes, without metadata: pages as they are, smaller neighbours of one width as one."""
     for (bits, page), run in groupby(packed, lambda p: (p.bits, p.chunks >= PAGE)):
         small = list(run)
@@ -215,22 +205,21 @@ def _runs(packed: list[PackedChunks]) -> Iterator[PackedChunks]:
             yield from small
         else:
             planes = tuple(torch.cat(p, -2) for p in zip(*(p.planes for p in small), strict=True))
-            yield PackedChunks(bits, bits, sum(p.chunks for p in small), planes, ())
+            yield Chunks(bits, bits, sum(p.chunks for p in small), planes)
 
 
-def _output(weights: Tensor, values: list[Held], codec: Codec, room: Room) -> tuple[Tensor, bool]:
+def _output(weights: Tensor, values: list[Chunks], codec: Codec, room: Room) -> tuple[Tensor, bool]:
     """Weighted sum of the values of neighbouring segments, and whether it is still rotated.
 
     Changes the weights; codes are expanded into ``room``, one run after the other.
     """
-    packed = [held for held in values if isinstance(held, PackedChunks)]
-    turned = bool(packed) and isinstance(codec, RotatedCodec)
-    if packed and isinstance(codec, RotatedCodec):
-        gain = torch.cat([held.meta[0] for held in packed], -2).transpose(-1, -2)
+    turned = values[0].packed and isinstance(codec, RotatedCodec)
+    if values[0].packed and isinstance(codec, RotatedCodec):
+        gain = torch.cat([held.meta[0] for held in values], -2).transpose(-1, -2)
         weights = weights.mul_(gain.float())
-        full = (codec.expand(held, room) for held in _runs(packed))
+        full = (codec.expand(held, room) for held in _runs(values))
     else:
-        full = (codec.decode(h) if isinstance(h, PackedChunks) else h.float() for h in values)
+        full = (codec.restore(held).float() for held in values)
     flat, out, at = weights.flatten(0, 1), None, 0
     for value in full:  # restored, used and forgotten one by one
         tokens, rows = value.shape[-2], value.flatten(0, 1)
@@ -250,12 +239,8 @@ def _causal(queries: int, tokens: int, left: int, device: torch.device) -> Tenso
     return torch.arange(tokens, device=device)[None] <= free
 
 
-def _mask_cutter(mask: Tensor | None, groups: int, shared: int) -> Any:
-    """A function that cuts columns of the mask, in the layout of the grouped query."""
-    if mask is None:
-        return lambda first, last: None
+def _grouped_mask(mask: Tensor, groups: int, shared: int) -> Tensor:
+    """The mask in the layout of the grouped query."""
     if mask.shape[1] == 1:
-        wide = mask.repeat(1, 1, groups, 1) if groups > 1 else mask
-    else:
-        wide = mask.reshape(mask.shape[0], shared, groups * mask.shape[2], mask.shape[3])
-    return lambda first, last: wide[..., first:last]
+        return mask.repeat(1, 1, groups, 1) if groups > 1 else mask
+    return mask.reshape(mask.shape[0], shared, groups * mask.shape[2], mask.shape[3])

@@ -1,48 +1,53 @@
-r"""The staircase cache (SAQ and SAQ+) for models of ``transformers``.
-
->>> from transformers import LlamaConfig
->>> config = LlamaConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=3)
->>> cache = StaircaseCache(config, ladder=(16, 8, 4, 2), chunk=32)
->>> cache.limit_bits()  # 2 bits, and 0.75 of metadata on chunks of 32 by 32 numbers
-2.75
-
-It goes wherever a cache goes: ``model.generate(..., past_key_values=cache)``.  With any attention
-function the layers restore what they hold for each step.  With the one that
-:func:`~genopt_core.torch.kvcache.attention.register` installs, attention reads the packed
-chunks one after the other and nothing is restored as a whole.
-"""
-
-from __future__ import annotations
+r"""The staircase cache (SAQ and SAQ+) for models of ``transformers``."""
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, get_layer_types_and_kwargs
 
-from genopt_core.kvcache.codec import Side
-from genopt_core.kvcache.ladder import FULL, Stair, cache_bits, check_ladder, limit_bits
-from genopt_core.torch.kvcache.codec import GridCodec, RotatedCodec
-from genopt_core.torch.kvcache.layer import SIDES, StaircaseLayer
+from genopt_core.checks import one_of
+from genopt_core.kvcache.ladder import (
+    FULL,
+    SIDES,
+    Side,
+    Stair,
+    cache_bits,
+    check_ladder,
+    format_ladder,
+    limit_bits,
+)
+from genopt_core.torch.kvcache import storage
+from genopt_core.torch.kvcache.codec import codec_of
+from genopt_core.torch.kvcache.layer import StaircaseLayer
+from genopt_core.torch.kvcache.settings import Settings, decoder_of
 
-__all__ = ["StaircaseCache"]
+OPTIONS = tuple(field.name for field in fields(Settings) if field.name != "config")
 
 
 class StaircaseCache(Cache):
-    r"""A cache for ``generate`` whose tokens lose bits as they age (ch. 5, algorithm kv-saq).
+    r"""A cache for ``generate`` whose tokens lose bits as they age (book, algorithm kv-saq).
+
+    It goes wherever a cache goes: ``model.generate(..., past_key_values=cache)``.  With any
+    attention function the layers restore what they hold for each step.  With the one that
+    :func:`~genopt_core.torch.kvcache.register` installs, attention reads the packed chunks one
+    after the other and nothing is restored as a whole.
 
     Parameters
     ----------
     config : configuration of transformers
         Of the model; all layers must attend to all tokens.
     ladder : sequence of int, or one such sequence a layer
-        Widths of keys from new to old, 16 meaning full precision: ``(16, 8, 4, 2)``.
+        Widths of keys from new to old, 16 meaning full precision, the dtype of the model.
     value_ladder : likewise, optional
         Widths of values; by default those of keys.
     chunk : int
-        Tokens of a closed chunk, the paper's :math:`S`.
+        Tokens of a closed chunk, the paper's :math:`S`.  Before the first one is closed nothing is
+        saved.
     sink : int
         First tokens that stay in full precision (the paper has none).  In a left-padded batch the
         padding takes their place in the shorter rows.
@@ -57,17 +62,22 @@ class StaircaseCache(Cache):
         In which full-precision parts are kept; by default that of the model.  A float32 model
         loses nothing visible with ``torch.float16``, and holds half the bytes there.
 
-    Raises
-    ------
-    ValueError
-        If a ladder, size or name does not fit, or a layer has a sliding window, linear attention,
-        or another state than keys and values of all tokens.
-
     Notes
     -----
     Closing a chunk touches at most ``len(ladder) - 1`` chunks, so the work per token does not grow
-    with the cache.  :meth:`nbytes` counts what is held; eq. kv-memory predicts it exactly
-    (:meth:`expected_bytes`).  Values are closed together with keys (the paper leaves that open).
+    with the cache.  Values are closed together with keys (the paper leaves that open).
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig
+    >>> config = LlamaConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=3)
+    >>> cache = StaircaseCache(config, ladder=(16, 8, 4, 2), chunk=32)
+    >>> cache.limit_bits()  # 2 bits, and 0.75 of metadata on chunks of 32 by 32 numbers
+    2.75
+    >>> for layer in range(3):
+    ...     keys, values = cache.update(torch.ones(1, 2, 100, 32), torch.ones(1, 2, 100, 32), layer)
+    >>> cache
+    StaircaseCache(3 layers, 16/8/4/2, 100 tokens, 0.03 MB)
     """
 
     def __init__(
@@ -83,69 +93,49 @@ class StaircaseCache(Cache):
         seed: int = 0,
         full_dtype: torch.dtype | None = None,
     ):
-        text = config.get_text_config(decoder=True)
+        self.settings = Settings(config, chunk, sink, codec, group_size, seed, full_dtype)
+        text = decoder_of(config)
         kinds, _ = get_layer_types_and_kwargs(text)
         foreign = sorted(set(kinds) - {"full_attention"})
         if foreign:
             raise ValueError(
-                f"config must have full attention in all layers, this one has {foreign}; a layer "
-                "that forgets old tokens by itself has none to step down"
+                f"config must have full attention in all layers, got {foreign}; a layer that "
+                "forgets old tokens by itself has none to step down"
             )
-        if chunk < 1 or sink < 0:
-            raise ValueError(f"chunk must be at least 1 and sink 0, got chunk={chunk}, sink={sink}")
-        if codec not in ("rotated", "grid"):
-            raise ValueError(f"codec must be 'rotated' or 'grid', got {codec!r}")
-        if full_dtype is not None and not full_dtype.is_floating_point:
-            raise ValueError(f"full_dtype must be a floating-point dtype, got {full_dtype}")
         count = text.num_hidden_layers
         keys = _per_layer(ladder, count, "ladder")
         values = keys if value_ladder is None else _per_layer(value_ladder, count, "value_ladder")
-        self.config, self.chunk, self.sink = config, chunk, sink
-        self.codec, self.group_size, self.seed = codec, group_size, seed
-        self.full_dtype = full_dtype
-        self._codecs: dict[tuple, GridCodec | RotatedCodec] = {}
-        layers = [StaircaseLayer(self, k, v) for k, v in zip(keys, values, strict=True)]
-        dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        for layer in layers:  # now rather than in the middle of a forward pass
-            for side, widths in layer.ladders.items():
-                self._codec(side, dim, None).check([w for w in widths if w != FULL])
-        self.head_dim = dim
+        layers = [StaircaseLayer(self.settings, k, v) for k, v in zip(keys, values, strict=True)]
+        for side in SIDES:  # now rather than in the middle of a forward pass
+            widths = {width for layer in layers for width in layer.ladders[side]} - {FULL}
+            codec_of(self.settings, side, self.settings.head_dim).check(sorted(widths))
         super().__init__(layers=list(layers))
+
+    def __repr__(self) -> str:
+        """One line."""
+        layers = self.stair_layers
+        pairs = {tuple(layer.ladders.values()) for layer in layers}
+        keys, values = pairs.pop()
+        ladder = format_ladder(keys)
+        if keys != values:
+            ladder = f"keys {ladder}, values {format_ladder(values)}"
+        return (
+            f"{type(self).__name__}({len(layers)} layers, "
+            f"{'ladders by layer' if pairs else ladder}, {self.get_seq_length()} tokens, "
+            f"{self.nbytes() / 1e6:.2f} MB)"
+        )
 
     @property
     def stair_layers(self) -> list[StaircaseLayer]:
         """The layers, by their own type."""
         return [layer for layer in self.layers if isinstance(layer, StaircaseLayer)]
 
-    def codec_of(self, side: Side, x: Tensor) -> GridCodec | RotatedCodec:
-        """The codec that all layers with states like ``x`` share."""
-        return self._codec(side, x.shape[-1], x.device)
-
-    def _codec(self, side: Side, dim: int, device: torch.device | None) -> GridCodec | RotatedCodec:
-        at = (side, dim, device)
-        if at not in self._codecs:
-            if self.codec == "grid":
-                self._codecs[at] = GridCodec(side, dim, self.chunk, self.group_size)
-            else:
-                rotated = RotatedCodec(side, dim, self.chunk, self.seed)
-                if device is not None:
-                    rotated.to(device)
-                self._codecs[at] = rotated
-        return self._codecs[at]
-
-    def reads_packed(self) -> bool:
-        """Whether the model's attention function walks over packed chunks by itself."""
-        from genopt_core.torch.kvcache.attention import NAME
-
-        text = self.config.get_text_config(decoder=True)
-        return getattr(text, "_attn_implementation", None) == NAME
-
     def nbytes(self) -> int:
         """Bytes held: codes, metadata, sinks and residuals of all layers."""
         return sum(t.nbytes for layer in self.stair_layers for t in layer.tensors)
 
     def expected_bytes(self) -> float:
-        """Bytes by eq. kv-memory."""
+        """What :meth:`nbytes` must be (book, eq. kv-memory)."""
         total = 0.0
         for layer in self.stair_layers:
             if not layer.is_initialized:
@@ -156,9 +146,9 @@ class StaircaseCache(Cache):
                 bits = cache_bits(
                     layer.get_seq_length(),
                     layer.ladders[side],
-                    self.chunk,
+                    self.settings.chunk,
                     metadata=codec.metadata_bits(),
-                    sink=self.sink,
+                    sink=self.settings.sink,
                     full_bits=residual.element_size() * 8,
                 )
                 total += batch * heads * codec.dim * bits / 8
@@ -174,18 +164,15 @@ class StaircaseCache(Cache):
         return 8 * self.nbytes() / numbers if numbers else 0.0
 
     def limit_bits(self) -> float:
-        """Bits per element of a very long cache, metadata included (eq. kv-memory)."""
-        meta = {side: self._codec(side, self.head_dim, None).metadata_bits() for side in SIDES}
+        """Bits per element of a very long cache, metadata included (book, eq. kv-memory)."""
+        codecs = (codec_of(self.settings, side, self.settings.head_dim) for side in SIDES)
+        keys, values = (codec.metadata_bits() for codec in codecs)
+        ladders = [layer.ladders for layer in self.stair_layers]
         each = [
-            limit_bits(
-                layer.ladders["key"],
-                layer.ladders["value"],
-                key_metadata=meta["key"],
-                value_metadata=meta["value"],
-            )
-            for layer in self.stair_layers
+            limit_bits(one["key"], one["value"], key_metadata=keys, value_metadata=values)
+            for one in ladders
         ]
-        return sum(each) / len(each)
+        return float(np.mean(each))
 
     def stairs(self, layer: int = 0, side: Side = "key") -> list[Stair]:
         """``(first, last, bits)`` of the tokens of a layer, oldest first.
@@ -193,32 +180,62 @@ class StaircaseCache(Cache):
         Neighbouring chunks of equal width are one stair; sinks and residual are stairs of their
         own.
         """
-        if side not in SIDES:
-            raise ValueError(f"side must be 'key' or 'value', got {side!r}")
-        return self.stair_layers[layer].stairs(side)
+        return self.stair_layers[layer].stairs(one_of(side, "side", SIDES))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the cache to one file, see :func:`~genopt_core.torch.kvcache.storage.save_cache`."""
-        from genopt_core.torch.kvcache.storage import save_cache
+        """Write the cache to one file: completely, or the file that was there stays.
 
-        save_cache(self, path)
+        Raises
+        ------
+        OSError
+            If the folder cannot be written to.
+        """
+        options = {name: getattr(self.settings, name) for name in OPTIONS}
+        if self.settings.full_dtype is not None:
+            options["full_dtype"] = str(self.settings.full_dtype)
+        rows, tensors = [], dict[str, Tensor]()
+        for i, layer in enumerate(self.stair_layers):
+            row, held = layer.state()
+            rows.append(row)
+            tensors |= {f"{i}.{name}": t for name, t in held.items()}
+        storage.write(path, tensors, {**options, "layers": rows})
 
     @classmethod
-    def restore(cls, path: str | os.PathLike[str], config: Any) -> StaircaseCache:
+    def restore(cls, path: str | os.PathLike[str], config: Any) -> Self:
         """Read a cache that :meth:`save` wrote, for the model of ``config``.
 
-        Raises as :func:`~genopt_core.torch.kvcache.storage.load_cache` does.
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is torn, altered, of another format, or not of this model's shape.
         """
-        from genopt_core.torch.kvcache.storage import load_cache
-
-        return load_cache(path, config)
+        tensors, description = storage.read(path)
+        rows, count = description["layers"], decoder_of(config).num_hidden_layers
+        if count != len(rows):
+            raise ValueError(f"{path} has {len(rows)} layers, the model has {count}")
+        options = {name: description[name] for name in OPTIONS}
+        if options["full_dtype"] is not None:
+            options["full_dtype"] = getattr(torch, options["full_dtype"].removeprefix("torch."))
+        cache = cls(config, [r["key"] for r in rows], [r["value"] for r in rows], **options)
+        for i, (layer, row) in enumerate(zip(cache.stair_layers, rows, strict=True)):
+            start = f"{i}."
+            own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+            dims = {t.shape[-1] for name, t in own.items() if name.startswith("rest")}
+            if dims - {cache.settings.head_dim}:
+                raise ValueError(
+                    f"{path} has {dims} channels, the model has {cache.settings.head_dim}"
+                )
+            layer.fill(row, own)
+        return cache
 
 
 def _per_layer(ladder: Sequence, count: int, name: str) -> list[tuple[int, ...]]:
     """One ladder a layer, from one for all or one for each."""
-    rows = list(ladder)
-    if rows and isinstance(rows[0], Sequence):
-        if len(rows) != count:
-            raise ValueError(f"{name} must be one ladder or {count}, one a layer; got {len(rows)}")
-        return [check_ladder(row, name) for row in rows]
-    return [check_ladder(rows, name)] * count
+    rows = list(ladder) if isinstance(ladder, Sequence) and not isinstance(ladder, str) else []
+    if not rows or not isinstance(rows[0], Sequence) or isinstance(rows[0], str):
+        return [check_ladder(ladder, name)] * count
+    if len(rows) != count:
+        raise ValueError(f"{name} must be one ladder or {count}, one a layer, got {len(rows)}")
+    return [check_ladder(row, name) for row in rows]

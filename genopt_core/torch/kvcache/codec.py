@@ -4,56 +4,53 @@ Tensors are ``(batch, heads, tokens, dim)``.  Everything a chunk keeps has its t
 tokens or chunks along axis -2, so chunks are joined and cut there and nowhere else.
 """
 
-from __future__ import annotations
-
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from genopt_core.kvcache.codec import Side
-from genopt_core.kvcache.ladder import metadata_bits
-from genopt_core.kvcache.packing import plane_widths
-from genopt_core.kvcache.rotated import ROTATED_BITS, hadamard_rotation, levels, step_table
+from genopt_core.kvcache.codec import check_grid, check_rotated
+from genopt_core.kvcache.grid import recode_table, step_ratio
+from genopt_core.kvcache.ladder import FULL, Side, metadata_bits
+from genopt_core.kvcache.packing import check_rows, plane_widths
+from genopt_core.kvcache.rotated import hadamard_rotation, level_edges, levels, step_table
+from genopt_core.torch.kvcache.settings import Settings
 
-__all__ = ["GridCodec", "PackedChunks", "RotatedCodec", "join", "pack", "unpack"]
+
+def _nibble_table(bits: int) -> np.ndarray:
+    """Both nibbles of a byte as int32 numbers above a low byte, side by side in one int64."""
+    byte = np.arange(256, dtype=np.int32)
+    return np.stack([(byte & 15) << 8, (byte >> 4) << 8], -1).view(np.int64)[:, 0]
+
+
+def _entry_table(bits: int) -> np.ndarray:
+    """The levels of all codes that one entry of :func:`_entries` holds."""
+    if bits == 3:  # low byte: four 2-bit parts; the nibble above it: their four top bits
+        at = np.arange(4096)[:, None]
+        code = (at >> 2 * np.arange(4) & 3) | (at >> 8 + np.arange(4) & 1) << 2
+    else:
+        parts = min(4, 8 // bits)
+        at = np.arange(2 ** (parts * bits))[:, None]
+        code = at >> bits * np.arange(parts) & 2**bits - 1
+    return levels(bits)[code]
 
 
 @lru_cache(maxsize=64)
-def _table(name: str, bits: int, to_bits: int, device: torch.device) -> Tensor:
-    """Small constant tables, made once a device."""
-    data: np.ndarray
-    if name == "levels":
-        data = levels(bits).astype(np.float32)
-    elif name == "edges":
-        data = ((levels(bits)[1:] + levels(bits)[:-1]) / 2).astype(np.float32)
-    elif name == "step":
-        data = step_table(bits, to_bits)
-    elif name == "recode":
-        top, new = 2**bits - 1, 2**to_bits - 1
-        data = ((2 * np.arange(top + 1) * new + top) // (2 * top)).astype(np.uint8)
-    elif name == "nibbles":
-        byte = np.arange(256, dtype=np.int32)
-        data = np.stack([(byte & 15) << 8, (byte >> 4) << 8], -1).view(np.int64)[:, 0]
-    else:  # "entries": the levels of all codes that one entry of :func:`_entries` holds
-        if bits == 3:  # low byte: four 2-bit parts; the nibble above it: their four top bits
-            at = np.arange(4096)[:, None]
-            code = (at >> 2 * np.arange(4) & 3) | (at >> 8 + np.arange(4) & 1) << 2
-        else:
-            parts = min(4, 8 // bits)
-            at = np.arange(2 ** (parts * bits))[:, None]
-            code = at >> bits * np.arange(parts) & 2**bits - 1
-        data = levels(bits)[code].astype(np.float32)
-    return torch.from_numpy(np.array(data)).to(device)
+def _table(make: Callable[..., np.ndarray], device: torch.device, *bits: int) -> Tensor:
+    """A small constant table, made once a device."""
+    data = make(*bits)
+    return torch.tensor(data.astype(np.float32) if data.dtype == float else data, device=device)
 
 
 def pack(codes: Tensor, bits: int) -> tuple[Tensor, ...]:
-    """Planes of :func:`genopt_core.kvcache.pack_codes`, on a uint8 tensor that fills bytes."""
+    """Planes of a uint8 tensor that fills bytes, as :func:`genopt_core.kvcache.pack_codes`."""
     planes, below = [], 0
     for width in plane_widths(bits):
         part = (codes >> below) & (2**width - 1) if bits < 8 else codes
@@ -82,22 +79,30 @@ def unpack(planes: Sequence[Tensor], bits: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedChunks:
-    """One or more quantised chunks of equal width, with the metadata that restore them."""
+class Chunks:
+    """One or more neighbouring chunks of equal width, with the metadata that restore them.
+
+    In full precision, 16 bits, the numbers themselves are the one plane.
+    """
 
     bits: int
     first_bits: int
     """Width at which they were first quantised; a grid's stored step belongs to it."""
     chunks: int
     planes: tuple[Tensor, ...]
-    meta: tuple[Tensor, ...]
+    meta: tuple[Tensor, ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether they are quantised."""
+        return self.bits < FULL
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that is held."""
         return (*self.planes, *self.meta)
 
-    def map(self, f: Callable[[Tensor], Tensor], chunks: int | None = None) -> PackedChunks:
+    def map(self, f: Callable[[Tensor], Tensor], chunks: int | None = None) -> Self:
         """The same with every tensor passed through ``f``."""
         return replace(
             self,
@@ -106,7 +111,7 @@ class PackedChunks:
             meta=tuple(map(f, self.meta)),
         )
 
-    def cut(self, first: int, last: int) -> PackedChunks:
+    def cut(self, first: int, last: int) -> Self:
         """Chunks ``first`` to ``last`` (exclusive), as copies."""
 
         def rows(t: Tensor) -> Tensor:
@@ -116,8 +121,8 @@ class PackedChunks:
         return self.map(rows, last - first)
 
 
-def join(parts: Sequence[PackedChunks]) -> PackedChunks:
-    """Neighbouring chunks of equal width as one; raises ``ValueError`` if widths differ."""
+def join(parts: Sequence[Chunks]) -> Chunks:
+    """Neighbouring chunks of equal width as one."""
     if len({(p.bits, p.first_bits) for p in parts}) != 1:
         raise ValueError(f"widths must be equal, got {[p.bits for p in parts]}")
     columns = zip(*(p.tensors for p in parts), strict=True)
@@ -129,13 +134,6 @@ def join(parts: Sequence[PackedChunks]) -> PackedChunks:
         planes=tuple(tensors[:n]),
         meta=tuple(tensors[n:]),
     )
-
-
-def _check(widths: Sequence[int], dim: int) -> None:
-    for width in widths:
-        need = 8 // (width & -width)
-        if dim % need:
-            raise ValueError(f"dim={dim} must be a multiple of {need} to pack {width}-bit codes")
 
 
 def _finite(x: Tensor, side: Side) -> None:
@@ -153,23 +151,62 @@ def _neighbour(half: Tensor, up: bool) -> Tensor:
     return moved.view(torch.float16)
 
 
-class GridCodec:
+class Codec(ABC):
+    """What both codecs have: one side of layers of that shape."""
+
+    meta_count: int
+    """Tensors of metadata that :class:`Chunks` have."""
+
+    def __init__(self, side: Side, dim: int, chunk: int):
+        self.side, self.dim, self.chunk = side, dim, chunk
+
+    @abstractmethod
+    def check(self, widths: Sequence[int]) -> None:
+        """Raise ``ValueError`` if chunks cannot have these widths."""
+
+    @abstractmethod
+    def metadata_bits(self) -> float:
+        """Bits of metadata per element (book, eq. kv-metadata)."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, bits: int) -> Chunks:
+        """Quantise one chunk that is finite and within float16."""
+
+    @abstractmethod
+    def step(self, packed: Chunks, bits: int) -> Chunks:
+        """Take packed chunks down to ``bits``, by their codes alone."""
+
+    @abstractmethod
+    def decode(self, packed: Chunks) -> Tensor:
+        """Restore packed chunks to float32."""
+
+    def lower(self, held: Chunks, bits: int) -> Chunks:
+        """Chunks at ``bits``, or as they are where that is no less than they have."""
+        if bits >= held.bits:
+            return held
+        return self.step(held, bits) if held.packed else self.encode(held.planes[0], bits)
+
+    def restore(self, held: Chunks) -> Tensor:
+        """Chunks in full precision, whatever they are held in."""
+        return self.decode(held) if held.packed else held.planes[0]
+
+
+class GridCodec(Codec):
     """Min-max grids, see :class:`genopt_core.kvcache.GridCodec`; float16 metadata, same codes."""
 
-    rotated = False
+    meta_count = 2
 
     def __init__(self, side: Side, dim: int, chunk: int, group_size: int):
-        along, name = (chunk, "chunk") if side == "key" else (dim, "dim")
-        if group_size < 1 or along % group_size:
-            raise ValueError(f"group_size={group_size} does not divide {name}={along}")
-        self.side, self.dim, self.chunk, self.group_size = side, dim, chunk, group_size
+        check_grid(side, group_size, dim, chunk)
+        super().__init__(side, dim, chunk)
+        self.group_size = group_size
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise ``ValueError`` if codes of these widths do not fill bytes."""
-        _check(widths, self.dim)
+        check_rows(widths, self.dim)
 
     def metadata_bits(self) -> float:
-        """Bits of metadata per element."""
+        """Bits of metadata per element (book, eq. kv-metadata)."""
         return metadata_bits(
             "grid", self.side, dim=self.dim, chunk=self.chunk, group_size=self.group_size
         )
@@ -180,8 +217,8 @@ class GridCodec:
             return x.unflatten(-2, (-1, self.group_size)), -2
         return x.unflatten(-1, (-1, self.group_size)), -1
 
-    def encode(self, x: Tensor, bits: int) -> PackedChunks:
-        """Quantise one chunk; raises ``ValueError`` for what float16 metadata cannot hold."""
+    def encode(self, x: Tensor, bits: int) -> Chunks:
+        """Quantise one chunk (book, eq. kv-uniform)."""
         _finite(x, self.side)
         groups, axis = self._groups(x.float())
         smallest, largest = groups.amin(axis), groups.amax(axis)
@@ -193,57 +230,56 @@ class GridCodec:
         scale = torch.where(short, _neighbour(scale, up=True), scale)
         if not bool(torch.isfinite(low).all() and torch.isfinite(scale).all()):
             raise ValueError(
-                f"{self.side}s from {smallest.min():.3g} to {largest.max():.3g} exceed float16 "
-                "metadata"
+                f"{self.side}s must fit float16 metadata, got {smallest.min():.3g} to "
+                f"{largest.max():.3g}"
             )
         step = torch.where(scale > 0, scale.float(), 1.0).unsqueeze(axis)
         codes = ((groups - low.float().unsqueeze(axis)) / step).round_().clamp_(max=2**bits - 1)
-        codes = (
-            codes.to(torch.uint8).flatten(-3, -2)
-            if axis == -2
-            else codes.to(torch.uint8).flatten(-2)
-        )
-        return PackedChunks(bits, bits, 1, pack(codes, bits), (scale, low))
+        planes = pack(_flat(codes.to(torch.uint8), axis), bits)
+        return Chunks(bits, bits, 1, planes, (scale, low))
 
-    def step(self, packed: PackedChunks, bits: int) -> PackedChunks:
-        """Re-code by integers (eq. kv-nested); the metadata stay."""
-        table = _table("recode", packed.bits, bits, packed.planes[0].device)
+    def step(self, packed: Chunks, bits: int) -> Chunks:
+        """Re-code by integers (book, eq. kv-nested); the metadata stay."""
+        table = _table(recode_table, packed.planes[0].device, packed.bits, bits)
         codes = table[unpack(packed.planes, packed.bits).int()]
         return replace(packed, bits=bits, planes=pack(codes, bits))
 
-    def decode(self, packed: PackedChunks) -> Tensor:
-        """Restore to float32."""
-        ratio = (2**packed.first_bits - 1) / (2**packed.bits - 1)
+    def decode(self, packed: Chunks) -> Tensor:
+        """Restore to float32 (book, eq. kv-uniform)."""
+        ratio = step_ratio(packed.first_bits, packed.bits)
         scale, low = (t.float() for t in packed.meta)
         groups, axis = self._groups(unpack(packed.planes, packed.bits).float())
-        groups = groups * (scale * ratio).unsqueeze(axis) + low.unsqueeze(axis)
-        return groups.flatten(-3, -2) if axis == -2 else groups.flatten(-2)
+        return _flat(groups * (scale * ratio).unsqueeze(axis) + low.unsqueeze(axis), axis)
+
+
+def _flat(groups: Tensor, axis: int) -> Tensor:
+    """Groups along ``axis`` side by side again."""
+    return groups.flatten(axis - 1, axis)
 
 
 def _nibbles(plane: Tensor) -> Tensor:
     return torch.stack((plane & 15, plane >> 4), -1).flatten(-2)
 
 
-def _entries(packed: PackedChunks) -> Tensor:
+def _entries(packed: Chunks) -> Tensor:
     """Planes as table entries of two codes (4 bits) or four (1 to 3 bits), as int32."""
     if packed.bits == 1:
         return _nibbles(packed.planes[0]).int()
     if packed.bits == 3:
         two, one = packed.planes
-        # both nibbles of a byte, each in its place above a low byte, in one look-up
-        pair = _table("nibbles", 3, 0, one.device).index_select(0, one.flatten().int())
+        pair = _table(_nibble_table, one.device, 3).index_select(0, one.flatten().int())
         return pair.view(torch.int32).view(two.shape).add_(two)
     return packed.planes[0].int()
 
 
 @lru_cache(maxsize=8)
 def _wide_table(bits: int) -> Tensor:
-    """Rows of the table "entries" as single numbers of 8 or 16 bytes, for processors.
+    """Rows of :func:`_entry_table` as single numbers of 8 or 16 bytes, for processors.
 
     Those copy a row of two or four floats three times faster as one such number; no arithmetic
     touches it.
     """
-    table = _table("entries", bits, 0, torch.device("cpu"))
+    table = _table(_entry_table, torch.device("cpu"), bits)
     if table.shape[1] == 2:
         return table.view(torch.int64)[:, 0]
     return torch.view_as_complex(table.view(torch.float64))
@@ -261,37 +297,37 @@ class Room:
         self.fours = torch.view_as_complex(self.floats.view(torch.float64).view(-1, 2))
 
 
-class RotatedCodec:
+class RotatedCodec(Codec):
     """Rotated codes with one gain a vector, see :class:`genopt_core.kvcache.RotatedCodec`.
 
     ``seed`` fixes the rotation; equal seeds give equal rotations on every machine.
     """
 
-    rotated = True
-
-    def __init__(self, side: Side, dim: int, chunk: int, seed: int, norm_correction: bool = True):
-        self.side, self.dim, self.chunk = side, dim, chunk
+    def __init__(
+        self,
+        side: Side,
+        dim: int,
+        chunk: int,
+        seed: int,
+        norm_correction: bool = True,
+        device: torch.device | None = None,
+    ):
+        super().__init__(side, dim, chunk)
+        self.meta_count = 2 if side == "key" else 1
         self.norm_correction = norm_correction
         rotation = hadamard_rotation(dim, np.random.default_rng(seed)).astype(np.float32)
-        self.rotation = torch.from_numpy(rotation)
+        self.rotation = torch.from_numpy(rotation).to(device)
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise ``ValueError`` for a width without levels or codes that do not fill bytes."""
-        for width in widths:
-            if width not in ROTATED_BITS:
-                raise ValueError(f"codec 'rotated' has widths {ROTATED_BITS}, not {width}")
-        _check(widths, self.dim)
+        check_rotated(widths, self.dim)
 
     def metadata_bits(self) -> float:
-        """Bits of metadata per element."""
+        """Bits of metadata per element (book, eq. kv-metadata)."""
         return metadata_bits("rotated", self.side, dim=self.dim, chunk=self.chunk)
 
-    def to(self, device: torch.device) -> None:
-        """Move the rotation."""
-        self.rotation = self.rotation.to(device)
-
-    def encode(self, x: Tensor, bits: int) -> PackedChunks:
-        """Quantise one chunk; raises ``ValueError`` for NaN, infinity and too large numbers."""
+    def encode(self, x: Tensor, bits: int) -> Chunks:
+        """Quantise one chunk (book, eq. kv-lloyd and eq. kv-gain)."""
         _finite(x, self.side)
         y, mean = x.float(), []
         if self.side == "key":
@@ -300,31 +336,30 @@ class RotatedCodec:
         y = y @ self.rotation
         norm = y.norm(dim=-1, keepdim=True)
         rms = norm / math.sqrt(self.dim)
-        edges = _table("edges", bits, 0, x.device)
+        edges = _table(level_edges, x.device, bits)
         unit = y / torch.where(rms > 0, rms, 1.0)
         codes = torch.bucketize(unit, edges, out_int32=True).to(torch.uint8)
-        gain = self._gain(codes, bits, norm) if self.norm_correction else rms
-        gain = gain.half()
+        gain = (norm / self._norm(codes, bits) if self.norm_correction else rms).half()
         if not bool(torch.isfinite(gain).all()):
-            raise ValueError(f"{self.side}s up to {x.abs().max():.3g} exceed float16 metadata")
-        return PackedChunks(bits, bits, 1, pack(codes, bits), (gain, *mean))
+            raise ValueError(f"{self.side}s must fit float16 metadata, got {x.abs().max():.3g}")
+        return Chunks(bits, bits, 1, pack(codes, bits), (gain, *mean))
 
-    def _gain(self, codes: Tensor, bits: int, norm: Tensor) -> Tensor:
-        table = _table("levels", bits, 0, codes.device)
-        return norm / table[codes.int()].norm(dim=-1, keepdim=True)
+    def _norm(self, codes: Tensor, bits: int) -> Tensor:
+        """Length of each code vector, ``(..., 1)``."""
+        table = _table(levels, codes.device, bits)
+        return table[codes.int()].norm(dim=-1, keepdim=True)
 
-    def step(self, packed: PackedChunks, bits: int) -> PackedChunks:
-        """Look codes up in a table; gains change so that lengths stay (eq. kv-gain)."""
+    def step(self, packed: Chunks, bits: int) -> Chunks:
+        """Look codes up in a table; gains change so that lengths stay (book, eq. kv-gain)."""
         codes = unpack(packed.planes, packed.bits)
-        new = _table("step", packed.bits, bits, codes.device)[codes.int()]
+        new = _table(step_table, codes.device, packed.bits, bits)[codes.int()]
         gain, *mean = packed.meta
         if self.norm_correction:
-            length = _table("levels", packed.bits, 0, codes.device)[codes.int()]
-            norm = gain.float() * length.norm(dim=-1, keepdim=True)
-            gain = self._gain(new, bits, norm).half()
+            norm = gain.float() * self._norm(codes, packed.bits)
+            gain = (norm / self._norm(new, bits)).half()
         return replace(packed, bits=bits, planes=pack(new, bits), meta=(gain, *mean))
 
-    def expand(self, packed: PackedChunks, room: Room | None = None) -> Tensor:
+    def expand(self, packed: Chunks, room: Room | None = None) -> Tensor:
         """Levels of all codes, before gain and rotation, as float32.
 
         One look-up turns a byte into the levels of all codes in it, so nothing is unpacked.  They
@@ -336,7 +371,7 @@ class RotatedCodec:
             return packed.planes[0].float().sub_(127.5).mul_(1 / 32)
         entries = _entries(packed)
         if device.type != "cpu":
-            return functional.embedding(entries, _table("entries", bits, 0, device)).flatten(-2)
+            return functional.embedding(entries, _table(_entry_table, device, bits)).flatten(-2)
         table, count = _wide_table(bits), entries.numel()
         each = table.element_size() // 4
         if room is None or len(room.floats) < count * each:
@@ -345,10 +380,24 @@ class RotatedCodec:
         torch.index_select(table, 0, entries.reshape(-1), out=out)
         return room.floats[: count * each].view(*entries.shape[:-1], -1)
 
-    def decode(self, packed: PackedChunks) -> Tensor:
+    def decode(self, packed: Chunks) -> Tensor:
         """Restore to float32."""
         gain, *mean = (t.float() for t in packed.meta)
         x = (self.expand(packed) * gain) @ self.rotation.T
         if mean:
             x = (x.unflatten(-2, (packed.chunks, -1)) + mean[0].unsqueeze(-2)).flatten(-3, -2)
         return x
+
+
+def codec_of(settings: Settings, side: Side, dim: int, device: torch.device | None = None) -> Codec:
+    """The codec that all layers with heads of ``dim`` channels on one device share."""
+    if settings.codec == "grid":
+        return GridCodec(side, dim, settings.chunk, settings.group_size)
+    return _rotated(side, dim, settings.chunk, settings.seed, device)
+
+
+@lru_cache(maxsize=64)
+def _rotated(
+    side: Side, dim: int, chunk: int, seed: int, device: torch.device | None
+) -> RotatedCodec:
+    return RotatedCodec(side, dim, chunk, seed, device=device)

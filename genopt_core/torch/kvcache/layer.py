@@ -1,77 +1,106 @@
 r"""One layer of the staircase cache: sinks, closed chunks, open residual."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
-from genopt_core.kvcache.codec import Side
-from genopt_core.kvcache.ladder import FULL, Stair, width_at
-from genopt_core.torch.kvcache.codec import GridCodec, PackedChunks, RotatedCodec, join
-
-if TYPE_CHECKING:
-    from genopt_core.torch.kvcache.cache import StaircaseCache
-
-__all__ = ["PAGE", "SIDES", "Held", "Segment", "StaircaseLayer", "View", "restore"]
-
-SIDES: tuple[Side, Side] = ("key", "value")
+from genopt_core.kvcache.ladder import FULL, SIDES, Side, Stair, merge_stairs, width_at
+from genopt_core.torch.kvcache.codec import Chunks, Codec, codec_of, join
+from genopt_core.torch.kvcache.settings import NAME, Settings
 
 PAGE = 8
 """Most chunks of the floor that are kept as one tensor, so that attention has few pieces.  Eight
 2-bit chunks are one at 16 bits: joining them needs no more room than one in full precision."""
 
-Held = PackedChunks | Tensor
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Neighbouring closed chunks: keys and values, each packed or in full precision."""
+    """Keys and values of the same neighbouring closed chunks."""
 
-    key: Held
-    value: Held
-    chunks: int
+    key: Chunks
+    value: Chunks
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Segment:
+    @property
+    def chunks(self) -> int:
+        """How many chunks."""
+        return self.key.chunks
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor passed through ``f``."""
-        k, v = (x.map(f) if isinstance(x, PackedChunks) else f(x) for x in (self.key, self.value))
-        return Segment(k, v, self.chunks)
+        return type(self)(self.key.map(f), self.value.map(f))
 
-    def cut(self, first: int, last: int) -> Segment:
+    def cut(self, first: int, last: int) -> Self:
         """Chunks ``first`` to ``last`` (exclusive), as copies."""
-
-        def part(held: Held) -> Held:
-            if isinstance(held, PackedChunks):
-                return held.cut(first, last)
-            each = held.shape[-2] // self.chunks
-            return held[..., first * each : last * each, :].clone()
-
-        return Segment(part(self.key), part(self.value), last - first)
+        return type(self)(self.key.cut(first, last), self.value.cut(first, last))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that is held."""
-        pairs = (x.tensors if isinstance(x, PackedChunks) else (x,) for x in (self.key, self.value))
-        return tuple(t for pair in pairs for t in pair)
+        return (*self.key.tensors, *self.value.tensors)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one forward pass attends to: the layer as it was, and the new tokens."""
+    """What one forward pass attends to: a layer as it was, and the new tokens."""
 
-    layer: StaircaseLayer
+    chunk: int
+    codecs: Mapping[Side, Codec]
     segments: tuple[Segment, ...]
     sink: tuple[Tensor, Tensor]
     recent: tuple[Tensor, Tensor]
     """Residual and new tokens, in the dtype of the model."""
 
+    def restore(self) -> tuple[Tensor, Tensor]:
+        """All keys and values in full precision and in order."""
+        dtype, out = self.recent[0].dtype, []
+        for side, sink, recent in zip(SIDES, self.sink, self.recent, strict=True):
+            held = (getattr(segment, side) for segment in self.segments)
+            closed = [self.codecs[side].restore(chunks).to(dtype) for chunks in held]
+            out.append(torch.cat([sink.to(dtype), *closed, recent], -2))
+        return out[0], out[1]
+
+    def unpacked(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the sinks and the recent tokens."""
+        pairs = zip(self.sink, self.recent, strict=True)
+        k, v = (torch.cat([sink.to(recent.dtype), recent], -2) for sink, recent in pairs)
+        return k, v
+
+
+def hand_over(view: View) -> tuple[Tensor, Tensor]:
+    """Keys and values without tokens that carry the view to the attention function.
+
+    A model passes on the very tensors that a layer returns, and :func:`taken_from` finds the view
+    on the keys.  If it got lost there would be nothing to attend to, rather than the wrong tokens.
+    """
+    keys, values = (x[..., :0, :] for x in view.recent)
+    keys.__dict__["genopt_view"] = view
+    return keys, values
+
+
+def taken_from(keys: Tensor) -> View | None:
+    """The view that :func:`hand_over` put on ``keys``, or ``None`` if they are of another cache.
+
+    Raises
+    ------
+    RuntimeError
+        If the view is gone: these keys are a copy.
+    """
+    view: View | None = getattr(keys, "genopt_view", None)
+    if view is None and not keys.shape[-2]:
+        raise RuntimeError(
+            "keys have lost their view of the staircase cache: something between the cache and "
+            f"attention {NAME!r} has copied them; set the model's attention to 'sdpa'"
+        )
+    return view
+
 
 class StaircaseLayer(CacheLayerMixin):
-    """One layer of a :class:`StaircaseCache`; see there for the parameters.
+    """One layer of a :class:`~genopt_core.torch.kvcache.StaircaseCache`.
 
     ``keys`` and ``values`` are the open residual.  Closed chunks are never changed in place: a
     step down makes a new chunk, so a :class:`View` stays what it was.
@@ -80,28 +109,26 @@ class StaircaseLayer(CacheLayerMixin):
     is_compileable, is_croppable, is_sliding, supports_early_init = False, True, False, False
     keys: Tensor  # None until the first tokens come, as in every layer of transformers
     values: Tensor
+    sink: tuple[Tensor, Tensor]
 
-    def __init__(self, cache: StaircaseCache, key_ladder: tuple, value_ladder: tuple):
+    def __init__(self, settings: Settings, key_ladder: tuple, value_ladder: tuple):
         super().__init__()
-        self.cache = cache
+        self.settings = settings
         self.ladders: dict[Side, tuple[int, ...]] = {"key": key_ladder, "value": value_ladder}
-        self.codecs: dict[Side, GridCodec | RotatedCodec] = {}
+        self.codecs: dict[Side, Codec] = {}
         self.segments: tuple[Segment, ...] = ()
-        self.sink: tuple[Tensor, Tensor] | None = None
 
     # ------------------------------------------------------------ one step
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Learn the shapes from the first tokens."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        sides: dict[Side, Tensor] = {"key": key_states, "value": value_states}
-        self.codecs = {side: self.cache.codec_of(side, x) for side, x in sides.items()}
-        for side, codec in self.codecs.items():
-            codec.check([width for width in self.ladders[side] if width != FULL])
-        stored = self.cache.full_dtype or self.dtype
-        empty = tuple(x[..., :0, :].to(stored) for x in (key_states, value_states))
-        self.keys, self.values = empty
-        self.sink = (empty[0], empty[1])
+        for side, x in zip(SIDES, (key_states, value_states), strict=True):
+            self.codecs[side] = codec_of(self.settings, side, x.shape[-1], x.device)
+            self.codecs[side].check([width for width in self.ladders[side] if width != FULL])
+        stored = self.settings.full_dtype or self.dtype
+        self.keys, self.values = (x[..., :0, :].to(stored) for x in (key_states, value_states))
+        self.sink = (self.keys, self.values)
         self.is_initialized = True
 
     def update(
@@ -113,38 +140,36 @@ class StaircaseLayer(CacheLayerMixin):
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.sink is not None
-        recent = tuple(
+        view = self.view(key_states, value_states)
+        self._append(*view.recent)
+        return hand_over(view) if self.settings.reads_packed else view.restore()
+
+    def view(self, key_states: Tensor, value_states: Tensor) -> View:
+        """What is held and these new tokens, as attention sees them."""
+        k, v = (
             torch.cat([old.to(new.dtype), new], -2)
             for old, new in ((self.keys, key_states), (self.values, value_states))
         )
-        view = View(self, self.segments, self.sink, (recent[0], recent[1]))
-        self._append(*recent)
-        if self.cache.reads_packed():
-            out = key_states.view_as(key_states), value_states
-            # staircase_attention gets this very tensor, and finds the view on it
-            out[0].__dict__["genopt_view"] = view
-            return out
-        return restore(view)
+        return View(self.settings.chunk, self.codecs, self.segments, self.sink, (k, v))
 
     def _append(self, keys: Tensor, values: Tensor) -> None:
         """Take ``keys`` and ``values`` as the new residual; fill sinks and close chunks from it."""
-        assert self.sink is not None
         held = [x.to(self.keys.dtype) for x in (keys, values)]
-        free = min(self.cache.sink - self.sink[0].shape[-2], held[0].shape[-2])
+        free = min(self.settings.sink - self.sink[0].shape[-2], held[0].shape[-2])
         if free > 0:
             k, v = (
                 torch.cat([s, x[..., :free, :]], -2) for s, x in zip(self.sink, held, strict=True)
             )
             self.sink = (k, v)
             held = [x[..., free:, :] for x in held]
-        chunk = self.cache.chunk
+        chunk = self.settings.chunk
         packs = any(ladder[-1] < FULL for ladder in self.ladders.values())
         closed = held[0].shape[-2] // chunk if packs else 0  # nothing to close if all stays full
         fresh = []
         for i in range(closed):  # straight to the width that its age has when all are closed
-            k, v = (x[..., i * chunk : (i + 1) * chunk, :] for x in held)
-            fresh.append(self._lowered(Segment(k, v, 1), closed - i))
+            part = slice(i * chunk, (i + 1) * chunk)
+            new = Segment(*(Chunks(FULL, FULL, 1, (x[..., part, :],)) for x in held))
+            fresh.append(self._lowered(new, closed - i))
         if closed:
             self.segments = self._aged(closed) + tuple(fresh)
             self._make_pages()
@@ -152,18 +177,12 @@ class StaircaseLayer(CacheLayerMixin):
 
     def _lowered(self, segment: Segment, age: int) -> Segment:
         """The segment at the widths of chunk number ``age`` (1 is the newest)."""
-        sides: list[Held] = []
+        sides = []
         for side in SIDES:
-            held = segment.key if side == "key" else segment.value
             bits = width_at(age, self.ladders[side])
-            if isinstance(held, PackedChunks):
-                held = self.codecs[side].step(held, bits) if bits < held.bits else held
-            elif bits < FULL:
-                held = self.codecs[side].encode(held, bits)
-            else:
-                held = _own(held)
-            sides.append(held)
-        return Segment(sides[0], sides[1], segment.chunks)
+            held = self.codecs[side].lower(getattr(segment, side), bits)
+            sides.append(held if held.packed else held.map(_own))
+        return Segment(*sides)
 
     @property
     def _floor(self) -> int:
@@ -201,13 +220,18 @@ class StaircaseLayer(CacheLayerMixin):
 
     def get_seq_length(self) -> int:
         """Tokens held."""
-        if not self.is_initialized or self.sink is None:
+        if not self.is_initialized:
             return 0
-        closed = sum(segment.chunks for segment in self.segments) * self.cache.chunk
+        closed = sum(segment.chunks for segment in self.segments) * self.settings.chunk
         return self.sink[0].shape[-2] + closed + self.keys.shape[-2]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns of the mask, and the first one."""
+        if not query_length:  # `generate` cuts off as many tokens as are held
+            raise ValueError(
+                f"the cache holds {self.get_seq_length()} tokens, so no new ones came: pass a "
+                "longer text that continues them, or call reset() first"
+            )
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
@@ -216,11 +240,11 @@ class StaircaseLayer(CacheLayerMixin):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.__dict__.update(keys=None, values=None, sink=None)
+        self.__dict__.update(keys=None, values=None)
         self.segments, self.is_initialized = (), False
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> None:
-        if self.is_initialized and self.sink is not None:
+        if self.is_initialized:
             self.segments = tuple(segment.map(f) for segment in self.segments)
             self.sink = (f(self.sink[0]), f(self.sink[1]))
             self.keys, self.values = f(self.keys), f(self.values)
@@ -241,86 +265,111 @@ class StaircaseLayer(CacheLayerMixin):
         """Drop the newest ``-tokens_to_remove`` tokens.
 
         If that reaches into a closed chunk, the chunk is reopened: its remaining tokens are
-        restored from what is left of them.  Raises ``ValueError`` for a positive number.
+        restored from what is left of them.
         """
         if tokens_to_remove > 0:
             raise ValueError(
                 f"tokens_to_remove must be negative, the tokens to drop, got {tokens_to_remove}"
             )
-        if not self.is_initialized or not tokens_to_remove or self.sink is None:
+        if not self.is_initialized or not tokens_to_remove:
             return
         keep = max(0, self.get_seq_length() + tokens_to_remove)
         sinks = min(keep, self.sink[0].shape[-2])
         self.sink = (self.sink[0][..., :sinks, :].clone(), self.sink[1][..., :sinks, :].clone())
-        closed, rest = divmod(keep - sinks, self.cache.chunk)
+        closed = (keep - sinks) // self.settings.chunk
         segments = list(self.segments)
         while sum(s.chunks for s in segments) > closed:  # give up chunks from the newest
             last = segments.pop()
             left = closed - sum(s.chunks for s in segments)
             if left >= 0:  # the cut runs through this one: its chunk `left` is the new residual
                 reopened = last.cut(left, left + 1)
-                k, v = (self._full(side, reopened) for side in SIDES)
+                k, v = (self.codecs[side].restore(getattr(reopened, side)) for side in SIDES)
                 self.keys, self.values = k.to(self.keys.dtype), v.to(self.values.dtype)
             if left > 0:
                 segments.append(last.cut(0, left))
         self.segments = tuple(segments)
-        rest = keep - sinks - sum(s.chunks for s in segments) * self.cache.chunk
+        rest = keep - sinks - sum(s.chunks for s in segments) * self.settings.chunk
         self.keys, self.values = (x[..., :rest, :].clone() for x in (self.keys, self.values))
-
-    def _full(self, side: Side, segment: Segment) -> Tensor:
-        """One side of a segment in full precision."""
-        held = segment.key if side == "key" else segment.value
-        return self.codecs[side].decode(held) if isinstance(held, PackedChunks) else held
 
     # ------------------------------------------------------------ what it holds
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that is held."""
-        if not self.is_initialized or self.sink is None:
+        """All that is held: sinks, segments from the oldest, residual; keys before values."""
+        if not self.is_initialized:
             return ()
-        closed = tuple(t for segment in self.segments for t in segment.tensors)
+        closed = (t for segment in self.segments for t in segment.tensors)
         return (*self.sink, *closed, self.keys, self.values)
 
     def stairs(self, side: Side) -> list[Stair]:
         """Stairs really held, see :meth:`StaircaseCache.stairs`."""
-        if not self.is_initialized or self.sink is None:
+        if not self.is_initialized:
             return []
-        found = [Stair(0, self.sink[0].shape[-2], FULL)]
-        for segment in self.segments:
-            held = segment.key if side == "key" else segment.value
-            bits = held.bits if isinstance(held, PackedChunks) else FULL
-            last = found[-1].last + segment.chunks * self.cache.chunk
-            if len(found) > 1 and found[-1].bits == bits:
-                found[-1] = found[-1]._replace(last=last)
-            else:
-                found.append(Stair(found[-1].last, last, bits))
-        found.append(Stair(found[-1].last, found[-1].last + self.keys.shape[-2], FULL))
-        return [stair for stair in found if stair.last > stair.first]
+        chunks = (
+            (segment.chunks * self.settings.chunk, getattr(segment, side).bits)
+            for segment in self.segments
+        )
+        return merge_stairs(self.sink[0].shape[-2], chunks, self.keys.shape[-2])
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A description of plain numbers and names, and all :attr:`tensors` by name."""
+        segments = [
+            {"chunks": s.chunks, "k": _form(s.key), "v": _form(s.value)} for s in self.segments
+        ]
+        description = {
+            "key": self.ladders["key"],
+            "value": self.ladders["value"],
+            "dtype": str(self.dtype) if self.is_initialized else None,
+            "segments": segments,
+        }
+        return description, dict(zip(self._names(description), self.tensors, strict=True))
+
+    def fill(self, description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Hold what :meth:`state` described."""
+        if description["dtype"] is None:
+            return
+        dtype = getattr(torch, description["dtype"].removeprefix("torch."))
+        empty = (tensors[f"rest.{name}"][..., :0, :].to(dtype) for name in "kv")
+        self.lazy_initialization(*empty)
+        held = (tensors[name] for name in self._names(description))
+        self.sink = (next(held), next(held))
+        segments = []
+        for row in description["segments"]:
+            sides = []
+            for side, name in zip(SIDES, "kv", strict=True):
+                bits, first_bits, planes = row[name] or (FULL, FULL, 1)
+                meta = self.codecs[side].meta_count if row[name] else 0
+                parts = tuple(islice(held, planes)), tuple(islice(held, meta))
+                sides.append(Chunks(bits, first_bits, row["chunks"], *parts))
+            segments.append(Segment(*sides))
+        self.segments = tuple(segments)
+        self.keys, self.values = held
+
+    def _names(self, description: Mapping[str, Any]) -> Iterator[str]:
+        """Names of the :attr:`tensors` of a layer of this description, in their order."""
+        if description["dtype"] is None:
+            return
+        yield from ("sink.k", "sink.v")
+        for i, row in enumerate(description["segments"]):
+            for side, name in zip(SIDES, "kv", strict=True):
+                count = row[name][2] + self.codecs[side].meta_count if row[name] else 1
+                yield from (f"{i}.{name}{n}" for n in range(count))
+        yield from ("rest.k", "rest.v")
+
+
+def _form(held: Chunks) -> list[int] | None:
+    return [held.bits, held.first_bits, len(held.planes)] if held.packed else None
 
 
 def _joined(a: Segment, b: Segment) -> Segment | None:
-    """Both as one segment, if they are alike and no larger than half a page."""
-    sides: list[PackedChunks] = []
+    """Both as one segment, if they are packed alike and no larger than half a page."""
     for x, y in ((a.key, b.key), (a.value, b.value)):
-        if not (isinstance(x, PackedChunks) and isinstance(y, PackedChunks)):
-            return None
         alike = (x.bits, x.first_bits, x.chunks) == (y.bits, y.first_bits, y.chunks)
-        if not alike or x.chunks * 2 > PAGE:
+        if not (alike and x.packed and x.chunks * 2 <= PAGE):
             return None
-        sides += [x, y]
-    return Segment(join(sides[:2]), join(sides[2:]), a.chunks + b.chunks)
+    return Segment(join([a.key, b.key]), join([a.value, b.value]))
 
 
 def _own(x: Tensor) -> Tensor:
     """``x``, copied if it is a slice: a slice keeps all of the larger tensor alive."""
     return x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
-
-
-def restore(view: View) -> tuple[Tensor, Tensor]:
-    """All keys and values of a view, in full precision and in order."""
-    dtype, out = view.recent[0].dtype, []
-    for i, side in enumerate(SIDES):
-        closed = [view.layer._full(side, segment).to(dtype) for segment in view.segments]
-        out.append(torch.cat([view.sink[i].to(dtype), *closed, view.recent[i]], -2))
-    return out[0], out[1]
