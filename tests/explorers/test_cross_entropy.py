@@ -100,8 +100,8 @@ def test_search_table_costs_and_refusals(table):
     assert found.best_params(found.cpu_seconds[0]) == found.params[0]
     with pytest.raises(ValueError, match="cpu_seconds"):
         found.best(0)
-    for bad in (0, True, 2.5):
-        with pytest.raises(ValueError, match="n_evals"):
+    for bad, error in ((0, ValueError), (True, TypeError), (2.5, TypeError)):
+        with pytest.raises(error, match="n_evals"):
             search_table(table, "random", bad)
     # common random numbers: the same configuration at the same place meets the same training
     assert (search_table(table, "random", 30, seed=2).observed == found.observed).all()
