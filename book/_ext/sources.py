@@ -82,7 +82,7 @@ def digest(paths: Iterable[Path]) -> str:
 
 @cache
 def definitions() -> frozenset[str]:
-    """Modules of the package, and by short and full name what they define, not what they import."""
+    """Modules of the package, and by short and full name what they define or pass on of ours."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -94,5 +94,7 @@ def definitions() -> frozenset[str]:
             targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
             names = {target.id for target in targets if isinstance(target, ast.Name)}
             names |= {getattr(node, "name", "_")}  # of a function or a class
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("genopt_core"):
+                names |= {alias.asname or alias.name for alias in node.names}
             found |= {f"{before}{name}" for name in names for before in ("", f"{module}.")}
     return frozenset(name for name in found if not name.split(".")[-1].startswith("_"))
