@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -21,8 +21,8 @@ from genopt_core.files import whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify
 from genopt_core.subwords.tokenizer.counting import (
-    CHUNK_BYTES,
     CUT,
+    Chunk,
     Counted,
     count_words_in_files,
     read_chunks,
@@ -85,12 +85,14 @@ def encode_command(options: argparse.Namespace) -> None:
     after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
     written = [name + end for name, end in zip(names, after, strict=True)]
     size = os.stat(options.file).st_size
-    # No word goes on where a text is cut, but a special token could: then it is one chunk.
-    whole = not options.no_specials and any(map(CUT.search, vocabulary.specials))
+    chunks: Iterable[Chunk] = read_chunks(options.file)
+    # No word goes on where a text is cut, but a special token could.
+    if not options.no_specials and any(map(CUT.search, vocabulary.specials)):
+        chunks = [Chunk("".join(chunk.text for chunk in chunks), False, size)]
     progress = _Progress(options.quiet, "encoding")
     done = tokens = 0
     with _output(options.output) as out:
-        for chunk in read_chunks(options.file, max(size, 1) if whole else CHUNK_BYTES):
+        for chunk in chunks:
             ids = vocabulary.encode(chunk.text, recognize_specials=not options.no_specials)
             out.write("".join(map(written.__getitem__, ids.tolist())).encode("utf-8"))
             done, tokens = done + chunk.bytes, tokens + len(ids)

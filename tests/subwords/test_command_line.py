@@ -99,6 +99,15 @@ def test_a_large_file_is_encoded_in_blocks_as_a_whole(tokenizer, write, tmp_path
     assert (tmp_path / "back.txt").read_bytes() == source.read_bytes()
 
 
+def test_a_special_token_that_a_cut_could_split_is_found(write, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    vocabulary = Vocabulary(("a", "b"), np.full(2, -1.0), np.ones(2)).with_specials([", b"])
+    save_tokenizer_json(vocabulary, path)
+    text = "a, b" * 400_000  # more than one chunk
+    done = run("encode", write(text), "-t", path)
+    assert done.stdout.split() == b"0 259".split() * 400_000
+
+
 def test_pieces_and_plain_specials(tokenizer, write):
     source = write("the state<end>")
     done = run("encode", source, "-t", tokenizer, "--pieces", "-q")

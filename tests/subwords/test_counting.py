@@ -1,14 +1,17 @@
 """Counting in files: chunks, workers and the whole text give the same counts."""
 
 import concurrent.futures as cf
+import tempfile
 import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
-from genopt_core.subwords import count_words_in_files
+from genopt_core.subwords import Vocabulary, count_words_in_files, stored_costs
 from genopt_core.subwords.tokenizer.counting import count_chunk, read_chunks
 
 
@@ -61,9 +64,6 @@ PARTS += [" ", "  ", "\n", "\t", "\u3000", "\u2028", "▁", "\x00", "\U0001f600"
     st.sampled_from(["lossless", "textbook"]),
 )
 def test_chunks_add_up_to_the_whole(text, chunk_bytes, convention):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_bytes(text.encode("utf-8"))
@@ -73,6 +73,22 @@ def test_chunks_add_up_to_the_whole(text, chunk_bytes, convention):
         counted = count_words_in_files(path, convention, chunk_bytes=chunk_bytes)
     assert counted == corpora.count_words(text, convention)
     assert list(counted) == list(corpora.count_words(text, convention))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([*PARTS, "the", "12", "<s>", "x "]), max_size=40).map("".join),
+    st.integers(1, 40),
+)
+def test_ids_of_chunks_add_up_to_those_of_the_whole(text, chunk_bytes):
+    costs = stored_costs(250) | {"1": 3.0, "2": 3.0, "12": 4.0, "é": 3.0, "e\u0301": 4.0}
+    vocabulary = Vocabulary(tuple(costs), -np.array(list(costs.values())), np.ones(len(costs)))
+    vocabulary = vocabulary.with_specials(["<s>", "x ", "\n\n"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_bytes(text.encode("utf-8"))
+        ids = [vocabulary.encode(chunk.text).tolist() for chunk in read_chunks(path, chunk_bytes)]
+    assert [id_ for part in ids for id_ in part] == vocabulary.encode(text).tolist()
 
 
 @pytest.mark.parametrize("chunk_bytes", [1000, 65536, 1 << 20])

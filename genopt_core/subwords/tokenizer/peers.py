@@ -29,8 +29,10 @@ class Peer(ABC):
     """
 
     kind: ClassVar[str]
-    pieces: tuple[str, ...]
-    byte_level: bool = False
+
+    def __init__(self, pieces: Iterable[str], byte_level: bool = False) -> None:
+        self.pieces, self.byte_level = tuple(pieces), byte_level
+        self._known = frozenset(self.pieces)
 
     def segment(self, word: str) -> tuple[str, ...]:
         """Pieces of one word, from left to right.
@@ -65,13 +67,10 @@ class BPE(Peer):
         Whether neighbouring unknown characters share one token; whether they become byte tokens;
         whether a word that is a piece is left whole.
 
-    Notes
-    -----
-    Quadratic in the length of the word.
-
     References
     ----------
-    P. Gage (1994); R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909.
+    P. Gage (1994); R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909.  Quadratic in the length of
+    the word.
 
     Examples
     --------
@@ -93,10 +92,10 @@ class BPE(Peer):
         fuse_unknown: bool = False,
         byte_fallback: bool = False,
         ignore_merges: bool = False,
+        byte_level: bool = False,
     ) -> None:
-        self.pieces = tuple(pieces)
+        super().__init__(pieces, byte_level)
         self.merges = tuple(merges)
-        self._known = frozenset(self.pieces)
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
         self._unknown, self._prefix, self._suffix = unknown, prefix, suffix
         self._fuse, self._bytes, self._ignore = fuse_unknown, byte_fallback, ignore_merges
@@ -162,10 +161,14 @@ class WordPiece(Peer):
     kind = "WordPiece"
 
     def __init__(
-        self, pieces: Iterable[str], unknown: str, prefix: str = "##", longest_word: int = 100
+        self,
+        pieces: Iterable[str],
+        unknown: str,
+        prefix: str = "##",
+        longest_word: int = 100,
+        byte_level: bool = False,
     ) -> None:
-        self.pieces = tuple(pieces)
-        self._known = frozenset(self.pieces)
+        super().__init__(pieces, byte_level)
         self._longest = max(map(len, self.pieces), default=0)
         self._unknown, self._prefix, self._longest_word = unknown, prefix, longest_word
 
@@ -210,11 +213,14 @@ class Unigram(Peer):
     kind = "Unigram"
 
     def __init__(
-        self, scores: Mapping[str, float], unknown: str | None = None, byte_fallback: bool = False
+        self,
+        scores: Mapping[str, float],
+        unknown: str | None = None,
+        byte_fallback: bool = False,
+        byte_level: bool = False,
     ) -> None:
-        self.pieces = tuple(scores)
+        super().__init__(scores, byte_level)
         self.costs = {piece: -score for piece, score in scores.items()}
-        self._known = frozenset(self.pieces)
         self._arcs = {piece: (cost, id_) for id_, (piece, cost) in enumerate(self.costs.items())}
         self._lengths = sorted({len(piece) for piece in self.pieces}, reverse=True)
         self._unknown, self._bytes = unknown, byte_fallback
@@ -240,22 +246,23 @@ def peer_from_json(content: Mapping[str, Any]) -> Peer:
     """The segmenter inside a ``tokenizer.json`` object."""
     model = content["model"]
     kind = model.get("type") or ("BPE" if "merges" in model else None)
-    peer: Peer
+    byte_level = _names_byte_level(content.get("pre_tokenizer"))
     if kind == "Unigram":
         scores = {piece: float(score) for piece, score in model["vocab"]}
         unknown = None if model.get("unk_id") is None else model["vocab"][model["unk_id"]][0]
-        peer = Unigram(scores, unknown, bool(model.get("byte_fallback")))
-    elif kind == "WordPiece":
-        peer = WordPiece(
+        return Unigram(scores, unknown, bool(model.get("byte_fallback")), byte_level)
+    if kind == "WordPiece":
+        return WordPiece(
             sorted(model["vocab"], key=model["vocab"].__getitem__),
             model["unk_token"],
             model.get("continuing_subword_prefix", "##"),
             model.get("max_input_chars_per_word", 100),
+            byte_level,
         )
-    elif kind == "BPE":
+    if kind == "BPE":
         # Older files write a merge as one string.
         merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-        peer = BPE(
+        return BPE(
             sorted(model["vocab"], key=model["vocab"].__getitem__),
             [(first, second) for first, second in merges],
             model.get("unk_token"),
@@ -264,11 +271,9 @@ def peer_from_json(content: Mapping[str, Any]) -> Peer:
             fuse_unknown=bool(model.get("fuse_unk")),
             byte_fallback=bool(model.get("byte_fallback")),
             ignore_merges=bool(model.get("ignore_merges")),
+            byte_level=byte_level,
         )
-    else:
-        raise ValueError(f"its model must be 'BPE', 'WordPiece' or 'Unigram', got {kind!r}")
-    peer.byte_level = _names_byte_level(content.get("pre_tokenizer"))
-    return peer
+    raise ValueError(f"its model must be 'BPE', 'WordPiece' or 'Unigram', got {kind!r}")
 
 
 def _names_byte_level(part: Mapping[str, Any] | None) -> bool:

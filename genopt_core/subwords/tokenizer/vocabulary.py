@@ -128,7 +128,7 @@ class Vocabulary:
     def __repr__(self) -> str:
         parts = [f"{len(self)} pieces, {self.pieces[0]!r} to {self.pieces[-1]!r}"]
         parts += [f"length_cost={self.length_cost:g}"] if self.length_cost else []
-        parts += [f"{len(self.specials)} special tokens"] if self.specials else []
+        parts += [f"specials={len(self.specials)}"] if self.specials else []
         return f"Vocabulary({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
@@ -170,24 +170,9 @@ class Vocabulary:
         r"""Cheapest segmentation of a word, with at most k pieces if k is given.
 
         (book, eq. swe-bellman), with ties as in `viterbi_path` without k and as in
-        `shortest_path` with it.
-
-        Parameters
-        ----------
-        word : str
-            With U+2581 where a blank follows.
-        k : int, optional
-            Most pieces allowed.
-
-        Returns
-        -------
-        Path
-            With ``<unk>`` for each unknown character.  Of infinite cost if k pieces do not
-            suffice.
-
-        Notes
-        -----
-        O(arcs) time without k, min(k, characters) times that with it.
+        `shortest_path` with it.  The path has ``<unk>`` for each unknown character, and infinite
+        cost if k pieces do not suffice.  O(arcs) time without k, min(k, characters) times that
+        with it.
         """
         check_word(word)
         limit = check_limit(k)
@@ -248,11 +233,7 @@ class Vocabulary:
         Returns
         -------
         (tokens,) int32 array
-
-        Notes
-        -----
-        Each distinct word is segmented once and remembered.  The exported tokenizer gives the same
-        ids (`genopt_core.integrations.huggingface`).
+            The exported tokenizer gives the same (`genopt_core.integrations.huggingface`).
         """
         return self._encoder.encode(text, byte_fallback, recognize_specials)
 
