@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from places import RESULTS
 
-from book.experiments.kvcache import sensitivity as sensitivity
+from book.experiments.common import store
+from book.experiments.kvcache import designs, quality, sensitivity
+from book.experiments.kvcache import layers as by_layer
 
 
 def stored(name: str) -> dict:
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return store.read(RESULTS / name)
 
 
 def row_of(rows: list[dict], **conditions) -> dict:
@@ -105,44 +108,35 @@ def test_attention_mass_is_a_distribution(answers):
 
 
 @pytest.fixture(scope="module")
-def quality_script():
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from book.experiments.kvcache import quality as kv_quality
-
-    return kv_quality
-
-
-@pytest.fixture(scope="module")
-def quality() -> dict:
+def scored() -> dict:
     return stored("kv_quality.json")
 
 
-def test_quality_is_small_and_from_these_texts(quality, quality_script):
+def test_quality_is_small_and_from_these_texts(scored):
     assert (RESULTS / "kv_quality.json").stat().st_size < 200_000
-    assert quality["schema"] == "kv-quality/2"
-    now = quality_script.provenance_of(quality_script.texts())["texts"]
-    stored_texts = quality["provenance"]["texts"]
+    assert scored["schema"] == "kv-quality/2"
+    now = quality.provenance_of(quality.texts())["texts"]
+    stored_texts = scored["provenance"]["texts"]
     alike = stored_texts.keys() & now.keys()  # code texts carry the version of their package
     assert len(alike) >= 5
     assert all(now[name] == stored_texts[name] for name in alike)
 
 
-def test_summary_derives_from_the_rows(quality, quality_script):
-    assert quality["summary"] == quality_script.summary(quality)
-    for entry in quality["summary"]:
+def test_summary_derives_from_the_rows(scored):
+    assert scored["summary"] == quality.summary(scored)
+    for entry in scored["summary"]:
         for text, percent in entry["rise"].items():
-            rows = quality["rows"][f"{text} @{entry['length']}"]
+            rows = scored["rows"][f"{text} @{entry['length']}"]
             ratio = math.exp(rows[entry["design"]]["nll"]) / math.exp(rows["full"]["nll"])
             assert percent == pytest.approx(100 * (ratio - 1), abs=1e-6)
             assert entry["kl"][text] == rows[entry["design"]]["kl"] >= 0
 
 
-def test_designs_were_chosen_on_the_calibration_texts_alone(quality, quality_script):
-    texts = quality_script.CALIBRATIONS
-    assert not set(texts) & set(quality["summary"][0]["rise"])
-    places = [quality["rows"][f"{text} @2048"] for text in texts]
-    for budget, name in quality["chosen"].items():
+def test_designs_were_chosen_on_the_calibration_texts_alone(scored):
+    texts = quality.CALIBRATIONS
+    assert not set(texts) & set(scored["summary"][0]["rise"])
+    places = [scored["rows"][f"{text} @2048"] for text in texts]
+    for budget, name in scored["chosen"].items():
         mean = {
             n: sum(rows[n]["kl"] for rows in places) / len(places)
             for n, row in places[0].items()
@@ -151,13 +145,13 @@ def test_designs_were_chosen_on_the_calibration_texts_alone(quality, quality_scr
         assert name == min(mean, key=mean.get)
 
 
-def test_what_the_page_says_of_the_chosen_designs(quality):
-    """The claims in the prose of ch5_worth, from the stored rows."""
-    scored = {e["design"]: e for e in quality["summary"] if e["length"] == 2048}
-    peers = [e for e in scored.values() if e["family"] not in ("SAQ", "SAQ+", "full")]
+def test_what_the_page_says_of_the_chosen_designs(scored):
+    """The claims in the prose of the evidence of chapter 5, from the stored rows."""
+    by_name = {e["design"]: e for e in scored["summary"] if e["length"] == 2048}
+    peers = [e for e in by_name.values() if e["family"] not in ("SAQ", "SAQ+", "full")]
     factors = []
-    for budget, name in quality["chosen"].items():
-        ours = scored[name]
+    for budget, name in scored["chosen"].items():
+        ours = by_name[name]
         assert len(ours["rise"]) == 6
         fit = [e for e in peers if e["limit bits"] <= float(budget) + 0.02]
         for text, kl in ours["kl"].items():
@@ -166,10 +160,10 @@ def test_what_the_page_says_of_the_chosen_designs(quality):
                 assert ours["rise"][text] < min(e["rise"][text] for e in fit), (budget, text)
     assert 8 < min(factors) < max(factors) < 42
     for budget, aim in (("2.35", 1.5), ("2.85", 0.5), ("4.3", 0.2)):
-        rise = list(scored[quality["chosen"][budget]]["rise"].values())
+        rise = list(by_name[scored["chosen"][budget]]["rise"].values())
         assert np.mean(rise) <= aim
         assert np.mean(rise[3:]) <= aim  # the texts on which no design had been scored before
-    lower, kivi = scored[quality["chosen"]["2.85"]]["kl"], scored["KIVI-4 G32 R128"]["kl"]
+    lower, kivi = by_name[scored["chosen"]["2.85"]]["kl"], by_name["KIVI-4 G32 R128"]["kl"]
     assert all(lower[text] < kivi[text] for text in kivi)
 
 
@@ -177,67 +171,60 @@ def test_what_the_page_says_of_the_chosen_designs(quality):
 
 
 @pytest.fixture(scope="module")
-def by_layer() -> dict:
+def costs() -> dict:
     return stored("kv_layers.json")
 
 
-def test_costs_by_layer_are_complete_and_fall_with_bits(by_layer, quality_script):
-    from book.experiments.kvcache import layers as kv_layers
-
-    assert by_layer["schema"] == "kv-layers/1"
-    assert by_layer["ladders"] == [list(ladder) for ladder in kv_layers.LADDERS]
-    if set(by_layer["costs"]) == set(quality_script.CALIBRATIONS):  # the same packages
-        assert by_layer["provenance"] == kv_layers.provenance()
-    for costs in by_layer["costs"].values():
-        c = np.array(costs)
-        assert c.shape == (30, 2, len(by_layer["ladders"]))
+def test_costs_by_layer_are_complete_and_fall_with_bits(costs):
+    assert costs["schema"] == "kv-layers/1"
+    assert costs["ladders"] == [list(ladder) for ladder in by_layer.LADDERS]
+    if set(costs["costs"]) == set(quality.CALIBRATIONS):  # the same packages
+        assert costs["provenance"] == by_layer.provenance()
+    for side in costs["costs"].values():
+        c = np.array(side)
+        assert c.shape == (30, 2, len(costs["ladders"]))
         assert (c > 0).all()
         assert (c[..., 0] > c[..., 2]).all()  # down to one bit costs more than to three
         assert (c[..., 2] > c[..., 4]).all()
 
 
-def test_ladders_by_layer_follow_from_the_costs(by_layer):
-    from book.experiments.kvcache import designs as kv_designs
-
-    known = {d.name: d for d in kv_designs.layered_designs()}
-    for budget, sides in by_layer["chosen"].items():
-        assert kv_designs.layered(by_layer, float(budget)) == sides
+def test_ladders_by_layer_follow_from_the_costs(costs):
+    known = {d.name: d for d in designs.layered_designs()}
+    for budget, sides in costs["chosen"].items():
+        assert designs.layered(costs, float(budget)) == sides
         limit = known[f"SAQ+ by layer, {budget} bits"].limit
         assert float(budget) - 0.05 < limit <= float(budget) + 1e-9
 
 
-def test_costs_by_layer_done_again(by_layer, quality_script, smollm):
+def test_costs_by_layer_done_again(costs, smollm):
     """The last layer on one ladder, on the whole text: half a minute."""
-    from book.experiments.kvcache import layers as kv_layers
-
     tokenizer, model = smollm
-    quality_script.torch.set_num_threads(1)
-    name = quality_script.CALIBRATION
-    if by_layer["provenance"]["texts"][name] != kv_layers.provenance()["texts"][name]:
+    torch.set_num_threads(1)
+    name = quality.CALIBRATION
+    if costs["provenance"]["texts"][name] != by_layer.provenance()["texts"][name]:
         pytest.fail("the calibration text has changed")
-    ids = tokenizer(quality_script.texts()[name], return_tensors="pt").input_ids
-    ids = ids[:, : kv_layers.LENGTH]
+    ids = tokenizer(quality.texts()[name], return_tensors="pt").input_ids
+    ids = ids[:, : by_layer.LENGTH]
     model.set_attn_implementation("sdpa")
-    at = by_layer["ladders"].index([16, 4, 4, 4, 4, 3])
-    (cost,) = kv_layers.layer_costs(
-        model, ids, [(16, 4, 4, 4, 4, 3)], decoded=kv_layers.DECODED, layers=[29]
+    at = costs["ladders"].index([16, 4, 4, 4, 4, 3])
+    (cost,) = by_layer.layer_costs(
+        model, ids, [(16, 4, 4, 4, 4, 3)], decoded=by_layer.DECODED, layers=[29]
     )
-    old = [side[at] for side in by_layer["costs"][name][29]]
+    old = [side[at] for side in costs["costs"][name][29]]
     np.testing.assert_allclose(cost[:, 0], old, rtol=0.02)
 
 
-def test_stored_bits_are_those_of_the_designs(quality, quality_script):
-    known = {d.name: d for d in quality_script.designs()}
-    for rows in quality["rows"].values():
+def test_stored_bits_are_those_of_the_designs(scored):
+    known = {d.name: d for d in quality.designs()}
+    for rows in scored["rows"].values():
         for name, row in rows.items():
             assert row["limit bits"] == pytest.approx(known[name].limit)
             assert row.get("bytes over formula", 1.0) <= 1.02
 
 
-def test_held_bits_are_those_of_a_real_cache(quality_script):
-    torch, transformers = quality_script.torch, quality_script.transformers
+def test_held_bits_are_those_of_a_real_cache():
     x = torch.randn(1, 3, 700, 64, generator=torch.Generator().manual_seed(5)).half()
-    for design in quality_script.designs():
+    for design in quality.designs():
         if design.family in ("SAQ", "SAQ+", "flat rotation"):
             config = transformers.LlamaConfig(
                 hidden_size=576,
@@ -251,34 +238,33 @@ def test_held_bits_are_those_of_a_real_cache(quality_script):
             assert design.held(700) == pytest.approx(cache.bits_per_element()), design.name
 
 
-def test_divergence_is_that_of_torch(quality_script):
-    torch = quality_script.torch
+def test_divergence_is_that_of_torch():
     generator = torch.Generator().manual_seed(3)
     exact, other = (
         torch.randn(5, 40, generator=generator, dtype=torch.float64).log_softmax(-1)
         for _ in range(2)
     )
-    own = quality_script.divergence(exact, other)
+    own = quality.divergence(exact, other)
     peer = torch.nn.functional.kl_div(other, exact, reduction="none", log_target=True).sum(-1)
     torch.testing.assert_close(own, peer)
     assert (own > 0).all()
-    assert quality_script.divergence(exact, exact).abs().max() == 0
+    assert quality.divergence(exact, exact).abs().max() == 0
 
 
-def test_losses_done_again(quality, quality_script, smollm, tmp_path, monkeypatch):
-    monkeypatch.setattr(quality_script, "SCRATCH", tmp_path)
+def test_losses_done_again(scored, smollm, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "SCRATCH", tmp_path)
     name = "SAQ+ K 16/8/4/2 V 16/8/4/2"
     tokenizer, model = smollm
-    quality_script.torch.set_num_threads(1)
-    text = quality_script.texts()[quality_script.CALIBRATION][:8000]
-    ids = tokenizer(text, return_tensors="pt").input_ids[:, : quality_script.SPOT_LENGTH + 1]
-    (design,) = (d for d in quality_script.designs() if d.name == name)
-    prompt = quality_script.prompt_of(model, ids)
-    found, cache = quality_script.predictions(model, design, ids, prompt)
-    exact = quality_script.exact_predictions(model, ids, prompt)
-    old = quality["spot"][name]
-    assert quality_script.losses(found, ids).mean().item() == pytest.approx(old["nll"], abs=2e-4)
-    divergence = quality_script.divergence(exact, found).mean().item()
+    torch.set_num_threads(1)
+    text = quality.texts()[quality.CALIBRATION][:8000]
+    ids = tokenizer(text, return_tensors="pt").input_ids[:, : quality.SPOT_LENGTH + 1]
+    (design,) = (d for d in quality.designs() if d.name == name)
+    prompt = quality.prompt_of(model, ids)
+    found, cache = quality.predictions(model, design, ids, prompt)
+    exact = quality.exact_predictions(model, ids, prompt)
+    old = scored["spot"][name]
+    assert quality.losses(found, ids).mean().item() == pytest.approx(old["nll"], abs=2e-4)
+    divergence = quality.divergence(exact, found).mean().item()
     assert divergence == pytest.approx(old["kl"], rel=0.02)
     assert cache.nbytes() <= 1.02 * cache.expected_bytes()
 

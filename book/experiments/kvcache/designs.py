@@ -1,17 +1,17 @@
-"""The caches that kv_quality.py compares: KIVI, fp8, HQQ, Quanto, flat rotation, SAQ and SAQ+."""
+"""The caches that `quality` compares: KIVI, fp8, HQQ, Quanto, flat rotation, SAQ and SAQ+."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache, LlamaConfig, QuantizedCache
 
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import read
 from genopt_core.kvcache import cache_bits, metadata_bits
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.kvcache.calibration import choose_ladders
@@ -21,8 +21,8 @@ STEP = 128
 
 BUDGETS = (2.35, 2.85, 3.35, 4.3, 5.0)
 """Bits per element in the limit."""
-LAYERS = Path(__file__).parents[3] / "book" / "data" / "results" / "kv_layers.json"
-"""What each layer costs on each ladder, by kv_layers.py."""
+LAYERS = RESULTS / "kv_layers.json"
+"""What each layer costs on each ladder, by `layers`."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def staircase(name: str, family: str, keys, values=None, **options) -> Design:
     probe = make(llama_config(layers))
 
     def held(length: int) -> float:
-        total = 0.0
+        total, now = 0.0, probe.settings
         for layer in probe.stair_layers:
             for side, ladder in layer.ladders.items():
                 meta = metadata_bits(
-                    probe.codec, side, dim=64, chunk=probe.chunk, group_size=probe.group_size
+                    now.codec, side, dim=64, chunk=now.chunk, group_size=now.group_size
                 )
-                total += cache_bits(length, ladder, probe.chunk, metadata=meta, sink=probe.sink)
+                total += cache_bits(length, ladder, now.chunk, metadata=meta, sink=now.sink)
         return total / (2 * layers * length)
 
     return Design(name, family, make, probe.limit_bits(), held, layers)
@@ -82,7 +82,7 @@ def layered_designs() -> list[Design]:
     """SAQ+ with a ladder for each side of each layer, one design a budget."""
     if not LAYERS.is_file():
         return []
-    result = json.loads(LAYERS.read_text(encoding="utf-8"))
+    result = read(LAYERS)
     found = []
     for budget, sides in result.get("chosen", {}).items():
         ladders = (
@@ -130,7 +130,7 @@ def quantized(backend: str, bits: int | None) -> Design:
 
 
 def designs() -> list[Design]:
-    """All contestants; SAQ+ candidates from short to long stairs at each floor."""
+    """All designs; SAQ+ candidates from short to long stairs at each floor."""
     full = Design("full", "full", lambda config: DynamicCache(config=config), 16.0, lambda n: 16.0)
     peers = [
         full,

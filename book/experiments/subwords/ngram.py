@@ -138,14 +138,16 @@ def drawn(ids: np.ndarray, tokens: int, seed: int) -> list[np.ndarray]:
     return found
 
 
-def measure(name: str, budget: str, seed: int, corpus: Corpus, size: int) -> dict[str, Any]:
-    """One model: trained, and scored on the held-out text."""
+def measure(
+    name: str, budget: str, seed: int, corpus: Corpus, size: int, scale: float = 1.0
+) -> dict[str, Any]:
+    """One model: trained on a share of the budget, and scored on the held-out text."""
     data = encode(name, corpus, size)
     lengths, held = data["piece_bytes"], data["held"]
     started = time.process_time()
     per_token = float(lengths[data["train"]].mean())
     tokens = TRAIN_TOKENS if budget == "tokens" else round(TRAIN_BYTES / per_token)
-    texts = drawn(data["train"], tokens, seed)
+    texts = drawn(data["train"], round(scale * tokens), seed)
     bits = float(-np.log2(KneserNey(texts, len(lengths)).probabilities(held)).sum())
     return {
         "size": size,
@@ -231,7 +233,7 @@ def main() -> int:
         ],
         lambda job: kept(folder, job),
         lambda job: made_from(job[0], corpus),
-        lambda job: measure(*job[:3], corpus, job[3]),
+        lambda job: measure(*job[:3], corpus, job[3], 0.1 if options.quick else 1.0),
         lambda job, result: f"{kept(folder, job).stem}: {result['held_bits_per_byte']:.4f} bits",
         options.force,
     )
