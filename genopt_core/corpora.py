@@ -53,8 +53,6 @@ def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
 def describe(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """Manifest row of one corpus: title, source, licence, and size and SHA-256 of file and text.
 
-    Examples
-    --------
     >>> describe("sotu")["text_bytes"]
     3562111
     """
@@ -157,8 +155,6 @@ def count_words(text: str, convention: Convention = "lossless") -> dict[str, int
 
     The arguments and what they may be are those of `pretokenize`.
 
-    Examples
-    --------
     >>> count_words("the lower, the newest, the lowest", "textbook")
     {'the▁': 3, 'lower▁': 1, 'lowest▁': 1, 'newest▁': 1}
     """

@@ -53,7 +53,7 @@ def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = 
     (book, eq. swe-removal), with :math:`\pi_w` the best segmentation of word w at the costs of
     ``state``, :math:`\pi_w^{-t}` the best one without t, :math:`n_s` the number of pieces s in it,
     and J the objective of (book, eq. swe-tradeoff).  The paper's own loss is not known; the
-    unigram trainers take the second-best spelling of the piece by itself at fixed prices.
+    unigram trainers take the second-best segmentation of the piece itself at fixed costs.
 
     Parameters
     ----------
