@@ -21,6 +21,8 @@ from book.experiments.common import store
 from book.experiments.subwords import corpora as texts
 from book.experiments.subwords import emulated, metrics, ngram, peers
 from genopt_core import corpora
+from genopt_core.explorers.reports import table
+from genopt_core.explorers.subwords import results
 from genopt_core.tables import records
 
 
@@ -160,6 +162,37 @@ def test_timing_summary_is_that_of_its_rows():
             base = {r["round"]: r for r in rows if all(r[k] == other[k] for k in key)}
             ratios = [mine[i]["seconds"] / base[i]["seconds"] for i in set(mine) & set(base)]
             assert entry["over_sp_text"][0] == pytest.approx(np.median(ratios), rel=1e-3)
+
+
+# ------------------------------------------------------------------ what the page prints
+
+
+def test_standings_and_changes_are_those_of_the_rows(rows):
+    standings = results.standings(4000)
+    assert [row["bits per byte"] for row in standings] == sorted(
+        row["held_bits_per_byte"] for (c, n, _), row in rows.items() if (c, n) == ("english", 4000)
+    )
+    assert not any("_" in row["tokenizer"] for row in standings)  # labels, not internal names
+    peers_at = {
+        n: r for (c, k, n), r in rows.items() if (c, k) == ("english", 1000) and n[:4] != "ours"
+    }
+    (five,) = (
+        row
+        for row in results.english_against_the_best_peer()
+        if (row["size"], row["tokenizer"]) == (1000, "ours, λ = 5")
+    )
+    for column, measure in (("bits, change", results.BITS), ("tokens, change", results.TOKENS)):
+        best = min(row[measure] for row in peers_at.values())
+        assert five[column] == rows["english", 1000, "ours_weight_5"][measure] / best - 1
+
+
+def test_a_ratio_that_was_not_measured_is_no_number():
+    costs = {row["tokenizer"]: row for row in results.training_costs()}
+    counting = costs["counting the words, in Python"]
+    assert counting["by the clock"] is counting["in processor time"] is None
+    assert costs["HF Unigram, front marker"]["by the clock"] == 1
+    line = next(x for x in table([counting], results.FORMATS).splitlines() if "Python" in x)
+    assert line.split()[2:4] == ["–", "–"]
 
 
 # ------------------------------------------------------------------ the inputs
