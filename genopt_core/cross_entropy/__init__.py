@@ -2,18 +2,13 @@ r"""Chapter 2: the cross-entropy method, plain and improved, for spaces of mixed
 
 The modules read in this order:
 
-- :mod:`~genopt_core.cross_entropy.rare_event`: where the method comes from
-- :mod:`~genopt_core.cross_entropy.parameters`, :mod:`~genopt_core.cross_entropy.space`: what is
-  searched
-- :mod:`~genopt_core.cross_entropy.plain`: elites, frequencies, moments, smoothing
-- :mod:`~genopt_core.cross_entropy.drift`: why it sharpens without a signal
-- :mod:`~genopt_core.cross_entropy.kernels`, :mod:`~genopt_core.cross_entropy.plus`: all evaluations
-  count, NumPy only
-- ``genopt_core.cross_entropy.surrogate``, ``genopt_core.cross_entropy.posterior``: the elite's
-  probability given the data (imported on demand, with SciPy)
-- :mod:`~genopt_core.cross_entropy.trials`, :mod:`~genopt_core.cross_entropy.optimizer`: ask and
-  tell, without a state
-- :mod:`~genopt_core.cross_entropy.loop`: the whole search, on any executor
+- `rare_event`: where the method comes from
+- `parameters`, `space`: what is searched
+- `plain`: elites, frequencies, moments, smoothing; `drift`: why it sharpens without a signal
+- `kernels`, `plus`: all evaluations count, NumPy only
+- `surrogate`, `posterior`: the elite's probability given the data (on demand, with SciPy)
+- `trials`, `prefix`, `optimizer`: ask and tell; `loop`: the whole search, on any executor
+- `tabular`, `table_search`, `regret`, `noise`: searches on objectives whose answer is known
 
 Source: arXiv 2410.18441 (Fulu Li 2024) names the method and word2vec; the formulas of the plain
 method are the standard ones.

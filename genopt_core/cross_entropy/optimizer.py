@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 Method = Literal["plain", "plus", "posterior"]
 ASK, STARTUP, TIES, FITTED = range(4)  # purposes of random numbers, so that streams do not overlap
 FEWEST = 3  # finite values that the improved methods need before they fit anything
-Fit = tuple[
-    PlainState, list[Trial], Generation
-]  # the plain state, all trials so far, what they say
+# After a generation: the plain method's distribution, all trials so far, what a notebook shows.
+Fit = tuple[PlainState, list[Trial], Generation]
 
 
 class CrossEntropy:

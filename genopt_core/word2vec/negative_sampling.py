@@ -60,14 +60,9 @@ def softmax_log_probability(vectors, outputs, center: int, context: int) -> floa
     center, context : int
         :math:`w_I` and :math:`w_O`.
 
-    Returns
-    -------
-    float
-        In nats, at most 0.
-
     Notes
     -----
-    Costs a product with every output vector, which is why negative sampling exists.
+    In nats.  Costs a product with every output vector, which is why negative sampling exists.
     Source: Mikolov et al. 2013a.
 
     Examples
@@ -101,11 +96,9 @@ def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
     Returns
     -------
     loss : float
-        In nats, at least 0.
-    gradient : array (dimension,)
-        With respect to ``vector``.
-    gradients : array (1 + K, dimension)
-        With respect to ``outputs``.
+        In nats.
+    gradient, gradients : array (dimension,), array (1 + K, dimension)
+        With respect to ``vector`` and to ``outputs``.
 
     Notes
     -----
@@ -153,14 +146,13 @@ def discard_probability(counts, sample: float) -> np.ndarray:
 
     .. math:: P(w)=\max\left(0,\,1-\sqrt{t/f(w)}\right)
 
-    with :math:`f(w)` the share of the word among all tokens and :math:`t` = ``sample``.
+    with :math:`f(w)` the share of the word among all tokens.
 
     Parameters
     ----------
     counts : array (words,)
-        Occurrences.
     sample : float
-        Positive; words rarer than this share are always kept.
+        :math:`t`; words rarer than this share are always kept.
 
     Notes
     -----
@@ -214,11 +206,9 @@ def sgd_step(
     vectors, outputs : float array (words, dimension)
         Changed in the rows of ``center``, and of ``context`` and ``negatives``.
     center, context : int
-        The pair.
     negatives : sequence of int
-        Drawn from :func:`noise_distribution`; a word may occur twice.
+        Drawn from `noise_distribution`; a word may occur twice.
     learning_rate : float
-        Positive.
 
     Examples
     --------

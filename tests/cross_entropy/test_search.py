@@ -353,6 +353,15 @@ def test_telling_nonsense_is_refused():
     assert [t.value for t in search.trials] == [1.0]
 
 
+def test_tell_returns_the_finished_trial_and_key_ranks_it():
+    for direction, order in (("minimize", [1, 2, 0, 3]), ("maximize", [0, 1, 2, 3])):
+        search = CrossEntropy(SPACE, "plus", direction=direction)
+        told = [search.tell(search.ask(), value) for value in (2.0, 1.0, 1.0, None)]
+        assert [t.state for t in told] == ["complete"] * 3 + ["failed"]
+        assert [t.number for t in sorted(told, key=search.key)] == order
+        assert search.best == told[order[0]]
+
+
 def test_an_interrupt_is_no_failure():
     told = []
 
