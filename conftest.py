@@ -20,7 +20,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent
 REQUIRED = bool(os.environ.get("GENOPT_REQUIRE_ALL"))
 """On in `make test`: a test that skips fails, unless it names one of NOT_BROUGHT as the reason."""
-NOT_BROUGHT = ("sklearn", "rustbpe")  # make.py does not install them
+NOT_BROUGHT = ("sklearn", "rustbpe", "fonts-")  # make.py does not install them
 
 SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
 SLOW_FIXTURES = {"smollm"}  # a real language model

@@ -12,9 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-REQUIRED = bool(os.environ.get("GENOPT_REQUIRE_BROWSER"))
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,6 +31,8 @@ def html() -> Path:
     """The folder of the built book: ``make test`` has built it, a bare ``pytest`` builds it now."""
     if "GENOPT_HTML" in os.environ:
         return Path(os.environ["GENOPT_HTML"])
+    if "PYTEST_XDIST_WORKER" in os.environ:  # several processes must not build at once
+        pytest.fail("run `make book`, then set GENOPT_HTML=_build/html (`make test` does both)")
     done = subprocess.run(
         [sys.executable, str(ROOT / "make.py"), "book"], capture_output=True, text=True
     )
@@ -55,17 +56,27 @@ def served(html: Path):
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """A headless Chromium; without one these tests skip, or fail where CI demands it."""
+def launch():
+    """Start a headless Chromium, with further environment variables; all are closed at the end."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if not path:
-        reason = "no Chromium: install Debian's chromium, or name one in CHROMIUM"
-        if REQUIRED:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        pytest.skip("no Chromium: install Debian's chromium, or name one in CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+        started = []
+
+        def start(**env: str):
+            options = {"executable_path": path, "args": FLAGS, "env": os.environ | env}
+            started.append(playwright.chromium.launch(**options))
+            return started[-1]
+
+        yield start
+        for browser in started:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(launch):
+    """The Chromium that the tests of a process share."""
+    return launch()

@@ -1,0 +1,163 @@
+"""A reader of the built book: pages in Chromium, watched, and looked at once they stand still."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+from places import BOOK
+
+LIMIT_MS = 60_000  # when a test gives up; nothing waits for a time to pass
+# The living parts of an explorer; the pictures for print have classes of the same names.
+PICTURE, READOUT = ".gx-picture > .gx-panels", "output.gx-readout"
+
+# Every explorer is ready, fonts and formulas are there, and no box moves from frame to frame.
+SETTLED = """async limit => {
+    const end = performance.now() + limit;
+    const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    const until = async (holds, problem) => {
+        while (!holds()) {
+            if (performance.now() > end) throw new Error(`${problem} after ${limit} ms`);
+            await frame();
+        }
+    };
+    for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]")) {
+        root.scrollIntoView({block: "center"});
+        await until(() => root.dataset.ready, `no picture of ${root.dataset.explorer}`);
+    }
+    scrollTo(0, 0);
+    await globalThis.MathJax?.startup?.promise;
+    await document.fonts.ready;
+    let before = "", still = 0;
+    await until(() => {
+        const page = document.documentElement;
+        const boxes = [...document.querySelectorAll("article *")].map((node) => {
+            const {x, y, width, height} = node.getBoundingClientRect();
+            return [x, y, width, height];
+        });
+        const now = JSON.stringify([page.scrollWidth, page.scrollHeight, boxes]);
+        still = now === before ? still + 1 : 0;
+        before = now;
+        return still >= 2;
+    }, "the layout still moves");
+}"""
+
+
+def contents() -> list[str]:
+    """The pages of the table of contents, in reading order, as files below the built book."""
+
+    def files(entry) -> list[str]:
+        if isinstance(entry, list):
+            return [file for part in entry for file in files(part)]
+        if not isinstance(entry, dict):
+            return []
+        own = [entry[key] for key in ("root", "file") if key in entry]
+        return own + [file for value in entry.values() for file in files(value)]
+
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
+    return [f"{name}.html" for name in files(toc)]
+
+
+def explorers_in_source(page: str) -> list[str]:
+    """The explorers that the source of ``page`` shows."""
+    source = BOOK / page.replace(".html", ".ipynb")
+    if not source.exists():
+        text = source.with_suffix(".md").read_text(encoding="utf-8")
+        return re.findall(r"^```\{explorer\} (\S+)", text, re.MULTILINE)
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
+    return [name for text in texts for name in re.findall(r'data-explorer="([^"]+)"', text)]
+
+
+def islands(html: Path, page: str) -> list[tuple[int, str]]:
+    """Number and name of each explorer of the built ``page``."""
+    text = (html / page).read_text("utf-8")
+    return list(enumerate(re.findall(r'class="genopt-explorer" data-explorer="([^"]+)"', text)))
+
+
+class Watch:
+    """A page that notes everything it should not do: errors, failed and outside requests."""
+
+    def __init__(self, context, scripts: bool = True):
+        self.page = context.new_page()
+        self.page.set_default_timeout(LIMIT_MS)
+        self.faults: list[str] = []
+        self.outside: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on(
+            "console",
+            lambda m: self.faults.append(f"console: {m.text}") if m.type == "error" else None,
+        )
+        if scripts:  # without them scripts "fail" to be preloaded
+            self.page.on("requestfailed", lambda r: self.faults.append(f"failed: {r.url}"))
+        self.page.on("request", self._request)
+
+    def _request(self, request):
+        if not re.match(r"http://127\.0\.0\.1[:/]|file:|data:|blob:", request.url):
+            self.outside.append(request.url)
+
+    def open(self, address: str):
+        self.page.goto(address)
+        return self
+
+    def settled(self):
+        """Wait until every explorer is drawn and the layout stands still."""
+        self.page.evaluate(SETTLED, LIMIT_MS)
+        return self
+
+    def explorer(self, number: int = 0):
+        """The explorer ``number`` of the page, scrolled to and ready."""
+        root = self.page.locator(".genopt-explorer").nth(number)
+        root.scroll_into_view_if_needed()
+        root.and_(self.page.locator("[data-ready]")).wait_for()
+        return root
+
+    def blame(self):
+        """Fail for what happened since the last call."""
+        faults, outside = self.faults.copy(), self.outside.copy()
+        self.faults.clear()
+        self.outside.clear()
+        assert outside == []
+        assert faults == []
+
+    def close(self):
+        self.page.close()
+        self.blame()
+
+
+def draws(root) -> int:
+    return int(root.get_attribute("data-draws"))
+
+
+def shown(root) -> tuple[str, str]:
+    """What a reader sees: the picture, and the sentence or the reason why there is none."""
+    words = [root.locator(place).inner_text() for place in (READOUT, ".gx-problem")]
+    return root.locator(PICTURE).inner_html(), "".join(words)
+
+
+SAYS = """([root, words]) => (root.querySelector('.gx-readout').innerText +
+    root.querySelector('.gx-problem').innerText).includes(words)"""
+
+
+def says(page, root, words: str) -> None:
+    """Wait until the explorer says ``words``."""
+    page.wait_for_function(SAYS, arg=[root.element_handle(), words])
+
+
+COPY = """([root, label]) => new Promise((kept) => {
+    const keep = {writeText: async (text) => kept(text)};
+    Object.defineProperty(navigator, "clipboard", {configurable: true, value: keep});
+    [...root.querySelectorAll("button")].find((b) => b.textContent === label).click();
+})"""
+
+
+def copied(page, root, label: str) -> str:
+    """What the button ``label`` puts on the clipboard."""
+    return page.evaluate(COPY, [root.element_handle(), label])
+
+
+def address(served: str, html: Path, scheme: str, page: str) -> str:
+    return (served if scheme == "http" else html.as_uri() + "/") + page
