@@ -54,8 +54,8 @@ class Spread(NamedTuple):
 
 
 @cache
-def read(name: str, schema: str) -> Any:
-    """The stored result ``name`` of the book (``book/data/results``), which must be of ``schema``.
+def read(name: str, schema: str | None) -> Any:
+    """The stored result ``name`` of the book (``book/data/results``), which must have this schema.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from places import RESULTS
 from book.experiments.common import store
 from book.experiments.kvcache import designs, quality, sensitivity
 from book.experiments.kvcache import layers as by_layer
+from genopt_core.explorers.kvcache import results
 
 
 def stored(name: str) -> dict:
@@ -167,6 +169,35 @@ def test_what_the_page_says_of_the_chosen_designs(scored):
     assert all(lower[text] < kivi[text] for text in kivi)
 
 
+# ------------------------------------------------------------------ what the page prints
+
+
+def test_designs_and_texts_have_labels(scored):
+    names = {design for rows in scored["rows"].values() for design in rows}
+    labels = [results.design_label(name) for name in names]
+    assert len(set(labels)) == len(names)
+    assert not any(re.search(r" [GR]\d|\bint\d|\b[KV] \d", label) for label in labels)
+    texts = {place.rsplit(" @", 1)[0] for place in scored["rows"]}
+    assert len({results.text_label(text) for text in texts}) == len(texts)
+
+
+def test_the_page_compares_with_the_best_peer(scored):
+    entries = [e for e in scored["summary"] if e["length"] == 2048]
+    peers = [e for e in entries if e["family"] not in ("SAQ", "SAQ+", "full")]
+    rows = results.by_text()
+    assert len(rows) == 6 * len(scored["chosen"])
+    for row, (budget, text) in zip(
+        rows, ((b, t) for b in scored["chosen"] for t in entries[0]["kl"]), strict=True
+    ):
+        fit = [e for e in peers if e["limit bits"] <= float(budget) + 0.02]
+        assert row["best peer"] == 1e3 * min(e["kl"][text] for e in fit)
+        assert row["best peer, %"] == min(e["rise"][text] for e in fit)
+    assert [r["perplexity, %"].value for r in results.aims()] == [
+        next(e for e in entries if e["design"] == scored["chosen"][b])["mean rise"]
+        for b in ("2.35", "2.85", "4.3")
+    ]
+
+
 # ------------------------------------------------------------------ ladders by layer
 
 
@@ -271,11 +302,9 @@ def test_losses_done_again(scored, smollm, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def smollm():
-    from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
+    from oracles.models import smollm
 
-    if find_smollm() is None:
-        pytest.skip(f"needs the model: {INSTALL}")
-    return load_smollm()
+    return smollm()
 
 
 def test_speeds_are_ratios_of_their_times():
