@@ -14,8 +14,8 @@ def test_two_thousand_parallel_trials_propose_nothing_twice():
     assert study.best_value <= 2
 
 
-def test_two_processes_on_one_storage_propose_nothing_twice(tmp_path):
-    path = tmp_path / "store"
+def test_two_processes_on_one_storage_propose_nothing_twice(in_memory):
+    path = in_memory / "store"
     processes.finish(*(processes.start(studies.roll, path, 80) for _ in range(2)))
     trials = optuna.load_study(study_name="s", storage=studies.storage("journal", path)).trials
     assert len({tuple(t.params.values()) for t in trials}) == len(trials) == 160

@@ -21,24 +21,24 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 # ------------------------------------------------------------------ storages
 
 
-def test_a_study_cut_in_three_is_the_whole_study(tmp_path):
+def test_a_study_cut_in_three_is_the_whole_study(in_memory):
     """17 + 1 + 32 trials in three processes on a journal are bit for bit the 50 of one."""
     for total in (17, 18, 50):
-        finish(start(run_all, f"{tmp_path}/cut-", total))
+        finish(start(run_all, f"{in_memory}/cut-", total))
     for method in METHODS:
         whole = optuna.create_study(sampler=CrossEntropySampler(method=method, seed=3))
         whole.optimize(objective, n_trials=50)
         cut = optuna.load_study(
-            study_name="s", storage=storage("journal", f"{tmp_path}/cut-{method}")
+            study_name="s", storage=storage("journal", f"{in_memory}/cut-{method}")
         )
         assert [t.params for t in cut.trials] == [t.params for t in whole.trials]
         assert [t.values for t in cut.trials] == [t.values for t in whole.trials]
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
-def test_a_killed_worker_loses_its_own_trial_only(kind, tmp_path):
+def test_a_killed_worker_loses_its_own_trial_only(kind, in_memory):
     """SIGKILL in the middle of trial 12; another process finishes the search."""
-    path = tmp_path / "store"
+    path = in_memory / "store"
     victim = start(run, "plus", kind, path, 30, 12)
     deadline = time.monotonic() + 240
     while not Path(f"{path}.hangs").exists():
