@@ -367,7 +367,30 @@ def test_partials_merge_to_the_whole_softmax(seed, cuts, size):
     np.testing.assert_allclose(kv.attend_segments(q, pieces[::-1]), expected, rtol=1e-9, atol=1e-9)
 
 
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 20), max_size=4), added=st.booleans())
+def test_masked_partials_merge_to_attention_over_what_is_seen(seed, cuts, added):
+    rng = np.random.default_rng(seed)
+    q, k, v = (rng.normal(size=(n, 8)) for n in (3, 20, 20))
+    mask = rng.random((3, 20)) > 0.4
+    mask[0] = False  # a query that sees nothing
+    laid = np.where(mask, 0.0, -np.inf) if added else mask
+    parts = [
+        kv.attend(q, k[a:b], v[a:b], scale=0.3, mask=laid[:, a:b])
+        for a, b in itertools.pairwise([0, *sorted(cuts), 20])
+    ]
+    out, lse = kv.merge_partials(parts)
+    for i in range(1, 3):
+        weight = np.exp(0.3 * q[i] @ k[mask[i]].T)
+        np.testing.assert_allclose(out[i], weight @ v[mask[i]] / weight.sum())
+        np.testing.assert_allclose(lse[i], np.log(weight.sum()))
+    assert not out[0].any()
+    assert lse[0] == -np.inf
+
+
 def test_attention_refuses():
+    with pytest.raises(ValueError, match="partials"):
+        kv.merge_partials([])
     with pytest.raises(ValueError, match="segments"):
         kv.attend_segments(np.zeros((1, 2)), [])
     with pytest.raises(ValueError, match="query"):

@@ -1,7 +1,12 @@
-"""Small models of transformers with weights drawn from a fixed seed."""
+"""Small models of transformers: one with weights drawn from a fixed seed, and a real one."""
 
+from functools import cache
+
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
 
 
 def tiny(kv_heads=2, *, dim=16, dtype=torch.float32, layers=3):
@@ -20,3 +25,11 @@ def tiny(kv_heads=2, *, dim=16, dtype=torch.float32, layers=3):
         pad_token_id=0,
     )
     return LlamaForCausalLM(config).eval().to(dtype).requires_grad_(False)
+
+
+@cache
+def smollm():
+    """``(tokenizer, model)`` of SmolLM2, loaded once a process: set the attention that you need."""
+    if find_smollm() is None:
+        pytest.skip(f"needs SmolLM2: {INSTALL}")
+    return load_smollm()

