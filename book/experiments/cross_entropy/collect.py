@@ -222,7 +222,10 @@ def mean_curves(found: Mapping[Key, Mapping[int, Row]]) -> list[list[Any]]:
 
 
 def main() -> None:
+    """Write what `race` has run; `race collect` calls it."""
     runs = newest(stored())
+    if not runs:
+        raise SystemExit("there are no runs of the present problems to collect")
     rows = rows_of(runs)
     entries: dict[str, list[Row]] = defaultdict(list)
     for (name, _, _), by_budget in runs.items():
@@ -274,7 +277,3 @@ def main() -> None:
     stale = [m for m, e in methods.items() if e["ours"] and e["source"] != [method_hash(m)]]
     if stale:
         print("not of the present sources:", *stale)
-
-
-if __name__ == "__main__":
-    main()

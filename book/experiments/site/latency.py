@@ -10,7 +10,6 @@ screen), 50 ms for Python in the page, 100 ms through a kernel.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import http.server
@@ -29,9 +28,10 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from genopt_core import explorers as explorer
+from book.experiments.common.main import parser
+from book.experiments.common.places import ROOT
+from genopt_core import explorers
 
-ROOT = Path(__file__).resolve().parents[3]
 HTML = ROOT / "_build" / "html"
 TARGETS = {"frames": 16, "python": 50, "kernel": 100}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -88,7 +88,7 @@ def on_the_page(page: Page, address: str, engine: str, moves: int) -> dict[str, 
     found: dict[str, list[float]] = {}
     for path in sorted(HTML.glob("*.html")):
         text = path.read_text(encoding="utf-8")
-        here = [n for n in explorer.names() if f'data-explorer="{n}"' in text and n not in found]
+        here = [n for n in explorers.names() if f'data-explorer="{n}"' in text and n not in found]
         if not here:
             continue
         page.goto(address + path.name)
@@ -115,7 +115,7 @@ def in_jupyterlab(page: Page, moves: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in explorer.names():
+        for name in explorers.names():
             source = f"from genopt_core import explore\nexplore({name!r})"
             cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": source}
             notebook = {
@@ -136,7 +136,7 @@ def in_jupyterlab(page: Page, moves: int) -> dict[str, list[float]]:
         try:
             while "is running at" not in (folder / "log").read_text():
                 time.sleep(0.3)
-            for name in explorer.names():
+            for name in explorers.names():
                 page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}.ipynb?reset")
                 page.locator(".jp-Cell .cm-content").first.click(timeout=60_000)
                 page.wait_for_timeout(3000)
@@ -153,10 +153,10 @@ def in_jupyterlab(page: Page, moves: int) -> dict[str, list[float]]:
 
 def main() -> int:
     """Measure, print a table, return 0 if every target is met."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--moves", type=int, default=120)
-    parser.add_argument("--engines", nargs="*", default=list(TARGETS), choices=list(TARGETS))
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--moves", type=int, default=120)
+    arguments.add_argument("--engines", nargs="*", default=list(TARGETS), choices=list(TARGETS))
+    options = arguments.parse_args()
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not path or not HTML.is_dir():
         print("needs Chromium and the built book: make book", file=sys.stderr)
