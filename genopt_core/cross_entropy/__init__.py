@@ -2,13 +2,13 @@ r"""Chapter 2: the cross-entropy method, plain and improved, for spaces of mixed
 
 The modules read in this order:
 
-- `rare_event`: where the method comes from
-- `parameters`, `space`: what is searched
-- `plain`: elites, frequencies, moments, smoothing; `drift`: why it sharpens without a signal
-- `kernels`, `plus`: all evaluations count, NumPy only
-- `surrogate`, `posterior`: the elite's probability given the data (on demand, with SciPy)
-- `trials`, `prefix`, `optimizer`: ask and tell; `loop`: the whole search, on any executor
-- `tabular`, `table_search`, `regret`, `noise`: searches on objectives whose answer is known
+- ``rare_event``: where the method comes from
+- ``parameters``, ``space``: what is searched
+- ``plain``: elites, frequencies, moments, smoothing; ``drift``: why it sharpens without a signal
+- ``kernels``, ``plus``: all evaluations count, NumPy only
+- ``surrogate``, ``posterior``: the elite's probability given the data (on demand, with SciPy)
+- ``trials``, ``prefix``, ``optimizer``: ask and tell; ``loop``: the whole search, on any executor
+- ``tabular``, ``table_search``, ``regret``, ``noise``: searches on objectives whose answer is known
 
 Source: arXiv 2410.18441 (Fulu Li 2024) names the method and word2vec; the formulas of the plain
 method are the standard ones.

@@ -1,7 +1,7 @@
 """Stored results as the pages report them: read once, as rows, printed as aligned tables.
 
 The reports of a chapter are in its ``results`` module and return rows; `table` prints them.  One
-rule for all: the middle of several numbers is `statistics.median`, and ± is half the width of
+rule for all: the middle of several numbers is ``statistics.median``, and ± is half the width of
 Student's 95 % interval of a mean unless a column says *standard error* or *deviation*.
 """
 
