@@ -1,9 +1,11 @@
 """The package as an import: light, complete, and free of what a reader's browser has not."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,25 +22,75 @@ def python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["genopt_core", "genopt_core.figures.registry"])
-def test_import_loads_numpy_and_nothing_heavier(module):
-    code = f"""
-import sys
-import {module}
-if {module!r}.endswith("explorer"):
-    {module}.names()
-print(*[name for name in {HEAVY!r} if name in sys.modules])
-"""
-    assert python(code).split() == []
+@pytest.mark.parametrize(
+    "code",
+    ["import genopt_core", "from genopt_core import explorers as e; [e.get(n) for n in e.names()]"],
+)
+def test_import_loads_numpy_and_nothing_heavier(code):
+    show = f"import sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    assert python(f"{code}; {show}").split() == []
+
+
+def test_nothing_is_imported_behind_the_contracts_of_import_linter():
+    """Which sees import statements only; one place imports by name, and only explorers."""
+    behind = r"sys\.path|import_module|__import__|exec\(|runpy|spec_from_file_location"
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        if re.search(behind, path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["explorers/__init__.py"]
+    text = (PACKAGE / found[0]).read_text(encoding="utf-8")
+    assert re.findall(r"import_module\(.*\)", text) == [
+        'import_module(f"{__name__}.{MODULES[name]}")'
+    ]
+
+
+def modules() -> list[Path]:
+    """The Python files of the package; not what a reader's own `pip install` left in build/."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [
+        path
+        for path in paths
+        if not {"node_modules", "build"} & set(path.relative_to(PACKAGE).parts)
+    ]
+
+
+def test_the_wheel_has_all_that_the_package_reads(tmp_path):
+    """Built from a copy: setuptools leaves folders beside the sources."""
+    ignored = shutil.ignore_patterns("node_modules", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "genopt_core", ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*pip, "-w", tmp_path, tmp_path / "genopt_core"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = {name.removeprefix("genopt_core/") for name in wheel.namelist()}
+    dist = PACKAGE / "figures" / "web" / "dist"
+    wanted = [
+        *modules(),
+        *(PACKAGE / "tables").glob("*.json"),
+        *(dist / name for name in ("explore.mjs", "explore.css")),
+        PACKAGE / "figures" / "style.json",
+        PACKAGE / "py.typed",
+    ]
+    assert {path.relative_to(PACKAGE).as_posix() for path in wanted} - packed == set()
+
+
+@pytest.mark.parametrize(
+    "left", ["genopt_core/build/lib/a.py", "genopt_core/a.egg-info/b", "a.pyc"]
+)
+def test_what_pip_install_leaves_behind_is_ignored(left):
+    done = subprocess.run(["git", "check-ignore", "-q", left], cwd=PACKAGE.parent)
+    assert done.returncode == 0
 
 
 def test_every_folder_with_python_is_a_listed_package():
     settings = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))
     listed = set(settings["tool"]["setuptools"]["packages"])
     found = {
-        ".".join(["genopt_core", *init.parent.relative_to(PACKAGE).parts])
-        for init in PACKAGE.rglob("__init__.py")
-        if "node_modules" not in init.parts and "build" not in init.relative_to(PACKAGE).parts
+        ".".join(["genopt_core", *path.parent.relative_to(PACKAGE).parts])
+        for path in modules()
+        if path.name == "__init__.py"
     }
     assert listed == found
 

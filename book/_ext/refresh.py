@@ -5,18 +5,21 @@
 
 Stored outputs are the truth that the book shows and nbval proves, so everything that would differ
 without meaning anything is taken out: widget ids, timings, traceback bodies, machine metadata.
+The tests leave the comparison to nbval, which runs the notebooks in parallel; --check is for
+looking at one by hand, byte for byte.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from genopt_core.files import write_text
 
 BOOK = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -79,6 +82,7 @@ def refreshed(path: Path) -> str:
         kernel_name="python3",
         record_timing=False,
         store_widget_state=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else a warning about TCP each time
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
     clean(notebook)
@@ -103,9 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         stale += not same
         print(f"{'same    ' if same else 'changed '} {path.name}", flush=True)
         if not same and not options.check:
-            scratch = path.with_suffix(".part")
-            scratch.write_text(new, encoding="utf-8")
-            os.replace(scratch, path)
+            write_text(path, new)
     return 1 if failed or (options.check and stale) else 0
 
 

@@ -1,19 +1,14 @@
 """The Python of the README runs as it is printed."""
 
 import re
-from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+import optuna
+import torch
+from oracles.models import tiny
+from places import ROOT
 
 
 def test_python_of_the_readme_runs(monkeypatch):
-    torch = pytest.importorskip("torch")
-    optuna = pytest.importorskip("optuna")
-    pytest.importorskip("transformers")
-    from oracles.models import tiny
-
     monkeypatch.chdir(ROOT)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
