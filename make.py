@@ -3,7 +3,9 @@
     python make.py book      build the book into _build/html
     python make.py serve     build it and open it on this machine
     python make.py lab       open the notebooks in JupyterLab
+    python make.py check     lint, types, contracts and the quick tests: no browser, no notebooks
     python make.py test      set up, then run every check and test
+    python make.py fuzz      draw new random examples for the property tests (--minutes 10)
     python make.py refresh   run the notebooks again and store their outputs
     python make.py freeze    pin, with hashes, what requirements.txt brings along
     python make.py clean     remove what was built (--all: the environment and the caches too)
@@ -28,6 +30,7 @@ import sys
 import threading
 import time
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -50,22 +53,22 @@ MIN_PYTHON, MIN_NODE = (3, 11), 20
 
 
 class Stop(Exception):
-    """A step that cannot go on; the message says why and what mends it."""
+    """A step that cannot go on; the message says why and what to do."""
 
 
 def say(text: str) -> None:
     print(f"· {text}", flush=True)
 
 
-def run(command: list, *, cwd: Path = ROOT, mend: str, env: dict | None = None) -> None:
-    """Run ``command``; on failure stop, with ``mend``, what a person can do about it."""
+def run(command: list, *, cwd: Path = ROOT, hint: str, env: dict | None = None) -> None:
+    """Run ``command``; on failure stop with ``hint``, what a person can do about it."""
     shown = [str(part) for part in command]
     try:
         code = subprocess.run(shown, cwd=cwd, env={**os.environ, **(env or {})}).returncode
     except FileNotFoundError:
-        raise Stop(f"{shown[0]} is not there.\n  {mend}") from None
+        raise Stop(f"{shown[0]} is not there.\n  {hint}") from None
     if code:
-        raise Stop(f"`{' '.join(shown[:6])}` ended with exit code {code}.\n  {mend}")
+        raise Stop(f"`{' '.join(shown[:6])}` ended with exit code {code}.\n  {hint}")
 
 
 def digest(*inputs: Path | str) -> str:
@@ -106,16 +109,16 @@ def environment() -> None:
     stamp.unlink(missing_ok=True)
     if not VENV.exists():
         say(f"creating .venv with Python {sys.version_info[0]}.{sys.version_info[1]}")
-        mend = "On Debian and Ubuntu the venv module is a package: apt install python3-venv"
-        run([sys.executable, "-m", "venv", VENV], mend=mend)
-    mend = "Is the package index reachable from here? Then run the same command again."
+        hint = "On Debian and Ubuntu the venv module is a package: apt install python3-venv"
+        run([sys.executable, "-m", "venv", VENV], hint=hint)
+    hint = "Is the package index reachable from here? Then run the same command again."
     pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     say("installing what requirements.lock names, each file checked by its hash (about 2 minutes)")
-    run([*pip, "--require-hashes", "--no-deps", "-r", LOCK], mend=mend)
+    run([*pip, "--require-hashes", "--no-deps", "-r", LOCK], hint=hint)
     say(f"installing {TORCH}, whose build depends on the machine")
-    run([*pip, TORCH], mend=mend)
-    run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT / "genopt_core"], mend=mend)
-    run([BIN / "python", "-m", "pip", "check"], mend="A pin in requirements.txt does not fit.")
+    run([*pip, TORCH], hint=hint)
+    run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT / "genopt_core"], hint=hint)
+    run([BIN / "python", "-m", "pip", "check"], hint="A pin in requirements.txt does not fit.")
     stamp.write_text(value, encoding="utf-8")
 
 
@@ -143,8 +146,8 @@ def node() -> tuple[list, dict]:
     got = subprocess.run(ask, capture_output=True, text=True)
     if got.returncode:
         say(f"no Node {MIN_NODE} or newer on this machine: installing {NODE_WHEEL}")
-        mend = "Install Node 20 or newer from your system, or make the package index reachable."
-        run([BIN / "python", "-m", "pip", "install", "--quiet", NODE_WHEEL], mend=mend)
+        hint = "Install Node 20 or newer from your system, or make the package index reachable."
+        run([BIN / "python", "-m", "pip", "install", "--quiet", NODE_WHEEL], hint=hint)
         got = subprocess.run(ask, capture_output=True, text=True, check=True)
     home = Path(got.stdout.strip())
     binary = home / ("node.exe" if os.name == "nt" else "bin/node")
@@ -154,14 +157,14 @@ def node() -> tuple[list, dict]:
 
 
 def front_end() -> dict:
-    """npm's packages from the lock file, and the bundle built from ``genopt_core/figures/web/src``."""
+    """npm's packages from the lock file, and the bundle built from ``figures/web/src``."""
     npm, env = node()
-    mend = "Is the npm registry reachable from here? Then run the same command again."
+    hint = "Is the npm registry reachable from here? Then run the same command again."
     stamp, value = WEB / "node_modules" / "genopt-stamp", digest(WEB / "package-lock.json")
     if not stamped(stamp, value):
         say("bringing the front end's packages (npm ci)")
         quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
-        run([*npm, "ci", *quiet], cwd=WEB, env=env, mend=mend)  # empties node_modules first
+        run([*npm, "ci", *quiet], cwd=WEB, env=env, hint=hint)  # empties node_modules first
         stamp.write_text(value, encoding="utf-8")
     stamp = WEB / "dist" / "genopt-stamp"
     inputs = [WEB / "src", WEB.parent / "style.json", *WEB.glob("package*.json")]
@@ -169,10 +172,10 @@ def front_end() -> dict:
     if not stamped(stamp, value):
         say("building the front end")
         shutil.rmtree(WEB / "dist", ignore_errors=True)
-        mend = (
+        hint = (
             "The messages above come from the front end's sources in genopt_core/figures/web/src."
         )
-        run([*npm, "run", "--silent", "build"], cwd=WEB, env=env, mend=mend)
+        run([*npm, "run", "--silent", "build"], cwd=WEB, env=env, hint=hint)
         stamp.write_text(value, encoding="utf-8")
     return env
 
@@ -208,9 +211,9 @@ def build(env: dict) -> None:
     underway.touch()
     say("building the book")
     started = time.monotonic()
-    mend = "Warnings count as errors; the first one above says where."
+    hint = "Warnings count as errors; the first one above says where."
     command = [BIN / "jupyter-book", "build", "book", "-W", "-n", "--keep-going", "-q"]
-    run(command, mend=mend, env={**env, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
+    run(command, hint=hint, env={**env, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
     underway.unlink()
     say(f"the book is in {HTML / 'index.html'} ({time.monotonic() - started:.0f} s)")
 
@@ -236,41 +239,97 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def lab(_: argparse.Namespace) -> None:
     env = set_up()
-    run([BIN / "jupyter", "lab", "book"], env=env, mend="JupyterLab's own messages are above.")
+    run([BIN / "jupyter", "lab", "book"], env=env, hint="JupyterLab's own messages are above.")
 
 
 # ------------------------------------------------------------------ checks
 
+TIMES: list[tuple[float, str]] = []
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    say(what)
+    started = time.monotonic()
+    yield
+    TIMES.append((time.monotonic() - started, what.partition(":")[0]))
+
+
+def show_times() -> None:
+    for seconds, what in TIMES:
+        print(f"{seconds:7.0f} s  {what}")
+    print(f"{sum(seconds for seconds, _ in TIMES):7.0f} s  in all", flush=True)
+
+
+def pytest(*options: str, env: dict) -> None:
+    command = [BIN / "python", "-m", "pytest", "-n", "auto", *options]
+    run(command, env=env, hint="pytest's summary above names what failed.")
+
+
+def look_at_sources() -> None:
+    """What can be said without running the core."""
+    with timed("ruff: lint and format of the core, the tools, the tests and the notebooks"):
+        hint = "The messages above name file and line; `.venv/bin/ruff check --fix` fixes most."
+        run([BIN / "ruff", "check", "."], hint=hint)
+        run([BIN / "ruff", "format", "--check", "."], hint="`.venv/bin/ruff format` fixes this.")
+    with timed("mypy: types of the core"):
+        run([BIN / "mypy", "genopt_core"], hint="The messages above name file and line.")
+    with timed("import-linter: the rooms of the core import as pyproject.toml says"):
+        hint = "The chain of imports above goes against a contract in pyproject.toml."
+        run([BIN / "lint-imports", "--no-logo"], hint=hint)
+    with timed("node: the front end's own tests"):
+        npm, env = node()
+        run([*npm, "test", "--silent"], cwd=WEB, env=env, hint="See the messages above.")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    with timed("environment and front end"):
+        environment()
+        env = front_end()
+    look_at_sources()
+    with timed("pytest: formulas, figures, hygiene of the notebooks"):
+        pytest("-m", "not browser and not notebook and not slow", *arguments.pytest, env=env)
+    show_times()
+
+
+def chromium() -> None:
+    if not any(map(shutil.which, (os.environ.get("CHROMIUM") or "chromium", "google-chrome"))):
+        raise Stop(
+            "There is no Chromium to read the book in.\n"
+            "  On Debian and Ubuntu: apt install chromium.  Elsewhere: CHROMIUM=/path/to/one make test\n"
+            "  `make check` needs none."
+        )
+
 
 def test(arguments: argparse.Namespace) -> None:
-    env = set_up()
-    model()
-    mend = "The messages above name file and line; `.venv/bin/ruff check --fix` mends most."
-    say("ruff: lint and format of the core, the tools, the tests and the notebooks")
-    run([BIN / "ruff", "check", "."], mend=mend)
-    run([BIN / "ruff", "format", "--check", "."], mend=mend)
-    say("mypy: types of the core")
-    run([BIN / "mypy", "genopt_core"], mend="The messages above name file and line.")
-    say("the front end's own tests")
-    npm, node_env = node()
-    run([*npm, "test", "--silent"], cwd=WEB, env=node_env, mend="See the messages above.")
-    build(env)
-    say("refresh --check: every notebook, run again, stores the same bytes")
-    check = [BIN / "python", ROOT / "book" / "_ext" / "refresh.py", "--check"]
-    run(check, env=env, mend="`make refresh` stores the new outputs; look at the difference first.")
-    say("pytest: notebooks, core, stored results, the built book in a browser")
-    run(
-        # A file stays in one process: a notebook's cells run in order, a browser starts once.
-        [BIN / "python", "-m", "pytest", "-n", "auto", "--dist", "loadfile", *arguments.pytest],
-        env={**env, "GENOPT_HTML": str(HTML)},
-        mend="pytest's summary above names what failed.",
-    )
+    chromium()
+    with timed("environment, front end, Python for the page"):
+        env = set_up()
+        model()
+    look_at_sources()
+    with timed("the book"):
+        build(env)
+    with timed("pytest: everything, with notebooks, stored results and the book in a browser"):
+        env |= {"GENOPT_HTML": str(HTML), "GENOPT_REQUIRE_ALL": "1"}
+        pytest("--durations=10", *arguments.pytest, env=env)
+    show_times()
+
+
+def fuzz(arguments: argparse.Namespace) -> None:
+    """The property tests with new examples, again and again; a failure says how to repeat it."""
+    environment()
+    end = time.monotonic() + 60 * arguments.minutes
+    for number in itertools.count(1):
+        say(f"round {number}")
+        pytest("-m", "hypothesis", "--hypothesis-profile=fuzz", "tests", env={})
+        if time.monotonic() > end:
+            return
 
 
 def refresh(arguments: argparse.Namespace) -> None:
     env = set_up()
     command = [BIN / "python", ROOT / "book" / "_ext" / "refresh.py", *arguments.notebooks]
-    run(command, env=env, mend="The notebook and cell that failed are named above.")
+    run(command, env=env, hint="The notebook and cell that failed are named above.")
 
 
 def freeze(_: argparse.Namespace) -> None:
@@ -283,9 +342,9 @@ def freeze(_: argparse.Namespace) -> None:
     environment()
     tool, scratch = CACHE / "resolver", CACHE / "freeze"
     scratch.mkdir(parents=True, exist_ok=True)
-    mend = "Is the package index reachable from here?"
+    hint = "Is the package index reachable from here?"
     pip = [BIN / "python", "-m", "pip", "install", "--quiet", "--target", tool]
-    run([*pip, "--upgrade", RESOLVER], mend=mend)
+    run([*pip, "--upgrade", RESOLVER], hint=hint)
     wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     kept = [line for line in wanted if not line.startswith(("-e", "-c"))]
     (scratch / "requirements.in").write_text("\n".join([*kept, "setuptools"]), encoding="utf-8")
@@ -293,7 +352,7 @@ def freeze(_: argparse.Namespace) -> None:
     options = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "-q"]
     command = [tool / "bin" / "uv", "pip", "compile", "requirements.in", "-c", "constraints.in"]
     resolved = scratch / "resolved.txt"
-    run([*command, *options, "--no-annotate", "-o", resolved], cwd=scratch, mend=mend)
+    run([*command, *options, "--no-annotate", "-o", resolved], cwd=scratch, hint=hint)
     lines = resolved.read_text(encoding="utf-8").splitlines()
     starts = [i for i, line in enumerate(lines) if line and line[0] not in " #"]
     blocks = [lines[i:j] for i, j in itertools.pairwise([*starts, len(lines)])]
@@ -312,9 +371,12 @@ def freeze(_: argparse.Namespace) -> None:
 
 
 def clean(arguments: argparse.Namespace) -> None:
-    doomed = [BUILD, WEB / "dist"]
+    core = ROOT / "genopt_core"  # `pip install ./genopt_core` leaves folders beside the sources
+    doomed = [BUILD, WEB / "dist", core / "build", *core.glob("*.egg-info")]
     if arguments.all:
         doomed += [VENV, CACHE, WEB / "node_modules"]
+        doomed += [ROOT / f".{tool}_cache" for tool in ("mypy", "pytest", "ruff")]
+        doomed += [ROOT / ".hypothesis"]
     for folder in doomed:
         if folder.exists():
             say(f"removing {folder.relative_to(ROOT)}")
@@ -333,7 +395,9 @@ def main() -> int:
         "book": book,
         "serve": serve,
         "lab": lab,
+        "check": check,
         "test": test,
+        "fuzz": fuzz,
         "refresh": refresh,
         "freeze": freeze,
         "clean": clean,
@@ -344,8 +408,10 @@ def main() -> int:
         if word == "serve":
             sub.add_argument("--port", type=int, default=8000)
             sub.add_argument("--no-browser", action="store_true")
-        elif word == "test":
+        elif word in ("check", "test"):
             sub.add_argument("pytest", nargs="*", help="what to hand to pytest, after --")
+        elif word == "fuzz":
+            sub.add_argument("--minutes", type=float, default=10)
         elif word == "refresh":
             sub.add_argument("notebooks", nargs="*")
         elif word == "clean":
