@@ -296,7 +296,7 @@ def chromium() -> None:
     if not any(map(shutil.which, (os.environ.get("CHROMIUM") or "chromium", "google-chrome"))):
         raise Stop(
             "There is no Chromium to read the book in.\n"
-            "  On Debian and Ubuntu: apt install chromium.  Elsewhere: CHROMIUM=/path/to/one make test\n"
+            "  On Debian: apt install chromium.  Elsewhere: CHROMIUM=/path/to/it make test\n"
             "  `make check` needs none."
         )
 
