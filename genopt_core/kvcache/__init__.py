@@ -3,7 +3,7 @@ r"""Chapter 5: a key and value cache that steps down a staircase (SAQ), in NumPy
 The modules read in this order:
 
 - :mod:`~genopt_core.kvcache.packing`: codes of 1 to 8 bits in exactly that many bits
-- :mod:`~genopt_core.kvcache.grid`: the uniform quantiser, its bounds, nested ladders
+- :mod:`~genopt_core.kvcache.grid`: the uniform quantizer, its bounds, nested ladders
 - :mod:`~genopt_core.kvcache.rotated`: random rotation and Lloyd-Max codes
 - :mod:`~genopt_core.kvcache.codec`: both as codecs of a chunk, with their bytes
 - :mod:`~genopt_core.kvcache.ladder`: widths by age and the memory formula

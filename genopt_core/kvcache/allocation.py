@@ -18,9 +18,8 @@ def squared_mass_by_age(
     .. math:: \omega_a = \frac1{|Q|} \sum_{t \in Q}\ \sum_{j:\ \lfloor (t - j)/S \rfloor = a}
               p_{tj}^2
 
-    If the errors of old values are independent, the error of an attention output is
-    :math:`\sum_j p_{tj}^2 \lVert \hat v_j - v_j \rVert^2`: squared weight, not weight, is what an
-    error at age :math:`a` is multiplied by.
+    If errors of values are independent, that of an attention output is
+    :math:`\sum_j p_{tj}^2 \lVert \hat v_j - v_j \rVert^2`: squared weight is what counts.
 
     Parameters
     ----------
@@ -31,12 +30,11 @@ def squared_mass_by_age(
     chunk, ages : int
         Tokens of one age, and how many ages to return.
     sink : int
-        First tokens to leave out, as they are kept in full precision.
+        First tokens to leave out.
 
     Returns
     -------
     mass : (ages,) array
-        Means over the queries.
     """
     p = np.asarray(weights, dtype=float)
     at = np.asarray(positions)
@@ -62,8 +60,8 @@ def predicted_terms(
 ) -> list[float]:
     r"""Squared output error expected from each bin of tokens on a ladder (book, eq. kv-mass).
 
-    If errors are independent, bins add up: each contributes what it would at the width that the
-    ladder gives its tokens, and nothing in full precision.
+    If errors are independent, bins add up: each has the error of the width that the ladder gives
+    its tokens, and none in full precision.
 
     Parameters
     ----------
@@ -118,10 +116,10 @@ def ideal_bits(mass: npt.ArrayLike, mean_bits: float) -> np.ndarray:
     .. math:: b_a = \bar b + \tfrac12 \log_2 \omega_a
               - \tfrac12\, \overline{\log_2 \omega}
 
-    solves :math:`\min \sum_a \omega_a 4^{-b_a}` under :math:`\sum_a b_a = A\bar b`: setting the
-    derivative of the Lagrangian to zero makes :math:`\omega_a 4^{-b_a}` the same for all ages.  So
-    bits fall with the *logarithm* of squared mass: linearly in age if attention decays
-    exponentially, by a constant per doubling of age if it follows a power law.
+    solves :math:`\min \sum_a \omega_a 4^{-b_a}` under :math:`\sum_a b_a = A\bar b`, where
+    :math:`\omega_a 4^{-b_a}` is the same for all ages.  Bits fall with the *logarithm* of squared
+    mass: linearly in age if attention decays exponentially, by a constant per doubling of age if
+    it follows a power law.
 
     >>> ideal_bits([16.0, 4.0, 1.0], mean_bits=4).tolist()
     [5.0, 4.0, 3.0]
@@ -164,7 +162,7 @@ def allocate_widths(
     Returns
     -------
     chosen : list of int
-        One width an age, non-increasing, with a weighted mean of at most ``budget``.
+        One width an age, non-increasing.
 
     Notes
     -----
@@ -288,11 +286,7 @@ def allocate_uniform(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -
     Returns
     -------
     chosen : list of int
-        An option a side, with the least sum of costs.
-
-    Notes
-    -----
-    Tries all options to the power of sides.
+        An option a side, the best of all combinations.
 
     >>> allocate_uniform([[[9.0, 1.0], [3.0, 1.0]]] * 2, bits=[[2, 4], [2, 4]], budget=3)
     [1, 0]

@@ -1,12 +1,12 @@
 r"""The two codecs of a chunk: a grid with real minima and steps, and rotated Gaussian codes.
 
-Both turn a chunk into a :class:`Packed`, restore it, and step it down without ever going back to
-the original numbers.  A codec is made for one *side*, keys or values.
+Both turn a ``(..., tokens, dim)`` chunk into a :class:`Packed`, restore it as float32, and step it
+down by its codes alone, without ever going back to the original numbers.  A codec is made for one
+*side*, keys or values.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,11 @@ from genopt_core.kvcache.rotated import ROTATED_BITS, code_gain, encode_rotated,
 
 @dataclass(frozen=True)
 class Packed:
-    """A quantised chunk: planes of packed codes and the metadata that restore it."""
+    """A quantized chunk: planes of packed codes and the metadata that restore it."""
 
     bits: int
     first_bits: int
-    """Width at which the chunk was first quantised; a grid's stored step belongs to it."""
+    """Width at which the chunk was first quantized; a grid's stored step belongs to it."""
     planes: tuple[np.ndarray, ...]
     meta: tuple[np.ndarray, ...]
 
@@ -45,32 +45,13 @@ class Packed:
         return unpack_codes(self.planes, self.bits)
 
 
-class Codec(Protocol):
-    """What a cache asks of a codec; chunks are ``(..., tokens, dim)``."""
-
-    def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a chunk."""
-
-    def step(self, packed: Packed, bits: int) -> Packed:
-        """Take a chunk down to ``bits``, by its codes alone."""
-
-    def decode(self, packed: Packed) -> np.ndarray:
-        """Restore a chunk, as float32."""
-
-    def metadata_bits(self, dim: int, chunk: int) -> float:
-        """Bits of metadata per element (book, eq. kv-metadata)."""
-
-    def check(self, widths: Sequence[int], dim: int, chunk: int) -> None:
-        """Raise ``ValueError`` if a chunk of that shape cannot have these widths."""
-
-
 @dataclass(frozen=True)
 class GridCodec:
     r"""Min-max grids of ``group_size`` numbers: per channel for keys, per token for values (KIVI).
 
     ``meta_dtype`` is the dtype of steps and minima.  Stepping is the integer re-coding
     :func:`~genopt_core.kvcache.recode`; the metadata are not touched.  Where the paper
-    de-quantises and quantises again, the result is the same on nested ladders and this costs no
+    de-quantizes and quantizes again, the result is the same on nested ladders and this costs no
     floating-point pass.
     """
 
@@ -83,7 +64,7 @@ class GridCodec:
         return "channel" if self.side == "key" else "token"
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a chunk by :func:`~.quantize_groups`."""
+        """Quantize a chunk by :func:`~.quantize_groups`."""
         codes, scale, low = quantize_groups(
             x, bits, self.group_size, per=self._per, meta_dtype=self.meta_dtype
         )
@@ -122,7 +103,7 @@ class RotatedCodec:
     Parameters
     ----------
     side : {"key", "value"}
-        Keys are centred: they have a large constant part, which would eat the levels.
+        Keys are centered: they have a large constant part, which would eat the levels.
     rotation : (dim, dim) array
         Orthogonal, of :func:`~.hadamard_rotation`; shared by all chunks.
     norm_correction : bool
@@ -135,7 +116,7 @@ class RotatedCodec:
     norm_correction: bool = True
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantise a chunk that is finite and within float16."""
+        """Quantize a chunk that is finite and within float16."""
         x = np.asarray(x, dtype=np.float32)
         if not np.isfinite(x).all():
             raise ValueError("x must be finite, it holds NaN or infinity")
@@ -172,6 +153,9 @@ class RotatedCodec:
         check_rotated(widths, dim)
         if self.rotation.shape != (dim, dim):
             raise ValueError(f"rotation must be {(dim, dim)}, got {self.rotation.shape}")
+
+
+Codec = GridCodec | RotatedCodec
 
 
 def check_grid(side: Side, group_size: int, dim: int, chunk: int) -> None:

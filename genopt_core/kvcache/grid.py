@@ -1,4 +1,4 @@
-r"""The uniform quantiser of a group of numbers, its error, and the step to a coarser grid.
+r"""The uniform quantizer of a group of numbers, its error, and the step to a coarser grid.
 
 Keys are grouped *per channel*: ``group_size`` consecutive tokens of one channel share a scale,
 because some channels are far larger than others.  Values are grouped *per token*: ``group_size``
@@ -17,6 +17,7 @@ from genopt_core.checks import one_of, whole
 from genopt_core.kvcache.packing import check_bits, check_narrower
 
 Per = Literal["channel", "token"]
+PERS: tuple[Per, Per] = ("channel", "token")
 Method = Literal["recode", "drop"]
 
 
@@ -65,10 +66,10 @@ def quantize_groups(
     bits : int
         Bits of a code, 1 to 8.
     group_size : int
-        Numbers that share ``scale`` and ``low``.
+        Consecutive tokens of one channel, or channels of one token, that share ``scale`` and
+        ``low``.
     per : {"channel", "token"}
-        ``"channel"``: a group is ``group_size`` consecutive tokens of one channel (keys).
-        ``"token"``: it is ``group_size`` consecutive channels of one token (values).
+        The former for keys, the latter for values.
     meta_dtype : float dtype, optional
         In which ``scale`` and ``low`` are stored; by default that of ``x``, float32 at least.
 
@@ -100,10 +101,8 @@ def quantize_groups(
     work = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     if work.ndim < 2 or not work.size:
         raise ValueError(f"x must be a filled (..., tokens, dim) array, got shape {work.shape}")
-    along = (
-        work.shape[-2] if one_of(per, "per", ("channel", "token")) == "channel" else work.shape[-1]
-    )
-    check_groups(group_size, along, "tokens" if per == "channel" else "channels")
+    axis, name = (-2, "tokens") if one_of(per, "per", PERS) == "channel" else (-1, "channels")
+    check_groups(group_size, work.shape[axis], name)
     if not np.isfinite(work).all():
         raise ValueError("x must be finite, it holds NaN or infinity")
     stored = np.dtype(work.dtype if meta_dtype is None else meta_dtype)
@@ -188,7 +187,7 @@ def recode(codes: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
     .. math:: c' = \operatorname{round}\left(c\,\frac{2^{b'} - 1}{2^b - 1}\right)
 
     The scale goes with it through :func:`rescale`; ``low`` stays.  On a nested ladder
-    (:func:`is_nested`) the result is what quantising the original numbers at ``to_bits`` gives,
+    (:func:`is_nested`) the result is what quantizing the original numbers at ``to_bits`` gives,
     ties of the *fine* rounding aside: nothing is lost by having been finer before.
 
     >>> recode(np.array([0, 8, 9, 255], np.uint8), bits=8, to_bits=4).tolist()
@@ -238,18 +237,9 @@ def walk_down(
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Codes at the end of a ladder, and the codes of its first width that they stand for.
 
-    The latter are what :func:`dequantize_groups` restores with the first width's ``scale``:
-    :math:`c' (2^b - 1)/(2^{b'} - 1)` if each stair was re-coded (book, eq. kv-nested), the middle
-    of the cell if low bits were dropped.
-
-    Parameters
-    ----------
-    codes : integer array
-        Codes of ``widths[0]`` bits.
-    widths : sequence of int
-        Quantised widths, finest first.
-    method : {"recode", "drop"}
-        How a code becomes narrower: :func:`recode` or :func:`drop_low_bits`.
+    ``codes`` have ``widths[0]`` bits and become narrower by :func:`recode` (book, eq. kv-nested)
+    or :func:`drop_low_bits`.  What they stand for is restored by :func:`dequantize_groups` with
+    the ``scale`` of the first width.
 
     >>> fine = np.array([0, 100, 255], np.uint8)
     >>> walk_down(fine, (8, 4, 2))
@@ -270,21 +260,14 @@ def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
 
     .. math:: |\hat x - x| \le \tfrac12 \sum_j \Delta_{b_j}, \qquad \Delta_b = \frac{s}{2^b - 1}
 
-    summed over the stairs that are *not* nested in the one before them; over nested ones only the
-    last counts, as nothing is lost on the way.
-
-    Parameters
-    ----------
-    span : array
-        Range :math:`s` of the group, unit of the numbers.
-    widths : tuple of int
-        Quantised widths, finest first, such as ``(8, 4, 2)``.
+    for a group of range :math:`s`, summed over the stairs that the next one is *not* nested in,
+    and the last; nothing is lost between nested ones.  ``widths`` are quantized, finest first.
 
     >>> float(ladder_bound(3.0, (8, 4, 2))), round(float(ladder_bound(3.0, (4, 3, 2))), 4)
     (0.5, 0.8143)
     """
     if not widths:
-        raise ValueError("widths must name at least one quantised width, got none")
+        raise ValueError("widths must name at least one quantized width, got none")
     steps = [1 / (2 ** check_bits(width, "widths") - 1) for width in widths]
     pairs = enumerate(itertools.pairwise(widths))
     total = steps[-1] + sum(steps[j] for j, pair in pairs if not is_nested(*pair))

@@ -26,18 +26,21 @@ class Stair(NamedTuple):
     bits: int
 
 
-def check_ladder(ladder: Sequence[int], name: str = "ladder") -> tuple[int, ...]:
-    """The ladder as a tuple of widths, if it is one.
+def check_ladder(ladder: Sequence[int] | str, name: str = "ladder") -> tuple[int, ...]:
+    """The ladder as a tuple of widths, if it is one; ``"16/8/2"`` may stand for ``(16, 8, 2)``.
 
     A ladder starts at 16 and never rises; its other widths are 16 or 1 to 8.  The paper wants it
     strictly falling and at least two stairs long; here a stair may repeat, so that a stair can be
-    several chunks long, and ``(16,)`` is the cache that quantises nothing.
+    several chunks long, and ``(16,)`` is the cache that quantizes nothing.
 
     >>> check_ladder([16, 8, 8, 2])
     (16, 8, 8, 2)
+    >>> check_ladder("16/8/2")
+    (16, 8, 2)
     """
     try:
-        widths = tuple(whole(width, name) for width in ladder)
+        given = parse_ladder(ladder) if isinstance(ladder, str) else ladder
+        widths = tuple(whole(width, name) for width in given)
     except (TypeError, ValueError):
         widths = ()
     falls = all(b <= a for a, b in itertools.pairwise(widths))
@@ -84,7 +87,7 @@ def width_at(segment: int, ladder: Sequence[int]) -> int:
 def merge_stairs(sink: int, chunks: Iterable[tuple[int, int]], residual: int) -> list[Stair]:
     """Stairs from the tokens of the sinks, ``(tokens, bits)`` of each chunk, and the residual.
 
-    Neighbouring chunks of equal width are one stair, sinks and residual always stairs of their
+    Neighboring chunks of equal width are one stair, sinks and residual always stairs of their
     own, and empty stairs are left out.
     """
     runs = itertools.groupby(chunks, key=lambda chunk: chunk[1])
@@ -106,8 +109,7 @@ def stairs_by_age(length: int, ladder: Sequence[int], chunk: int, *, sink: int =
 
     The first ``sink`` tokens stay in full precision.  Of the other :math:`n` the newest
     :math:`n \bmod S` are the residual, and chunk :math:`i` before it has width
-    :func:`width_at` ``(i)``, whether the tokens came as one prompt or one by one.  Stairs are
-    merged as in :func:`merge_stairs`.
+    :func:`width_at` ``(i)``, whether the tokens came as one prompt or one by one.
 
     >>> for stair in stairs_by_age(10, (16, 4, 2), chunk=2, sink=1):
     ...     print(*stair)
@@ -148,7 +150,7 @@ def metadata_bits(
     group_size: int = 32,
     meta_bits: int = 16,
 ) -> float:
-    r"""Bits of metadata per quantised element (book, eq. kv-metadata).
+    r"""Bits of metadata per quantized element (book, eq. kv-metadata).
 
     .. math:: \text{grid: } \frac{2\mu}{G}, \qquad
               \text{rotated: } \frac{\mu}{d} + \Big[\frac{\mu}{S}\Big]_{\text{keys}}
@@ -186,19 +188,17 @@ def cache_bits(
               + \max(0,\, s - q_n + 2)\, S B_{q_n} + m\, s S
 
     with :math:`n_0` sink tokens, :math:`s = \lfloor (l - n_0)/S \rfloor` closed chunks, a residual
-    of :math:`r` tokens and :math:`m` bits of metadata per quantised element
+    of :math:`r` tokens and :math:`m` bits of metadata per quantized element
     (:func:`metadata_bits`; :math:`2\mu/G` in the paper, which has no sinks).
 
     Parameters
     ----------
-    length : int
-        Tokens in the cache.
-    ladder, chunk, sink
+    length, ladder, chunk, sink
         As in :func:`stairs_by_age`.
     metadata : float
-        Bits per quantised element.
+        Bits per quantized element.
     full_bits : int
-        What an unquantised element takes: 16, or 32 in a float32 model.
+        What an unquantized element takes: 16, or 32 in a float32 model.
 
     Returns
     -------

@@ -55,8 +55,8 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
     Parameters
     ----------
     codes : (..., n) integer array
-        Values from 0 to ``2**bits - 1``; ``n`` must be a multiple of the codes in one byte of the
-        narrowest plane: of 8 for odd widths, 4 for 2 and 6 bits, 2 for 4 bits.
+        From 0 to ``2**bits - 1``; ``n`` fills the bytes of the narrowest plane: a multiple of 8 for
+        odd widths, of 4 for 2 and 6 bits, of 2 for 4 bits.
     bits : int
         Bits of a code, 1 to 8.
 

@@ -1,4 +1,4 @@
-r"""Rotated codes: spread each vector over its channels, then quantise all channels alike.
+r"""Rotated codes: spread each vector over its channels, then quantize all channels alike.
 
 A random rotation turns a vector with a few large channels into one whose entries look like draws
 from one Gaussian, for which the best levels are known once and for all (Lloyd-Max).  One number a
@@ -33,7 +33,7 @@ def hadamard_rotation(dim: int, rng: np.random.Generator) -> np.ndarray:
     """
     if whole(dim, "dim") & (dim - 1):
         q, r = np.linalg.qr(rng.standard_normal((dim, dim)))
-        return q * np.sign(np.diag(r))  # without the signs QR favours some rotations
+        return q * np.sign(np.diag(r))  # without the signs QR favors some rotations
     h = np.ones((1, 1))
     while len(h) < dim:
         h = np.block([[h, h], [h, -h]])

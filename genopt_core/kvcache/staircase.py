@@ -1,6 +1,6 @@
 r"""The staircase cache (SAQ) of one attention head, one decode step after the other.
 
-This is the specification: it follows the paper's key-cache algorithm line by line and favours
+This is the specification: it follows the paper's key-cache algorithm line by line and favors
 reading over speed.  :class:`genopt_core.torch.kvcache.StaircaseCache` is the same for a model.
 """
 
@@ -163,7 +163,7 @@ class Staircase:
     def prefill(self, keys: npt.ArrayLike, values: npt.ArrayLike) -> None:
         """Take a whole prompt: each chunk goes straight to the width of its age.
 
-        Quantised from the exact numbers, which a cache grown by :meth:`append` no longer has; on
+        Quantized from the exact numbers, which a cache grown by :meth:`append` no longer has; on
         nested ladders the codes are the same.
         """
         if len(self):
@@ -308,7 +308,7 @@ class Staircase:
         self, side: Side, ladder: tuple[int, ...], x: np.ndarray, rotations: dict[int, np.ndarray]
     ) -> _SideCache:
         dim = x.shape[1]
-        codec: GridCodec | RotatedCodec
+        codec: Codec
         if self.codec == "grid":
             codec = GridCodec(side, self.group_size, self.meta_dtype)
         else:

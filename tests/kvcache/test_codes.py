@@ -186,7 +186,7 @@ def test_nested_theorem_over_all_rationals_between_thresholds(bits, to_bits):
     if to_bits >= bits:
         return
     top, new = 2**bits - 1, 2**to_bits - 1
-    # one number between any two neighbouring thresholds of either grid stands for all of them
+    # one number between any two neighboring thresholds of either grid stands for all of them
     edges = {Fraction(2 * c + 1, 2 * top) for c in range(-1, top + 1)}
     edges |= {Fraction(2 * c + 1, 2 * new) for c in range(new)}
     edges = sorted(e for e in edges | {Fraction(0), Fraction(1)} if 0 <= e <= 1)

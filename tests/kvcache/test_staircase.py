@@ -55,7 +55,7 @@ def literal_saq(tokens, ladder, chunk, quantise, step):
         done = []
         for i in range(1, (s_n if s_n <= q_n - 2 else q_n - 2) + 1):
             held, bits = packed[-i]
-            assert bits == ladder[i]  # dequantised at B_{i+1} ...
+            assert bits == ladder[i]  # dequantized at B_{i+1} ...
             done.insert(0, (step(held, bits, ladder[i + 1]), ladder[i + 1]))  # ... at B_{i+2}
         tail = [] if s_n <= q_n - 2 else packed[: s_n - (q_n - 2)]
         assert all(bits == ladder[-1] for _, bits in tail)
@@ -104,7 +104,7 @@ def test_bytes_and_stairs_are_those_of_the_formula(ladder, values, tokens, sink,
 @settings(deadline=None)
 @given(ladder=LADDERS, tokens=st.integers(0, 300), sink=st.integers(0, 9))
 def test_memory_formula_is_the_sum_over_tokens(ladder, tokens, sink):
-    """Against counting every token, with metadata on quantised ones."""
+    """Against counting every token, with metadata on quantized ones."""
     total = 0.0
     kept = min(sink, tokens)
     residual = (tokens - kept) % 16
@@ -146,6 +146,8 @@ def test_bits_of_a_design_are_those_held(keys, values, tokens, sink):
 def test_ladders_are_written_and_read():
     for ladder in ((16,), (16, 8, 4, 2), (4, 3, 2)):
         assert kv.parse_ladder(kv.format_ladder(ladder)) == ladder
+        if ladder[0] == 16:
+            assert kv.check_ladder(kv.format_ladder(ladder)) == kv.check_ladder(ladder) == ladder
 
 
 @pytest.mark.parametrize(

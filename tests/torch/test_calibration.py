@@ -143,11 +143,14 @@ def test_the_caller_and_the_model_are_left_as_they_were_even_when_interrupted():
 
 def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
     model = tiny()
-    keys, values = calibrate_ladders(model, text(tokens=160), 4.0, progress=False, **SMALL)
+    seen = []
+    keys, values = calibrate_ladders(model, text(tokens=160), 4.0, progress=seen.append, **SMALL)
+    assert [(record.done, record.total) for record in seen] == [(1, 3), (2, 3), (3, 3)]
     cache = StaircaseCache(model.config, keys, values, chunk=16, sink=2)
     assert cache.limit_bits() <= 4.0
     assert {*keys, *values} <= set(LADDERS)
     costs = np.array(list(layer_costs(model, text(tokens=160), LADDERS, **SMALL)))
+    np.testing.assert_array_equal([record.cost for record in seen], costs)
     at = [[LADDERS.index(k), LADDERS.index(v)] for k, v in zip(keys, values, strict=True)]
     picked = np.take_along_axis(costs, np.array(at)[..., None], -1).sum()
     assert picked <= costs[:, :, 1].sum()  # 2 bits everywhere fit the budget too

@@ -444,7 +444,7 @@ def test_options_are_refused_when_the_cache_is_made(word, options):
         (TypeError, lambda m: StaircaseCache(m), "LlamaForCausalLM; pass model.config"),
         (TypeError, lambda m: StaircaseCache("llama"), "config .* got str"),
         (ValueError, lambda m: StaircaseCache(m.config, 4), r"ladder .* \(16, 8, 4, 2\), got 4"),
-        (ValueError, lambda m: StaircaseCache(m.config, "16/4/2"), "ladder .* got '16/4/2'"),
+        (ValueError, lambda m: StaircaseCache(m.config, "16/4/8"), "ladder .* got '16/4/8'"),
         (ValueError, lambda m: StaircaseCache(m.config, "4444"), "ladder .* got '4444'"),
         (ValueError, lambda m: calibrate_ladders(m, "hello", 4.0), "ids .* tensor .* got str"),
         (
@@ -472,6 +472,7 @@ def test_a_cache_that_holds_the_whole_text_says_so(attention):
 
 
 def test_a_cache_is_shown_in_one_line():
+    assert "(3 layers, 16/4/2, 0 tokens" in repr(StaircaseCache(tiny().config, "16/4/2"))
     cache, _, _ = filled(tiny().config, 60, chunk=8)
     size = f"60 tokens, {cache.nbytes() / 1e6:.2f} MB)"
     assert repr(cache) == f"StaircaseCache(3 layers, 16/8/4/2, {size}"

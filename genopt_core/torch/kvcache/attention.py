@@ -10,7 +10,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec
+from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec, restored
 from genopt_core.torch.kvcache.layer import PAGE, Segment, View, taken_from
 from genopt_core.torch.kvcache.settings import NAME
 from genopt_core.torch.online_softmax import (
@@ -88,8 +88,7 @@ def attend_view(
               o = \Big(\sum_j p_j g_j\, \ell(c_j)\Big) R^\top
 
     The query is rotated once, the output back once; each segment costs a table look-up and two
-    small products, and is forgotten before the next.  Groups of segments merge by the online
-    softmax.
+    small products, and groups of segments merge by the online softmax.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def _turned_back(out: Tensor, codec: Codec) -> Tensor:
 
 
 def _groups(segments: Sequence[Segment], per_chunk: int) -> Iterator[list[Segment]]:
-    """Neighbouring segments of one kind that are attended to at once.
+    """Neighboring segments of one kind that are attended to at once.
 
     Each takes two products of its own; all else is done once a group.  ``per_chunk`` scores of a
     chunk times its chunks stay below ``SCORES``, so that long prompts hold few scores.
@@ -176,12 +175,12 @@ def _groups(segments: Sequence[Segment], per_chunk: int) -> Iterator[list[Segmen
 
 
 def _scores(keys: list[Chunks], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
-    """Scores of neighbouring segments of one kind, by rotated codes where it has them.
+    """Scores of neighboring segments of one kind, by rotated codes where it has them.
 
     Codes are expanded into ``room``, one run after the other.
     """
     if not (keys[0].packed and isinstance(codec, RotatedCodec)):
-        return torch.cat([q @ codec.restore(x).float().transpose(-1, -2) for x in keys], -1)
+        return torch.cat([q @ restored(codec, x).float().transpose(-1, -2) for x in keys], -1)
     flat = q_rotated.flatten(0, 1)
     parts = [
         torch.bmm(flat, codec.expand(held, room).flatten(0, 1).transpose(1, 2))
@@ -198,7 +197,7 @@ def _scores(keys: list[Chunks], codec: Codec, q: Tensor, q_rotated: Tensor, room
 
 
 def _runs(packed: list[Chunks]) -> Iterator[Chunks]:
-    """Codes, without metadata: pages as they are, smaller neighbours of one width as one."""
+    """Codes, without metadata: pages as they are, smaller neighbors of one width as one."""
     for (bits, page), run in groupby(packed, lambda p: (p.bits, p.chunks >= PAGE)):
         small = list(run)
         if page or len(small) == 1:
@@ -209,7 +208,7 @@ def _runs(packed: list[Chunks]) -> Iterator[Chunks]:
 
 
 def _output(weights: Tensor, values: list[Chunks], codec: Codec, room: Room) -> tuple[Tensor, bool]:
-    """Weighted sum of the values of neighbouring segments, and whether it is still rotated.
+    """Weighted sum of the values of neighboring segments, and whether it is still rotated.
 
     Changes the weights; codes are expanded into ``room``, one run after the other.
     """
@@ -219,7 +218,7 @@ def _output(weights: Tensor, values: list[Chunks], codec: Codec, room: Room) -> 
         weights = weights.mul_(gain.float())
         full = (codec.expand(held, room) for held in _runs(values))
     else:
-        full = (codec.restore(held).float() for held in values)
+        full = (restored(codec, held).float() for held in values)
     flat, out, at = weights.flatten(0, 1), None, 0
     for value in full:  # restored, used and forgotten one by one
         tokens, rows = value.shape[-2], value.flatten(0, 1)

@@ -32,10 +32,10 @@ OPTIONS = tuple(field.name for field in fields(Settings) if field.name != "confi
 class StaircaseCache(Cache):
     r"""A cache for ``generate`` whose tokens lose bits as they age (book, algorithm kv-saq).
 
-    It goes wherever a cache goes: ``model.generate(..., past_key_values=cache)``.  With any
-    attention function the layers restore what they hold for each step.  With the one that
-    :func:`~genopt_core.torch.kvcache.register` installs, attention reads the packed chunks one
-    after the other and nothing is restored as a whole.
+    It goes wherever a cache goes: ``model.generate(..., cache=cache)``, ``past_key_values=cache``
+    before transformers 5.24.  With any attention function the layers restore what they hold for
+    each step.  With the one that :func:`~genopt_core.torch.kvcache.register` installs, attention
+    reads the packed chunks one after the other and nothing is restored as a whole.
 
     Parameters
     ----------
@@ -43,6 +43,7 @@ class StaircaseCache(Cache):
         Of the model; all layers must attend to all tokens.
     ladder : sequence of int, or one such sequence a layer
         Widths of keys from new to old, 16 meaning full precision, the dtype of the model.
+        ``"16/8/4/2"``, as the book writes it, is a ladder too.
     value_ladder : likewise, optional
         Widths of values; by default those of keys.
     chunk : int
@@ -64,8 +65,8 @@ class StaircaseCache(Cache):
 
     Notes
     -----
-    Closing a chunk touches at most ``len(ladder) - 1`` chunks, so the work per token does not grow
-    with the cache.  Values are closed together with keys (the paper leaves that open).
+    Closing a chunk touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work
+    per token does not grow with the cache.
 
     Examples
     --------
@@ -175,11 +176,7 @@ class StaircaseCache(Cache):
         return float(np.mean(each))
 
     def stairs(self, layer: int = 0, side: Side = "key") -> list[Stair]:
-        """``(first, last, bits)`` of the tokens of a layer, oldest first.
-
-        Neighbouring chunks of equal width are one stair; sinks and residual are stairs of their
-        own.
-        """
+        """Stairs of a layer that are really held, as :func:`~genopt_core.kvcache.stairs_by_age`."""
         return self.stair_layers[layer].stairs(one_of(side, "side", SIDES))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -234,7 +231,7 @@ class StaircaseCache(Cache):
 def _per_layer(ladder: Sequence, count: int, name: str) -> list[tuple[int, ...]]:
     """One ladder a layer, from one for all or one for each."""
     rows = list(ladder) if isinstance(ladder, Sequence) and not isinstance(ladder, str) else []
-    if not rows or not isinstance(rows[0], Sequence) or isinstance(rows[0], str):
+    if not rows or not isinstance(rows[0], Sequence):
         return [check_ladder(ladder, name)] * count
     if len(rows) != count:
         raise ValueError(f"{name} must be one ladder or {count}, one a layer, got {len(rows)}")

@@ -19,8 +19,8 @@ True
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,10 @@ from transformers import DynamicCache
 from genopt_core.checks import whole
 from genopt_core.kvcache.allocation import allocate_layers
 from genopt_core.kvcache.ladder import FULL, SIDES, Side, cache_bits
+from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.codec import codec_of
-from genopt_core.torch.kvcache.settings import Settings, decoder_of
+from genopt_core.torch.kvcache.settings import Settings, cache_word, decoder_of
 
 LADDERS: tuple[tuple[int, ...], ...] = (
     (16, 4, 4, 3, 3, 2, 2, 1),
@@ -49,20 +50,22 @@ PREFILL = 512
 """Tokens of the prompt that the model reads at once."""
 
 
+class Layer(NamedTuple):
+    """What `calibrate_ladders` reports of each layer."""
+
+    done: int
+    total: int
+    cost: np.ndarray
+    """(2, ladders), in nats a token: keys, then values."""
+
+
 def divergence(exact: Tensor, other: Tensor) -> Tensor:
     r"""Kullback-Leibler divergence of rows of log probabilities (book, eq. kv-divergence).
 
     .. math:: D(p \,\|\, q) = \sum_w p_w \ln \frac{p_w}{q_w}
 
-    Parameters
-    ----------
-    exact, other : (..., words) tensor
-        :math:`\ln p` and :math:`\ln q`, in nats.
-
-    Returns
-    -------
-    divergence : (...) float64 tensor
-        In nats, never negative.
+    ``exact`` and ``other`` are :math:`\ln p` and :math:`\ln q`, ``(..., words)``; the result is a
+    ``(...)`` float64 tensor in nats, never negative.
 
     >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
     >>> round(divergence(p.log(), q.log()).item(), 4)  # ln 2 - ln(3) / 2
@@ -114,8 +117,7 @@ def layer_costs(
     Notes
     -----
     One forward pass of ``decoded`` tokens for each of layers × 2 × ladders; those of layer
-    :math:`i` start there, as nothing changes below it.  An iterator, so that the caller can keep
-    what is done when it is interrupted.
+    :math:`i` start there, as nothing changes below it.
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")
@@ -170,7 +172,7 @@ def calibrate_ladders(
     ladders: Sequence[Sequence[int]] = LADDERS,
     *,
     length: int | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[Layer], object] = True,
     **options: Any,
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     r"""Ladders of keys and of values, one a layer, that fit ``budget`` best (book, eq. kv-layers).
@@ -184,8 +186,8 @@ def calibrate_ladders(
     length : int, optional
         Tokens in the cache at which the budget holds (book, eq. kv-memory, mean over one chunk's
         lengths up to it); by default in the limit, where only the floors count.
-    progress : bool
-        Show a bar.
+    progress : bool or function
+        As in `genopt_core.progress`; the records are `Layer`.
 
     Returns
     -------
@@ -197,16 +199,17 @@ def calibrate_ladders(
     It takes long: about two minutes a layer for a model of 135 million parameters on one processor
     core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
     """
-    from tqdm import tqdm
-
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
     cache = {name: value for name, value in options.items() if name != "decoded"}
     count = decoder_of(model.config).num_hidden_layers
     nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
     choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
-    found = layer_costs(model, ids, ladders, **options)
-    costs = np.array(list(tqdm(found, total=count, unit="layer", disable=not progress)))
+    costs = []
+    with reporting(progress, count, "calibrating", "layers") as report:
+        for cost in layer_costs(model, ids, ladders, **options):
+            costs.append(cost)
+            report(Layer(len(costs), count, cost))
     return choose_ladders(model.config, costs, budget, ladders, length=length, **cache)
 
 
@@ -228,7 +231,7 @@ def choose_ladders(
     costs : (layers, 2, ladders) array
         From :func:`layer_costs`.
     budget, ladders, length
-        As in :func:`calibrate_ladders`, like what is returned and raised.
+        As in :func:`calibrate_ladders`, like what is returned.
     """
     c = np.asarray(costs, dtype=float)
     count = decoder_of(config).num_hidden_layers
@@ -269,8 +272,9 @@ def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any])
 def _prompt(model: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of all layers, read in full precision."""
     cache = DynamicCache(config=model.config)
+    given = {cache_word(model): cache, "use_cache": True, "logits_to_keep": 1}
     for part in ids.split(PREFILL, dim=1):
-        model(part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(part, **given)
     layers: list[Any] = cache.layers
     return [(layer.keys, layer.values) for layer in layers]
 
@@ -292,7 +296,7 @@ def _predictions(
     cache = DynamicCache(config=model.config)
     for i, (keys, values) in enumerate(states):
         cache.update(keys, values, i)
-    logits = model(ids[:, -decoded:], past_key_values=cache, use_cache=True).logits
+    logits = model(ids[:, -decoded:], **{cache_word(model): cache}, use_cache=True).logits
     return logits.float().log_softmax(-1)
 
 

@@ -5,7 +5,6 @@ tokens or chunks along axis -2, so chunks are joined and cut there and nowhere e
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -80,21 +79,21 @@ def unpack(planes: Sequence[Tensor], bits: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """One or more neighbouring chunks of equal width, with the metadata that restore them.
+    """One or more neighboring chunks of equal width, with the metadata that restore them.
 
     In full precision, 16 bits, the numbers themselves are the one plane.
     """
 
     bits: int
     first_bits: int
-    """Width at which they were first quantised; a grid's stored step belongs to it."""
+    """Width at which they were first quantized; a grid's stored step belongs to it."""
     chunks: int
     planes: tuple[Tensor, ...]
     meta: tuple[Tensor, ...] = ()
 
     @property
     def packed(self) -> bool:
-        """Whether they are quantised."""
+        """Whether they are quantized."""
         return self.bits < FULL
 
     @property
@@ -122,7 +121,7 @@ class Chunks:
 
 
 def join(parts: Sequence[Chunks]) -> Chunks:
-    """Neighbouring chunks of equal width as one."""
+    """Neighboring chunks of equal width as one."""
     if len({(p.bits, p.first_bits) for p in parts}) != 1:
         raise ValueError(f"widths must be equal, got {[p.bits for p in parts]}")
     columns = zip(*(p.tensors for p in parts), strict=True)
@@ -151,55 +150,15 @@ def _neighbour(half: Tensor, up: bool) -> Tensor:
     return moved.view(torch.float16)
 
 
-class Codec(ABC):
-    """What both codecs have: one side of layers of that shape."""
-
-    meta_count: int
-    """Tensors of metadata that :class:`Chunks` have."""
-
-    def __init__(self, side: Side, dim: int, chunk: int):
-        self.side, self.dim, self.chunk = side, dim, chunk
-
-    @abstractmethod
-    def check(self, widths: Sequence[int]) -> None:
-        """Raise ``ValueError`` if chunks cannot have these widths."""
-
-    @abstractmethod
-    def metadata_bits(self) -> float:
-        """Bits of metadata per element (book, eq. kv-metadata)."""
-
-    @abstractmethod
-    def encode(self, x: Tensor, bits: int) -> Chunks:
-        """Quantise one chunk that is finite and within float16."""
-
-    @abstractmethod
-    def step(self, packed: Chunks, bits: int) -> Chunks:
-        """Take packed chunks down to ``bits``, by their codes alone."""
-
-    @abstractmethod
-    def decode(self, packed: Chunks) -> Tensor:
-        """Restore packed chunks to float32."""
-
-    def lower(self, held: Chunks, bits: int) -> Chunks:
-        """Chunks at ``bits``, or as they are where that is no less than they have."""
-        if bits >= held.bits:
-            return held
-        return self.step(held, bits) if held.packed else self.encode(held.planes[0], bits)
-
-    def restore(self, held: Chunks) -> Tensor:
-        """Chunks in full precision, whatever they are held in."""
-        return self.decode(held) if held.packed else held.planes[0]
-
-
-class GridCodec(Codec):
+class GridCodec:
     """Min-max grids, see :class:`genopt_core.kvcache.GridCodec`; float16 metadata, same codes."""
 
     meta_count = 2
+    """Tensors of metadata that :class:`Chunks` have."""
 
     def __init__(self, side: Side, dim: int, chunk: int, group_size: int):
         check_grid(side, group_size, dim, chunk)
-        super().__init__(side, dim, chunk)
-        self.group_size = group_size
+        self.side, self.dim, self.chunk, self.group_size = side, dim, chunk, group_size
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise ``ValueError`` if codes of these widths do not fill bytes."""
@@ -218,7 +177,7 @@ class GridCodec(Codec):
         return x.unflatten(-1, (-1, self.group_size)), -1
 
     def encode(self, x: Tensor, bits: int) -> Chunks:
-        """Quantise one chunk (book, eq. kv-uniform)."""
+        """Quantize one chunk (book, eq. kv-uniform)."""
         _finite(x, self.side)
         groups, axis = self._groups(x.float())
         smallest, largest = groups.amin(axis), groups.amax(axis)
@@ -297,7 +256,7 @@ class Room:
         self.fours = torch.view_as_complex(self.floats.view(torch.float64).view(-1, 2))
 
 
-class RotatedCodec(Codec):
+class RotatedCodec:
     """Rotated codes with one gain a vector, see :class:`genopt_core.kvcache.RotatedCodec`.
 
     ``seed`` fixes the rotation; equal seeds give equal rotations on every machine.
@@ -312,7 +271,7 @@ class RotatedCodec(Codec):
         norm_correction: bool = True,
         device: torch.device | None = None,
     ):
-        super().__init__(side, dim, chunk)
+        self.side, self.dim, self.chunk = side, dim, chunk
         self.meta_count = 2 if side == "key" else 1
         self.norm_correction = norm_correction
         rotation = hadamard_rotation(dim, np.random.default_rng(seed)).astype(np.float32)
@@ -327,7 +286,7 @@ class RotatedCodec(Codec):
         return metadata_bits("rotated", self.side, dim=self.dim, chunk=self.chunk)
 
     def encode(self, x: Tensor, bits: int) -> Chunks:
-        """Quantise one chunk (book, eq. kv-lloyd and eq. kv-gain)."""
+        """Quantize one chunk (book, eq. kv-lloyd and eq. kv-gain)."""
         _finite(x, self.side)
         y, mean = x.float(), []
         if self.side == "key":
@@ -387,6 +346,21 @@ class RotatedCodec(Codec):
         if mean:
             x = (x.unflatten(-2, (packed.chunks, -1)) + mean[0].unsqueeze(-2)).flatten(-3, -2)
         return x
+
+
+Codec = GridCodec | RotatedCodec
+
+
+def lowered(codec: Codec, held: Chunks, bits: int) -> Chunks:
+    """Chunks at ``bits``, or as they are where that is no less than they have."""
+    if bits >= held.bits:
+        return held
+    return codec.step(held, bits) if held.packed else codec.encode(held.planes[0], bits)
+
+
+def restored(codec: Codec, held: Chunks) -> Tensor:
+    """Chunks in full precision, whatever they are held in."""
+    return codec.decode(held) if held.packed else held.planes[0]
 
 
 def codec_of(settings: Settings, side: Side, dim: int, device: torch.device | None = None) -> Codec:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from genopt_core.kvcache.ladder import FULL, SIDES, Side, Stair, merge_stairs, width_at
-from genopt_core.torch.kvcache.codec import Chunks, Codec, codec_of, join
+from genopt_core.torch.kvcache.codec import Chunks, Codec, codec_of, join, lowered, restored
 from genopt_core.torch.kvcache.settings import NAME, Settings
 
 PAGE = 8
@@ -20,7 +20,7 @@ PAGE = 8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Keys and values of the same neighbouring closed chunks."""
+    """Keys and values of the same neighboring closed chunks."""
 
     key: Chunks
     value: Chunks
@@ -60,7 +60,7 @@ class View:
         dtype, out = self.recent[0].dtype, []
         for side, sink, recent in zip(SIDES, self.sink, self.recent, strict=True):
             held = (getattr(segment, side) for segment in self.segments)
-            closed = [self.codecs[side].restore(chunks).to(dtype) for chunks in held]
+            closed = [restored(self.codecs[side], chunks).to(dtype) for chunks in held]
             out.append(torch.cat([sink.to(dtype), *closed, recent], -2))
         return out[0], out[1]
 
@@ -180,7 +180,7 @@ class StaircaseLayer(CacheLayerMixin):
         sides = []
         for side in SIDES:
             bits = width_at(age, self.ladders[side])
-            held = self.codecs[side].lower(getattr(segment, side), bits)
+            held = lowered(self.codecs[side], getattr(segment, side), bits)
             sides.append(held if held.packed else held.map(_own))
         return Segment(*sides)
 
@@ -283,7 +283,7 @@ class StaircaseLayer(CacheLayerMixin):
             left = closed - sum(s.chunks for s in segments)
             if left >= 0:  # the cut runs through this one: its chunk `left` is the new residual
                 reopened = last.cut(left, left + 1)
-                k, v = (self.codecs[side].restore(getattr(reopened, side)) for side in SIDES)
+                k, v = (restored(self.codecs[side], getattr(reopened, side)) for side in SIDES)
                 self.keys, self.values = k.to(self.keys.dtype), v.to(self.values.dtype)
             if left > 0:
                 segments.append(last.cut(0, left))

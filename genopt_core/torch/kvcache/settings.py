@@ -1,5 +1,6 @@
 """What all layers of one staircase cache have in common."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,3 +51,9 @@ def decoder_of(config: Any) -> Any:
         name = type(config).__name__
         raise TypeError(f"config must be a configuration of transformers, got {name}{hint}")
     return config.get_text_config(decoder=True)
+
+
+def cache_word(model: Any) -> str:
+    """What a model calls its cache: ``cache``, or ``past_key_values`` before transformers 5.24."""
+    words = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in words else "past_key_values"
