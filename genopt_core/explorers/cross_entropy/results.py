@@ -47,7 +47,7 @@ FORMATS = {
     "milliseconds": ".1f",
     "ratio (range)": ".2f",
 }
-DRAWN = ("posterior", "plus", "plain", "gp", "tpe", "random")  # the lines that have a colour
+DRAWN = ("posterior", "plus", "plain", "gp", "tpe", "random")  # the lines that have a color
 
 
 def race() -> Result:
@@ -226,7 +226,7 @@ def cost_ratios(race: Result, of: str, budget: int = 120) -> list[Row]:
     """Processor time of a suggestion in the timed runs, and over that of one method.
 
     Those runs took the methods in turn on the same problem and seed, so that a ratio compares
-    neighbours in time; its median and range are over these pairs.
+    neighbors in time; its median and range are over these pairs.
     """
     _label(race, of)
     cost = {(m, p, s): ms for m, p, s, b, ms in race["costs"] if b == budget}
@@ -246,7 +246,7 @@ def cost_ratios(race: Result, of: str, budget: int = 120) -> list[Row]:
 
 
 def figure(race: Result, half: str = "held-out") -> Any:
-    """Mean regret over the evaluations: six methods in colour, the others in grey."""
+    """Mean regret over the evaluations: six methods in color, the others in gray."""
     one_of("half", half, HALVES)
     from genopt_core.figures import plots  # matplotlib is for pages with a kernel only
 
