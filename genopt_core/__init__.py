@@ -1,13 +1,16 @@
 """The mathematics of the GenOpt book, in NumPy.
 
-Importing this package loads NumPy and nothing heavier.  The chapters' modules are
+Importing this package loads NumPy and nothing heavier.  A formula room a method:
 
-- :mod:`genopt_core.subwords` — word lattices, shortest paths, likelihood (chapter 1)
-- :mod:`genopt_core.corpora` — the texts that the book measures on
+- :mod:`genopt_core.subwords`: segmentation, vocabularies, what is proved of them (chapter 1)
+- :mod:`genopt_core.cross_entropy`, :mod:`genopt_core.word2vec`: a search and its object (chapter 2)
+- :mod:`genopt_core.positions`: rotation and distance biases (chapter 3, to come)
+- :mod:`genopt_core.attention`: partial results that merge exactly (chapters 4 and 5)
+- :mod:`genopt_core.kvcache`: a key and value cache that steps down (chapter 5)
 
-and the book's own machinery is :mod:`genopt_core.figures.schema` (figures as data),
-:mod:`genopt_core.figures.registry` (figures with controls), :func:`explore` (such a figure in a notebook)
-and :func:`show` (a matplotlib figure with alt text and a fingerprint for the tests).
+``torch`` holds their fast forms, ``integrations`` what other libraries take, ``explorers`` the
+figures that move and ``figures`` what draws them; :mod:`genopt_core.corpora` has the texts.  In a
+notebook :func:`explore` shows an explorer, :func:`show` a matplotlib figure with its alt text.
 """
 
 from __future__ import annotations

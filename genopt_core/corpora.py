@@ -1,6 +1,6 @@
 """The texts this book counts on: found, checked against a stored hash, and cut into words.
 
-A corpus is a plain text with a known origin, licence and SHA-256.  The texts lie beside the book
+A corpus is a plain text with a known origin, license and SHA-256.  The texts lie beside the book
 (``book/data``), compressed, each described by one row of ``manifest.json``; they are too large to
 travel inside the package.  Everything is read, nothing is downloaded.
 """
@@ -51,7 +51,7 @@ def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
 
 
 def describe(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """Manifest row of one corpus: title, source, licence, and size and SHA-256 of file and text.
+    """Manifest row of one corpus: title, source, license, and size and SHA-256 of file and text.
 
     >>> describe("sotu")["text_bytes"]
     3562111

@@ -62,7 +62,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def joined(outputs: list) -> list:
-    """Neighbouring pieces of one stream as one: how a kernel cuts them depends on the clock."""
+    """Neighboring pieces of one stream as one: how a kernel cuts them depends on the clock."""
     out: list = []
     for output in outputs:
         stream = output.output_type == "stream"

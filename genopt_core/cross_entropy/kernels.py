@@ -1,7 +1,7 @@
-r"""Smoothed elites: how a configuration lends its probability to its neighbours' cells.
+r"""Smoothed elites: how a configuration lends its probability to its neighbors' cells.
 
 What `plus` and `posterior` share.  With few evaluations an elite frequency is a spike; a kernel
-gives a little of each elite to the other categories and to the neighbouring levels.
+gives a little of each elite to the other categories and to the neighboring levels.
 """
 
 import math

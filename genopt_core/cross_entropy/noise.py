@@ -72,7 +72,7 @@ def noisy_choice(scores: Array, draws: int, noise: float, rng: np.random.Generat
 
     The largest of n observations :math:`y_i = S(x_i) + \sigma \varepsilon_i` claims more than it
     has, :math:`\mathbb E \max_i y_i \ge \max_i S(x_i)`, and the more so the larger n; a posterior
-    mean borrows from neighbours instead.
+    mean borrows from neighbors instead.
 
     Parameters
     ----------

@@ -275,7 +275,7 @@ class CrossEntropy:
         return known[1]
 
     def _score(self, trial: Trial) -> float:
-        """To be minimised; failures are infinite."""
+        """To be minimized; failures are infinite."""
         return math.inf if trial.value is None else self._sign * trial.value
 
     def _observe(self, _: tuple[bytes, float], trial: Trial) -> tuple[bytes, float]:
@@ -294,7 +294,7 @@ class CrossEntropy:
 
         return Posterior(self.space, self.deterministic, self.settings.elite_fraction)
 
-    # ---------------------------------------------------------------- what it has learnt
+    # ---------------------------------------------------------------- what it has learned
 
     def _generations(self, finished: Sequence[Trial]) -> list[Fit]:
         """What was known after each full generation."""

@@ -56,7 +56,7 @@ class Categorical:
     choices : sequence
         The values, all different.  One alone is allowed.
     ordered : bool
-        Whether neighbours in the list are alike, as in ``[2, 3, 5, 10]``.
+        Whether neighbors in the list are alike, as in ``[2, 3, 5, 10]``.
     when : mapping, optional
         Names of other parameters and the value (or collection of values) of each for which this
         parameter exists.
@@ -210,7 +210,7 @@ class Integer(_Number):
     log : bool
         Whether ratios matter and not differences; ``low`` must then be above 0.
     step : int
-        Distance of neighbouring values; 1 on a log scale.
+        Distance of neighboring values; 1 on a log scale.
     when : mapping, optional
         As for `Categorical`.
 
@@ -257,7 +257,7 @@ class Float(_Number):
     log : bool
         Whether ratios matter and not differences; ``low`` must then be above 0.
     step : float, optional
-        Distance of neighbouring values, counted from ``low``; not on a log scale.
+        Distance of neighboring values, counted from ``low``; not on a log scale.
     when : mapping, optional
         As for `Categorical`.
 

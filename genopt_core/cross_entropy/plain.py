@@ -1,8 +1,8 @@
 r"""The plain cross-entropy method: generations, elites, frequencies and moments, smoothing.
 
 Algorithm C-1 of the book.  The paper names the method and its object (word2vec); the steps and
-formulas are the standard ones of the literature, the settings are ours.  Scores are minimised
-here; `CrossEntropy` turns them round when they are to be maximised.
+formulas are the standard ones of the literature, the settings are ours.  Scores are minimized
+here; `CrossEntropy` turns them round when they are to be maximized.
 """
 
 import math

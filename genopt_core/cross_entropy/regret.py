@@ -11,7 +11,7 @@ def normalised_regret(value: float, best: float, median: float) -> float:
     Parameters
     ----------
     value : float
-        S(x), to be minimised; of the best *observed* configuration, its true value.  It may be
+        S(x), to be minimized; of the best *observed* configuration, its true value.  It may be
         below ``best`` by no more than rounding.
     best, median : float
         The optimum, and the median of uniform draws, which must be larger.

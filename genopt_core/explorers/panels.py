@@ -41,7 +41,7 @@ def results(
     columns : (str, str, str)
         Of ``rows``: what to draw across, what upwards, and which names the series.
     roles : mapping
-        Colour role of each series, in the order of the legend.  Rows of other series are left out;
+        Color role of each series, in the order of the legend.  Rows of other series are left out;
         a series in the role ``"accent"`` stands out.
     axes : (Axis, Axis)
         Across and upwards.
@@ -168,7 +168,7 @@ def strip(
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled row of `strips`: the pieces, the letter at which each begins, their tooltips."""
+    """One labeled row of `strips`: the pieces, the letter at which each begins, their tooltips."""
 
     label: str
     pieces: Sequence[str]

@@ -14,7 +14,7 @@ from cycler import cycler
 
 from genopt_core.figures import style
 
-# The colours of the explorers' series, each with a dash, so that no reader depends on colour.  The
+# The colors of the explorers' series, each with a dash, so that no reader depends on color.  The
 # background is opaque: the page may be dark, the figure stays readable.
 PRINTED = [role for role in style.STYLE["roles"].values() if "matplotlib" in role]
 COLORS = tuple(role["light"] for role in PRINTED)

@@ -24,7 +24,7 @@ from genopt_core.figures.style import ROLES, STYLE
 class Kind:
     """What a kind of mark takes: columns it needs, columns it may have, options.
 
-    Every mark may also carry the columns ``z``, the series of each item, which sets colour *and*
+    Every mark may also carry the columns ``z``, the series of each item, which sets color *and*
     dash or symbol, and ``tip``, the text of its tooltip, and the option ``opacity``.
     """
 
@@ -157,7 +157,7 @@ def bar(x, y, **more) -> Mark:
 
 
 def cell(x, y, value, **more) -> Mark:
-    """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's colour scale."""
+    """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's color scale."""
     return _mark("cell", x=x, y=y, value=value, **more)
 
 
@@ -237,7 +237,7 @@ class Panel:
 
     ``series`` names the series of the panel in legend order, each with a colour role (``"c1"`` to
     ``"c8"``, ``"muted"``, ``"accent"``, ``"warn"``); the front end adds a dash and a symbol to
-    each, so that no reader depends on colour.  ``color`` is the scale of ``cell`` values:
+    each, so that no reader depends on color.  ``color`` is the scale of ``cell`` values:
     ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.
     """
 

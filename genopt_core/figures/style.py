@@ -1,7 +1,7 @@
 """How series look, said once: ``style.json`` is read here, by the front end and by its style sheet.
 
-A role, such as ``"c1"`` or ``"warn"``, has a colour on light and on dark pages, and also a dash, a
-symbol and a hatch, so that no reader depends on colour.
+A role, such as ``"c1"`` or ``"warn"``, has a color on light and on dark pages, and also a dash, a
+symbol and a hatch, so that no reader depends on color.
 """
 
 import json

@@ -31,7 +31,7 @@ class PlantedCorpus:
 
     @cached_property
     def judged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs to judge by and their true cosines: 20,000 random ones, 5 neighbours a word."""
+        """Pairs to judge by and their true cosines: 20,000 random ones, 5 neighbors a word."""
         words = len(self.vectors)
         rng = np.random.default_rng(5)
         first, second = rng.integers(0, words, (2, 20_000))

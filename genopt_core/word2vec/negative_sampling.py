@@ -89,7 +89,7 @@ def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
     Parameters
     ----------
     vector : array (dimension,)
-        Input vector :math:`v` of the centre word.
+        Input vector :math:`v` of the center word.
     outputs : array (1 + K, dimension)
         Output vectors: the true context word first, then the :math:`K` negatives.
 
@@ -170,7 +170,7 @@ def discard_probability(counts, sample: float) -> np.ndarray:
 
 
 def context_pairs(sentence: Sequence[int], window: int) -> np.ndarray:
-    r"""All (centre, context) pairs at most ``window`` words apart, as an array (pairs, 2).
+    r"""All (center, context) pairs at most ``window`` words apart, as an array (pairs, 2).
 
     The inner sum of the skip-gram objective (book, eq. w-softmax).  word2vec itself draws a smaller
     window for each word, which weights near contexts more; here every pair counts once.

@@ -19,7 +19,7 @@ from genopt_core.word2vec.embedding import Embedding
 def planted_spearman(embedding: Embedding, corpus: PlantedCorpus) -> float:
     r"""Rank correlation of cosines with the planted ones, the book's main score (eq. w-planted).
 
-    Over ``corpus.judged``: 20,000 random pairs and the five true neighbours of each word.  A word
+    Over ``corpus.judged``: 20,000 random pairs and the five true neighbors of each word.  A word
     without a vector has cosine 0 with all.  1 is perfect, 0 is chance.  Needs SciPy.
     """
     from scipy.stats import spearmanr

@@ -1,4 +1,4 @@
-"""Text and judgements of word2vec's experiments."""
+"""Text and judgments of word2vec's experiments."""
 
 import numpy as np
 import pytest

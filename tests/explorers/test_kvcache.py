@@ -204,7 +204,7 @@ def test_nested_ladders_lose_nothing_and_others_do(ladder):
     upper, lower = figure["panels"]
     direct, arrived = (m["columns"]["y"] for m in marks(upper, "line"))
     y = x[:, None]
-    for bits in widths:  # the paper's way: de-quantise and quantise again
+    for bits in widths:  # the paper's way: de-quantize and quantize again
         y = dequantize_groups(*quantize_groups(y, bits, 212), dtype=float)
     assert arrived == pytest.approx(y[:, 0], abs=1e-3)
     assert np.abs(y[:, 0] - x).max() <= ladder_bound(1.0, widths) + 1e-12

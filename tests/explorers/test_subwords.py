@@ -41,7 +41,7 @@ def test_lattice_shows_the_core_s_paths_and_costs(word, size, k):
     taken = [(i, j) for i, j, z, _ in arcs if z == "chosen"]
     assert sorted(taken) == list(zip(best.cuts, best.cuts[1:], strict=False))
     wide = {w for w, z in zip(columns["width"], columns["z"], strict=True) if z == "chosen"}
-    assert wide <= {4}, "the chosen arcs differ by more than colour"
+    assert wide <= {4}, "the chosen arcs differ by more than color"
 
     strips = {z: marks(lattice, "rect", z=z) for z in ("chosen", "longest match")}
     assert strips["longest match"][0]["columns"]["text"] == list(greedy.pieces)

@@ -105,7 +105,7 @@ def test_context_pairs_against_a_double_loop():
 
 
 def test_steps_learn_a_planted_corpus(small):
-    """Some thousand steps of the NumPy code alone recover the planted neighbours."""
+    """Some thousand steps of the NumPy code alone recover the planted neighbors."""
     rng = np.random.default_rng(0)
     words, d = len(small.vectors), 12
     ids = [[int(w[1:]) for w in s] for s in small.sentences]

@@ -1,4 +1,4 @@
-"""Explorer of chapter 2: neighbours of a word before and after tuning word2vec."""
+"""Explorer of chapter 2: neighbors of a word before and after tuning word2vec."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ WORDS = ("war", "president", "bank", "army", "school", "ship", "peace", "gold")
 @explorer(
     "w2v-neighbours",
     Choice("word", "Word", WORDS, help="Trained on the State of the Union addresses."),
-    title="Neighbours of a word before and after tuning",
+    title="Neighbors of a word before and after tuning",
     alt="Two bar charts side by side: the eight nearest words and their cosine, in each setting.",
     presets=(
         Preset("war", {}),

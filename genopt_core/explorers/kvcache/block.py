@@ -1,4 +1,4 @@
-"""The real keys and values that figures of chapter 5 quantise."""
+"""The real keys and values that figures of chapter 5 quantize."""
 
 import base64
 from functools import cache

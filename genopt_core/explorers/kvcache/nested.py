@@ -68,14 +68,14 @@ def _what_it_does(ladder: str, method: Literal["recode", "drop"]) -> str:
         "Ladder",
         LADDERS,
         "8/4/2",
-        "Widths that a number passes through; the first is quantised from the original.",
+        "Widths that a number passes through; the first is quantized from the original.",
     ),
     Choice("method", "Going down", METHODS, start="recode", help="How a code becomes narrower."),
     title="Does stepping down lose anything?",
     alt=(
         "Staircase lines over a number between the minimum and the maximum of its group: what "
-        "direct quantisation at the last width restores, and what the ladder restores. A second "
-        "panel shows the mean square error on real keys, direct quantisation being 1."
+        "direct quantization at the last width restores, and what the ladder restores. A second "
+        "panel shows the mean square error on real keys, direct quantization being 1."
     ),
     presets=(
         Preset(
@@ -98,7 +98,7 @@ def _what_it_does(ladder: str, method: Literal["recode", "drop"]) -> str:
     ),
 )
 def kv_nested(ladder: str, method: Literal["recode", "drop"]) -> Figure:
-    """Direct quantisation against a ladder (book, eq. kv-nested and eq. kv-ladder)."""
+    """Direct quantization against a ladder (book, eq. kv-nested and eq. kv-ladder)."""
     widths = parse_ladder(ladder)
     last = widths[-1]
     x = np.linspace(0, 1, 212)  # 211 is prime: no point is a tie of any grid
@@ -135,7 +135,7 @@ def kv_nested(ladder: str, method: Literal["recode", "drop"]) -> Figure:
         panels=[upper, lower],
         readout=(
             f"{name}{how}: {100 * differs:.1f} % of the codes of real keys differ from direct "
-            f"quantisation at {last} bits, the mean square error is {ratio:.3f} times as large, "
+            f"quantization at {last} bits, the mean square error is {ratio:.3f} times as large, "
             f"and the largest error above is {worst:.3f} of the range (bound {bound:.3f})."
             + _what_it_does(ladder, method)
         ),

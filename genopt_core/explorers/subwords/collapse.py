@@ -59,7 +59,7 @@ LONGEST = 7
         Preset(
             "A corpus of one word",
             {"corpus": "one", "longest": 7},
-            "One sub-word of probability 1: the likelihood is perfect and nothing was learnt.",
+            "One sub-word of probability 1: the likelihood is perfect and nothing was learned.",
             fails=True,
         ),
     ),

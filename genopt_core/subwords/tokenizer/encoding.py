@@ -153,7 +153,7 @@ class Encoder:
             elif byte_fallback:
                 code = word[place.start : place.end].encode("utf-8")
                 ids.extend(self._first_byte + byte for byte in code)
-            elif not ids or ids[-1] != self._unknown:  # neighbours share one
+            elif not ids or ids[-1] != self._unknown:  # neighbors share one
                 ids.append(self._unknown)
         return tuple(ids)
 
@@ -255,7 +255,7 @@ def _from_bytes(code: bytes) -> str:
 
 
 def _ranges(characters: Sequence[str]) -> str:
-    """Sorted characters as the inside of a character class: runs of neighbours as first-last."""
+    """Sorted characters as the inside of a character class: runs of neighbors as first-last."""
     runs: list[list[str]] = []
     for character in characters:
         if runs and ord(character) == ord(runs[-1][-1]) + 1:

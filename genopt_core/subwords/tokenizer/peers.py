@@ -51,20 +51,20 @@ class Peer(ABC):
 
 
 class BPE(Peer):
-    """Byte-pair encoding: merges of two neighbours, in the order in which they were learnt.
+    """Byte-pair encoding: merges of two neighbors, in the order in which they were learned.
 
     Parameters
     ----------
     pieces : iterable of str
         By id.
     merges : sequence of (str, str)
-        First learnt first.
+        First learned first.
     unknown : str, optional
         Stands for a character without a piece; without it such a character is dropped.
     prefix, suffix : str
         What marks a character that does not begin the word, and the last one.
     fuse_unknown, byte_fallback, ignore_merges : bool
-        Whether neighbouring unknown characters share one token; whether they become byte tokens;
+        Whether neighboring unknown characters share one token; whether they become byte tokens;
         whether a word that is a piece is left whole.
 
     References
@@ -195,7 +195,7 @@ class Unigram(Peer):
     scores : mapping of str to float
         Piece to log-probability, by id.
     unknown : str, optional
-        Stands for neighbouring characters without a piece.
+        Stands for neighboring characters without a piece.
     byte_fallback : bool
         Whether they become byte tokens instead.
 
