@@ -22,10 +22,14 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from genopt_core import explorers
+from genopt_core.corpora import END_OF_WORD
 from genopt_core.files import whole_file
+from genopt_core.subwords import UNKNOWN, UNKNOWN_EXTRA
+from genopt_core.tables import STORED_SIZES, stored_costs
 
 WEB = sources.PACKAGE / "figures" / "web"
 PAGE_FILES = ("explore.js", "explore.css", "worker.js")
+LATTICE = "subword-lattice"  # the front end computes it, so that any word is answered at once
 ISLAND = re.compile(
     r'<div class="genopt-explorer" data-explorer="(?P<name>[^"]+)" '
     r'data-params="(?P<params>[^"]*)">(?P<inner>.*?)</div>',
@@ -37,6 +41,34 @@ def write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(data)
+
+
+# ------------------------------------------------------------------ what figures are made from
+
+
+def _call(function: str, data: dict[str, Any]) -> bytes:
+    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return f"GenoptExplore.{function}({body});\n".encode()
+
+
+def frames_script(name: str) -> bytes:
+    """All figures of explorer ``name``, computed in advance."""
+    return _call("frames", explorers.frames(name))
+
+
+def lattice_script() -> bytes:
+    """The stored costs, from which the page computes the lattice of any word (``lattice.js``)."""
+    by_size = {size: stored_costs(size) for size in STORED_SIZES}
+    pieces = list(dict.fromkeys(piece for costs in by_size.values() for piece in costs))
+    data = {
+        "explorer": explorers.describe(LATTICE),
+        "end": END_OF_WORD,
+        "unknown": UNKNOWN,
+        "unknownExtra": UNKNOWN_EXTRA,
+        "pieces": pieces,
+        "costs": {size: [of.get(piece) for piece in pieces] for size, of in by_size.items()},
+    }
+    return _call("lattice", data)
 
 
 # ------------------------------------------------------------------ frames and pictures, kept
@@ -68,11 +100,10 @@ class Shelf:
         return path
 
     def frames(self, name: str) -> bytes:
-        """The script with all frames of explorer ``name``."""
+        """The script with all frames of explorer ``name``, or what the page computes it from."""
         path = self._path(name, "frames", self.versions[name])
         if not path.exists():
-            body = json.dumps(explorers.frames(name), separators=(",", ":"), ensure_ascii=False)
-            write(path, f"GenoptExplore.frames({body});\n".encode())
+            write(path, lattice_script() if name == LATTICE else frames_script(name))
         return path.read_bytes()
 
     def _pictures(self, name: str) -> Path:
@@ -137,6 +168,15 @@ def live_package(target: Path) -> None:
             archive.writestr(info, path.read_bytes())
 
 
+def python_bytes(here: Path) -> int:
+    """How much a page fetches to start Python; 0 if this build carries none."""
+    folder = here / "pyodide"
+    if not folder.is_dir():
+        return 0
+    fetched = [p for p in folder.iterdir() if p.suffix not in (".js", ".mjs")]  # those are imported
+    return sum(path.stat().st_size for path in (*fetched, here / "genopt_core.zip"))
+
+
 def lay_out(app: Sphinx) -> None:
     """Copy the front end, MathJax, frames, package and Pyodide to ``_static``."""
     if app.builder.format != "html":
@@ -144,8 +184,6 @@ def lay_out(app: Sphinx) -> None:
     static = Path(app.outdir) / "_static"
     here = static / "genopt"
     app.genopt_shelf = shelf = Shelf(Path(app.outdir).parent / "explorers")  # type: ignore[attr-defined]
-    for name in PAGE_FILES:
-        write(here / name, (WEB / "dist" / name).read_bytes())
     for name in explorers.names():
         write(here / "frames" / f"{name}.js", shelf.frames(name))
     live_package(here / "genopt_core.zip")
@@ -157,6 +195,11 @@ def lay_out(app: Sphinx) -> None:
                 write(target, path.read_bytes())
     else:
         shutil.rmtree(here / "pyodide", ignore_errors=True)
+    for name in PAGE_FILES:
+        write(here / name, (WEB / "dist" / name).read_bytes())
+    size = python_bytes(here)
+    front = here / "explore.js"
+    write(front, f"globalThis.GENOPT_PYTHON_BYTES={size};\n".encode() + front.read_bytes())
     mathjax = WEB / "node_modules" / "mathjax" / "es5"
     if not (static / "mathjax" / "tex-mml-chtml.js").exists():
         fonts = "output/chtml/fonts"

@@ -42,6 +42,11 @@ class Control:
         """Where the control stands before anybody moves it: ``start``, where it has one."""
         return getattr(self, "start", self.values()[0])
 
+    @property
+    def free(self) -> bool:
+        """Whether there are settings without frames, which only a live engine can show."""
+        return False
+
     def values(self) -> list[Any]:
         """The settings that frames offer, in order."""
         raise NotImplementedError
@@ -112,9 +117,14 @@ class Slider(_Range):
     def whole(self) -> bool:
         return all(isinstance(v, int) for v in (self.low, self.high, self.step, self.start))
 
+    @property
+    def free(self) -> bool:
+        return not self.whole or not set(self._positions()) <= set(self.values())
+
     def values(self) -> list[Any]:
-        if self.grid is not None:
-            return list(self.grid)
+        return self._positions() if self.grid is None else list(self.grid)
+
+    def _positions(self) -> list[Any]:
         if self.scale == "log":
             count = round(math.log10(self.high / self.low) * self.step)
             raw = [self.low * (self.high / self.low) ** (i / count) for i in range(count + 1)]
@@ -146,6 +156,10 @@ class Seed(Control):
     """The seed of a random generator: the same seed, the same picture."""
 
     count: int = 8
+
+    @property
+    def free(self) -> bool:
+        return True
 
     def values(self) -> list[Any]:
         return list(range(self.count))
@@ -208,6 +222,10 @@ class Text(Control):
 
     samples: Sequence[str]
     max_length: int = field(default=40, kw_only=True)
+
+    @property
+    def free(self) -> bool:
+        return True
 
     def values(self) -> list[Any]:
         return list(self.samples)

@@ -68,12 +68,17 @@ class Explorer:
         return {"figure": out}
 
     def describe(self) -> dict[str, Any]:
-        """What the front end needs to build the controls."""
+        """What the front end needs to build the controls.
+
+        ``free`` names those that take more than the settings with frames: to explorers that have
+        one a live engine adds something.
+        """
         return {
             "name": self.name,
             "title": self.title,
             "alt": self.alt,
             "controls": [control.to_json() for control in self.controls],
+            "free": [control.name for control in self.controls if control.free],
             "presets": [preset.to_json() for preset in self.presets],
         }
 

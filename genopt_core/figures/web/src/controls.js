@@ -132,30 +132,50 @@ function toggle(spec, { h, id, described, row, label }, change) {
 }
 
 function text(spec, { h, id, described, row, label }, change) {
-  const input = h("input", { type: "text", id, maxlength: spec.max_length, autocomplete: "off", autocapitalize: "off", spellcheck: "false", ...described, ...QUIET });
-  // During composition (accents, Chinese, …) the text is not yet the reader's.
-  const tell = () => change(spec.name, input.value);
+  const noteId = `${id}-note`;
+  const note = h("p", { class: "gx-own-text", id: noteId, hidden: true });
+  const by = [described["aria-describedby"], noteId].filter(Boolean).join(" ");
+  // No maxlength: it counts an emoji twice, and cuts a text without a word.  The engine says what is too long.
+  const input = h("input", {
+    type: "text", id, inputmode: "text", enterkeyhint: "done", autocomplete: "off", autocapitalize: "off",
+    autocorrect: "off", spellcheck: "false", "aria-describedby": by, ...QUIET,
+  });
+  let value = spec.default;
+  // During composition (accents, Chinese, …) the text is not yet the reader's; and an empty box is the
+  // beginning of another text: the picture of the last one stays.
+  const tell = () => {
+    if (!input.value.trim()) return;
+    value = input.value;
+    change(spec.name, value);
+  };
   input.addEventListener("input", (event) => event.isComposing || tell());
   input.addEventListener("compositionend", tell);
-  const samples = spec.values.map((value) => {
-    const button = h("button", { type: "button", class: "gx-sample", ...QUIET }, value);
+  input.addEventListener("change", () => input.value.trim() || (input.value = value));
+  input.addEventListener("keydown", (event) => event.key === "Enter" && !event.isComposing && input.blur()); // a phone's keyboard goes
+  const samples = spec.values.map((sample) => {
+    const button = h("button", { type: "button", class: "gx-sample", ...QUIET }, sample);
     button.addEventListener("click", () => {
-      input.value = value;
+      input.value = sample;
       tell();
-      mark(value);
+      mark(sample);
     });
     return button;
   });
-  const mark = (value) => samples.forEach((button, i) => button.setAttribute("aria-pressed", String(spec.values[i] === value)));
+  const mark = (shown) => samples.forEach((button, i) => button.setAttribute("aria-pressed", String(spec.values[i] === shown)));
   input.addEventListener("input", () => mark(input.value));
   return {
     name: spec.name,
-    node: row(label(id), input, h("span", { class: "gx-samples", role: "group", "aria-label": `Samples for “${spec.label}”` }, ...samples)),
-    set(value) {
+    node: row(label(id), input, h("span", { class: "gx-samples", role: "group", "aria-label": `Samples for “${spec.label}”` }, ...samples), note),
+    set(next) {
+      value = next;
       if (input.value !== value) input.value = value;
       mark(value);
     },
-    mode() {},
+    mode(live, closed = "") {
+      input.readOnly = Boolean(closed);
+      note.textContent = closed;
+      note.hidden = !closed;
+    },
     limit() {},
   };
 }

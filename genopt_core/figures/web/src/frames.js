@@ -1,5 +1,6 @@
 // Engine "frames": all pictures over a grid of settings, computed when the book was built and packed
 // by genopt_core.figures.frames.pack.  They come as a classic script, which file:// allows.
+import { refusal } from "./checks.js";
 import { gridIndex } from "./state.js";
 
 /** Item ``index`` of what pack() stored. */
@@ -30,24 +31,32 @@ export class Frames {
     for (const control of this.description.controls) {
       const values = this.grid[control.name];
       const at = gridIndex(control, params[control.name], values);
-      if (at < 0) return { needsPython: true, control };
+      if (at < 0) {
+        const error = refusal(control, params[control.name]);
+        return error ? { error } : { needsPython: true, control };
+      }
       index = index * values.length + at;
     }
     return unpack(this.packed, index);
   }
+
+  /** Whether there is a frame of these very settings, not only of some near by. */
+  has(params) {
+    return this.description.controls.every(({ name }) => this.grid[name].includes(params[name]));
+  }
 }
 
-// Scripts call frames() when they arrive; explorers wait for them here.
+// Scripts, one for each explorer, bring the engines; explorers wait for them here.
 const arrived = new Map();
 const waiting = new Map();
 
-export function receive(data) {
-  const engine = new Frames(data);
-  arrived.set(engine.description.name, engine);
-  waiting.get(engine.description.name)?.resolve(engine);
+export function arrive(engine) {
+  const { name } = engine.description;
+  arrived.set(name, engine);
+  waiting.get(name)?.resolve(engine);
 }
 
-export function framesOf(name, base) {
+export function engineOf(name, base) {
   if (arrived.has(name)) return Promise.resolve(arrived.get(name));
   if (!waiting.has(name)) {
     const slot = {};

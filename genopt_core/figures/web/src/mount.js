@@ -2,6 +2,7 @@
 import { copy } from "./clipboard.js";
 import { QUIET } from "./controls.js";
 import { maker } from "./draw.js";
+import { closed, Offer } from "./offer.js";
 import { Picture } from "./picture.js";
 import { Questions } from "./questions.js";
 import { Settings } from "./settings.js";
@@ -14,7 +15,8 @@ let count = 0;
 export class View {
   /**
    * ``options``: engine, params, which (the how-manieth of its name on the page), link (offer
-   * "Copy link"), startPython (a function that gives a Python engine, where there can be one).
+   * "Copy link"), python (the page's one, where it adds something to this explorer), fallback (the
+   * engine that goes on when Python fails).
    */
   constructor(root, description, options) {
     this.root = root;
@@ -50,6 +52,7 @@ export class View {
     const params = options.params ?? defaults(description);
     this.settings = new Settings(description, params, { h, id, move: (next) => this.move(next) });
     this.picture = new Picture({ h, id, still });
+    this.offer = new Offer(options.python, h);
     this.readout = h("output", { class: "gx-readout", "aria-live": "polite" });
     this.cost = h("p", { class: "gx-cost", hidden: true });
     this.notice = h("p", { class: "gx-notice", role: "status" });
@@ -75,17 +78,16 @@ export class View {
 
   foot() {
     const { h, options } = this;
-    const button = (words, act, name = "") => {
-      const made = h("button", { type: "button", class: name, ...QUIET }, words);
+    const button = (words, act) => {
+      const made = h("button", { type: "button", ...QUIET }, words);
       made.addEventListener("click", act);
       return made;
     };
     this.status = h("span", { class: "gx-status", role: "status" });
     this.said = h("span", { class: "gx-said", role: "status" });
-    this.pythonButton = options.startPython ? button("Run Python here", () => this.runPython(), "gx-run") : null;
     const code = button("Copy as code", () => this.copy(asCode(this.description, this.params), "code"));
     const link = options.link ? button("Copy link", () => this.copy(this.link(), "link")) : null;
-    return h("div", { class: "gx-foot" }, this.status, this.pythonButton, code, link, this.said);
+    return h("div", { class: "gx-foot" }, this.status, ...this.offer.nodes, code, link, this.said);
   }
 
   // -------------------------------------------------------------- engines
@@ -93,9 +95,9 @@ export class View {
   use(engine, { ask = true } = {}) {
     this.engine = engine;
     this.root.dataset.engine = engine.kind;
-    this.status.textContent = engine.status;
-    this.settings.mode(engine.live);
-    if (this.pythonButton) this.pythonButton.hidden = engine.live;
+    this.settings.mode(engine.live, engine.live ? "" : closed(this.options.python));
+    this.offer.live = engine.live;
+    this.follow();
     if (ask) this.ask(performance.now());
   }
 
@@ -105,27 +107,15 @@ export class View {
       this.use(fallback, { ask: false });
       this.questions.waiting = performance.now();
       this.status.textContent = `precomputed (${problem.message})`;
-      if (this.pythonButton) this.pythonButton.disabled = false;
     } else {
       this.status.textContent = `${engine.status}: ${problem.message}`;
     }
   }
 
-  async runPython() {
-    const { pythonButton, status, options } = this;
-    const again = (disabled) => {
-      for (const button of this.picture.problem.querySelectorAll("button")) button.disabled = disabled;
-    };
-    pythonButton.disabled = true;
-    again(true);
-    status.textContent = "starting Python…";
-    try {
-      this.use(await options.startPython((progress) => (status.textContent = progress)));
-    } catch (problem) {
-      status.textContent = `Python could not start (${problem.message}). The figures stay precomputed.`;
-      pythonButton.disabled = false;
-      again(false);
-    }
+  /** Say how far the page's Python is. */
+  follow() {
+    const words = this.offer.update() || this.engine.status;
+    if (this.status.textContent !== words) this.status.textContent = words;
   }
 
   // -------------------------------------------------------------- moving
@@ -155,8 +145,8 @@ export class View {
 
   show(result, since) {
     if (!result) return;
-    if (result.needsPython) this.showProblem(...this.needsPython(result.control));
-    else if (result.error != null) this.showProblem(result.error);
+    if (result.needsPython) this.showProblem(this.offer.ask(), { offers: true });
+    else if (result.error != null) this.showProblem([result.error]);
     else if (result.figure) this.showFigure(result.figure);
     this.picture.arrived();
     const { dataset } = this.root;
@@ -165,21 +155,13 @@ export class View {
     dataset.ready = "1";
   }
 
-  needsPython(control) {
-    const begin = `No picture of this text was computed in advance (${control.label}). `;
-    if (!this.pythonButton) return [`${begin}This text needs Python: open the chapter as a notebook, or pick one of the samples.`];
-    const go = this.h("button", { type: "button", ...QUIET }, "Run Python here");
-    go.disabled = this.pythonButton.disabled;
-    go.addEventListener("click", () => this.runPython());
-    return [`${begin}This text needs Python: press “Run Python here”, or pick one of the samples.`, go];
-  }
-
-  showProblem(words, ...more) {
+  showProblem([words, ...more], { offers = false } = {}) {
     this.picture.refuse(words, ...more);
     this.readout.textContent = "";
     this.cost.hidden = true;
     this.numbers.hidden = true;
     this.root.classList.add("gx-has-problem");
+    this.picture.problem.classList.toggle("gx-offers", offers);
   }
 
   showFigure(figure) {

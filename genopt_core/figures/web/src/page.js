@@ -3,25 +3,32 @@
 //     <script type="application/json" class="gx-description">…</script>   (optional: no wait for frames)
 //     <div class="gx-static">picture and sentence</div>  <div class="gx-print">presets</div>
 //   </div>
-import { framesOf, receive } from "./frames.js";
+import { arrive, engineOf, Frames } from "./frames.js";
+import { EXPLORER as LATTICE, Lattice } from "./lattice.js";
 import { View } from "./mount.js";
-import { boot, possible, Python } from "./python.js";
+import { PagePython, Python } from "./python.js";
 import { defaults, fromHash, hashTarget, snapped } from "./state.js";
 
 const BASE = new URL(".", document.currentScript?.src || location.href).href;
 const views = new Map(); // root element -> View
 const begun = new Map(); // root element -> promise of its View
 
-globalThis.GenoptExplore = { frames: receive };
+const python = new PagePython(BASE, globalThis.GENOPT_PYTHON_BYTES ?? 0);
 
-/** Stands in for frames that are still to come: the controls are there and answer as soon as it can. */
+globalThis.GenoptExplore = {
+  frames: (data) => arrive(new Frames(data)),
+  lattice: (data) => arrive(new Lattice(data)),
+  python,
+};
+
+/** Stands in for an engine that is still to come: the controls are there, it answers as soon as it can. */
 class Coming {
   kind = "frames";
-  live = false;
   status = "loading…";
 
-  constructor(load) {
-    this.load = load;
+  constructor(name) {
+    this.live = name === LATTICE;
+    this.load = () => engineOf(name, BASE);
   }
 
   async ask(params) {
@@ -43,7 +50,7 @@ function viewOf(root, description, engine) {
     params: snapped(description, { ...defaults(description), ...given }),
     which: namesakes(description.name).indexOf(root) + 1,
     link: true,
-    startPython: possible() ? async (tell) => new Python(description.name, await boot(BASE, tell)) : null,
+    python: !engine.live && description.free.length ? python : null,
   };
   const view = new View(root, description, options);
   views.set(root, view);
@@ -53,15 +60,16 @@ function viewOf(root, description, engine) {
 /** Build the controls at once where the island carries its description: nothing moves later. */
 function prepare(root) {
   const embedded = root.querySelector(":scope > script.gx-description");
-  if (embedded) viewOf(root, JSON.parse(embedded.textContent), new Coming(() => framesOf(root.dataset.explorer, BASE)));
+  if (embedded) viewOf(root, JSON.parse(embedded.textContent), new Coming(root.dataset.explorer));
 }
 
 async function begin(root) {
   try {
-    const frames = await framesOf(root.dataset.explorer, BASE);
-    const view = viewOf(root, frames.description, frames);
-    view.options.fallback = frames;
-    if (view.engine instanceof Coming) view.use(frames, { ask: false });
+    const engine = await engineOf(root.dataset.explorer, BASE);
+    const view = viewOf(root, engine.description, engine);
+    view.options.fallback = engine;
+    if (view.engine instanceof Coming) view.use(engine, { ask: false });
+    followPython(view);
     if (!view.draws) view.ask(null);
     return view;
   } catch (problem) {
@@ -73,6 +81,15 @@ async function begin(root) {
     notice.textContent = words;
     throw problem;
   }
+}
+
+/** Python answers where it adds something, in all explorers of the page as soon as it runs. */
+function followPython(view) {
+  const { engine, options, description } = view;
+  if (!options.python) return;
+  if (python.phase === "on" && engine instanceof Frames) view.use(new Python(description.name, python, engine));
+  else if (python.phase !== "on" && engine instanceof Python) view.use(engine.frames);
+  else view.follow();
 }
 
 const mount = (root) => {
@@ -110,9 +127,16 @@ function start() {
     prepare(root);
     near.observe(root);
   }
+  python.listen(() => views.forEach(followPython));
   const follow = () => followHash().catch(() => {});
   addEventListener("hashchange", follow);
   follow();
+  // in this visit the reader asked for Python: it starts again once the page has done its own work
+  const adds = [...views.values()].some((view) => view.options.python);
+  if (!adds || !python.wanted) return;
+  const again = () => setTimeout(() => python.start().catch(() => {}), 500);
+  if (document.readyState === "complete") again();
+  else addEventListener("load", again);
 }
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);

@@ -51,10 +51,10 @@ export class Settings {
     for (const control of this.controls) control.set(params[control.name]);
   }
 
-  /** Any value (``live``), or only those for which there are frames. */
-  mode(live) {
+  /** Any value (``live``), or only those for which there are frames; ``closed`` says why no own text. */
+  mode(live, closed = "") {
     this.live = live;
-    for (const control of this.controls) control.mode(live);
+    for (const control of this.controls) control.mode(live, closed);
     this.show(this.adapted(this.params));
   }
 

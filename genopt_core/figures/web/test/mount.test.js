@@ -105,16 +105,47 @@ test("an error takes the picture's place, and the next figure the error's", () =
   assert.equal(root.classList.contains("gx-has-problem"), false);
 });
 
+const grey = { phase: "off", words: "", part: 0, bytes: 16e6, possible: true, served: true };
+
 test("when Python fails the frames take over and answer", async () => {
   const fallback = { kind: "frames", live: false, status: "precomputed", ask: (params) => ({ figure: figureOf(params) }) };
   const python = { kind: "python", live: true, status: "Python", ask: () => Promise.reject(new Error("stopped")) };
-  const { view, root, text } = viewWith(fallback.ask, { fallback, startPython: async () => python });
+  const { view, root, text } = viewWith(fallback.ask, { fallback, python: { ...grey, phase: "on" } });
   view.move({ k: 3, step: 0 });
-  await view.runPython();
+  view.use(python);
   await tick();
   await tick();
   assert.equal(root.dataset.engine, "frames");
   assert.equal(text(".gx-status"), "precomputed (stopped)");
   assert.equal(text(".gx-readout"), "k is 3, step 0.");
   assert.equal(view.busy, false);
+});
+
+test("a text without a frame is met with an offer, and the start of Python shows how far it is", () => {
+  let started = 0;
+  const python = { ...grey, start: async () => started++ };
+  const { view, root, text } = viewWith(() => ({ needsPython: true }), { python });
+  view.move({ k: 3, step: 0 });
+  assert.match(text(".gx-problem p"), /for a text of your own this page starts Python \(about 16 MB, once a visit\)/);
+  assert.ok(root.querySelector(".gx-problem").classList.contains("gx-offers"));
+  const buttons = [...root.querySelectorAll("button")].filter((button) => button.textContent === "Run Python here");
+  assert.equal(buttons.length, 2, "one in the offer, one in the foot");
+  buttons[0].dispatchEvent(new window.Event("click"));
+  assert.equal(started, 1);
+  Object.assign(python, { phase: "starting", words: "loading NumPy: 12 of 16 MB", part: 0.75 });
+  view.follow();
+  assert.equal(text(".gx-status"), "loading NumPy: 12 of 16 MB");
+  assert.ok(buttons.every((button) => button.hidden));
+  assert.deepEqual([...root.querySelectorAll("progress")].map((bar) => [bar.hidden, bar.value]), [[false, 0.75], [false, 0.75]]);
+  Object.assign(python, { phase: "failed", words: "offline" });
+  view.follow();
+  assert.match(text(".gx-status"), /Python stopped \(offline\)/);
+  assert.ok(buttons.every((button) => !button.hidden));
+});
+
+test("no button where Python adds nothing, or cannot run", () => {
+  for (const python of [null, { ...grey, possible: false }]) {
+    const { root } = viewWith((params) => ({ figure: figureOf(params) }), { python });
+    assert.equal(root.querySelector(".gx-run"), null);
+  }
 });
