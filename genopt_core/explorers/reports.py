@@ -1,6 +1,6 @@
-"""Stored results as the pages report them: read once, as rows, printed as aligned tables.
+"""Stored results as the pages report them: read once, as rows, shown as tables.
 
-The reports of a chapter are in its ``results`` module and return rows; `table` prints them.  One
+The reports of a chapter are in its ``results`` module and return rows; `table` shows them.  One
 rule for all: the middle of several numbers is ``statistics.median``, and ± is half the width of
 Student's 95 % interval of a mean unless a column says *standard error* or *deviation*.
 """
@@ -12,9 +12,25 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from genopt_core import corpora
+from genopt_core.figures.table import Column, Table
 
 Row = dict[str, Any]
-MISSING = "–"
+OPTUNA = "https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers"
+PEERS = {
+    "random search": f"{OPTUNA}.RandomSampler.html",
+    "quasi-random (Sobol, scrambled)": f"{OPTUNA}.QMCSampler.html",
+    "TPE (Optuna)": f"{OPTUNA}.TPESampler.html",
+    "Gaussian process (Optuna)": f"{OPTUNA}.GPSampler.html",
+    "CMA-ES with margin (Optuna)": f"{OPTUNA}.CmaEsSampler.html",
+    "NSGA-II (Optuna)": f"{OPTUNA}.NSGAIISampler.html",
+    "CatCMA with margin (cmaes)": "https://github.com/CyberAgentAILab/cmaes",
+    "NGOpt (nevergrad)": "https://github.com/facebookresearch/nevergrad",
+    "SMAC (random forest)": "https://github.com/automl/SMAC3",
+}
+"""Where the methods of others are described, by the names that reports give them.
+
+:meta hide-value:
+"""
 
 
 class Estimate(NamedTuple):
@@ -102,15 +118,21 @@ def one_of(name: str, value: Any, among: Iterable[Any]) -> Any:
     return value
 
 
-def table(rows: Sequence[Row], formats: Mapping[str, str] | None = None) -> str:
-    """Rows as a text of aligned columns, numbers to the right, a dash where there is none.
+def table(
+    rows: Sequence[Row], columns: Mapping[str, str | Column] | None = None, **more: Any
+) -> Table:
+    """Rows as a `Table`, in which the `PEERS` lead to where they come from.
+
+    Its text is aligned columns, which a notebook test compares; a page shows a table that sorts.
 
     Parameters
     ----------
     rows : sequence of dict
         The columns are the keys of all rows in the order in which they come.
-    formats : mapping of str to str, optional
-        Format specifications by column; without one a float has three decimals.
+    columns : mapping of str to str or Column, optional
+        Format specifications, or more, by column.
+    **more
+        ``caption``, ``first``, ``sort`` and ``own`` of `Table`.
 
     Examples
     --------
@@ -120,23 +142,4 @@ def table(rows: Sequence[Row], formats: Mapping[str, str] | None = None) -> str:
       1.25  ours
          –  BPE
     """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name), (formats or {}).get(name)) for name in columns] for row in rows]
-    left = [all(isinstance(row.get(name), str | None) for row in rows) for name in columns]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if text else cell.rjust(width)
-            for cell, width, text in zip(line, widths, left, strict=True)
-        )
-        for line in [columns, *cells]
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cell(value: Any, spec: str | None) -> str:
-    if value is None:
-        return MISSING
-    if spec is None:
-        spec = ".3f" if isinstance(value, float | Estimate | Spread) else ""
-    return format(value, spec)
+    return Table(rows, columns, links=PEERS, **more)

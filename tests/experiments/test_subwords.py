@@ -191,7 +191,8 @@ def test_a_ratio_that_was_not_measured_is_no_number():
     counting = costs["counting the words, in Python"]
     assert counting["by the clock"] is counting["in processor time"] is None
     assert costs["HF Unigram, front marker"]["by the clock"] == 1
-    line = next(x for x in table([counting], results.FORMATS).splitlines() if "Python" in x)
+    shown = str(table([counting], results.FORMATS))
+    line = next(x for x in shown.splitlines() if "Python" in x)
     assert line.split()[2:4] == ["–", "–"]
 
 

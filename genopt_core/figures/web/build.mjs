@@ -15,7 +15,7 @@ const common = { bundle: true, minify: true, legalComments: "none", charset: "ut
 await Promise.all([
   build({ ...common, entryPoints: ["src/page.js"], format: "iife", banner, outfile: "dist/explore.js" }),
   build({ ...common, entryPoints: ["src/widget.js"], format: "esm", banner, outfile: "dist/explore.mjs" }),
-  build({ ...common, stdin: { contents: colored(readFileSync("src/explore.css", "utf8")), loader: "css" }, outfile: "dist/explore.css" }),
+  build({ ...common, stdin: { contents: colored(readFileSync("src/explore.css", "utf8")) + readFileSync("src/tables.css", "utf8"), loader: "css" }, outfile: "dist/explore.css" }),
   // not minified: an error in a worker or in the build should name a readable line
   build({ ...common, minify: false, entryPoints: ["src/render.js"], format: "esm", platform: "node", external: ["jsdom"], outfile: "dist/render.mjs" }),
 ]);
