@@ -3,7 +3,9 @@
 A message names the argument, what would be accepted and what came: "k must be at least 1, got 0".
 """
 
+import contextlib
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,3 +59,22 @@ def one_of(value: Any, name: str, accepted: Any) -> Any:
     if not any(value is a or (type(value) is type(a) and value == a) for a in accepted):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
     return value
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """A block that imports what the extra ``name`` of the package brings, and says so if it fails.
+
+    >>> with extra("notebook"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+    ModuleNotFoundError: no_such_package is not installed: pip install "./genopt_core[notebook]" ...
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{error.name} is not installed: pip install "./genopt_core[{name}]" in the book\'s '
+            "repository brings it",
+            name=error.name,
+        ) from None

@@ -8,11 +8,14 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from genopt_core.checks import extra
 from genopt_core.subwords.tokenizer.tokenizer_json import (
     OWN_KEY,
+    check_vocabulary,
     load_tokenizer_json,
     read_tokenizer,
     save_tokenizer_json,
+    save_transformers,
     tokenizer_json,
 )
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
@@ -25,6 +28,7 @@ __all__ = [
     "OWN_KEY",
     "tokenizer_json",
     "save_tokenizer_json",
+    "save_transformers",
     "load_tokenizer_json",
     "read_tokenizer",
     "to_tokenizers",
@@ -54,8 +58,10 @@ def to_tokenizers(
     -----
     Its ``decode`` leaves special tokens out unless told ``skip_special_tokens=False``.
     """
-    import tokenizers
+    with extra("transformers"):
+        import tokenizers
 
+    check_vocabulary(vocabulary)
     if specials is not None:
         vocabulary = vocabulary.with_specials(specials)
     content = tokenizer_json(vocabulary, byte_fallback)
@@ -84,12 +90,14 @@ def to_transformers(
     -----
     No token has the role ``unk_token``: every text has a spelling in bytes.
     """
-    import transformers
+    with extra("transformers"):
+        import transformers
 
+    check_vocabulary(vocabulary)
     names = vocabulary.specials if specials is None else tuple(specials)
-    extra = dict.fromkeys(name for name in roles.values() if name not in names)
+    more = dict.fromkeys(name for name in roles.values() if name not in names)
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=to_tokenizers(vocabulary, (*names, *extra)),
+        tokenizer_object=to_tokenizers(vocabulary, (*names, *more)),
         clean_up_tokenization_spaces=False,
         **roles,
     )

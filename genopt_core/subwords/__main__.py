@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import genopt_core
 from genopt_core.files import whole_file
 from genopt_core.progress import Record
-from genopt_core.subwords.bounds.certificate import certify
+from genopt_core.subwords.bounds.certificate import certify, check_covered
+from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
     CUT,
     Chunk,
@@ -27,12 +28,19 @@ from genopt_core.subwords.tokenizer.counting import (
     count_words_in_files,
     read_chunks,
 )
-from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
+from genopt_core.subwords.tokenizer.tokenizer_json import (
+    load_tokenizer_json,
+    save_tokenizer_json,
+    save_transformers,
+)
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
 from genopt_core.subwords.training.train import train
+from genopt_core.subwords.training.trainer import TOKENS_FIRST
 
 EXAMPLES = """\
 examples:
   python -m genopt_core.subwords train corpus.txt --size 8000 -o tokenizer.json
+  python -m genopt_core.subwords train corpus.txt --size 8000 --transformers folder
   python -m genopt_core.subwords encode page.txt -t tokenizer.json -o page.ids
   python -m genopt_core.subwords decode page.ids -t tokenizer.json
   python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
@@ -46,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        if options.output and not Path(options.output).absolute().parent.is_dir():
-            raise ValueError(f"{options.output}: there is no such folder")  # before hours of work
+        _check_target(options.output)  # before hours of work
         options.command(options)
     except BrokenPipeError:  # the reader of the standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -62,24 +69,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train_command(options: argparse.Namespace) -> None:
     """Count the words of some files and write the trained vocabulary."""
+    roles = _roles(options)
+    given = [("--special", token) for token in options.special]
+    given += [(f"--{role.removesuffix('_token')}", token) for role, token in roles.items()]
+    for option, token in given:
+        with _naming(specials=option):
+            check_specials([token])
+    specials = tuple(dict.fromkeys(token for _, token in given))
+    _check_target(options.transformers, folder=True)
     counts = _word_counts(options)
+    for option, token in given:
+        if any(token in word for word in counts):
+            raise ValueError(
+                f"{option} must not occur inside a word of the text, got {token!r}: it could "
+                "become a piece; write it as <...>"
+            )
     started = time.monotonic()
-    progress = _Progress(options.quiet, f"training {options.size} pieces")
-    vocabulary = train(counts, options.size, objective=options.objective)
-    progress.end(f"{len(vocabulary)} pieces in {time.monotonic() - started:.1f} s")
+    size = f"at most {options.size}" if options.at_most else options.size
+    progress = _Progress(options.quiet, f"training {size} pieces")
+    with _naming(vocab_size="--size", at_most=True):
+        vocabulary = train(
+            counts, options.size, objective=options.objective, at_most=options.at_most
+        )
+    progress.end(f"{time.monotonic() - started:.1f} s")
     provenance = {
         **vocabulary.provenance,
         "genopt_core": genopt_core.__version__,
         "files": [Path(file).name for file in options.files],
         "convention": options.convention,
     }
-    vocabulary = replace(vocabulary, provenance=provenance, specials=options.special)
-    save_tokenizer_json(vocabulary, options.output)
+    vocabulary = replace(vocabulary, provenance=provenance, specials=specials)
+    if options.transformers:
+        save_transformers(vocabulary, options.transformers, **roles)
+    else:
+        save_tokenizer_json(vocabulary, options.output)
+    if not options.quiet:
+        print(_summary(vocabulary, options, roles), file=sys.stderr)
+
+
+def _roles(options: argparse.Namespace) -> dict[str, str]:
+    """The special tokens by what they are for; a folder for transformers has an end and padding."""
+    usual = {"eos": "</s>", "pad": "<pad>"} if options.transformers else {}
+    chosen = {}
+    for name in ("bos", "eos", "pad"):
+        token = getattr(options, name)
+        token = usual.get(name) if token is None else token
+        if token is not None:
+            chosen[f"{name}_token"] = token
+    return chosen
+
+
+def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping[str, str]) -> str:
+    """What was written, how large it is, and how it is used."""
+    written = options.transformers or options.output
+    file = os.path.join(written, "tokenizer.json") if options.transformers else written
+    specials = len(vocabulary.specials)
+    more = f", {specials} special token{'s' * (specials > 1)}" if specials else ""
+    words = float(vocabulary.provenance["words"])
+    given = {"unk_token": UNKNOWN, **roles}
+    load = (
+        f"AutoTokenizer.from_pretrained({written!r})"
+        if options.transformers
+        else f"PreTrainedTokenizerFast(tokenizer_file={written!r}, "
+        + ", ".join(f"{role}={token!r}" for role, token in given.items())
+        + ")"
+    )
+    return (
+        f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids "
+        f"(the pieces, 256 bytes, {UNKNOWN}{more})\n"
+        f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word\n"
+        f"to use it: python -m genopt_core.subwords encode FILE -t {file}\n"
+        f"in transformers: {load}"
+    )
 
 
 def encode_command(options: argparse.Namespace) -> None:
     """Write the token ids of a text, one line per line of the text."""
-    vocabulary = load_tokenizer_json(options.tokenizer)
+    vocabulary = _tokenizer(options)
     names = vocabulary.tokens if options.pieces else map(str, range(len(vocabulary.tokens)))
     # A line feed of the text also ends a line of ids.
     after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
@@ -102,7 +168,7 @@ def encode_command(options: argparse.Namespace) -> None:
 
 def decode_command(options: argparse.Namespace) -> None:
     """Write the text of the token ids in a file."""
-    vocabulary = load_tokenizer_json(options.tokenizer)
+    vocabulary = _tokenizer(options)
     ids = []
     for number in Path(options.file).read_bytes().split():
         if not number.isdigit():
@@ -121,11 +187,15 @@ def decode_command(options: argparse.Namespace) -> None:
 
 def certify_command(options: argparse.Namespace) -> None:
     """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
-    vocabulary = load_tokenizer_json(options.tokenizer) if options.tokenizer else None
+    vocabulary = _tokenizer(options) if options.tokenizer else None
     counts = _word_counts(options)
+    if vocabulary is not None:
+        with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
+            check_covered(vocabulary, counts, options.size)
     words = sum(counts.values())
     progress = _Progress(options.quiet, f"certifying {options.size} pieces")
-    certificate = certify(counts, options.size, steps=options.steps, progress=progress.show)
+    with _naming(vocab_size="--size"):
+        certificate = certify(counts, options.size, steps=options.steps, progress=progress.show)
     progress.end()
     bound = certificate.check(counts)  # proved here and now from the prices and the words
     print(f"words            {words}")
@@ -139,6 +209,41 @@ def certify_command(options: argparse.Namespace) -> None:
         print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible")
     if options.output:
         certificate.save(options.output)
+
+
+def _tokenizer(options: argparse.Namespace) -> Vocabulary:
+    try:
+        return load_tokenizer_json(options.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"-t/--tokenizer: {error}") from None
+
+
+def _check_target(path: str | None, folder: bool = False) -> None:
+    """Refuse a file, or a folder, that could not be written."""
+    if path is None:
+        return
+    if Path(path).exists() and Path(path).is_dir() != folder:
+        raise ValueError(f"{path} is a {'file' if folder else 'folder'}")
+    parent = Path(path).absolute().parent
+    if not parent.is_dir():
+        raise ValueError(f"{path}: there is no such folder")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"{path}: that folder cannot be written to")
+
+
+@contextmanager
+def _naming(**options: str | bool) -> Iterator[None]:
+    """Names options where the library's messages name arguments."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        for argument, option in options.items():
+            if option is True:
+                message = message.replace(f"{argument}=True", f"--{argument.replace('_', '-')}")
+            else:
+                message = message.replace(f"{argument} ", f"{option} ")
+        raise ValueError(message) from None
 
 
 def _word_counts(options: argparse.Namespace) -> dict[str, int]:
@@ -195,7 +300,10 @@ def _message(error: Exception) -> str:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
@@ -208,9 +316,9 @@ def _objective(text: str) -> Any:
         weight = float(text)
     except ValueError:
         weight = -1.0
-    if not 0 <= weight < float("inf"):
+    if not 0 <= weight <= TOKENS_FIRST:
         raise argparse.ArgumentTypeError(
-            f"must be 'likelihood', 'tokens' or a penalty of at least 0, got {text!r}"
+            f"must be 'likelihood', 'tokens' or a penalty in 0..{TOKENS_FIRST:g}, got {text!r}"
         )
     return weight
 
@@ -242,7 +350,11 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (train, certify):
         sub.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text")
         sub.add_argument(
-            "--size", type=_at_least_one, required=True, help="pieces, characters included"
+            "--size",
+            type=_at_least_one,
+            required=True,
+            help="pieces, characters included; a tokenizer has 257 more ids (256 bytes and <unk>) "
+            "and one for each special token",
         )
         sub.add_argument(
             "--convention",
@@ -254,7 +366,19 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--workers", type=_at_least_one, default=1, help="processes that count (default: 1)"
         )
-    train.add_argument("-o", "--output", required=True, help="tokenizer.json to write")
+    target = train.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--output", help="tokenizer.json to write")
+    target.add_argument(
+        "--transformers",
+        metavar="DIR",
+        help="folder to write for AutoTokenizer.from_pretrained: tokenizer.json, and the roles of "
+        "its special tokens",
+    )
+    train.add_argument(
+        "--at-most",
+        action="store_true",
+        help="fewer pieces than --size if the text has not so many",
+    )
     train.add_argument(
         "--objective",
         type=_objective,
@@ -268,6 +392,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TOKEN",
         help="a special token; repeatable",
     )
+    for name, role, usual in (
+        ("--bos", "begins a text", ""),
+        ("--eos", "ends a text", " (with --transformers: </s>)"),
+        ("--pad", "fills a batch", " (with --transformers: <pad>)"),
+    ):
+        train.add_argument(name, metavar="TOKEN", help=f"special token that {role}{usual}")
     certify.add_argument("-t", "--tokenizer", help="tokenizer.json to measure against the bound")
     certify.add_argument("-o", "--output", help=".npz file for the prices that prove the bound")
     certify.add_argument(

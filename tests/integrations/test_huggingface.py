@@ -192,9 +192,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     [
         ("{", "is not JSON"),
         ("[]", "must hold a JSON object"),
-        ("{}", "is not a tokenizer.json written by this book"),
-        ('{"model": {"type": "BPE", "vocab": {}}}', "is not a tokenizer.json written by this book"),
-        ('{"model": {"type": "Unigram", "vocab": [["a", 0]]}}', "written by this book"),
+        ("{}", "tokenizer.json that genopt_core wrote, it has no 'model'"),
+        ('{"model": {"type": "BPE", "vocab": {}}}', "genopt_core wrote, its model is BPE"),
+        ('{"model": {"type": "Unigram", "vocab": [["a", 0]]}}', "does not end with 256 bytes"),
     ],
 )
 def test_refused_files(tmp_path, content, message):
@@ -216,6 +216,12 @@ def test_a_file_with_another_way_to_cut_words_is_refused(tmp_path):
 
 
 def test_refused_vocabularies(tmp_path):
+    for convert in (hf.to_tokenizers, hf.to_transformers):
+        with pytest.raises(TypeError, match="vocabulary must be a Vocabulary, got str"):
+            convert("tokenizer.json", [])
+    with pytest.raises(ValueError, match="role must be one of 'bos_token'"):
+        hf.save_transformers(vocabulary_of({"a": 1.0}), tmp_path / "folder", end="</s>")
+    assert not (tmp_path / "folder").exists()
     with pytest.raises(TypeError, match="vocabulary must be a Vocabulary, got dict"):
         hf.tokenizer_json({})
     with pytest.raises(ValueError, match=r"pieces .*lone surrogate"):
@@ -334,6 +340,17 @@ def test_older_files_write_a_merge_as_one_string(tmp_path):
     model = {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
     (tmp_path / "a.json").write_text(json.dumps({"model": model}))
     assert hf.read_tokenizer(tmp_path / "a.json").segment("aab") == ("a", "ab")
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch):
+    for convert, package in (
+        (hf.to_tokenizers, "tokenizers"),
+        (hf.to_transformers, "transformers"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            with pytest.raises(ModuleNotFoundError, match=r"genopt_core\[transformers\]"):
+                convert(vocabulary_of({"a": 1.0}))
 
 
 # What the core may import -------------------------------------------------------------------------

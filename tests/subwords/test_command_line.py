@@ -180,6 +180,113 @@ def test_train_encode_decode(write, tmp_path, objective):
     assert run("decode", tmp_path / "ids", "-t", target).stdout.decode() == CORPUS
 
 
+def test_training_says_what_it_wrote(write, tmp_path):
+    """Where, both sizes, tokens a word, and how to load it; nothing with -q."""
+    source, target = write(CORPUS), tmp_path / "tokenizer.json"
+    arguments = ("train", source, "--size", "25", "--special", "<s>", "--eos", "</s>", "-o", target)
+    lines = run(*arguments).stderr.decode("utf-8").splitlines()
+    vocabulary = load_tokenizer_json(target)
+    assert len(vocabulary.tokens) == 25 + 257 + 2
+    counts = corpora.count_words(CORPUS)
+    tokens = sum(n * len(vocabulary.segment(word)) for word, n in counts.items())
+    assert lines[-4:-1] == [
+        f"wrote {target}: 25 pieces, 284 ids (the pieces, 256 bytes, <unk>, 2 special tokens)",
+        f"on these words: {tokens / sum(counts.values()):.3f} tokens a word",
+        f"to use it: python -m genopt_core.subwords encode FILE -t {target}",
+    ]
+    transformers = pytest.importorskip("transformers")
+    assert lines[-1].startswith("in transformers: ")
+    names = {"PreTrainedTokenizerFast": transformers.PreTrainedTokenizerFast}
+    loaded = eval(lines[-1].removeprefix("in transformers: "), names)
+    assert loaded.eos_token == "</s>"
+    assert loaded("low </s>").input_ids == vocabulary.encode("low </s>").tolist()
+    assert run(*arguments, "-q").stderr == b""
+
+
+def test_a_folder_that_transformers_loads_with_roles(write, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path / "folder"
+    done = run("train", write(CORPUS), "--size", "25", "--bos", "<s>", "--transformers", folder)
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.decode("utf-8").splitlines()[-1]
+    assert last == f"in transformers: AutoTokenizer.from_pretrained({str(folder)!r})"
+    loaded = transformers.AutoTokenizer.from_pretrained(folder)
+    roles = [loaded.bos_token, loaded.eos_token, loaded.pad_token, loaded.unk_token]
+    assert roles == ["<s>", "</s>", "<pad>", "<unk>"]
+    vocabulary = load_tokenizer_json(folder / "tokenizer.json")
+    assert vocabulary.specials == ("<s>", "</s>", "<pad>")
+    assert len(loaded) == len(vocabulary.tokens)
+    texts = ["low", "  lower lowest é\n日本</s>"]
+    batch = loaded(texts, padding=True)
+    short, long = batch["input_ids"]
+    assert long == vocabulary.encode(texts[1]).tolist()
+    assert set(short[sum(batch["attention_mask"][0]) :]) == {loaded.pad_token_id}
+    assert loaded.decode(long) == texts[1]
+
+
+def test_a_small_text_gets_at_most_as_many_pieces(write, tmp_path):
+    source, target = write(CORPUS), tmp_path / "tokenizer.json"
+    arguments = ("train", source, "--size", "8000", "-o", target)
+    assert "--at-most takes fewer" in failed(run(*arguments))
+    assert not target.exists()
+    done = run(*arguments, "--at-most")
+    assert done.returncode == 0, done.stderr
+    vocabulary = load_tokenizer_json(target)
+    assert f"wrote {target}: {len(vocabulary)} pieces".encode() in done.stderr
+    assert 25 < len(vocabulary) < 8000
+    assert vocabulary.decode(vocabulary.encode(CORPUS)) == CORPUS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--special", ""), "--special must not be empty, got ''"),
+        (("--eos", "<unk>"), "--eos must differ from each other and from all tokens, got '<unk>'"),
+        (("--pad", "low"), "--pad must not occur inside a word of the text, got 'low'"),
+        (("--size", "3"), "--size must be at least"),
+        (("-o", "."), ". is a folder"),
+    ],
+)
+def test_options_are_checked_before_training(write, tmp_path, options, message):
+    arguments = ("train", write(CORPUS), "--size", "25", "-o", tmp_path / "tokenizer.json")
+    done = run(*arguments, *options)
+    assert message in failed(done)
+    assert b"training" not in done.stderr.replace(b"training 3 pieces", b"")
+
+
+def test_usage_errors_name_what_is_accepted():
+    rest = ("-o", "y")
+    for size in ("8k", "2.5", ""):
+        error = failed(run("train", "x", "--size", size, *rest), 2)
+        assert error.endswith(f"argument --size: must be a whole number, got {size!r}")
+    for objective in ("5000", "-1", "nan"):
+        error = failed(run("train", "x", "--size", "9", f"--objective={objective}", *rest), 2)
+        assert error.endswith(f"a penalty in 0..1000, got {objective!r}")
+    assert "-o/--output --transformers" in failed(run("train", "x", "--size", "9"), 2)
+
+
+def test_messages_name_options_and_no_function_of_python(write, tmp_path):
+    text = write("the state")
+    for content, message in (
+        ("{}", "it has no 'model'"),
+        ('{"model": {"type": "BPE", "vocab": {}}}', "its model is BPE"),
+    ):
+        other = write(content, "other.json")
+        for command in (("encode", text), ("decode", text), ("certify", text, "--size", "50")):
+            error = failed(run(*command, "-t", other))
+            assert error == (
+                f"error: -t/--tokenizer: {other} must be a tokenizer.json that genopt_core wrote, "
+                f"{message}"
+            )
+
+
+def test_certify_looks_at_the_tokenizer_first(tokenizer, write):
+    done = run("certify", write("the state of the union " * 9), "--size", "30", "-t", tokenizer)
+    assert f"{tokenizer} must have at most 30 pieces" in failed(done)
+    assert b"certifying" not in done.stderr
+    assert done.stdout == b""
+
+
 def test_sizes_that_cannot_be(write, tmp_path):
     source, target = write(CORPUS), tmp_path / "tokenizer.json"
     alphabet = len(set(CORPUS.replace("\n", "").replace(" ", "▁")))

@@ -307,3 +307,14 @@ def test_bad_probabilities_are_named(probabilities, message):
         piece_costs(probabilities)
     with pytest.raises(TypeError, match="strings as keys"):
         piece_costs({2: 0.5})
+
+
+def test_a_path_is_a_sequence_of_its_pieces():
+    path = shortest_path("abc", THREE)
+    assert len(path) == path.steps == len(path.pieces) > 1
+    assert list(path) == list(path.pieces)
+    assert "".join(path) == "abc"
+    assert path[0] == path.pieces[0]
+    assert path[1:] == path.pieces[1:]
+    assert path != path.pieces
+    assert len(shortest_path("abc", {"a": 1.0})) == 0

@@ -333,7 +333,7 @@ def test_equality_pickle_and_immutability():
         ((("a",), [0], [0], {}, -1.0), ValueError, "length_cost must be at least 0, got -1.0"),
         ((("a",), [0], [0], {}, "5"), TypeError, "length_cost must be a number, got '5'"),
         ((("a",), [0], [0], {}, 0, ["a"]), ValueError, "'a'"),
-        ((("a",), [0], [0], {}, 0, [""]), ValueError, "empty string"),
+        ((("a",), [0], [0], {}, 0, [""]), ValueError, "must not be empty, got ''"),
         ((("a",), [0], [0], {}, 0, "<s>"), TypeError, "specials must be a list"),
         ((("a", "\ud800"), [0, 0], [0, 0]), ValueError, r"pieces .*lone surrogate '\\ud800'"),
         ((("a",), [0], [0], {}, 0, ["\udc80"]), ValueError, "specials must have a UTF-8 form"),

@@ -25,6 +25,9 @@ from genopt_core.subwords.training.substrings import Substrings, check_size
 LEVELS = 4000
 """Stored prices are whole multiples of 1 / LEVELS."""
 
+LONGEST_PIECE = 16
+"""Characters of the longest piece that a certificate covers, unless told otherwise."""
+
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
@@ -80,20 +83,7 @@ class Certificate:
 
         The optimum is at most this far away.
         """
-        if len(vocabulary.pieces) > self.vocabulary_size:
-            raise ValueError(
-                f"vocabulary must have at most {self.vocabulary_size} pieces, as the certificate "
-                f"says, got {len(vocabulary.pieces)}"
-            )
-        longest = max(vocabulary.pieces, key=len)
-        if len(longest) > self.max_piece:
-            raise ValueError(
-                f"pieces must have at most {self.max_piece} characters, as the certificate says, "
-                f"got {longest!r}"
-            )
-        missing = set().union(*word_counts).difference(vocabulary.pieces)
-        if missing:
-            raise ValueError(f"every character must be a piece, {min(missing)!r} is not")
+        check_covered(vocabulary, word_counts, self.vocabulary_size, self.max_piece)
         paths = best_paths(Lattice(word_counts, vocabulary.costs))
         tokens = float((paths.lattice.counts * paths.steps).sum())
         return 100 * (tokens / self.bound - 1)
@@ -126,11 +116,34 @@ class Certificate:
         return cls(bound, prices, size, longest)
 
 
+def check_covered(
+    vocabulary: Vocabulary,
+    word_counts: Mapping[str, float],
+    vocab_size: int,
+    max_piece: int = LONGEST_PIECE,
+) -> None:
+    """Refuse a vocabulary about which a certificate of this size for these words says nothing."""
+    if len(vocabulary) > vocab_size:
+        raise ValueError(
+            f"vocabulary must have at most {vocab_size} pieces, as the certificate says, "
+            f"got {len(vocabulary)}"
+        )
+    longest = max(vocabulary.pieces, key=len)
+    if len(longest) > max_piece:
+        raise ValueError(
+            f"pieces must have at most {max_piece} characters, as the certificate says, "
+            f"got {longest!r}"
+        )
+    missing = set().union(*word_counts).difference(vocabulary.pieces)
+    if missing:
+        raise ValueError(f"every character must be a piece, {min(missing)!r} is not")
+
+
 def certify(
     word_counts: Mapping[str, float],
     vocab_size: int,
     *,
-    max_piece: int = 16,
+    max_piece: int = LONGEST_PIECE,
     steps: int = 300,
     progress: bool | Callable[[AscentStep], object] = False,
 ) -> Certificate:

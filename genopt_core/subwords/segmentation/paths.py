@@ -8,9 +8,9 @@ wrong when one saves that work.  The same answers for a whole corpus at once are
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import numpy as np
 
@@ -30,7 +30,7 @@ IfInfeasible = Literal["report", "raise_limit", "unknown"]
 
 @dataclass(frozen=True)
 class Path:
-    """One segmentation of a word.
+    """One segmentation of a word, and a sequence of its pieces: ``len``, loops and ``join`` work.
 
     Attributes
     ----------
@@ -54,6 +54,19 @@ class Path:
         """The path that visits these nodes of a word."""
         pieces = tuple(word[i:j] for i, j in itertools.pairwise(cuts))
         return cls(pieces, tuple(cuts), cost, limit)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pieces)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.pieces[index]
 
     @property
     def steps(self) -> int:

@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from genopt_core.checks import one_of
 from genopt_core.corpora import END_OF_WORD
-from genopt_core.files import whole_file
+from genopt_core.files import whole_file, write_json
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, word_pattern
 from genopt_core.subwords.tokenizer.peers import Peer, peer_from_json
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+
+ROLES = ("bos_token", "eos_token", "pad_token", "sep_token", "cls_token", "mask_token")
+"""What a special token can be for in ``transformers``."""
 
 OWN_KEY = "genopt"
 """Where in the model's JSON object counts, token penalty and provenance are."""
@@ -41,8 +45,7 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
     >>> model["type"], model["vocab"][:2], model["unk_id"]
     ('Unigram', [['a', -0.6931471806], ['b ', -0.6931471806]], 258)
     """
-    if not isinstance(vocabulary, Vocabulary):
-        raise TypeError(f"vocabulary must be a Vocabulary, got {type(vocabulary).__name__}")
+    check_vocabulary(vocabulary)
     costs = vocabulary.costs
     scores: list[list[Any]] = [[s.replace(END_OF_WORD, " "), 0.0 - c] for s, c in costs.items()]
     # Never chosen for their score, but the least one sets the cost of an unknown character.
@@ -89,6 +92,12 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
     }
 
 
+def check_vocabulary(vocabulary: Vocabulary) -> None:
+    """Refuse anything else, such as the name of a file."""
+    if not isinstance(vocabulary, Vocabulary):
+        raise TypeError(f"vocabulary must be a Vocabulary, got {type(vocabulary).__name__}")
+
+
 def save_tokenizer_json(
     vocabulary: Vocabulary, path: str | os.PathLike[str], byte_fallback: bool = True
 ) -> None:
@@ -106,6 +115,49 @@ def save_tokenizer_json(
         file.write(json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8"))
 
 
+def save_transformers(
+    vocabulary: Vocabulary, folder: str | os.PathLike[str], **roles: str
+) -> Vocabulary:
+    """Write the folder that ``transformers.AutoTokenizer.from_pretrained`` reads.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+    folder : path
+        Made if it is not there; two files are written to it.
+    **roles : str
+        What a special token is for, such as ``eos_token="</s>", pad_token="<pad>"``; it is made one
+        if it is not.  ``unk_token`` is ``<unk>`` without being named.
+
+    Returns
+    -------
+    Vocabulary
+        With the special tokens as they were written.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to.
+    """
+    for role in roles:
+        one_of(role, "role", ROLES)
+    specials = vocabulary.specials
+    vocabulary = vocabulary.with_specials(
+        (*specials, *(name for name in dict.fromkeys(roles.values()) if name not in specials))
+    )
+    target = Path(folder)
+    target.mkdir(exist_ok=True)
+    save_tokenizer_json(vocabulary, target / "tokenizer.json")
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "unk_token": UNKNOWN,
+        **roles,
+    }
+    write_json(target / "tokenizer_config.json", settings, indent=1)
+    return vocabulary
+
+
 def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
     """Read a vocabulary that `save_tokenizer_json` wrote, also after Hugging Face saved it again.
 
@@ -121,13 +173,15 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
     After Hugging Face has saved the file, counts are 0 and the provenance says so.
     """
     content = _read_json(path)
-    wanted = "a tokenizer.json written by this book: read_tokenizer reads other ones"
+    not_ours = f"{os.fspath(path)} must be a tokenizer.json that genopt_core wrote"
     try:
         model = content["model"]
         vocab = model["vocab"]
+        if model["type"] != "Unigram":
+            raise ValueError(f"{not_ours}, its model is {model['type']}")
         ends = [token for token, _ in vocab[-257:]]
-        if model["type"] != "Unigram" or ends != [*BYTE_TOKENS, UNKNOWN]:
-            raise ValueError(f"{os.fspath(path)} is not {wanted}")
+        if ends != [*BYTE_TOKENS, UNKNOWN]:
+            raise ValueError(f"{not_ours}, its vocabulary does not end with 256 bytes and <unk>")
         pieces = tuple(token.replace(" ", END_OF_WORD) for token, _ in vocab[:-257])
         logs = np.array([score for _, score in vocab[:-257]], dtype=np.float64)
         specials = tuple(token["content"] for token in content["added_tokens"])
@@ -138,12 +192,14 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         if length_cost is None:  # files of version 0.1 had it, and the specials, in the provenance
             provenance.pop("specials", None)
             length_cost = provenance.pop("length_cost", 0.0)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{os.fspath(path)} is not {wanted} ({error!r})") from None
+    except KeyError as error:
+        raise ValueError(f"{not_ours}, it has no {error}") from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{not_ours}: {error}") from None
     vocabulary = Vocabulary(pieces, logs + length_cost, counts, provenance, length_cost, specials)
     pattern = content["pre_tokenizer"].get("pattern") if content["pre_tokenizer"] else None
     if pattern != {"Regex": word_pattern(pieces)}:
-        raise ValueError(f"{os.fspath(path)} cuts words differently; it is not {wanted}")
+        raise ValueError(f"{not_ours}, it cuts words differently")
     return vocabulary
 
 

@@ -72,8 +72,8 @@ class Vocabulary:
     ... )
     >>> vocabulary
     Vocabulary(8 pieces, 'l' to 'er▁')
-    >>> vocabulary.segment("lower▁").pieces
-    ('low', 'er▁')
+    >>> list(vocabulary.segment("lower▁"))
+    ['low', 'er▁']
     >>> ids = vocabulary.encode("lower low é")
     >>> [vocabulary.tokens[i] for i in ids]
     ['low', 'er▁', 'low', '▁', '<0xC3>', '<0xA9>']
@@ -116,7 +116,7 @@ class Vocabulary:
             "counts": counts,
             "provenance": _checked_provenance(self.provenance),
             "length_cost": length_cost,
-            "specials": _checked_specials(self.specials, pieces),
+            "specials": check_specials(self.specials, pieces),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # how a frozen dataclass is written to
@@ -304,7 +304,7 @@ def _checked_pieces(pieces: Iterable[str]) -> tuple[str, ...]:
     return pieces
 
 
-def _checked_specials(specials: Iterable[str], pieces: tuple[str, ...]) -> tuple[str, ...]:
+def check_specials(specials: Iterable[str], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The special tokens as a tuple, refused if empty or the name of another token."""
     if isinstance(specials, str):
         raise TypeError(f"specials must be a list of strings, got the str {specials!r}")
@@ -313,9 +313,11 @@ def _checked_specials(specials: Iterable[str], pieces: tuple[str, ...]) -> tuple
         if not isinstance(special, str):
             raise TypeError(f"specials must be strings, got {special!r}")
         if not special:
-            raise ValueError("specials contains the empty string ''")
+            raise ValueError("specials must not be empty, got ''")
         if special in taken:
-            raise ValueError(f"specials must differ from each other and all tokens: {special!r}")
+            raise ValueError(
+                f"specials must differ from each other and from all tokens, got {special!r}"
+            )
         taken.add(special)
     check_text("".join(specials), "specials")
     return specials

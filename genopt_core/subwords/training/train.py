@@ -32,6 +32,7 @@ def train(
     effort: Literal["fast", "standard", "best"] = "standard",
     max_piece: int = 16,
     min_count: int | None = None,
+    at_most: bool = False,
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
     r"""The vocabulary of a given size with which a corpus is segmented at the least cost.
@@ -62,6 +63,9 @@ def train(
         Least number of occurrences of a candidate of two characters or more.  By default one in
         300,000 words, at least 2: rarer candidates fit the corpus, not the language.  With
         "tokens" one in a million.
+    at_most : bool
+        Whether a corpus too small for ``vocab_size`` gets fewer pieces, the substrings that occur
+        at least twice (or ``min_count`` times), in place of an error.
     progress : bool or function
         As in `genopt_core.progress`; the records are `Step`.
 
@@ -98,7 +102,7 @@ def train(
     weight = _length_cost(objective)
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
-    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in)
+    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in, at_most)
     with reporting(progress, 0, "training") as report:
         trainer = Trainer(table, size, plan, report)
         tokens = objective == "tokens"
@@ -126,6 +130,7 @@ def _candidates(
     max_piece: int,
     min_count: int | None,
     one_in: int,
+    at_most: bool,
 ) -> tuple[Substrings, int, int]:
     counts = _in_chunks(check_words(word_counts))
     size = check_size(vocab_size, len(set().union(*counts)))
@@ -140,9 +145,12 @@ def _candidates(
             return table.only(kept), size, least
         if len(table) >= size:
             return table, size, least
+        if at_most and least == tries[:2][-1]:
+            return table.only(kept), int(kept.sum()), least
+    often = {1: "once", 2: "twice"}.get(least, f"{least} times")
     raise ValueError(
         f"vocab_size must be at most {len(table)}, the number of different substrings of up to "
-        f"{max_piece} characters that occur at least {least} times, got {size}"
+        f"{max_piece} characters that occur at least {often}, got {size}; at_most=True takes fewer"
     )
 
 
