@@ -35,7 +35,10 @@ def explore(name: str, **params: Any) -> ExplorerWidget:
     Raises ``KeyError`` for an unknown name, ``ValueError`` or ``TypeError`` for bad ``params``.
     """
     from genopt_core import explorers
-    from genopt_core.figures.widget import ExplorerWidget
+    from genopt_core.checks import extra
+
+    with extra("notebook"):
+        from genopt_core.figures.widget import ExplorerWidget
 
     return ExplorerWidget(explorers.get(name), **params)
 
@@ -48,6 +51,9 @@ def show(figure: Any, alt: str) -> Shown:
 
     Raises ``ValueError`` if ``alt`` is empty.
     """
-    from genopt_core.figures.plots import Shown
+    from genopt_core.checks import extra
+
+    with extra("notebook"):
+        from genopt_core.figures.plots import Shown
 
     return Shown(figure, alt)

@@ -155,6 +155,9 @@ def count_words(text: str, convention: Convention = "lossless") -> dict[str, int
 
     The arguments and what they may be are those of `pretokenize`.
 
+    A text, not the name of a file: that is ``count_words(Path("own.txt").read_text("utf-8"))``,
+    or, for large files, `genopt_core.subwords.count_words_in_files`.
+
     >>> count_words("the lower, the newest, the lowest", "textbook")
     {'the▁': 3, 'lower▁': 1, 'lowest▁': 1, 'newest▁': 1}
     """
@@ -185,8 +188,9 @@ def _data_folder(folder: str | os.PathLike[str] | None) -> Path:
     path = Path(folder)
     if not (path / "manifest.json").is_file():
         raise FileNotFoundError(
-            f"no manifest.json in {path}: the corpora lie in the book/data folder of the book's "
-            "repository; name that folder as folder= or in the environment variable GENOPT_DATA"
+            f"no manifest.json in {path}: the texts lie in the folder book/data of the book's "
+            "repository, not in the package; name it, for example GENOPT_DATA=.../book/data in the "
+            "environment, or folder=...; your own text: count_words(Path(file).read_text('utf-8'))"
         )
     return path
 
