@@ -12,7 +12,23 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from genopt_core import corpora
-from genopt_core.figures.table import Column, Table
+from genopt_core.figures.table import MISSING, Column, Table
+
+__all__ = [
+    "MISSING",
+    "PEERS",
+    "Column",
+    "Estimate",
+    "Row",
+    "Spread",
+    "Table",
+    "half_interval",
+    "mean_with_deviation",
+    "mean_with_interval",
+    "one_of",
+    "read",
+    "table",
+]
 
 Row = dict[str, Any]
 OPTUNA = "https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers"
@@ -26,6 +42,43 @@ PEERS = {
     "CatCMA with margin (cmaes)": "https://github.com/CyberAgentAILab/cmaes",
     "NGOpt (nevergrad)": "https://github.com/facebookresearch/nevergrad",
     "SMAC (random forest)": "https://github.com/automl/SMAC3",
+    **dict.fromkeys(
+        (
+            "HF BPE",
+            "HF WordPiece",
+            "HF WordPiece, no prefix",
+            "HF Unigram",
+            "HF Unigram, front marker",
+            "HF Unigram, front marker, 4 sub-iterations",
+        ),
+        "https://huggingface.co/docs/tokenizers/api/models",
+    ),
+    **dict.fromkeys(
+        (
+            f"sentencepiece{reads}{marker}{tuned}"
+            for reads in ("", ", word counts")
+            for marker in ("", ", front marker")
+            for tuned in ("", ", tuned")
+        ),
+        "https://github.com/google/sentencepiece",
+    ),
+    "rustbpe (tiktoken style)": "https://github.com/karpathy/rustbpe",
+    "GreedTok": "https://github.com/PreferredAI/pcatt",
+    "PathPiece (emulated)": "https://arxiv.org/abs/2402.18376",
+    "MinGram (emulated)": "https://arxiv.org/abs/2606.27019",
+    "MinGram, cut by increase (emulated)": "https://arxiv.org/abs/2606.27019",
+    "ConvexTok (emulated)": "https://arxiv.org/abs/2605.22821",
+    **dict.fromkeys(
+        (f"KIVI, {bits} bits, groups of {group}" for bits in (2, 4) for group in (32, 64)),
+        "https://arxiv.org/abs/2402.02750",
+    ),
+    **dict.fromkeys(
+        (f"HQQ, {bits} bits, groups of 64" for bits in (2, 4)), "https://github.com/mobiusml/hqq"
+    ),
+    **dict.fromkeys(
+        (f"Quanto, {bits} bits, groups of 64" for bits in (2, 4)),
+        "https://github.com/huggingface/optimum-quanto",
+    ),
 }
 """Where the methods of others are described, by the names that reports give them.
 
@@ -132,7 +185,7 @@ def table(
     columns : mapping of str to str or Column, optional
         Format specifications, or more, by column.
     **more
-        ``caption``, ``first``, ``sort`` and ``own`` of `Table`.
+        ``caption``, ``first``, ``sort``, ``across`` and ``own`` of `Table`.
 
     Examples
     --------

@@ -46,6 +46,8 @@ class Table:
         The column that names the rows; without it the first one.
     sort : str
         Column by which the rows are put in order, best first.
+    across : str
+        ``"least"`` or ``"most"``: marks the best real number of each row, where columns compete.
     own : collection of str
         Names of rows to set in bold: one's own methods.
     links : mapping of str to str
@@ -68,6 +70,7 @@ class Table:
         caption: str = "",
         first: str = "",
         sort: str = "",
+        across: str = "",
         own: Collection[str] = (),
         links: Mapping[str, str] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class Table:
         shown = {n: (columns or {}).get(n, Column()) for n in self.names}
         self.columns = [c if isinstance(c, Column) else Column(c) for c in shown.values()]
         self.caption, self.own, self.links, self.sort = caption, own, links or {}, sort
+        self.across = one_of(across, "across", ("", "least", "most"))
         if sort:
             most = self.columns[self.names.index(sort)].best == "most"
             kept = [row for row in rows if row.get(sort) is not None]
@@ -108,22 +112,27 @@ class Table:
 
     __repr__ = __str__
 
-    def _best(self, at: int) -> set[int]:
-        """The rows with the best value of a column, as it is shown; none where all are equal."""
-        if not (best := self.columns[at].best):
-            return set()
-        name = self.names[at]
-        known = {
-            i: _leading(row[name]) for i, row in enumerate(self.rows) if row.get(name) is not None
-        }
+    def _best(self) -> set[tuple[int, int]]:
+        """Row and column of each best value, as it is shown; none where all are equal."""
+        found: set[tuple[int, int]] = set()
+        for at, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
+            if one_of(column.best, "best", ("", "least", "most")):
+                values = {(i, at): row.get(name) for i, row in enumerate(self.rows)}
+                found |= self._best_of(values, column.best)
+        if self.across:
+            for i, row in enumerate(self.rows):
+                shown = enumerate(row.get(name) for name in self.names)
+                values = {(i, at): value for at, value in shown if isinstance(value, float)}
+                found |= self._best_of(values, self.across)
+        return found
+
+    def _best_of(self, values: Mapping[tuple[int, int], Any], best: str) -> set[tuple[int, int]]:
+        known = {place: _leading(v) for place, v in values.items() if v is not None}
         if len(known) < 2:
             return set()
-        extreme = (min if one_of(best, "best", ("least", "most")) == "least" else max)(
-            known.values()
-        )
-        places = {i for i, value in known.items() if value == extreme}
-        shown = {self.cells[i][at].split(" ")[0] for i in places}
-        places = {i for i in known if self.cells[i][at].split(" ")[0] in shown}
+        shown = {(i, at): self.cells[i][at].split(" ")[0] for i, at in known}
+        winner = (min if best == "least" else max)(known, key=lambda place: known[place])
+        places = {place for place in known if shown[place] == shown[winner]}
         return places if len(places) < len(known) else set()
 
     def to_html(self) -> str:
@@ -133,7 +142,7 @@ class Table:
             column if text else _aligned(column)
             for column, text in zip(zip(*self.cells, strict=True), self.is_text, strict=True)
         ]
-        best = [self._best(at) for at in range(len(self.names))]
+        best = self._best()
         side = ["left" if text else "right" for text in self.is_text]
         heads = []
         for name, column, align in zip(self.names, self.columns, side, strict=True):
@@ -150,7 +159,7 @@ class Table:
             cells = []
             for at, align in enumerate(side):
                 text = self._linked(aligned[at][i])
-                if i in best[at]:
+                if (i, at) in best:
                     mark = f'<span role="img" aria-label="best">{BEST}</span>'
                     text = f"<strong>{mark} {text}</strong>"
                 tag = 'th scope="row"' if at == 0 else "td"
@@ -159,7 +168,11 @@ class Table:
                 cells.append(f'<{tag} style="text-align: {align}">{text}</{tag[:2]}>')
             own = ' class="gt-own"' if self.cells[i][0] in self.own else ""
             body.append(f"<tr{own}>{''.join(cells)}</tr>")
-        note = f" <span>{BEST} best of its column.</span>" if any(best) else ""
+        note = (
+            f" <span>{BEST} best of its {'row' if self.across else 'column'}.</span>"
+            if best
+            else ""
+        )
         label = escape(self.caption.split(". ")[0] or "table", quote=True)
         return (
             f'<div class="genopt-table" role="region" tabindex="0" aria-label="{label}">\n<table>\n'

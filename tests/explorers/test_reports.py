@@ -96,3 +96,12 @@ def test_rows_are_sorted_best_first_and_say_so():
         table(ROWS, first="methods")
     with pytest.raises(ValueError, match="best must be one of"):
         page(columns={"runs": Column(best="large")})
+
+
+def test_columns_may_compete_for_each_row():
+    rows = [{"problem": "a", "x": 0.2, "y": 0.1, "wins": 0}, {"problem": "b", "x": 0.1, "y": 0.3}]
+    root = page(rows, across="least")
+    assert best(root) == ["0.100", "0.100"]
+    assert "best of its row" in texts(page(rows, caption="A.", across="least"), ".//caption")[0]
+    with pytest.raises(ValueError, match="across must be one of"):
+        table(rows, across="low")
