@@ -36,6 +36,8 @@ MODULES = {
     "cem-race": "cross_entropy.race",
     "cem-noise": "cross_entropy.noise",
     "w2v-neighbours": "cross_entropy.neighbours",
+    "search-duels": "cross_entropy.evidence",
+    "search-costs": "cross_entropy.evidence",
     "kv-channel": "kvcache.channel",
     "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",

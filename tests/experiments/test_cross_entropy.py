@@ -8,10 +8,18 @@ import math
 
 import numpy as np
 import pytest
-from places import RESULTS
+from places import RESULTS, TABLES
 
 from book.experiments.common import pairing, store
-from book.experiments.cross_entropy import collect, confirm, methods, problems, race, tables
+from book.experiments.cross_entropy import (
+    collect,
+    confirm,
+    explorer_tables,
+    methods,
+    problems,
+    race,
+    tables,
+)
 from genopt_core.cross_entropy.regret import normalised_regret
 from genopt_core.explorers.cross_entropy import results
 from genopt_core.explorers.reports import read, table
@@ -270,18 +278,30 @@ def test_regret_by_hand_and_against_the_problems():
 def test_page_prints_the_stored_numbers(content):
     stored = results.race()
     assert stored == content
-    lines = table(results.standings(stored, 60)).splitlines()[1:]
-    means = [float(line.split()[0]) for line in lines]
-    assert means == sorted(means)
-    expected = [s for s in content["summary"] if (s["half"], s["budget"]) == ("held-out", 60)]
-    assert means == [round(v, 3) for v in sorted(s["mean"] for s in expected)]
-    assert "TPE (Optuna)" in {row["method"] for row in results.costs(stored)}
-    assert len(results.costs(stored)) == len(content["methods"])
+    rows = results.standings(stored)
+    expected = {(s["method"], s["budget"]): s for s in content["summary"]}
+    assert [row["after 60"].value for row in rows] == sorted(
+        s["mean"] for (_, budget), s in expected.items() if budget == 60
+    )
+    by_label = {row["method"]: row for row in rows}
+    for (method, budget), s in expected.items():
+        row = by_label[content["methods"][method]["label"]]
+        assert row[f"after {budget}"] == (s["mean"], s["error"])
+        assert row["runs"].split(", ")[results.BUDGETS.index(budget)] == str(s["runs"])
+    assert by_label["SMAC (random forest)"]["after 240"] is None
+    lines = str(table(rows, results.FORMATS)).splitlines()
+    assert f"{rows[0]['after 60']:.3f}" in lines[1]
+    assert results.METHODS.keys() == content["methods"].keys()
     assert {results.problem_label(name) for name in content["problems"]}  # each has one
+    assert [row["problem"] for row in results.suite(stored)] == [
+        results.problem_label(name) for name in results.problems(stored)
+    ]
     with pytest.raises(ValueError, match="half must be one of"):
-        results.standings(stored, 60, "both")
+        results.standings(stored, "both")
     with pytest.raises(ValueError, match="budget must be one of 30, 60, 120"):
         results.by_problem(stored, 61, ["tpe"])
+    with pytest.raises(ValueError, match="method must be one of"):
+        results.by_problem(stored, 60, ["nobody"])
     with pytest.raises(ValueError, match="method must be one of"):
         results.duels(stored, "nobody")
     with pytest.raises(ValueError, match="must be of schema"):
@@ -290,7 +310,7 @@ def test_page_prints_the_stored_numbers(content):
         read("no_such.json", "cross-entropy-race/1")
 
 
-def test_duels_have_student_intervals(content):
+def test_duels_have_student_intervals_and_name_every_loss(content):
     (c,) = (
         c
         for c in content["comparisons"]
@@ -299,6 +319,28 @@ def test_duels_have_student_intervals(content):
     assert c["problems"] == 12  # Student's quantile for eleven degrees of freedom is 2.201
     shown = [row for row in results.duels(content, "plus") if row["against"] == "TPE (Optuna)"]
     assert shown[1]["difference"].error == pytest.approx(2.201 * c["error"], rel=1e-4)
+    assert (shown[1]["wins"], shown[1]["losses"]) == (c["wins"], c["losses"])
+    assert shown[1]["behind on"].split(", ") == [results.problem_label(p) for p in c["worse_on"]]
+
+
+def test_what_figures_read_is_made_of_the_stored_race(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer_tables, "EVIDENCE", tmp_path / "evidence.json")
+    explorer_tables.evidence(check=False)
+    stored = TABLES / "search_evidence.json"
+    assert (tmp_path / "evidence.json").read_bytes() == stored.read_bytes()
+    assert stored.stat().st_size <= 60_000
+
+
+def test_a_duel_of_the_figure_by_hand():
+    rows = [
+        ["plus", "nk", [0, 1, 2], [], [100, 200, 300], [], [], [], [], 1.0],
+        ["random", "nk", [0, 1, 2, 3], [], [100, 305, 100, 7], [], [], [], [], 1.0],
+    ]
+    wins, ties, losses, mean, half = explorer_tables.duel(rows, "plus", "random", "nk", 60)
+    assert (wins, ties, losses, mean) == (1, 1, 1, round((0 - 105 + 200) / 3))
+    # 0, −105, 200: standard deviation 154.9, and Student's quantile for two degrees is 4.303
+    assert half == round(4.3027 * 154.866 / 3**0.5)
+    assert explorer_tables.duel(rows, "plus", "tpe", "nk", 60) == []
 
 
 def test_cost_ratios_by_hand():
@@ -306,9 +348,10 @@ def test_cost_ratios_by_hand():
     costs += [["plus", "nk", 1, 120, 3.0], ["gp", "nk", 0, 60, 1.0]]
     labels = {m: {"label": m} for m in ("gp", "plus", "tpe")}
     rows = results.cost_ratios({"costs": costs, "methods": labels}, "plus")
-    lines = table(rows, results.FORMATS).splitlines()
-    assert lines[1].split() == ["75.0", "2", "25.00", "(20.00–30.00)", "gp"]
-    assert lines[2].split() == ["3.0", "2", "1.00", "(1.00–1.00)", "plus"]
+    lines = str(table(rows)).splitlines()
+    assert lines[0].endswith("times that of CE plus")
+    assert lines[1].split() == ["gp", "75.000", "2", "25.000", "(20.000–30.000)"]
+    assert lines[2].split() == ["plus", "3.000", "2", "1.000", "(1.000–1.000)"]
     assert len(lines) == 3
 
 
@@ -319,10 +362,10 @@ def test_confirmation_by_hand():
         for s, v in enumerate(values)
     ]
     stored = {"rows": rows, "border": [["a", 0, 0.1]] * 2}
-    line = table(results.confirmed(stored, "plus"), results.FORMATS).splitlines()[1].split()
+    line = str(table(results.confirmed(stored, "plus"), results.FORMATS)).splitlines()[1].split()
     # the difference is 0.1 with standard error 0.1; Student's quantile for one degree is 12.706
-    assert " ".join(line) == "AUC 0.550 ± 0.071 0.650 ± 0.071 +0.100 ± 1.271 1 0"
-    assert table(results.beyond_the_grid(stored)).splitlines()[1] == "   0.100 ± 0.000  a"
+    assert " ".join(line) == "AUC CE plus 0.650 ± 0.071 0.550 ± 0.071 +0.100 ± 1.271 1 0"
+    assert str(table(results.beyond_the_grid(stored))).splitlines()[1] == "a        0.100 ± 0.000"
     with pytest.raises(ValueError, match="method must be one of"):
         results.confirmed(stored, "tpe")
 

@@ -1,5 +1,6 @@
 """The numbers of chapter 2's explorers are the core's."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from genopt_core import tables
 from genopt_core.cross_entropy import CrossEntropy, TabularObjective, drift_law, search_table
 from genopt_core.cross_entropy.drift import drift_runs
 from genopt_core.explorers import draw, run
-from genopt_core.explorers.cross_entropy import drift, neighbours, noise, race
+from genopt_core.explorers.cross_entropy import drift, evidence, neighbours, noise, race, results
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,68 @@ def test_search_table_costs_and_refusals(table):
 
 def test_a_search_in_the_browser_needs_numpy_alone():
     assert "error" not in run("cem-generations", {"generation": 1})
+
+
+# ------------------------------------------------------------------ evidence
+
+
+def test_the_race_shows_the_same_methods_in_both_panels_and_says_where_one_stops():
+    for name in race.TABLES:
+        drawn = draw("cem-race", table=name)
+        above, below = drawn.panels
+        assert list(above.series) == list(below.y.domain)
+        lines = {z for mark in above.marks if mark.kind == "line" for z in mark.columns["z"]}
+        assert lines == set(below.y.domain)
+        assert "run to 60 trainings only" in drawn.cost
+        assert [m.columns["text"] for m in above.marks if m.kind == "text"] == [["run to 60"]]
+        assert all(mark.columns["tip"] for mark in below.marks), "no tooltip says x and y"
+
+
+def test_duels_are_those_of_the_stored_comparison():
+    """Counts of the single problems add up to those over all, whose verdict is the test's."""
+    for ours, budget in itertools.product(results.OURS, results.BUDGETS):
+        drawn = draw("search-duels", ours=ours, budget=budget)
+        for other in results.METHODS:
+            if other == ours or not (found := evidence.duel(ours, other, budget, "all")):
+                continue
+            each = [evidence.duel(ours, other, budget, p) for p in evidence.HELD_OUT]
+            assert tuple(found[:3]) == tuple(sum(duel[i] for duel in each) for i in range(3))
+            assert found[3] == pytest.approx(np.mean([duel[3] for duel in each]), abs=2e-4)
+            back = evidence.duel(other, ours, budget, "all") if other in results.OURS else None
+            if back:
+                assert (back[0], back[2], back[3], back[5]) == (*found[2::-2], -found[3], found[5])
+        bars = [mark for mark in drawn.panels[0].marks if mark.kind == "bar"]
+        assert bars[-1].columns["x"] == [1] * len(bars[-1].columns["x"])
+        assert all(panel.y.domain == drawn.panels[0].y.domain for panel in drawn.panels)
+
+
+def test_duels_say_what_the_test_tells():
+    assert "ahead of all 11 others" in draw("search-duels").readout
+    at_120 = draw("search-duels", budget=120).readout
+    assert "ahead of 10 of 11 methods and level with the Gaussian process (26 wins to 12" in at_120
+    assert "level with plain CE, TPE and CatCMA" in draw("search-duels", ours="plus").readout
+    at_240 = draw("search-duels", budget=240)
+    assert "all 8 others" in at_240.readout
+    words = [t for m in at_240.panels[0].marks if m.kind == "text" for t in m.columns["text"]]
+    assert words.count("not run to 240 evaluations") == 3
+    assert evidence.verdict((9, 0, 1, 0.2, 0.1)) == "behind"
+    assert evidence.verdict((1, 0, 9, -0.2, 0.3)) == "level"
+    assert evidence.verdict((130, 33, 77, -0.04, 0.05, 0.012)) == "ahead"
+
+
+def test_costs_are_the_stored_ones_and_add_up():
+    race_of_all = results.race()
+    means = {(m, p, b): mean for m, p, b, _, mean, _ in race_of_all["means"]}
+    spent = {(row[0], row[1]): row[-1] for row in race_of_all["rows"]}
+    for method in results.METHODS:
+        assert evidence.spent(method, "nk") == spent[method, "nk"] / 1000
+        got = evidence.regret(method, "rugged")
+        want = [means.get((method, "rugged", b)) for b in results.BUDGETS]
+        assert got == pytest.approx([v for v in want if v is not None], abs=1e-9)
+        assert evidence.regret(method, "all")[1] == pytest.approx(
+            np.mean([means[method, p, 60] for p in evidence.HELD_OUT]), abs=1e-6
+        )
+    said = draw("search-costs", evaluation=0.001).readout
+    took = 60 * (0.001 + evidence.spent("posterior", "all"))
+    assert f"take CE posterior {took:.1f} s" in said
+    assert f"makes {took / (0.001 + evidence.spent('random', 'all')):,.0f}" in said

@@ -1,8 +1,9 @@
-"""Make the tables of chapter 2's explorers: the race on word2vec, and neighbours before and after.
+"""Make the tables of chapter 2's explorers: race on word2vec, neighbours, held-out problems.
 
     python -m book.experiments.cross_entropy.explorer_tables race          # 5 CPU minutes
     python -m book.experiments.cross_entropy.explorer_tables neighbours    # 6 trainings
     python -m book.experiments.cross_entropy.explorer_tables neighbours --check
+    python -m book.experiments.cross_entropy.explorer_tables evidence      # from what is stored
     python -m book.experiments.cross_entropy.explorer_tables race --methods plain,plus --check
 
 Every finished method, and every training, is kept in ``.cache/benchmarks/word2vec``; a run that was
@@ -19,14 +20,18 @@ from typing import Any
 import numpy as np
 
 from book.experiments.common.main import parser, selected
+from book.experiments.common.pairing import interval, paired
 from book.experiments.common.places import SCRATCH, TABLES
 from book.experiments.common.store import read, write_json, write_or_check
-from book.experiments.cross_entropy import text_data
+from book.experiments.cross_entropy import collect, text_data
 from genopt_core import corpora, cross_entropy, word2vec
 from genopt_core.cross_entropy import TabularObjective
+from genopt_core.explorers.reports import half_interval
 
 CACHE = SCRATCH / "word2vec"
 RACE, NEIGHBOURS = TABLES / "search_race.json", TABLES / "word2vec_neighbours.json"
+EVIDENCE = TABLES / "search_evidence.json"
+HALF = "held-out"
 SEARCHED = ("word2vec_planted", "word2vec_wikipedia")
 BUDGET, RUNS = 120, 20
 UNIT = 1e-4
@@ -218,10 +223,79 @@ def neighbours(check: bool) -> bool:
     return write_or_check(NEIGHBOURS, {"origin": origin, **out}, check, tolerance=2e-3)
 
 
+def in_units(value: float | None) -> int | None:
+    return None if value is None else round(value / UNIT)
+
+
+def duel(rows: list[list[Any]], ours: str, other: str, problem: str, budget: int) -> list[Any]:
+    """Wins, ties, losses, mean difference, half its interval: of the seeds that both have run."""
+    found = collect.regrets(rows, budget)
+    gains = paired(found.get((ours, problem), {}), found.get((other, problem), {}))
+    if not gains:
+        return []
+    wins, losses = sum(g < -collect.TIE for g in gains), sum(g > collect.TIE for g in gains)
+    mean, _, half = interval(gains)
+    return [wins, len(gains) - wins - losses, losses, in_units(mean), in_units(half)]
+
+
+def all_problems(stored: dict[str, Any]) -> dict[str, list[Any]]:
+    """The same over all problems, and the corrected probability, by "ours other budget"."""
+    out = {}
+    for c in stored["comparisons"]:
+        if c["half"] != HALF:
+            continue
+        wins, losses, gain = c["wins"], c["losses"], in_units(c["difference"])
+        half = in_units(half_interval(c["error"], c["problems"]))
+        end = [half, c["holm"]]
+        out[f"{c['ours']} {c['peer']} {c['budget']}"] = [wins, c["ties"], losses, gain, *end]
+        if c["peer"] in OURS:  # stored once for both
+            mirrored = [losses, c["ties"], wins, -gain, *end]
+            out[f"{c['peer']} {c['ours']} {c['budget']}"] = mirrored
+    return out
+
+
+def evidence(check: bool) -> bool:
+    """The small part of the stored comparison that figures read."""
+    stored = read(collect.PATH)
+    rows, methods = stored["rows"], list(stored["methods"])
+    problems = [name for name, fact in stored["problems"].items() if fact["half"] == HALF]
+    means = {(m, p, b): mean for m, p, b, _, mean, _ in stored["means"]}
+    spent = {(row[0], row[1]): row[-1] for row in rows}
+    table = {
+        "origin": {
+            "made_by": "book/experiments/cross_entropy/explorer_tables.py evidence",
+            "from": collect.PATH.name,
+            "problems": f"the {HALF} half",
+            "intervals": "Student's 95 %: between problems of the mean over all, else between runs",
+            "regret": "by method and problem at each budget",
+            "milliseconds": "CPU a suggestion by method and problem, on a machine with other work",
+        },
+        "unit": UNIT,
+        "budgets": list(collect.SHOWN),
+        "methods": {m: stored["methods"][m]["label"] for m in methods},
+        "problems": problems,
+        "all": all_problems(stored),
+        "each": {
+            ours: {
+                other: [[duel(rows, ours, other, p, b) for p in problems] for b in collect.SHOWN]
+                for other in methods
+                if other != ours
+            }
+            for ours in OURS
+        },
+        "regret": {
+            m: [[in_units(means.get((m, p, b))) for b in collect.SHOWN] for p in problems]
+            for m in methods
+        },
+        "milliseconds": {m: [spent[m, p] for p in problems] for m in methods},
+    }
+    return write_or_check(EVIDENCE, table, check)
+
+
 def main() -> int:
     """Write or compare; the exit status is 1 when a comparison fails."""
     arguments = parser(__doc__, "check")
-    arguments.add_argument("what", choices=("race", "neighbours"))
+    arguments.add_argument("what", choices=("race", "neighbours", "evidence"))
     arguments.add_argument("--methods", help="of the race")
     arguments.add_argument("--tables", help="of the race")
     options = arguments.parse_args()
@@ -229,7 +303,7 @@ def main() -> int:
         methods = selected(options.methods, (*OURS, *PEERS), "--methods")
         same = race(methods, selected(options.tables, SEARCHED, "--tables"), options.check)
     else:
-        same = neighbours(options.check)
+        same = {"neighbours": neighbours, "evidence": evidence}[options.what](options.check)
     return int(options.check and not same)
 
 

@@ -9,6 +9,8 @@ from statistics import fmean, median
 from typing import Any
 
 from genopt_core.explorers.reports import (
+    MISSING,
+    Column,
     Estimate,
     Row,
     Spread,
@@ -41,13 +43,46 @@ PROBLEMS = {
     "hartmann": "Hartmann",
 }
 SCORES = {"auc": "AUC", "wordsim353": "WordSim-353", "simlex999": "SimLex-999"}
-FORMATS = {
-    "corrected p": ".2g",
-    "difference": "+.3f",
-    "milliseconds": ".1f",
-    "ratio (range)": ".2f",
+OURS = {"posterior": "CE posterior", "plus": "CE plus", "plain": "plain CE"}
+METHODS = OURS | {
+    "gp": "Gaussian process",
+    "tpe": "TPE",
+    "catcma": "CatCMA",
+    "smac": "SMAC",
+    "cma": "CMA-ES",
+    "nevergrad": "NGOpt",
+    "nsga2": "NSGA-II",
+    "qmc": "quasi-random",
+    "random": "random search",
 }
-DRAWN = ("posterior", "plus", "plain", "gp", "tpe", "random")  # the lines that have a color
+"""Every method of the comparison in words that fit a row of a figure."""
+_REGRET = Column(".3f", best="least")
+FORMATS = {
+    **{f"after {budget}": _REGRET for budget in BUDGETS},
+    "best observed": _REGRET,
+    "recommended": _REGRET,
+    "difference": "+.3f",
+    "time": Column(".1f", "ms", best="least"),
+    "times that of CE posterior": Column(".2f", "range"),
+}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> listed(["TPE"]), listed(["TPE", "SMAC", "NGOpt"])
+    ('TPE', 'TPE, SMAC and NGOpt')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def in_words(chance: float) -> str:
+    """A probability as a table has it.
+
+    >>> in_words(3e-5), in_words(0.0123), in_words(1.0)
+    ('< 0.001', '0.012', '1')
+    """
+    return "< 0.001" if chance < 0.001 else f"{chance:.2g}"
 
 
 def race() -> Result:
@@ -76,30 +111,45 @@ def _label(race: Result, method: str) -> str:
     return str(race["methods"][one_of("method", method, race["methods"])]["label"])
 
 
-def _short(race: Result, method: str) -> str:
-    return _label(race, method).split(" (")[0].removeprefix("cross-entropy, ")
-
-
 def problems(race: Result, half: str = "held-out") -> list[str]:
     """The problems of a half that were run, in their order."""
     one_of("half", half, HALVES)
     return [name for name, fact in race["problems"].items() if fact["half"] == half]
 
 
-def standings(race: Result, budget: int, half: str = "held-out") -> list[Row]:
-    """Mean regret of every method, best first, with its standard error and its runs."""
-    one_of("half", half, HALVES), one_of("budget", budget, BUDGETS)
-    found = [s for s in race["summary"] if (s["half"], s["budget"]) == (half, budget)]
+def suite(race: Result, half: str = "held-out") -> list[Row]:
+    """The problems of a half and the kinds of their parameters."""
+    facts = race["problems"]
     return [
         {
-            "regret": s["mean"],
-            "standard error": s["error"],
-            "problems": s["problems"],
-            "runs": s["runs"],
-            "method": _label(race, s["method"]),
+            "problem": problem_label(name),
+            "categories": facts[name]["categorical"],
+            "whole numbers": facts[name]["integer"],
+            "real numbers": facts[name]["float"],
+            "scored by": "a table of trainings"
+            if facts[name]["family"] == "table"
+            else "a formula",
         }
-        for s in sorted(found, key=lambda s: s["mean"])
+        for name in problems(race, half)
     ]
+
+
+def standings(race: Result, half: str = "held-out") -> list[Row]:
+    """Mean regret of every method with its standard error, at every budget, best at 60 first."""
+    one_of("half", half, HALVES)
+    found = {(s["method"], s["budget"]): s for s in race["summary"] if s["half"] == half}
+    methods = [m for m in race["methods"] if (m, 60) in found]
+    rows = []
+    for method in sorted(methods, key=lambda m: found[m, 60]["mean"]):
+        at = {budget: found.get((method, budget)) for budget in BUDGETS}
+        rows.append(
+            {
+                "method": _label(race, method),
+                **{f"after {b}": s and Estimate(s["mean"], s["error"]) for b, s in at.items()},
+                "runs": ", ".join(str(s["runs"]) if s else MISSING for s in at.values()),
+            }
+        )
+    return rows
 
 
 def by_problem(
@@ -108,11 +158,11 @@ def by_problem(
     """Mean regret of each problem (rows) and method (columns)."""
     one_of("budget", budget, BUDGETS)
     means = {(m, p): mean for m, p, b, _, mean, _ in race["means"] if b == budget}
-    columns = {method: _short(race, method) for method in methods}
+    columns = {METHODS[one_of("method", m, race["methods"])]: m for m in methods}
     return [
         {
             "problem": problem_label(p),
-            **{column: means.get((m, p)) for m, column in columns.items()},
+            **{column: means.get((m, p)) for column, m in columns.items()},
         }
         for p in problems(race, half)
     ]
@@ -122,37 +172,27 @@ def duels(race: Result, ours: str, half: str = "held-out") -> list[Row]:
     """Wins, ties and losses against every other method, paired by problem and seed.
 
     p is that of a two-sided sign test, multiplied by Holm's rule for all comparisons of the half;
-    the interval of the mean difference is from its spread between problems.
+    the interval of the mean difference is from its spread between problems.  *Behind on* are the
+    problems on which the other's mean regret is smaller.
     """
-    one_of("half", half, HALVES), _label(race, ours)
+    one_of("half", half, HALVES)
+    name = _label(race, ours)
     return [
         {
+            "ours": name,
+            "against": _label(race, c["peer"]),
             "evaluations": c["budget"],
             "wins": c["wins"],
             "ties": c["ties"],
             "losses": c["losses"],
-            "corrected p": c["holm"],
+            "corrected p": in_words(c["holm"]),
             "difference": Estimate(
                 c["difference"], c["error"] and half_interval(c["error"], c["problems"])
             ),
-            "against": _label(race, c["peer"]),
+            "behind on": ", ".join(map(problem_label, c["worse_on"])) or None,
         }
         for c in race["comparisons"]
         if (c["half"], c["ours"]) == (half, ours)
-    ]
-
-
-def losses(race: Result, ours: str, half: str = "held-out") -> list[Row]:
-    """The problems on which another method's mean regret is smaller."""
-    one_of("half", half, HALVES), _label(race, ours)
-    return [
-        {
-            "evaluations": c["budget"],
-            "against": _label(race, c["peer"]),
-            "behind on": ", ".join(map(problem_label, c["worse_on"])),
-        }
-        for c in race["comparisons"]
-        if (c["half"], c["ours"]) == (half, ours) and c["worse_on"]
     ]
 
 
@@ -179,8 +219,8 @@ def recommendations(race: Result, ours: str, budget: int) -> list[Row]:
             means = (fmean(values[s] for s in sorted(seeds)) for values in (best, recommended))
             rows.append(
                 {
-                    **dict(zip(("best observed", "recommended"), means, strict=True)),
                     "problem": problem_label(problem),
+                    **dict(zip(("best observed", "recommended"), means, strict=True)),
                 }
             )
     return rows
@@ -199,27 +239,15 @@ def at_half_the_budget(race: Result, ours: str, other: str = "random") -> list[R
         wins, losses = sum(g < -race["tie"] for g in gains), sum(g > race["tie"] for g in gains)
         rows.append(
             {
-                "ours at 60": fmean(a[s] for s in seeds),
-                "other at 120": fmean(b[s] for s in seeds),
+                "problem": problem_label(problem),
+                f"{METHODS[ours]} at 60": fmean(a[s] for s in seeds),
+                f"{METHODS[other]} at 120": fmean(b[s] for s in seeds),
                 "wins": wins,
                 "ties": len(gains) - wins - losses,
                 "losses": losses,
-                "problem": problem_label(problem),
             }
         )
     return rows
-
-
-def costs(race: Result) -> list[Row]:
-    """Median processor time of one suggestion over the problems, fastest first."""
-    found: dict[str, list[float]] = {}
-    for row in race["rows"]:
-        found.setdefault(row[0], []).append(row[-1])
-    middle = {method: median(values) for method, values in found.items()}
-    return [
-        {"milliseconds": middle[m], "method": _label(race, m)}
-        for m in sorted(middle, key=middle.get)  # type: ignore[arg-type]
-    ]
 
 
 def cost_ratios(race: Result, of: str, budget: int = 120) -> list[Row]:
@@ -236,40 +264,15 @@ def cost_ratios(race: Result, of: str, budget: int = 120) -> list[Row]:
         if own:
             rows.append(
                 {
-                    "milliseconds": median(own.values()),
-                    "pairs": len(own),
-                    "ratio (range)": Spread.of([ms / cost[of, *key] for key, ms in own.items()]),
                     "method": _label(race, method),
+                    "time": median(own.values()),
+                    "problems": len(own),
+                    f"times that of {METHODS[of]}": Spread.of(
+                        [ms / cost[of, *key] for key, ms in own.items()]
+                    ),
                 }
             )
     return rows
-
-
-def figure(race: Result, half: str = "held-out") -> Any:
-    """Mean regret over the evaluations: six methods in color, the others in gray."""
-    one_of("half", half, HALVES)
-    from genopt_core.figures import plots  # matplotlib is for pages with a kernel only
-
-    drawing, axes = plots.subplots(figsize=(6.4, 4.2))
-    curves = {m: (b, v) for h, m, b, v in race["mean_curves"] if h == half}
-    style = dict(zip(DRAWN, zip(plots.COLORS, plots.DASHES, strict=True), strict=False))
-    for method in sorted(curves, key=lambda m: m in DRAWN):
-        x, y = curves[method]
-        if method in style:
-            color, dash = style[method]
-            axes.plot(x, y, color=color, linestyle=dash, label=_label(race, method))
-        else:
-            axes.plot(x, y, color="0.7", linewidth=1, linestyle="-")
-            place = (x[-1], y[-1])
-            axes.annotate(_short(race, method), place, fontsize=7, color="0.4", va="center")
-    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="mean regret")
-    axes.set_xticks([5, 10, 20, 30, 60, 120], ["5", "10", "20", "30", "60", "120"])
-    axes.minorticks_off()
-    least = min(min(y) for _, y in curves.values())
-    ticks = [t for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8) if t >= 0.9 * least]
-    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    axes.legend(fontsize=8)
-    return drawing
 
 
 def confirmed(confirmation: Result, ours: str, other: str = "random") -> list[Row]:
@@ -288,8 +291,9 @@ def confirmed(confirmation: Result, ours: str, other: str = "random") -> list[Ro
         rows.append(
             {
                 "score": SCORES.get(name, name),
-                f"{other}, deviation": mean_with_deviation(list(a.values())),
-                f"{ours}, deviation": mean_with_deviation(list(b.values())),
+                "search": METHODS[ours],
+                "found by it": mean_with_deviation(list(b.values())),
+                f"by {METHODS[other]}": mean_with_deviation(list(a.values())),
                 "difference": mean_with_interval(gains),
                 "better": sum(g > 0 for g in gains),
                 "worse": sum(g < 0 for g in gains),
@@ -304,6 +308,6 @@ def beyond_the_grid(confirmation: Result) -> list[Row]:
     for name, _, value in confirmation["border"]:
         found.setdefault(name, []).append(value)
     return [
-        {"mean ± deviation": mean_with_deviation(values), "setting": name}
+        {"setting": name, "correlation": mean_with_deviation(values)}
         for name, values in found.items()
     ]

@@ -8,6 +8,7 @@ import { EXPLORER as LATTICE, Lattice } from "./lattice.js";
 import { View } from "./mount.js";
 import { PagePython, Python } from "./python.js";
 import { defaults, fromHash, hashTarget, snapped } from "./state.js";
+import { sortTables } from "./tables.js";
 
 const BASE = new URL(".", document.currentScript?.src || location.href).href;
 const views = new Map(); // root element -> View
@@ -113,6 +114,7 @@ async function followHash() {
 }
 
 function start() {
+  sortTables();
   const near = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
