@@ -31,6 +31,8 @@ MODULES = {
     "subword-collapse": "subwords.collapse",
     "subword-frontier": "subwords.frontier",
     "subword-languages": "subwords.languages",
+    "subword-models": "subwords.models",
+    "subword-costs": "subwords.costs",
     "cem-generations": "cross_entropy.generations",
     "cem-drift": "cross_entropy.drift",
     "cem-race": "cross_entropy.race",
@@ -43,6 +45,9 @@ MODULES = {
     "kv-staircase": "kvcache.staircase",
     "kv-designer": "kvcache.designer",
     "kv-layers": "kvcache.layers",
+    "kv-objections": "kvcache.objections",
+    "kv-quality": "kvcache.quality",
+    "kv-times": "kvcache.times",
 }
 
 

@@ -16,6 +16,7 @@ from genopt_core.figures.schema import Axis, Mark, Panel
 
 BITS = 1 / math.log(2)
 """Bits per nat: the core counts in nats, a reader in bits."""
+LABEL_HEIGHT, AXIS_HEIGHT = 18, 40  # pixels of a label and of the axis below a panel
 
 
 def results(
@@ -145,6 +146,36 @@ def thin_runs(x: ArrayLike, runs: ArrayLike, z: str, *, width: float, opacity: f
     places = np.broadcast_to(np.asarray(x, float), runs.shape)
     columns = (np.hstack([values, gaps]).ravel() for values in (places, runs))
     return figure.line(*columns, z=z, width=width, opacity=opacity)
+
+
+def end_labels(ends: Mapping[str, tuple[float, float]], axis: Axis, height: int) -> Mark:
+    """The names of lines at their last points, moved apart where they would overlap.
+
+    ``axis`` is that upwards and has a domain; ``height`` is the panel's in pixels.
+
+    >>> mark = end_labels({"a": (4, 1.0), "b": (4, 1.01)}, Axis(domain=(0, 2)), 200)
+    >>> mark.columns["text"], mark.columns["y"]
+    (['a', 'b'], [0.8925, 1.117])
+    """
+    assert axis.domain is not None
+    to, back = (math.log, math.exp) if axis.type == "log" else (float, float)
+    low, high = (to(end) for end in axis.domain)
+    apart = (high - low) * LABEL_HEIGHT / max(height - AXIS_HEIGHT, LABEL_HEIGHT)
+    names = sorted(ends, key=lambda name: ends[name][1])
+    at = [to(ends[name][1]) for name in names]
+    for _ in range(50):  # each pass moves two that overlap apart by half from either side
+        for i in range(len(at) - 1):
+            middle, gap = (at[i] + at[i + 1]) / 2, at[i + 1] - at[i]
+            if gap < apart:
+                at[i : i + 2] = middle - apart / 2, middle + apart / 2
+    return figure.text(
+        [ends[name][0] for name in names],
+        [back(value) for value in at],
+        names,
+        anchor="start",
+        dx=8,
+        size=11,
+    )
 
 
 def strip(

@@ -191,11 +191,29 @@ def test_the_page_compares_with_the_best_peer(scored):
     ):
         fit = [e for e in peers if e["limit bits"] <= float(budget) + 0.02]
         assert row["best peer"] == 1e3 * min(e["kl"][text] for e in fit)
-        assert row["best peer, %"] == min(e["rise"][text] for e in fit)
-    assert [r["perplexity, %"].value for r in results.aims()] == [
+        assert row["peer's perplexity"] == min(e["rise"][text] for e in fit)
+    assert [r["perplexity"].value for r in results.aims()] == [
         next(e for e in entries if e["design"] == scored["chosen"][b])["mean rise"]
         for b in ("2.35", "2.85", "4.3")
     ]
+
+
+def test_the_table_of_objections_has_every_stored_answer(answers):
+    rows = results.objections()
+    fixture = answers["fixture"]
+    both = [r for r in fixture["nested (12)"] if (r["sides"], r["sink"]) == ("both", 4)]
+    with_sinks = [r for r in fixture["sinks (14)"] if r["sink"]]
+    flat = fixture["equal memory (13)"]
+    assert [row["error"] for row in rows] == pytest.approx(
+        [100 * r["error"] for r in both]
+        + [100 * r["error"] for r in flat for _ in range(2)]  # beside two controls
+        + [100 * r["error"] for r in with_sinks]
+        + [100 * r["error of a head"] for r in fixture["sharing (15)"]]
+        + [100 * r["error"] for r in fixture["metadata (16)"]]
+    )
+    first = fixture["mass by age"]["weight on the first 1, 2, 4, 8, 16 tokens"]
+    assert round(first[0], 2) == 0.24, "as the page says"
+    assert first[-1] - first[0] < 0.01
 
 
 # ------------------------------------------------------------------ ladders by layer

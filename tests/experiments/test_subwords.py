@@ -21,7 +21,7 @@ from book.experiments.common import store
 from book.experiments.subwords import corpora as texts
 from book.experiments.subwords import emulated, metrics, ngram, peers
 from genopt_core import corpora
-from genopt_core.explorers.reports import table
+from genopt_core.explorers.reports import PEERS, table
 from genopt_core.explorers.subwords import results
 from genopt_core.tables import records
 
@@ -173,6 +173,7 @@ def test_standings_and_changes_are_those_of_the_rows(rows):
         row["held_bits_per_byte"] for (c, n, _), row in rows.items() if (c, n) == ("english", 4000)
     )
     assert not any("_" in row["tokenizer"] for row in standings)  # labels, not internal names
+    assert {row["tokenizer"] for row in standings} <= {*PEERS, *results.ours()}
     peers_at = {
         n: r for (c, k, n), r in rows.items() if (c, k) == ("english", 1000) and n[:4] != "ours"
     }
@@ -183,17 +184,37 @@ def test_standings_and_changes_are_those_of_the_rows(rows):
     )
     for column, measure in (("bits, change", results.BITS), ("tokens, change", results.TOKENS)):
         best = min(row[measure] for row in peers_at.values())
-        assert five[column] == rows["english", 1000, "ours_weight_5"][measure] / best - 1
+        change = rows["english", 1000, "ours_weight_5"][measure] / best - 1
+        assert five[column] == pytest.approx(100 * change, rel=1e-12)
 
 
 def test_a_ratio_that_was_not_measured_is_no_number():
     costs = {row["tokenizer"]: row for row in results.training_costs()}
     counting = costs["counting the words, in Python"]
-    assert counting["by the clock"] is counting["in processor time"] is None
-    assert costs["HF Unigram, front marker"]["by the clock"] == 1
-    shown = str(table([counting], results.FORMATS))
+    columns = ("over Unigram, by the clock", "over Unigram, in processor time")
+    assert [counting[name] for name in columns] == [None, None]
+    assert costs["HF Unigram, front marker"][columns[0]] == 1
+    shown = str(table([counting], results.COLUMNS))
     line = next(x for x in shown.splitlines() if "Python" in x)
-    assert line.split()[2:4] == ["–", "–"]
+    assert line.split()[-2:] == ["–", "–"]
+
+
+def test_what_the_page_says_of_languages_and_of_models():
+    languages = {row["language"]: row for row in results.languages()}
+    lost = [name for name, row in languages.items() if row["bits, ▁ at the end"] > 0]
+    assert lost == ["Turkish"]
+    assert all(row["bits, ▁ in front"] < 0 for row in languages.values())
+    both = [
+        name for name, row in languages.items() if max(row["bits, λ = 5"], row["tokens, λ = 5"]) < 0
+    ]
+    assert both == ["English", "Turkish", "Finnish", "German", "Hindi"]
+    models = {(r["tokenizer"], r["budget"]): r for r in results.context_models()}
+    for budget in ("1,500,000 training tokens", "5,000,000 training bytes"):
+        likely = models["ours, likelihood", budget]["to BPE"]
+        assert abs(likely.value) < likely.error
+        for name in ("ours, λ = 5", "ours, λ = 10"):
+            ahead = models[name, budget]["to BPE"]
+            assert ahead.value + ahead.error < 0
 
 
 # ------------------------------------------------------------------ the inputs

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from oracles.figures import drawn, marks
 from oracles.kvcache import FIXTURE
-from places import TABLES
+from places import RESULTS, TABLES
 
 from genopt_core import explorers as ex
 from genopt_core import tables
-from genopt_core.explorers.kvcache import designer, nested, staircase
+from genopt_core.explorers.kvcache import (
+    designer,
+    nested,
+    objections,
+    quality,
+    results,
+    staircase,
+    times,
+)
 from genopt_core.explorers.kvcache import layers as by_layer
 from genopt_core.explorers.kvcache.block import real_block
 from genopt_core.explorers.kvcache.channel import GROUPINGS
@@ -127,9 +135,11 @@ def test_the_designer_offers_the_measured_ladders():
     assert tables.load("kv_tables")["ladders"] == designer.LADDERS
 
 
-def test_quality_is_a_copy_of_the_stored_results(maker):
-    stored = json.loads((TABLES / "kv_tables.json").read_text(encoding="utf-8"))
-    assert stored["quality"] == maker.quality()
+@pytest.mark.parametrize("name", ["layers", "quality", "answers"])
+def test_copies_are_of_the_stored_results(maker, name):
+    stored = json.loads((TABLES / f"kv_{name}.json").read_text(encoding="utf-8"))
+    again = json.loads(json.dumps(getattr(maker, name)()))
+    assert stored == again, "run: python -m book.experiments.kvcache.explorer_tables --results"
 
 
 # ------------------------------------------------------------------ the figures
@@ -235,10 +245,6 @@ def test_designer_s_panels_add_up():
 # ------------------------------------------------------------------ ladders by layer
 
 
-def test_layer_table_is_a_copy_of_the_stored_costs(maker):
-    assert maker.layers() == json.loads(maker.LAYER_TARGET.read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize("chosen_on", ["both", "prose", "code"])
 @pytest.mark.parametrize("budget", [1.5, 2.35, 4.3, 6.0])
 def test_layers_shows_the_best_division_and_what_it_costs(budget, chosen_on):
@@ -269,3 +275,99 @@ def test_layers_shows_the_best_division_and_what_it_costs(budget, chosen_on):
             used, by_layer.uniform_ladders(budget, chosen_on)[..., None], -1
         ).sum()
     )
+
+
+# ------------------------------------------------------------------ quality, times, objections
+
+
+@pytest.mark.parametrize("measure", ["divergence", "rise"])
+@pytest.mark.parametrize("place", list(quality.PLACES))
+def test_quality_shows_every_scored_design_at_its_bits(place, measure):
+    length, text = place.split("/", 1)
+    table = tables.load("kv_quality")
+    column = table["columns"].index(measure)
+    scored = {row[0]: row[column] for row in table["places"][length][text]}
+    panels = drawn("kv-quality", place=place, measure=measure)["panels"]
+    for panel, kind in zip(panels, quality.BITS, strict=True):
+        (dots,) = marks(panel, "dot")
+        for number, design in enumerate(table["designs"]):
+            value = dots["columns"]["y"][number]
+            if number not in scored:
+                assert value is None
+                continue
+            assert value == pytest.approx(scored[number], rel=1e-3)
+            bits = design["limit"] if kind == "limit" else design["held"][length]
+            assert dots["columns"]["x"][number] == pytest.approx(bits, rel=1e-3)
+
+
+@pytest.mark.parametrize("budget", quality.BUDGETS)
+def test_quality_names_the_best_peer_of_these_bits(budget):
+    """By the summary of the stored results, which the table copies."""
+    stored = json.loads((RESULTS / "kv_quality.json").read_text(encoding="utf-8"))
+    entries = [e for e in stored["summary"] if e["length"] == 2048]
+    ours = next(e for e in entries if e["design"] == stored["chosen"][budget])
+    peers = [e for e in entries if e["family"] not in ("SAQ", "SAQ+", "full")]
+    for kind, limit in (("limit bits", float(budget)), ("held bits", ours["held bits"])):
+        fit = [e for e in peers if e[kind] <= limit + quality.TOLERANCE]
+        best = min(fit, key=lambda e: e["mean kl"])
+        readout = ex.draw("kv-quality", budget=budget).readout
+        assert results.design_label(best["design"]) in readout
+        assert f"{1e3 * best['mean kl']:.2f}" in readout
+    assert f"{1e3 * ours['mean kl']:.2f}" in readout
+
+
+def test_no_design_beats_the_front():
+    for kind in quality.BITS:
+        rows = quality.rows_at("2048/mean", "divergence")
+        front = quality.front(rows, kind)
+        assert front == sorted(front, key=lambda point: (point[0], -point[1]))
+        for row in rows:
+            assert any(x <= row[kind] and y <= row["value"] for x, y in front)
+
+
+@pytest.mark.parametrize("unit", ["time", "ratio"])
+@pytest.mark.parametrize("part", list(times.PARTS))
+def test_times_are_the_stored_ones(part, unit):
+    speed = json.loads((RESULTS / "kv_speed.json").read_text(encoding="utf-8"))
+    if part == "step":
+        stored = speed["model"]["least ms"]
+    elif part == "prompt":
+        stored = speed["prefill"]["seconds"]
+    else:
+        stored = next(r["ms"] for r in speed["kernels"] if f"attention {r['bits']}" == part)
+    base = stored.get("DynamicCache") or stored["sdpa, full precision"]
+    (bars,) = marks(drawn("kv-times", part=part, unit=unit)["panels"][0], "bar")
+    wanted = sorted(v / base if unit == "ratio" else v for v in stored.values())
+    assert sorted(bars["columns"]["x"]) == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("objection", list(objections.OBJECTIONS))
+def test_objections_draw_the_stored_answers(objection):
+    stored = json.loads((RESULTS / "kv_sensitivity.json").read_text(encoding="utf-8"))["fixture"]
+    rows = {name.split(" (")[0]: value for name, value in stored.items()}
+    wanted = {
+        "ages": lambda: [
+            error
+            for row in rows["by age"]
+            if row["cache"] in objections.AGES
+            for error in row["error of one age"]
+        ],
+        "requantizing": lambda: [
+            row["error"] for row in rows["nested"] if (row["sides"], row["sink"]) == ("both", 4)
+        ],
+        "memory": lambda: [
+            value["mean"] if isinstance(value, dict) else value
+            for row in rows["equal memory"]
+            for value in (row[key] for key in objections.CONTROLS)
+        ],
+        "sinks": lambda: [row["error"] for row in rows["sinks"]],
+        "sharing": lambda: [
+            row["correlation of errors in a group"] / 100 for row in rows["sharing"]
+        ],
+        "metadata": lambda: [row["error"] for row in rows["metadata"] if row["group size"] != 8],
+    }[objection]()
+    (panel,) = drawn("kv-objections", objection=objection)["panels"]
+    shown = [
+        y for kind in ("dot", "bar") for mark in marks(panel, kind) for y in mark["columns"]["y"]
+    ]
+    assert sorted(shown) == pytest.approx(sorted(100 * value for value in wanted), rel=1e-3)

@@ -12,7 +12,7 @@ from oracles.figures import drawn, marks
 from book.experiments.subwords import explorer_tables
 from genopt_core import corpora
 from genopt_core import explorers as ex
-from genopt_core.explorers.subwords import collapse, frontier, peers, training
+from genopt_core.explorers.subwords import collapse, costs, frontier, models, peers, training
 from genopt_core.explorers.subwords.words import typed_words
 from genopt_core.subwords import Lattice, best_paths, fit_probabilities, substring_vocabulary
 from genopt_core.subwords.tokenizer.peers import Unigram
@@ -49,17 +49,19 @@ def counts():
 # Stored tables ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["peers", "frontier"])
+@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs"])
 def test_copies_are_in_step_with_the_results(name):
     kept = stored(name)["origin"]
-    source = (ROOT / kept["source"]).read_bytes()
-    assert hashlib.sha256(source).hexdigest() == kept["source_sha256"], (
-        f"run: python -m book.experiments.subwords.explorer_tables {name}"
-    )
+    for source, digest in (kept.get("sources") or {kept["source"]: kept["source_sha256"]}).items():
+        assert hashlib.sha256((ROOT / source).read_bytes()).hexdigest() == digest, (
+            f"run: python -m book.experiments.subwords.explorer_tables {name}"
+        )
 
 
-def test_frontier_table_is_made_by_the_script():
-    assert stored("frontier") == json.loads(json.dumps(explorer_tables.frontier_table()))
+@pytest.mark.parametrize("name", ["frontier", "models", "costs"])
+def test_tables_are_made_by_the_script(name):
+    made = explorer_tables.MAKERS[name]()
+    assert stored(name) == json.loads(json.dumps(made))
 
 
 def test_tables_are_small_and_name_no_folder_of_this_machine():
@@ -271,24 +273,48 @@ def test_one_word_is_learnt_by_heart():
 # subword-frontier ---------------------------------------------------------------------------------
 
 
+def least(family, column):
+    """The family's best value at each size, from the stored rows."""
+    table = stored("frontier")
+    best = {}
+    for row in table["rows"]:
+        row = dict(zip(table["columns"], row, strict=True))
+        if row["contestant"] in frontier.FAMILIES[family]:
+            best[row["size"]] = min(best.get(row["size"], math.inf), row[column])
+    return best
+
+
 @pytest.mark.parametrize("measure", ["tokens_per_word", "bits_per_byte"])
 @pytest.mark.parametrize("part", ["train", "held"])
-def test_frontier_shows_the_best_setting_of_each_family(measure, part):
-    table = stored("frontier")
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    panel = drawn("subword-frontier", measure=measure, part=part)["panels"][0]
-    for family, names in frontier.FAMILIES.items():
-        best = {}
-        for row in rows:
-            if row["contestant"] in names:
-                value = row[f"{part}_{measure}"]
-                best[row["size"]] = min(best.get(row["size"], math.inf), value)
-        lines = marks(panel, "line", z=family)
-        assert bool(lines) == bool(best)
-        if best:
-            columns = lines[0]["columns"]
-            assert columns["x"] == sorted(best)
-            assert columns["y"] == pytest.approx([best[s] for s in columns["x"]], rel=1e-3)
+@pytest.mark.parametrize("rival", frontier.PEERS)
+def test_frontier_shows_the_best_setting_of_each_family(measure, part, rival):
+    ours = "ours, λ = 10"
+    figure = drawn("subword-frontier", ours=ours, rival=rival, measure=measure, part=part)
+    values, changes = figure["panels"]
+    for role, family in (("ours", ours), ("rival", rival)):
+        best = least(family, f"{part}_{measure}")
+        (line,) = marks(values, "line", z=role)
+        assert line["columns"]["x"] == sorted(best)
+        assert line["columns"]["y"] == pytest.approx([best[s] for s in sorted(best)], rel=1e-3)
+    shown = marks(values, "dot", z="others")[0]["columns"]["y"]
+    every = [v for name in frontier.FAMILIES for v in least(name, f"{part}_{measure}").values()]
+    assert sorted(shown) == pytest.approx(sorted(every), rel=1e-3)
+    for name, short in frontier.SHORT.items():
+        mine, other = (least(family, f"{part}_{name}") for family in (ours, rival))
+        (line,) = marks(changes, "line", z=short)
+        wanted = [100 * (mine[size] / other[size] - 1) for size in sorted(mine)]
+        assert line["columns"]["y"] == pytest.approx(wanted, rel=1e-2, abs=1e-3)
+
+
+def test_the_best_peer_is_the_best_of_each_count():
+    changes = drawn("subword-frontier")["panels"][1]
+    for name, short in frontier.SHORT.items():
+        mine = least("ours, λ = 5", f"held_{name}")
+        others = [least(peer, f"held_{name}") for peer in frontier.PEERS]
+        (line,) = marks(changes, "line", z=short)
+        for size, shown in zip(*(line["columns"][axis] for axis in "xy"), strict=True):
+            wanted = 100 * (mine[size] / min(other[size] for other in others) - 1)
+            assert shown == pytest.approx(wanted, rel=1e-2, abs=1e-3)
 
 
 def test_nobody_crosses_the_bound_and_only_proved_ones_are_drawn():
@@ -302,7 +328,11 @@ def test_nobody_crosses_the_bound_and_only_proved_ones_are_drawn():
         for part in ("train", "held"):
             figure = drawn("subword-frontier", measure=measure, part=part)
             proved = measure == "tokens_per_word" and part == "train"
-            assert ("certified bound" in figure["panels"][0]["series"]) == proved
+            (area,) = marks(figure["panels"][0], "area")
+            wanted = pytest.approx(list(bounds.values()), rel=1e-3) if proved else [None] * 4
+            assert area["columns"]["y2"] == wanted
+            (ends,) = marks(figure["panels"][0], "text")
+            assert ("certified bound" in ends["columns"]["text"]) == proved
             says = ("no vocabulary can go below", "no certified bound", "training text only")
             which = 0 if proved else 1 if measure == "bits_per_byte" else 2
             assert says[which] in figure["readout"]
@@ -346,4 +376,49 @@ def test_languages_show_the_stored_numbers(measure):
         assert f"{entry['numbers']['hf_bpe'][column]:.3f}" in figure["readout"]
 
 
-# All of them --------------------------------------------------------------------------------------
+# subword-models and subword-costs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["bits", "percent"])
+@pytest.mark.parametrize("setting", list(models.SETTINGS))
+def test_models_show_the_stored_differences_and_intervals(setting, unit):
+    rows = {row[0]: row for row in stored("models")["settings"][setting]}
+    scale = 100 / rows["hf_bpe"][2] if unit == "percent" else 1
+    panel = drawn("subword-models", setting=setting, unit=unit)["panels"][0]
+    (dots,), (links,) = marks(panel, "dot"), marks(panel, "link")
+    shown = dict(zip(dots["columns"]["y"], dots["columns"]["x"], strict=True))
+    ends = zip(*(links["columns"][name] for name in ("y1", "x1", "x2")), strict=True)
+    assert set(shown) == {models.LABELS[name] for name in rows} - {"BPE"}
+    for name, low, high in ends:
+        row = next(r for r in rows.values() if models.LABELS[r[0]] == name)
+        assert shown[name] == pytest.approx(scale * row[3], rel=1e-3, abs=1e-6)
+        half = scale * (row[4] or 0)
+        assert (low, high) == pytest.approx(
+            (scale * row[3] - half, scale * row[3] + half), rel=1e-3, abs=1e-4 * scale
+        )
+
+
+def test_presets_of_models_show_what_their_notes_say():
+    shown = {
+        p.label: ex.draw("subword-models", **p.params).readout
+        for p in ex.get("subword-models").presets
+    }
+    said = ["ahead", "level", "ahead", "level"]
+    assert [
+        word for text in shown.values() for word in ("ahead", "level") if f"is {word}" in text
+    ] == said
+
+
+@pytest.mark.parametrize("measure", list(costs.MEASURES))
+@pytest.mark.parametrize("size", [1000, 8000, 16000])
+def test_costs_show_the_stored_times(measure, size):
+    table = stored("costs")
+    column = table["columns"].index(measure)
+    wanted = {costs.LABELS[row[1]]: row[column] for row in table["training"] if row[0] == size}
+    bars, growth = drawn("subword-costs", measure=measure, size=size)["panels"]
+    columns = marks(bars, "bar")[0]["columns"]
+    assert dict(zip(columns["y"], columns["x"], strict=True)) == pytest.approx(wanted, rel=1e-3)
+    column = table["columns"].index("peak_mb" if measure == "peak_mb" else "cpu_seconds")
+    for name in costs.GROWN:
+        values = [row[column] for row in table["growth"] if costs.LABELS[row[1]] == name]
+        assert marks(growth, "line", z=name)[0]["columns"]["y"] == pytest.approx(values, rel=1e-3)

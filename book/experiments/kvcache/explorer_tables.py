@@ -1,25 +1,29 @@
-"""Make kv_tables.json: what the explorers of chapter 5 draw, from the real keys and values.
+"""Make the tables of chapter 5's explorers, from the real keys and values and stored results.
 
     python -m book.experiments.kvcache.explorer_tables            # from book/data/kv_smollm2.npz
+    python -m book.experiments.kvcache.explorer_tables --results  # only copy stored results again
     python -m book.experiments.kvcache.explorer_tables --check    # only compare
 
 All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (made by `fixture`): layers 0, 12 and 27,
 9 query heads each, queries from token 448 on; the cache as it stands at the end.
-The comparison of all caches is copied from ``book/data/results/kv_quality.json`` where it exists.
+``kv_layers``, ``kv_quality`` and ``kv_answers`` are copied from the results in
+``book/data/results``, whose SHA-256 is stored with them.
 """
 
 import base64
 import itertools
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, TABLES
-from book.experiments.common.store import read, sha256, write_or_check
+from book.experiments.common.store import read, rounded, sha256, write_or_check
 from book.experiments.kvcache.sensitivity import FIXTURE
+from genopt_core.explorers.kvcache import results
 from genopt_core.kvcache import (
     FULL,
     GridCodec,
@@ -36,8 +40,8 @@ from genopt_core.kvcache import (
 PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
 QUALITY = RESULTS / "kv_quality.json"
 LAYERS = RESULTS / "kv_layers.json"
-TARGET = TABLES / "kv_tables.json"
-LAYER_TARGET = TABLES / "kv_layers.json"
+SENSITIVITY = RESULTS / "kv_sensitivity.json"
+SPEED = RESULTS / "kv_speed.json"
 BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
 LADDERS = (
     (16, 2),
@@ -213,41 +217,85 @@ def block(x: Array) -> str:
     return base64.b64encode(part.tobytes()).decode()
 
 
-def quality() -> dict[str, Any] | None:
-    """Of the stored comparison what is drawn.
-
-    A row: design, bits in the limit, rise of perplexity in percent, divergence in thousandths of a
-    nat, each with its standard error.
-    """
-    if not QUALITY.is_file():
-        return None
-    stored = read(QUALITY)
-    places = {}
-    for place, rows in stored["rows"].items():
-        full = rows.get("full", {}).get("nll")
-        if full is None:
-            continue
-        places[place] = [
-            [
-                name,
-                round(row["limit bits"], 4),
-                round(100 * math.expm1(row["nll"] - full), 3),
-                round(100 * row["nll se"], 3),
-                round(1000 * row["kl"], 3),
-                round(1000 * row["kl se"], 3),
-            ]
-            for name, row in sorted(rows.items(), key=lambda item: item[1]["limit bits"])
-        ]
+def copied_from(*names: str) -> dict[str, Any]:
+    """Where a copy comes from, to be stored with it."""
+    paths = [RESULTS / name for name in names]
     return {
-        "calibration": stored["provenance"]["calibration"],
+        "made_by": "book/experiments/kvcache/explorer_tables.py",
+        "sources": {f"book/data/results/{path.name}": sha256(path) for path in paths},
+    }
+
+
+def quality() -> dict[str, Any]:
+    """Of the stored comparison what is drawn, by length and text.
+
+    A row: number of the design, rise of perplexity in percent, divergence in thousandths of a nat,
+    each with its standard error; of "mean" over all texts of this length.
+    """
+    summary = [entry for entry in read(QUALITY)["summary"] if entry["design"] != "full"]
+    names = list(dict.fromkeys(entry["design"] for entry in summary))
+    designs: list[dict[str, Any]] = [{} for _ in names]
+    places: dict[str, dict[str, list[list[float]]]] = {}
+    for entry in summary:
+        at, length = names.index(entry["design"]), str(entry["length"])
+        designs[at] |= {
+            "label": results.design_label(entry["design"]),
+            "family": entry["family"],
+            "limit": rounded(entry["limit bits"], DIGITS),
+        }
+        designs[at].setdefault("held", {})[length] = rounded(entry["held bits"], DIGITS)
+        here = places.setdefault(length, {})
+        for text in entry["rise"]:
+            columns = ("rise", "rise se", "kl", "kl se")
+            values = [entry[name][text] for name in columns]
+            here.setdefault(results.text_label(text), []).append(quality_row(at, values))
+        means = [entry[f"mean {name}"] for name in ("rise", "rise se", "kl", "kl se")]
+        here.setdefault("mean", []).append(quality_row(at, means))
+    return {
+        "origin": copied_from(QUALITY.name),
+        "chosen": {b: names.index(name) for b, name in read(QUALITY)["chosen"].items()},
+        "designs": designs,
+        "columns": ["design", "rise", "rise_se", "divergence", "divergence_se"],
         "places": places,
     }
 
 
-def layers() -> dict[str, Any] | None:
+def quality_row(design: int, values: Sequence[float]) -> list[float]:
+    """A row of `quality`, divergence in thousandths of a nat."""
+    rise, rise_se, divergence, divergence_se = values
+    numbers = rise, rise_se, 1000 * divergence, 1000 * divergence_se
+    return [design, *(rounded(number, DIGITS) for number in numbers)]
+
+
+def answers() -> dict[str, Any]:
+    """What the figures of the objections and of the times draw."""
+    speed = read(SPEED)
+    return {
+        "origin": copied_from(SENSITIVITY.name, SPEED.name),
+        # a question in the result may end on a number, such as "sinks (14)"
+        "answers": {
+            name.split(" (")[0]: rows for name, rows in read(SENSITIVITY)["fixture"].items()
+        },
+        "times": {
+            "kernels": [
+                {"bits": row["bits"], "ms": {n: rounded(t, DIGITS) for n, t in row["ms"].items()}}
+                for row in speed["kernels"]
+            ],
+            "step": {
+                results.design_label(name): rounded(ms, DIGITS)
+                for name, ms in speed["model"]["least ms"].items()
+            },
+            "stepping": rounded(speed["model"]["stepping"]["share of a decode step"], DIGITS),
+            "prompt": {
+                results.design_label(name): rounded(seconds, DIGITS)
+                for name, seconds in speed["prefill"]["seconds"].items()
+            },
+        },
+    }
+
+
+def layers() -> dict[str, Any]:
     """Of the costs by layer what is drawn: in thousandths of a nat."""
-    if not LAYERS.is_file():
-        return None
     stored = read(LAYERS)
     return {
         "source": "book/data/results/kv_layers.json",
@@ -262,14 +310,12 @@ def layers() -> dict[str, Any] | None:
 def main() -> int:
     """Write the table, or compare with what is stored."""
     arguments = parser(__doc__, "check")
-    arguments.add_argument("--quality", action="store_true", help="only copy stored results again")
+    arguments.add_argument("--results", action="store_true", help="only copy stored results again")
     options = arguments.parse_args()
-    if options.quality:
-        table = read(TARGET)
-        table["quality"] = quality()
-    else:
+    content = {"kv_layers": layers(), "kv_quality": quality(), "kv_answers": answers()}
+    if not options.results:
         heads, grown = Heads(), Heads(LENGTH)
-        table = {
+        content["kv_tables"] = {
             "source": "book/experiments/kvcache/explorer_tables.py on book/data/kv_smollm2.npz",
             "fixture sha256": sha256(FIXTURE),
             "block": {
@@ -285,12 +331,10 @@ def main() -> int:
             "ladders": [list(ladder) for ladder in LADDERS],
             "terms": age_terms(grown),
             "measured": measured_designs(grown),
-            "quality": quality(),
         }
-    tables = {TARGET: table, LAYER_TARGET: layers()}
     same = [
-        write_or_check(path, content, options.check, tolerance=1e-4)
-        for path, content in tables.items()
+        write_or_check(TABLES / f"{name}.json", table, options.check, tolerance=1e-4)
+        for name, table in content.items()
     ]
     return int(options.check and not all(same))
 

@@ -40,6 +40,8 @@ MEASURES = (
     "train_bits_per_byte",
     "held_bits_per_byte",
 )
+BASE = "hf_bpe"
+MODELED = (BASE, "sp_counts", "ours_likelihood", "ours_weight_5", "ours_weight_10")
 LANGUAGE_SIZE = 4000
 # Objective, and whether the marker stands before a word as in Unigram's better form.
 OURS: dict[str, tuple[Any, bool]] = {
@@ -192,6 +194,74 @@ def frontier_table() -> dict[str, Any]:
     }
 
 
+def models_table() -> dict[str, Any]:
+    """Bits per byte of language models on each tokenizer, and their differences to BPE.
+
+    A row: tokenizer, seeds, bits per byte, difference to BPE, half of its 95 % interval.
+    """
+    paths = {n: RESULTS / f"subwords_{n}.json" for n in ("quality", "ngram", "lm")}
+    quality, ngram, neural = (read(path) for path in paths.values())
+    size = neural["model"]["pieces"]
+    unigram = {
+        row["contestant"]: row["held_bits_per_byte"]
+        for row in records(quality)
+        if (row["corpus"], row["size"]) == ("english", size)
+    }
+    settings = {"unigram": [[n, 1, unigram[n], unigram[n] - unigram[BASE], None] for n in MODELED]}
+    for model, summary in (("ngram", ngram[f"summary_{size}"]), ("lm", neural["summary"])):
+        for entry in summary:
+            minus = entry.get(f"minus_{BASE}", {"mean": 0.0, "half_interval": None})
+            settings.setdefault(f"{model} {entry['budget']}", []).append(
+                [entry["contestant"], len(entry["seeds"]), entry["mean"], *minus_of(minus)]
+            )
+    return {
+        "origin": origin(
+            sources={f"book/data/results/{path.name}": sha256(path) for path in paths.values()}
+        ),
+        "size": size,
+        "columns": ["tokenizer", "seeds", "bits", "difference", "half_interval"],
+        "settings": {
+            name: [[rounded(value) for value in row] for row in rows]
+            for name, rows in settings.items()
+        },
+    }
+
+
+def minus_of(entry: Mapping[str, Any]) -> tuple[float, float | None]:
+    """A stored difference and half of its interval."""
+    return entry["mean"], entry["half_interval"]
+
+
+def costs_table() -> dict[str, Any]:
+    """Time and memory of training, by size and by the number of distinct words."""
+    path = RESULTS / "subwords_timing.json"
+    source = read(path)
+    rows: dict[str, list[Any]] = {"training": [], "growth": []}
+    for entry in source["summary"]:
+        if entry["part"] in rows:
+            at = source["corpora"][entry["corpus"]]["train_unique"]
+            rows[entry["part"]].append(
+                [
+                    entry["size"] if entry["part"] == "training" else at,
+                    entry["contestant"],
+                    entry["seconds"][0],
+                    entry["cpu_seconds"],
+                    entry["peak_mb"],
+                ]
+            )
+    return {
+        "origin": origin(
+            source=f"book/data/results/{path.name}",
+            source_sha256=sha256(path),
+            date=source["provenance"]["date"],
+            machine=source["provenance"]["machine"],
+            versions=source["provenance"]["versions"],
+        ),
+        "columns": ["at", "tokenizer", "seconds", "cpu_seconds", "peak_mb"],
+        **rows,
+    }
+
+
 def languages_table() -> dict[str, Any]:
     """Tokens per word and bits per byte by language, and how a few words are cut.
 
@@ -285,6 +355,8 @@ MAKERS = {
     "peers": peers_table,
     "training": training_table,
     "frontier": frontier_table,
+    "models": models_table,
+    "costs": costs_table,
     "languages": languages_table,
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from genopt_core import tables
 from genopt_core.explorers.kvcache.ladders import ladder_choice, sink_choice
+from genopt_core.explorers.kvcache.quality import rows_at
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -67,7 +68,7 @@ def _all_designs() -> Mark:
         for (i, k), (j, v) in itertools.product(enumerate(LADDERS), repeat=2):
             bits.append(design_bits(k, v, LENGTH, chunk, sink=sink, **meta))
             error.append(100 * rows[i][j])
-            tip.append(f"K {format_ladder(k)} V {format_ladder(v)}, {group}")
+            tip.append(f"keys {format_ladder(k)}, values {format_ladder(v)}, {group}")
     return figure.dot(bits, error, z="other designs", size=3, opacity=0.6, tip=tip)
 
 
@@ -102,7 +103,7 @@ def _all_designs() -> Mark:
             "Four exact tokens cost next to nothing, least of all in a long text.",
         ),
         Preset(
-            "Rotation without sinks",
+            "Rotation fails without sinks",
             {"keys": "16/8/4/2", "sink": 0},
             "The finer code is the worse one: it is made for ordinary tokens, and the first is not "
             "ordinary.",
@@ -174,30 +175,20 @@ def _terms_panel(expect: dict[str, list[float]], edges: Sequence[int]) -> Panel:
 
 def _quality_panel(limit: float) -> Panel:
     """The stored comparison of all caches on whole texts."""
-    quality = tables.load("kv_tables")["quality"]
-    scored = [
-        {row[0]: row for row in rows}
-        for place, rows in quality["places"].items()
-        if not place.startswith(quality["calibration"]) and place.endswith("@2048")
-    ]
-    shown = sorted(set.intersection(*map(set, scored)) - {"full"})
-    # a row: name, bits, rise of perplexity in percent, its error, divergence, its error
-    bits = [scored[-1][name][1] for name in shown]
-    rise, divergence = ([np.mean([rows[n][at] for rows in scored]) for n in shown] for at in (2, 4))
-    texts = "one text" if len(scored) == 1 else f"{len(scored)} texts"
+    rows = rows_at("2048/mean", "divergence")
     return Panel(
         [
             figure.dot(
-                bits,
-                divergence,
-                z=["SAQ+" if name.startswith("SAQ+") else "all others" for name in shown],
-                tip=[f"{n}: perplexity {r:+.2f} %" for n, r in zip(shown, rise, strict=True)],
+                [row["limit"] for row in rows],
+                [row["value"] for row in rows],
+                z=["SAQ+" if row["family"].startswith("SAQ+") else "all others" for row in rows],
+                tip=[f"{row['label']}: {row['value']:.2f}" for row in rows],
             ),
             figure.rule(x=limit, dash="dotted"),
         ],
         x=Axis("bits per number in the limit", domain=(2, 9)),
         y=Axis("divergence, thousandths of a nat", type="log"),
-        title=f"All caches on {texts} of 2048 tokens (dotted: this design's bits)",
+        title="All caches on six texts of 2,048 tokens (dotted: this design's bits)",
         series={"SAQ+": "accent", "all others": "muted"},
         height=240,
     )

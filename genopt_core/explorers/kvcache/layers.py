@@ -92,7 +92,7 @@ def expected(chosen: np.ndarray, text: str) -> float:
         ),
         Preset("Enough for 8 bits", {"budget": 5}, "The same layers are the first to get 8."),
         Preset(
-            "Chosen on prose, used on code",
+            "Chosen on prose, it fails on code",
             {"chosen_on": "prose"},
             "Compare the bars for code with those of the first preset.",
             fails=True,

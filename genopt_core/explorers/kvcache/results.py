@@ -6,17 +6,17 @@
 
 import math
 import re
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from genopt_core.explorers.reports import Estimate, Row, Spread, one_of, read
+from genopt_core.explorers.panels import counted
+from genopt_core.explorers.reports import Column, Estimate, Row, Spread, one_of, read
 
 LENGTHS = (2048, 4096)
 TOLERANCE = 0.02  # bits that a peer may have beyond the budget
 AIMS = {"2.35": 1.5, "2.85": 0.5, "4.3": 0.2}  # rise of perplexity in percent
 FRESH = 3  # texts from this one on were scored by no earlier design
-CACHES = ("KIVI-2", "SAQ 16/8/4/2", "SAQ+ 16/8/4/2", "SAQ+ 16/4/4/3/3/2")
-GROUPS = (("grid", 16), ("grid", 32), ("grid", 64), ("rotated", 64))
 TEXTS = (
     (r"^sotu (.+)", r"addresses, \1"),
     (r"^code \((\w+) [^ ]+ .*\)$", r"code of \1"),
@@ -35,19 +35,22 @@ DESIGNS = (
     (r", K (16/8) in", r", keys \1 in"),
     (r"^(full|DynamicCache)$", "full precision"),
 )
-FORMATS = {
-    "error": ".3f",
-    "after the ladder": ".4f",
-    "coded once": ".4f",
-    "bits more": ".4f",
-    "attention": ".4f",
-    "correlation in a group": ".2f",
-    **dict.fromkeys(("limit bits", "held bits", "ours", "best peer", "sum", "whole cache"), ".2f"),
-    **dict.fromkeys(("perplexity, %", "ours, %", "best peer, %", "fresh texts, %"), "+.2f"),
-    **dict.fromkeys(("divergence", "over full cache"), ".2f"),
-    "times as long": ".1f",
-    "milliseconds": ".0f",
-    "seconds": ".1f",
+COLUMNS = {
+    "error": Column(".2f", "%"),
+    "error beside it": Column(".2f", "%"),
+    "limit bits": ".2f",
+    "held bits": ".2f",
+    "perplexity": Column("+.2f", "%"),
+    "divergence": Column(".2f", "10⁻³ nat", best="least"),
+    "ours": Column(".2f", "10⁻³ nat"),
+    "best peer": Column(".2f", "10⁻³ nat"),
+    "ours, perplexity": Column("+.2f", "%"),
+    "peer's perplexity": Column("+.2f", "%"),
+    "fresh texts": Column("+.2f", "%"),
+    "sum": Column(".2f", "10⁻³ nat"),
+    "whole cache": Column(".2f", "10⁻³ nat"),
+    "milliseconds": ".1f",
+    "over full precision": ".2f",
 }
 
 
@@ -84,108 +87,103 @@ def _fixture(question: str) -> Any:
     return read("kv_sensitivity.json", "kv-sensitivity/1")["fixture"][question]
 
 
-def age_figure() -> Any:
-    """The output error that the chunk of one age causes alone, for four caches."""
-    from genopt_core.figures.plots import subplots  # matplotlib is for pages with a kernel only
-
-    drawing, axes = subplots(figsize=(6.4, 3.4))
-    for row in _fixture("by age"):
-        if row["cache"] in CACHES:
-            error = row["error of one age"]
-            label = f"{row['cache']}: {100 * row['error']:.1f} % in all"
-            axes.plot(range(1, len(error) + 1), error, marker="o", label=label)
-    axes.set(xlabel="age, chunks of 32 tokens", ylabel="error", yscale="log")
-    axes.set_title("Output error that one age alone causes")
-    axes.legend()
-    return drawing
-
-
-def requantized() -> list[Row]:
-    """Keys and values that went down a ladder against those coded once, with four sinks."""
+def objections() -> list[Row]:
+    """The error of attention's output under each objection, beside what it is compared with."""
     return [
-        {
-            "codec": row["codec"],
-            "ladder": row["ladder"],
-            "after the ladder": row["error"],
-            "coded once": row["coded once"],
-        }
+        {"objection": objection, **row}
+        for objection, rows in (
+            ("quantizing again", _requantized()),
+            ("equal bytes", _equal_memory()),
+            ("sinks", _sinks()),
+            ("shared heads", _sharing()),
+            ("metadata", _metadata()),
+        )
+        for row in rows
+    ]
+
+
+def _row(design: str, codec: str, error: float, beside: str, other: Sequence[float] = ()) -> Row:
+    """Errors in percent; ``other`` is one of them, or mean, least and largest of several."""
+    percent = [100 * value for value in other]
+    return {
+        "design": design,
+        "code": codec,
+        "error": 100 * error,
+        "beside it": beside,
+        "error beside it": Spread(*percent) if len(percent) > 1 else next(iter(percent), None),
+    }
+
+
+def _requantized() -> list[Row]:
+    """Keys and values that went down a ladder, with four sinks."""
+    return [
+        _row(row["ladder"], row["codec"], row["error"], "coded once", [row["coded once"]])
         for row in _fixture("nested (12)")
         if (row["sides"], row["sink"]) == ("both", 4)
     ]
 
 
-def equal_memory() -> list[Row]:
+def _equal_memory() -> list[Row]:
     """Stairs against flat at equal bytes; mean and range of two controls."""
-
-    def control(entry: Row) -> Spread:
-        return Spread(entry["mean"], entry["least"], entry["largest"])
-
+    controls = {
+        "random ages": "same widths at random ages",
+        "tokens shuffled": "error with ages shuffled",
+    }
     return [
-        {
-            "codec": row["codec"],
-            "design": row["design"],
-            "error": row["error"],
-            "random ages": control(row["same widths at random ages"]),
-            "ages shuffled": control(row["error with ages shuffled"]),
-        }
+        _row(
+            row["design"],
+            row["codec"],
+            row["error"],
+            name,
+            [row[key][part] for part in ("mean", "least", "largest")],
+        )
         for row in _fixture("equal memory (13)")
+        for name, key in controls.items()
     ]
 
 
-def sinks() -> list[Row]:
-    """Error with the first tokens in full precision, and their bits a number at 2048 tokens."""
+def _sinks() -> list[Row]:
+    """With the first tokens in full precision, and their bits a number at 2048 tokens."""
     rows = _fixture("sinks (14)")
-    errors = {(row["codec"], row["sink"]): row["error"] for row in rows}
+    none = {row["codec"]: row["error"] for row in rows if row["sink"] == 0}
     return [
-        {
-            "sinks": row["sink"],
-            "grid": row["error"],
-            "rotated": errors["rotated", row["sink"]],
-            "bits more": row["bits per element more at 2048"],
-        }
+        _row(
+            f"{counted(row['sink'], 'exact token')}, "
+            f"{row['bits per element more at 2048']:.2f} bits more",
+            row["codec"],
+            row["error"],
+            "no exact token",
+            [none[row["codec"]]],
+        )
         for row in rows
-        if row["codec"] == "grid"
+        if row["sink"]
     ]
 
 
-def weight_on_the_first() -> list[Row]:
-    """Attention on the first tokens."""
-    (key,) = (key for key in _fixture("mass by age") if key.startswith("weight on the first"))
-    counts = map(int, re.findall(r"\d+", key))
-    weights = _fixture("mass by age")[key]
+def _sharing() -> list[Row]:
+    """A head, and how alike errors are, by the number of key/value heads."""
     return [
-        {"first tokens": count, "attention": weight}
-        for count, weight in zip(counts, weights, strict=True)
-    ]
-
-
-def sharing() -> list[Row]:
-    """Error of a head, and how alike errors are, by the number of key/value heads."""
-    return [
-        {
-            "bits": row["bits"],
-            "key/value heads": row["kv heads"],
-            "error": row["error of a head"],
-            "correlation in a group": row["correlation of errors in a group"],
-        }
+        _row(
+            f"{counted(row['kv heads'], 'key/value head')}, {row['bits']} bits",
+            "rotated",
+            row["error of a head"],
+            f"correlation in a group {row['correlation of errors in a group']:.2f}",
+        )
         for row in _fixture("sharing (15)")
     ]
 
 
-def metadata_figure() -> Any:
-    """Output error over bits with their metadata, by group size."""
-    from genopt_core.figures.plots import subplots  # matplotlib is for pages with a kernel only
-
-    drawing, axes = subplots(figsize=(6.4, 3.2))
-    rows = _fixture("metadata (16)")
-    for codec, group in GROUPS:
-        line = [row for row in rows if (row["codec"], row["group size"]) == (codec, group)]
-        x, y = ([row[key] for row in line] for key in ("bits with metadata", "error"))
-        axes.plot(x, y, marker="o", label=f"{codec}, groups of {group}")
-    axes.set(xlabel="bits per number, metadata included", ylabel="error", yscale="log")
-    axes.set_title("2, 3 and 4 bits with their metadata (flat, 4 sinks)")
-    axes.legend()
-    return drawing
+def _metadata() -> list[Row]:
+    """Flat caches by group size."""
+    return [
+        _row(
+            f"{row['code bits']} bits, groups of {row['group size']}",
+            row["codec"],
+            row["error"],
+            f"{row['bits with metadata']:.2f} bits with metadata",
+        )
+        for row in _fixture("metadata (16)")
+    ]
 
 
 # ------------------------------------------------------------------ perplexity and divergence
@@ -227,18 +225,21 @@ def _scored(length: int) -> list[Row]:
 
 def scores(length: int) -> list[Row]:
     """Bits, rise of perplexity and divergence of every design, means over the texts."""
-    chosen = set(_quality()["chosen"].values())
     return [
         {
+            "design": design_label(e["design"]),
             "limit bits": e["limit bits"],
             "held bits": e["held bits"],
-            "perplexity, %": Estimate(e["mean rise"], e["mean rise se"]),
+            "perplexity": Estimate(e["mean rise"], e["mean rise se"]),
             "divergence": Estimate(1e3 * e["mean kl"], 1e3 * e["mean kl se"]),
-            "chosen": "*" if e["design"] in chosen else "",
-            "design": design_label(e["design"]),
         }
         for e in _scored(length)
     ]
+
+
+def chosen() -> list[str]:
+    """What tables call the designs that were chosen for a budget."""
+    return [design_label(name) for name in _quality()["chosen"].values()]
 
 
 def _chosen(budget: str) -> Row:
@@ -267,8 +268,8 @@ def by_text() -> list[Row]:
                     "text": text_label(text),
                     "ours": 1e3 * ours["kl"][text],
                     "best peer": 1e3 * nearest,
-                    "ours, %": ours["rise"][text],
-                    "best peer, %": lowest["rise"][text],
+                    "ours, perplexity": ours["rise"][text],
+                    "peer's perplexity": lowest["rise"][text],
                     "peer": design_label(lowest["design"]),
                 }
             )
@@ -286,9 +287,9 @@ def aims() -> list[Row]:
         rows.append(
             {
                 "budget": budget,
-                "aim, %": f"at most {aim}",
-                "perplexity, %": Estimate(entry["mean rise"], entry["mean rise se"]),
-                "fresh texts, %": Estimate(mean, error),
+                "aim": f"at most {aim} %",
+                "perplexity": Estimate(entry["mean rise"], entry["mean rise se"]),
+                "fresh texts": Estimate(mean, error),
             }
         )
     return rows
@@ -301,35 +302,30 @@ def _speed() -> Any:
     return read("kv_speed.json", None)
 
 
-def restoring() -> list[Row]:
-    """Attention after restoring keys and values, over attention in rotated space, by width."""
-    return [
-        {"bits": row["bits"], "times as long": row["naive over rotated"]}
-        for row in _speed()["kernels"]
-    ]
-
-
-def decoding() -> list[Row]:
-    """Milliseconds of a step of the whole model, and over that of the full cache."""
-    model = _speed()["model"]
-    return [
+def times() -> list[Row]:
+    """Milliseconds on one core, and over those of full precision, as far as both were timed."""
+    kernels = {"naive": "restored first", "rotated space": "from packed codes"}
+    rows: list[Row] = [
         {
-            "milliseconds": model["least ms"][name],
-            "over full cache": ratio,
-            "cache": design_label(name),
+            "what": f"attention, {row['bits']} bits",
+            "cache": label,
+            "milliseconds": row["ms"][name],
+            "over full precision": row["ms"][name] / row["ms"]["sdpa, full precision"],
         }
-        for name, ratio in model["over DynamicCache"].items()
+        for row in _speed()["kernels"]
+        for name, label in kernels.items()
     ]
-
-
-def reading() -> list[Row]:
-    """Seconds to read a prompt."""
-    return [
-        {"seconds": seconds, "cache": design_label(name)}
-        for name, seconds in _speed()["prefill"]["seconds"].items()
+    whole = {
+        "decoding step": _speed()["model"]["least ms"],
+        "reading a prompt": {n: 1e3 * s for n, s in _speed()["prefill"]["seconds"].items()},
+    }
+    return rows + [
+        {
+            "what": what,
+            "cache": design_label(name),
+            "milliseconds": value,
+            "over full precision": value / values["DynamicCache"],
+        }
+        for what, values in whole.items()
+        for name, value in values.items()
     ]
-
-
-def stepping_share() -> float:
-    """The share of a decoding step that stepping down takes."""
-    return float(_speed()["model"]["stepping"]["share of a decode step"])

@@ -1,16 +1,18 @@
-"""Explorer of chapter 1: all tokenizers by vocabulary size, and the certified bound."""
+"""Explorer of chapter 1: all tokenizers by vocabulary size, one of ours against a chosen rival."""
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.panels import compared, curve, padded, results
+from genopt_core.explorers.panels import end_labels, padded, results
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure
+from genopt_core.figures.schema import Axis, Figure, Panel
 
-# The peers by family; where one has several settings, its best stands for it.
+# The tokenizers by family; where one has several settings, its best stands for it.
 FAMILIES = {
     "BPE": ("hf_bpe", "rustbpe"),
     "WordPiece": ("hf_wordpiece", "hf_wordpiece_plain"),
@@ -33,108 +35,86 @@ FAMILIES = {
     "ours, λ = 10": ("ours_weight_10",),
     "ours, fewest tokens": ("ours_tokens",),
 }
+PEERS = [name for name in FAMILIES if not name.startswith("ours")]
+OURS = [name for name in FAMILIES if name.startswith("ours")]
+BEST = "the best peer"
+RIVALS = {BEST: "the best peer of each count"} | {name: name for name in PEERS}
 MEASURES = {"tokens_per_word": "tokens per word", "bits_per_byte": "bits per byte"}
+SHORT = {"tokens_per_word": "tokens", "bits_per_byte": "bits"}
 PARTS = {"train": "training text", "held": "held-out text"}
-SHOWN_PERCENT = 12
+TOLD_SIZE = 4000
+ROOM_FOR_LABELS = 3.2  # the axis goes on by this factor, for the names at the ends of lines
 
 
 @explorer(
     "subword-frontier",
+    Choice(
+        "ours",
+        "Ours",
+        OURS,
+        start="ours, λ = 5",
+        help="Trained for the likelihood, with 5 or 10 nats for every token, or for tokens alone.",
+    ),
+    Choice("rival", "Rival", RIVALS, help="Whom ours is compared with; others stay in grey."),
     Choice("measure", "Measure", MEASURES, start="tokens_per_word", help="What is counted."),
     Choice(
         "part",
         "Counted on",
         PARTS,
-        start="train",
+        start="held",
         help="Every tenth block of 2,000 words was held out of training.",
     ),
     title="Vocabulary size against cost, all tokenizers",
     alt=(
-        "Lines over the vocabulary size on a logarithmic axis, one for each trainer: tokens per "
-        "word or bits per byte above, percent over the certified bound or over the best below. "
-        "A shaded area marks what no vocabulary can reach."
+        "Two line charts over the vocabulary size on a logarithmic axis. In the first one line for "
+        "each tokenizer, ours and the chosen rival named at their ends; a shaded area marks what "
+        "no vocabulary can reach. In the second, how much less or more ours needs than the rival, "
+        "in percent of tokens and of bits."
     ),
     presets=(
-        Preset("Tokens in training", {}),
+        Preset("Ahead on both counts", {}, "With 5 nats a token, below the best peer of each."),
         Preset(
-            "Tokens held out",
-            {"part": "held"},
-            "The order hardly changes on text that nobody trained on.",
+            "Beside BPE",
+            {"ours": "ours, likelihood", "rival": "BPE"},
+            "At 16,000 sub-words most words are one token, and little is left to choose.",
         ),
         Preset(
-            "Bits held out",
-            {"measure": "bits_per_byte", "part": "held"},
-            "The likelihood is a code length: here the paper's objective is at home.",
+            "Close to the bound",
+            {"ours": "ours, fewest tokens", "part": "train"},
+            "The certificate holds for the training text.",
+        ),
+        Preset(
+            "The likelihood loses in tokens",
+            {"ours": "ours, likelihood"},
+            "Its code is the shortest, but others need fewer tokens at every size.",
+            fails=True,
         ),
         Preset(
             "No bound on bits",
-            {"measure": "bits_per_byte"},
+            {"measure": "bits_per_byte", "part": "train"},
             "The cost of a sub-word changes with the vocabulary, so the certificate says nothing.",
             fails=True,
         ),
     ),
 )
-def subword_frontier(measure: str, part: str) -> Figure:
+def subword_frontier(ours: str, rival: str, measure: str, part: str) -> Figure:
     """The stored comparison on English text, with the certified bound where there is one."""
     proved = measure == "tokens_per_word" and part == "train"
     bounds: dict[int, float] = dict(tables.load("subword_frontier")["bounds"]) if proved else {}
-    rows = best_of_families(f"{part}_{measure}")
-    sizes = sorted({row["size"] for row in rows})
-    floor = bounds or {s: min(row["value"] for row in rows if row["size"] == s) for s in sizes}
-    for row in rows:
-        size, value = row["size"], row["value"]
-        row["above"] = 100 * (value / floor[size] - 1) if size in floor else math.nan
-        row["tip"] = f"{row['label']}, {size:,} sub-words: {value:.4f}"
-        row["tip"] += f", {row['above']:.2f} % above" if size in floor else ""
-    families = list(dict.fromkeys(row["family"] for row in rows))
-    roles = {name: "accent" if _is_ours(name) else "muted" for name in families}
-    across = Axis(
-        "vocabulary size",
-        type="log",
-        domain=(min(sizes) / 1.15, max(sizes) * 1.15),
-        ticks=sizes,
-        tick_labels=[f"{size:,}" for size in sizes],
-    )
-    low, high = padded([*(row["value"] for row in rows), *bounds.values()])
-    proof = []
-    if bounds:
-        at, least = zip(*sorted(bounds.items()), strict=True)
-        name = "certified bound"
-        proof = [figure.area(at, [low] * len(at), least, z=name), *curve(at, least, name)]
-    panels = [
-        results(
-            rows,
-            ("size", "value", "family"),
-            roles,
-            (across, Axis(MEASURES[measure], domain=(low, high))),
-            below=proof,
-            title=f"{MEASURES[measure].capitalize()}, {PARTS[part]}",
-            series=roles | ({"certified bound": "warn"} if bounds else {}),
-            height=280,
-        )
-    ]
-    near = [row for row in rows if row["above"] <= SHOWN_PERCENT]
-    if near:
-        panels.append(
-            results(
-                near,
-                ("size", "above", "family"),
-                roles,
-                (across, Axis("percent", domain=(-0.5, SHOWN_PERCENT))),
-                above=[figure.rule(y=0)],
-                title=f"Above the {'bound' if bounds else 'best of all'} (up to {SHOWN_PERCENT} %)",
-                height=220,
-                legend=False,
-            )
-        )
+    changes = {m: _changes(ours, rival, f"{part}_{m}") for m in MEASURES}
     return Figure(
-        title=f"{MEASURES[measure].capitalize()} on the {PARTS[part]}",
-        panels=panels,
-        readout=_readout(rows, bounds, measure, part),
+        title=f"{ours.capitalize()}, beside {rival}, on the {PARTS[part]}",
+        panels=[
+            _values_panel(ours, rival, measure, part, bounds),
+            _changes_panel(ours, rival, changes),
+        ],
+        readout=_readout(ours, rival, part, changes, bounds, measure),
         cost=(
             "English: State of the Union and Moby-Dick, 2.05 million training words; where a "
-            "trainer ran in several settings, its best at each size"
+            "tokenizer ran in several settings, its best at each size.  Counts of one text, "
+            "so without intervals"
         ),
+        layout="row",
     )
 
 
@@ -159,33 +139,150 @@ def best_of_families(column: str) -> list[dict[str, Any]]:
     ]
 
 
-def _is_ours(name: str) -> bool:
-    return name.startswith("ours")
+def _changes(ours: str, rival: str, column: str) -> dict[int, tuple[float, float, str]]:
+    """By size: our value, the rival's, and the rival's name."""
+    rows = best_of_families(column)
+    mine = {row["size"]: row["value"] for row in rows if row["family"] == ours}
+    among = PEERS if rival == BEST else [rival]
+    found = {}
+    for size, value in mine.items():
+        others = [r for r in rows if r["size"] == size and r["family"] in among]
+        other = min(others, key=lambda row: row["value"])
+        found[size] = value, other["value"], other["family"]
+    return found
 
 
-def _readout(rows: list[dict[str, Any]], bounds: dict[int, float], measure: str, part: str) -> str:
-    def best(own: bool) -> tuple[float, str]:
-        return min(
-            (row["value"], row["family"])
-            for row in rows
-            if row["size"] == size and _is_ours(row["family"]) == own
-        )
-
-    sizes: dict[str, set[int]] = {}
-    for row in rows:
-        sizes.setdefault(row["family"], set()).add(row["size"])
-    size = max(set.intersection(*sizes.values()))  # at which all are there
-    (value, peer), (mine, name) = best(own=False), best(own=True)
-    text = (
-        f"With {size:,} sub-words the best peer, {peer}, needs {value:.4f} {MEASURES[measure]} and "
-        f"{name.replace(', ', ' (')}) {mine:.4f}, {compared(mine, value, 2)}"
+def _across(sizes: list[int]) -> Axis:
+    return Axis(
+        "vocabulary size",
+        type="log",
+        domain=(min(sizes) / 1.15, max(sizes) * ROOM_FOR_LABELS),
+        ticks=sizes,
+        tick_labels=[f"{size:,}" for size in sizes],
     )
-    if size in bounds:
-        gap = 100 * (min(mine, value) / bounds[size] - 1)
-        return text + (
-            f"; no vocabulary can go below {bounds[size]:.4f}, so the better one is at most "
-            f"{gap:.2f} % from the optimum."
+
+
+def _values_panel(
+    ours: str, rival: str, measure: str, part: str, bounds: Mapping[int, float]
+) -> Panel:
+    rows = best_of_families(f"{part}_{measure}")
+    for row in rows:
+        size, value = row["size"], row["value"]
+        row["tip"] = f"{row['label']}, {size:,} sub-words: {value:.4f} {MEASURES[measure]}"
+        if size in bounds:
+            row["tip"] += f", {100 * (value / bounds[size] - 1):.2f} % above the bound"
+    sizes = sorted({row["size"] for row in rows})
+    low, high = padded([*(row["value"] for row in rows), *bounds.values()])
+    upwards = Axis(MEASURES[measure], domain=(low, high))
+    # All settings draw the same marks, which the frames then store once: without a bound a gap.
+    least = [bounds.get(size, math.nan) for size in sizes]
+    marks = [
+        figure.area(sizes, [low] * len(sizes), least, z="certified bound"),
+        figure.line(sizes, least, z="certified bound"),
+        figure.line(*_with_gaps(rows), z="others", width=1),
+        figure.dot(
+            [row["size"] for row in rows],
+            [row["value"] for row in rows],
+            z="others",
+            size=3.5,
+            tip=[row["tip"] for row in rows],
+        ),
+    ]
+    ends = {"certified bound": (sizes[-1], least[-1])} if bounds else {}
+    for name, role in ((rival, "rival"), (ours, "ours")):
+        among = PEERS if name == BEST else [name]
+        line = [
+            min((r for r in rows if r["size"] == size and r["family"] in among), key=_value)
+            for size in sizes
+        ]
+        values, tip = [row["value"] for row in line], [row["tip"] for row in line]
+        marks.append(figure.line(sizes, values, z=role, width=2.5))
+        marks.append(figure.dot(sizes, values, z=role, size=5, tip=tip))
+        ends[name] = sizes[-1], values[-1]
+    height = 280
+    return Panel(
+        [*marks, end_labels(ends, upwards, height)],
+        x=_across(sizes),
+        y=upwards,
+        title=f"{MEASURES[measure].capitalize()}, {PARTS[part]} (grey: the others)",
+        series={"ours": "accent", "rival": "c2", "others": "muted", "certified bound": "warn"},
+        height=height,
+        legend=False,
+    )
+
+
+def _value(row: Mapping[str, Any]) -> float:
+    return float(row["value"])
+
+
+def _with_gaps(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """The points of all families as one line, with a gap after each family."""
+    x, y = [], []
+    for row, following in itertools.zip_longest(rows, rows[1:]):
+        x.append(row["size"])
+        y.append(row["value"])
+        if following and following["family"] != row["family"]:
+            x.append(math.nan)
+            y.append(math.nan)
+    return x, y
+
+
+def _changes_panel(
+    ours: str, rival: str, changes: Mapping[str, Mapping[int, tuple[float, float, str]]]
+) -> Panel:
+    rows: list[dict[str, Any]] = [
+        {
+            "size": size,
+            "percent": 100 * (mine / other - 1),
+            "by": SHORT[measure],
+            "tip": (
+                f"{size:,} sub-words, {SHORT[measure]}: {100 * (mine / other - 1):+.2f} % "
+                f"({mine:.4f} against {other:.4f} of {name})"
+            ),
+        }
+        for measure, found in changes.items()
+        for size, (mine, other, name) in found.items()
+    ]
+    ends = {row["by"]: (row["size"], row["percent"]) for row in rows}
+    upwards = Axis("% more than the rival", domain=padded([0, *(row["percent"] for row in rows)]))
+    height = 280
+    return results(
+        rows,
+        ("size", "percent", "by"),
+        {"tokens": "c1", "bits": "c3"},
+        (_across(sorted({row["size"] for row in rows})), upwards),
+        above=[figure.rule(y=0), end_labels(ends, upwards, height)],
+        width=2,
+        size=5,
+        title=f"Against {rival}: below zero ours needs less",
+        height=height,
+        legend=False,
+    )
+
+
+def _readout(
+    ours: str,
+    rival: str,
+    part: str,
+    changes: Mapping[str, Mapping[int, tuple[float, float, str]]],
+    bounds: Mapping[int, float],
+    measure: str,
+) -> str:
+    told = []
+    for name, found in changes.items():
+        mine, other, peer = found[TOLD_SIZE]
+        change = 100 * (mine / other - 1)
+        told.append(
+            f"{mine:.3f} {MEASURES[name]} against {other:.3f} of {peer} "
+            f"({abs(change):.2f} % {'less' if change < 0 else 'more'})"
         )
+    ahead = [sum(mine < other for mine, other, _ in found.values()) for found in changes.values()]
+    text = (
+        f"With {TOLD_SIZE:,} sub-words {ours}, needs {' and '.join(told)}; it is ahead in tokens "
+        f"at {ahead[0]} of {len(changes['tokens_per_word'])} sizes and in bits at {ahead[1]}"
+    )
+    if bounds:
+        return f"{text}; no vocabulary of this size can go below {bounds[TOLD_SIZE]:.4f} tokens."
     if measure == "bits_per_byte":
-        return text + "; code length has no certified bound."
-    return text + "; the certificate holds for the training text only."
+        return f"{text}; code length has no certified bound."
+    return f"{text}; the certified bound holds for the training text only."

@@ -4,13 +4,12 @@
 `genopt_core.explorers.reports.table`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from genopt_core import tables
-from genopt_core.explorers.reports import Estimate, Row, read
+from genopt_core.explorers.reports import Column, Estimate, Row, read
 
 BITS, TOKENS = "held_bits_per_byte", "held_tokens_per_word"
 REFERENCE = "hf_unigram_front"
@@ -28,19 +27,22 @@ LANGUAGES = {
     "ja": "Japanese",
     "zh": "Chinese",
 }
-CHANGES = ("bits, change", "tokens, change", "ours, ▁ at the end", "ours, ▁ in front")
-FORMATS = {
-    **dict.fromkeys(CHANGES, "+.2%"),
-    "above the bound": ".2%",
-    "above certify's bound": ".2%",
-    "above the better bound": ".2%",
-    "seconds": ".1f",
-    "MB": ".0f",
-    "by the clock": ".2f",
-    "in processor time": ".2f",
-    "MB a second": ".1f",
-    "with context": ".4f",
-    "without context": ".2f",
+COLUMNS = {
+    "bits per byte": Column(".3f", best="least"),
+    "tokens per word": Column(".3f", best="least"),
+    "above the bound": Column(".2f", "%", best="least"),
+    **dict.fromkeys(("bits, change", "tokens, change"), Column("+.2f", "%")),
+    **dict.fromkeys(("bits, ▁ at the end", "bits, ▁ in front"), Column("+.2f", "%")),
+    **dict.fromkeys(("tokens, ▁ in front", "bits, λ = 5", "tokens, λ = 5"), Column("+.2f", "%")),
+    **dict.fromkeys(("above certify's bound", "above the better bound"), Column(".2f", "%")),
+    "size": ",",
+    "time": Column(".1f", "s", best="least"),
+    "memory": Column(".0f", "MB", best="least"),
+    "over Unigram, by the clock": ".2f",
+    "over Unigram, in processor time": ".2f",
+    "speed": Column(".1f", "MB a second", best="most"),
+    "bits with context": ".4f",
+    "bits without context": ".2f",
     "to BPE": "+.4f",
     "to sentencepiece": "+.4f",
 }
@@ -66,15 +68,30 @@ def _is_ours(name: str) -> bool:
     return name.startswith("ours")
 
 
+def _percent(value: float, base: float) -> float:
+    """By how much ``value`` is above ``base``."""
+    return 100 * (value / base - 1)
+
+
+def ours() -> list[str]:
+    """What tables call the tokenizers of this book."""
+    return [_label(n) for n in [*_quality()["contestants"], *EXTRA] if _is_ours(n)]
+
+
 def standings(size: int) -> list[Row]:
-    """Every tokenizer on the held-out English text, the fewest bits first."""
+    """Every tokenizer on the held-out English text, the fewest bits first.
+
+    Above the certified bound are the fewest tokens that its vocabulary allows on the training text.
+    """
+    gaps = ((row, row["fewest_gap_percent"]) for row in _rows("english", size))
     return [
         {
+            "tokenizer": _label(row["contestant"]),
             "bits per byte": row[BITS],
             "tokens per word": row[TOKENS],
-            "tokenizer": _label(row["contestant"]),
+            "above the bound": gap,
         }
-        for row in sorted(_rows("english", size), key=lambda row: row[BITS])
+        for row, gap in sorted(gaps, key=lambda pair: pair[0][BITS])
     ]
 
 
@@ -84,9 +101,9 @@ def against_the_best_peer(corpus: str, size: int, names: Sequence[str]) -> list[
     best = {m: min(rows[n][m] for n in rows if not _is_ours(n)) for m in (BITS, TOKENS)}
     return [
         {
-            "bits, change": rows[name][BITS] / best[BITS] - 1,
-            "tokens, change": rows[name][TOKENS] / best[TOKENS] - 1,
             "tokenizer": _label(name),
+            "bits, change": _percent(rows[name][BITS], best[BITS]),
+            "tokens, change": _percent(rows[name][TOKENS], best[TOKENS]),
         }
         for name in names
         if name in rows
@@ -95,33 +112,13 @@ def against_the_best_peer(corpus: str, size: int, names: Sequence[str]) -> list[
 
 def english_against_the_best_peer() -> list[Row]:
     """All sizes of the English text, ours at best effort."""
-    ours = [n for n in _quality()["contestants"] if _is_ours(n)]
-    best = [n for n in ours if n not in ("ours_fast", "ours_standard")]
+    quick = ("ours_fast", "ours_standard")
+    best = [n for n in _quality()["contestants"] if _is_ours(n) and n not in quick]
     sizes = sorted({r["size"] for r in _rows("english") if not _is_ours(r["contestant"])})
     return [
         {"size": size, **row}
         for size in sizes
         for row in against_the_best_peer("english", size, best)
-    ]
-
-
-def languages_against_the_best_peer(name: str, size: int = 4000) -> list[Row]:
-    """One of ours on the words drawn for each language."""
-    drawn = (language for language in LANGUAGES if _rows(f"words-{language}", size))
-    return [
-        {"language": LANGUAGES[language], **row}
-        for language in drawn
-        for row in against_the_best_peer(f"words-{language}", size, [name])
-    ]
-
-
-def gaps(size: int) -> list[Row]:
-    """Tokens above the certified bound, each vocabulary used as well as it can be."""
-    column = "fewest_gap_percent"
-    rows = [row for row in _rows("english", size) if row[column] is not None]
-    return [
-        {"above the bound": row[column] / 100, "tokenizer": _label(row["contestant"])}
-        for row in sorted(rows, key=lambda row: row[column])
     ]
 
 
@@ -134,8 +131,8 @@ def our_gaps() -> list[Row]:
     return [
         {
             "size": bound["size"],
-            "above certify's bound": tokens[bound["size"]] / bound["certify_tokens"] - 1,
-            "above the better bound": tokens[bound["size"]] / bound["bound_tokens"] - 1,
+            "above certify's bound": _percent(tokens[bound["size"]], bound["certify_tokens"]),
+            "above the better bound": _percent(tokens[bound["size"]], bound["bound_tokens"]),
         }
         for bound in sorted(bounds, key=lambda bound: bound["size"])
         if bound["corpus"] == "english"
@@ -159,53 +156,47 @@ def training_costs(size: int = 8000) -> list[Row]:
     entries = [entry for entry in _timing("training") if entry["size"] == size]
     return [
         {
-            "seconds": entry["seconds"][0],
-            "MB": entry["peak_mb"],
-            "by the clock": ratio(entry, ""),
-            "in processor time": ratio(entry, "cpu_"),
             "tokenizer": _label(entry["contestant"]),
+            "time": entry["seconds"][0],
+            "memory": entry["peak_mb"],
+            "over Unigram, by the clock": ratio(entry, ""),
+            "over Unigram, in processor time": ratio(entry, "cpu_"),
         }
         for entry in sorted(entries, key=lambda entry: entry["seconds"][0])
     ]
 
 
-def growth_figure() -> Any:
-    """Processor time of training over the number of distinct words, with fitted powers."""
-    from genopt_core.figures.plots import subplots  # matplotlib is for pages with a kernel only
-
-    drawing, axes = subplots(figsize=(6.4, 3.6))
-    entries = _timing("growth")
-    for name in dict.fromkeys(entry["contestant"] for entry in entries):
-        mine = [entry for entry in entries if entry["contestant"] == name]
-        words = [int(entry["corpus"].removeprefix("scale-")) for entry in mine]
-        seconds = [entry["cpu_seconds"] for entry in mine]
-        power = np.polyfit(np.log(words), np.log(seconds), 1)[0]
-        axes.plot(words, seconds, marker="o", label=f"{_label(name)}: power {power:.2f}")
-    axes.set(xscale="log", yscale="log", xlabel="distinct words", ylabel="CPU seconds")
-    axes.set(title="Training time up to ten times the words", ylim=(1, 5000))
-    axes.legend(fontsize=8)
-    return drawing
-
-
 def encoding_speeds() -> list[Row]:
     """Megabytes of the held-out text that are encoded in a second, on one thread."""
     return [
-        {"MB a second": entry["mb_per_second"], "tokenizer": _label(entry["contestant"])}
+        {"tokenizer": _label(entry["contestant"]), "speed": entry["mb_per_second"]}
         for entry in sorted(_timing("encoding"), key=lambda entry: -entry["mb_per_second"])
     ]
 
 
-def languages() -> list[Row]:
-    """Bits per byte of ours against the best of three peers, by where the word's marker stands."""
+def languages(size: int = 4000) -> list[Row]:
+    """Ours against the best peer of each count, in seven languages.
+
+    With the word's marker at the end, as the peers of the figure, against three of them; with it in
+    front, for the likelihood and with λ = 5, against four.
+    """
     stored = tables.load("subword_languages")
     column = stored["measures"].index(BITS)
     rows = []
-    for language, entry in stored["languages"].items():
-        bits = {name: numbers[column] for name, numbers in entry["numbers"].items()}
+    for code, language in LANGUAGES.items():
+        numbers = stored["languages"][code]["numbers"]
+        bits = {name: values[column] for name, values in numbers.items()}
         peer = min(bits[name] for name in bits if not _is_ours(name))
-        changes = (bits[name] / peer - 1 for name in ("ours_likelihood", "ours_front"))
+        front, five = against_the_best_peer(f"words-{code}", size, ["ours_front", "ours_front_5"])
         rows.append(
-            {"language": LANGUAGES[language], **dict(zip(CHANGES[2:], changes, strict=True))}
+            {
+                "language": language,
+                "bits, ▁ at the end": _percent(bits["ours_likelihood"], peer),
+                "bits, ▁ in front": front["bits, change"],
+                "tokens, ▁ in front": front["tokens, change"],
+                "bits, λ = 5": five["bits, change"],
+                "tokens, λ = 5": five["tokens, change"],
+            }
         )
     return rows
 
@@ -215,34 +206,33 @@ def _minus(entry: Row, reference: str) -> Estimate | None:
     return found and Estimate(found["mean"], found["half_interval"])
 
 
+def _with_commas(text: str) -> str:
+    return re.sub(r"\d+", lambda found: f"{int(found[0]):,}", text)
+
+
 def context_models(size: int = 1000) -> list[Row]:
-    """Bits per byte of a Kneser-Ney model on each tokenizer, and differences seed by seed."""
-    summary = read("subwords_ngram.json", "subwords-ngram/1")[f"summary_{size}"]
+    """Bits per byte of language models on each tokenizer, and differences seed by seed."""
+    ngram = read("subwords_ngram.json", "subwords-ngram/1")
+    neural = read("subwords_lm.json", "subwords-lm/1")
     without = {row["contestant"]: row[BITS] for row in _rows("english", size)}
-    order = ("tokens", "bytes")
+    found = [
+        (model, _with_commas(stored["budgets"][entry["budget"]].split(":")[0]), entry)
+        for model, stored, summary in (
+            ("Kneser-Ney", ngram, ngram[f"summary_{size}"]),
+            ("transformer", neural, neural["summary"]),
+        )
+        for entry in summary
+    ]
     return [
         {
-            "equal": entry["budget"],
-            "with context": entry["mean"],
-            "without context": without[entry["contestant"]],
+            "tokenizer": _label(entry["contestant"]),
+            "model": model,
+            "budget": budget,
+            "bits with context": entry["mean"],
+            "bits without context": without[entry["contestant"]],
             "to BPE": _minus(entry, "hf_bpe"),
             "to sentencepiece": _minus(entry, "sp_counts"),
-            "tokenizer": _label(entry["contestant"]),
-        }
-        for entry in sorted(summary, key=lambda e: (order.index(e["budget"]), e["mean"]))
-    ]
-
-
-def neural_models() -> list[Row]:
-    """Bits per byte of a small transformer on each tokenizer."""
-    stored = read("subwords_lm.json", "subwords-lm/1")
-    return [
-        {
-            "training tokens": int(stored["budgets"][entry["budget"]].split()[0]),
-            "with context": entry["mean"],
-            "to BPE": _minus(entry, "hf_bpe"),
             "seeds": len(entry["seeds"]),
-            "tokenizer": _label(entry["contestant"]),
         }
-        for entry in stored["summary"]
+        for model, budget, entry in found
     ]
