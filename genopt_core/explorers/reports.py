@@ -34,14 +34,14 @@ Row = dict[str, Any]
 OPTUNA = "https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers"
 PEERS = {
     "random search": f"{OPTUNA}.RandomSampler.html",
-    "quasi-random (Sobol, scrambled)": f"{OPTUNA}.QMCSampler.html",
-    "TPE (Optuna)": f"{OPTUNA}.TPESampler.html",
-    "Gaussian process (Optuna)": f"{OPTUNA}.GPSampler.html",
-    "CMA-ES with margin (Optuna)": f"{OPTUNA}.CmaEsSampler.html",
-    "NSGA-II (Optuna)": f"{OPTUNA}.NSGAIISampler.html",
-    "CatCMA with margin (cmaes)": "https://github.com/CyberAgentAILab/cmaes",
-    "NGOpt (nevergrad)": "https://github.com/facebookresearch/nevergrad",
-    "SMAC (random forest)": "https://github.com/automl/SMAC3",
+    "quasi-random": f"{OPTUNA}.QMCSampler.html",
+    "TPE": f"{OPTUNA}.TPESampler.html",
+    "Gaussian process": f"{OPTUNA}.GPSampler.html",
+    "CMA-ES": f"{OPTUNA}.CmaEsSampler.html",
+    "NSGA-II": f"{OPTUNA}.NSGAIISampler.html",
+    "CatCMA": "https://github.com/CyberAgentAILab/cmaes",
+    "NGOpt": "https://github.com/facebookresearch/nevergrad",
+    "SMAC": "https://github.com/automl/SMAC3",
     **dict.fromkeys(
         (
             "HF BPE",

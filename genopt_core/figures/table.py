@@ -15,6 +15,8 @@ from genopt_core.checks import one_of
 Row = Mapping[str, Any]
 MISSING = "–"
 BEST = "★"
+DENSE = 7  # columns, above which letters are smaller
+LONG = 32  # characters, above which a cell breaks into lines
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as a digit and as a point
 
@@ -143,6 +145,7 @@ class Table:
             for column, text in zip(zip(*self.cells, strict=True), self.is_text, strict=True)
         ]
         best = self._best()
+        wide = {at for row in self.cells for at, cell in enumerate(row) if len(cell) > LONG}
         side = ["left" if text else "right" for text in self.is_text]
         heads = []
         for name, column, align in zip(self.names, self.columns, side, strict=True):
@@ -165,7 +168,8 @@ class Table:
                 tag = 'th scope="row"' if at == 0 else "td"
                 if at == 0 and self.cells[i][0] in self.own:
                     text = f"<strong>{text}</strong>"
-                cells.append(f'<{tag} style="text-align: {align}">{text}</{tag[:2]}>')
+                long = ' class="gt-long"' if align == "left" and at in wide else ""
+                cells.append(f'<{tag} style="text-align: {align}"{long}>{text}</{tag[:2]}>')
             own = ' class="gt-own"' if self.cells[i][0] in self.own else ""
             body.append(f"<tr{own}>{''.join(cells)}</tr>")
         note = (
@@ -173,9 +177,10 @@ class Table:
             if best
             else ""
         )
+        dense = ' class="gt-dense"' if len(self.names) > DENSE else ""
         label = escape(self.caption.split(". ")[0] or "table", quote=True)
         return (
-            f'<div class="genopt-table" role="region" tabindex="0" aria-label="{label}">\n<table>\n'
+            f'<div class="genopt-table" role="region" tabindex="0" aria-label="{label}">\n<table{dense}>\n'
             + (f"<caption>{escape(self.caption)}{note}</caption>\n" if self.caption or note else "")
             + f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n"
             + "\n".join(body)

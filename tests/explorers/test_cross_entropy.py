@@ -174,5 +174,5 @@ def test_costs_are_the_stored_ones_and_add_up():
         )
     said = draw("search-costs", evaluation=0.001).readout
     took = 60 * (0.001 + evidence.spent("posterior", "all"))
-    assert f"take CE posterior {took:.1f} s" in said
+    assert f"with CE posterior take {took:.1f} s" in said
     assert f"makes {took / (0.001 + evidence.spent('random', 'all')):,.0f}" in said

@@ -9,7 +9,7 @@ from genopt_core.figures.table import DIGIT, Column
 
 ROWS = [
     {"regret": 0.25, "runs": 240, "ratio": Spread(7.78, 0.48, 11.69), "method": "ours"},
-    {"regret": 0.5, "runs": 48, "ratio": Spread(0.24, 0.15, 0.41), "method": "TPE (Optuna)"},
+    {"regret": 0.5, "runs": 48, "ratio": Spread(0.24, 0.15, 0.41), "method": "TPE"},
     {"regret": None, "runs": 1010, "ratio": None, "method": "a < b"},
 ]
 COLUMNS = {
@@ -40,10 +40,10 @@ def test_text_is_aligned_and_has_the_caption():
     shown = table(ROWS, COLUMNS, first="method", caption="Who is ahead.")
     assert str(shown).splitlines() == [
         "Who is ahead.",
-        "method        regret  pairs      ratio (times)",
-        "ours            0.25    240  7.78 (0.48–11.69)",
-        "TPE (Optuna)    0.50     48   0.24 (0.15–0.41)",
-        "a < b              –  1,010                  –",
+        "method  regret  pairs      ratio (times)",
+        "ours      0.25    240  7.78 (0.48–11.69)",
+        "TPE       0.50     48   0.24 (0.15–0.41)",
+        "a < b        –  1,010                  –",
     ]
     assert shown._repr_mimebundle_()["text/plain"] == str(shown) == repr(shown)
 
@@ -58,7 +58,7 @@ def test_html_names_its_rows_and_columns():
         "pairs",
         "ratio (times)",
     ]
-    assert texts(root, ".//tbody//th[@scope='row']") == ["ours", "TPE (Optuna)", "a < b"]
+    assert texts(root, ".//tbody//th[@scope='row']") == ["ours", "TPE", "a < b"]
     assert texts(root, ".//tr[@class='gt-own']/th/strong") == ["ours"]
     assert "best of its column" in texts(root, ".//caption")[0]
 
@@ -81,7 +81,7 @@ def test_numbers_stand_point_below_point():
 
 def test_peers_lead_to_where_they_come_from():
     (link,) = page(first="method").findall(".//a")
-    assert (link.text, link.get("href")) == ("TPE (Optuna)", PEERS["TPE (Optuna)"])
+    assert (link.text, link.get("href")) == ("TPE", PEERS["TPE"])
     assert all(address.startswith("https://") for address in PEERS.values())
 
 

@@ -9,7 +9,6 @@ from statistics import fmean, median
 from typing import Any
 
 from genopt_core.explorers.reports import (
-    MISSING,
     Column,
     Estimate,
     Row,
@@ -108,7 +107,7 @@ def problem_label(problem: str) -> str:
 
 
 def _label(race: Result, method: str) -> str:
-    return str(race["methods"][one_of("method", method, race["methods"])]["label"])
+    return METHODS[one_of("method", method, race["methods"])]
 
 
 def problems(race: Result, half: str = "held-out") -> list[str]:
@@ -146,7 +145,6 @@ def standings(race: Result, half: str = "held-out") -> list[Row]:
             {
                 "method": _label(race, method),
                 **{f"after {b}": s and Estimate(s["mean"], s["error"]) for b, s in at.items()},
-                "runs": ", ".join(str(s["runs"]) if s else MISSING for s in at.values()),
             }
         )
     return rows
