@@ -41,11 +41,13 @@ def _npm():
 
 
 def get_requires_for_build_wheel(config_settings=None):
+    """What setuptools needs, and Node if npm has work to do and there is none."""
     needs = build_meta.get_requires_for_build_wheel(config_settings)
     return [*needs, NODE_WHEEL] if _to_build(config_settings) and not _npm()[0] else needs
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    """The wheel, with a front end that was there or is built now."""
     if _to_build(config_settings):
         npm, env = _npm()
         if not npm:
