@@ -1,11 +1,13 @@
 """Sphinx extension of the book: where its parts take hold of the build.
 
-`islands` has the explorers of a page, `directives` what authors write, `theme` what is done
-otherwise than by the theme, and `sources` tells which files a figure is made of.
+`islands` has the explorers of a page, `labels` the formulas of docstrings, `directives` what
+authors write, `theme` what is done otherwise than by the theme, and `sources` tells which files a
+figure is made of.
 """
 
 import directives
 import islands
+import labels
 import theme
 from sphinx.application import Sphinx
 
@@ -20,6 +22,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-outdated", islands.outdated)
     app.connect("html-page-context", islands.fill, priority=600)
     app.connect("html-page-context", theme.without_thebe, priority=900)
+    app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
+    app.connect("autodoc-process-docstring", labels.link)
     app.connect("missing-reference", theme.short_names)
     app.connect("build-finished", theme.without_font_preloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -80,7 +80,7 @@ def softmax_log_probability(vectors, outputs, center: int, context: int) -> floa
 
 
 def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
-    r"""Loss of one pair with its negatives, and both gradients (book, eq. w-negative, w-gradient).
+    r"""Loss of one pair, and its two gradients (book, eq. w-negative, eq. w-gradient).
 
     .. math:: \ell = -\log\sigma({v'_0}^{\!\top}v) - \sum_{i=1}^{K}\log\sigma(-{v'_i}^{\!\top}v),
        \qquad g_i=\sigma({v'_i}^{\!\top}v)-[i=0],\quad
