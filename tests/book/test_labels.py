@@ -1,12 +1,13 @@
 """Every formula label on a page is computed by a function; every cited label is on a page."""
 
 import ast
-import json
 import re
 from pathlib import Path
 
 import pytest
 from places import BOOK, CORE
+
+from book._ext import viewers
 
 # The rooms of formulas.  torch has their fast forms, and what only a model can compute.
 ROOMS = ("subwords", "cross_entropy", "word2vec", "positions", "attention", "kvcache", "torch")
@@ -20,13 +21,15 @@ CHAPTER = {
     "kv": "ch5_kvcache",
 }
 LABEL = r"[a-z0-9]+(?:-[a-z0-9]+)+"
+# A labeled equation: an anchor right above it, or the label right behind it.
+EQUATION = rf'<a id="({LABEL})"></a>\n(?:> )?\$\$|\$\$\s*\(({LABEL})\)'
 
 
 def page_text(path: Path) -> str:
     if path.suffix == ".md":
         return path.read_text(encoding="utf-8")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    page = path.relative_to(BOOK).as_posix()
+    return "\n\n".join(viewers.myst(cell, page) for cell in viewers.cells(page))
 
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -48,7 +51,9 @@ PAGES = [
 DEFINED = {
     label: path.relative_to(BOOK).parts[0]
     for path in PAGES
-    for label in re.findall(rf"\$\$\s*\(({LABEL})\)", page_text(path))
+    for found in re.findall(EQUATION, page_text(path))
+    for label in found
+    if label
 }
 WRITTEN = set(DEFINED.values())
 # A citation in a module, a class, a comment or a figure computes nothing.

@@ -9,11 +9,13 @@ from pathlib import Path
 import yaml
 from places import BOOK
 
+from genopt_core.figures.widget import MIME
+
 LIMIT_MS = 60_000  # when a test gives up; nothing waits for a time to pass
 # The living parts of an explorer; the pictures for print have classes of the same names.
 PICTURE, READOUT = ".gx-picture > .gx-panels", "output.gx-readout"
 
-# Every explorer is ready, fonts and formulas are there, and no box moves from frame to frame.
+# Every explorer is ready, fonts and formulas are there, nothing fades, no box moves between frames.
 SETTLED = """async limit => {
     const end = performance.now() + limit;
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
@@ -30,6 +32,9 @@ SETTLED = """async limit => {
     scrollTo(0, 0);
     await globalThis.MathJax?.startup?.promise;
     await document.fonts.ready;
+    const moving = () => document.getAnimations().some((one) =>
+        one.playState === "running" && one.effect.getComputedTiming().endTime < Infinity);
+    await until(() => !moving(), "colors or boxes still change");
     let before = "", still = 0;
     await until(() => {
         const page = document.documentElement;
@@ -68,8 +73,8 @@ def explorers_in_source(page: str) -> list[str]:
         return re.findall(r"^```\{explorer\} (\S+)", text, re.MULTILINE)
     cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    texts = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
-    return [name for text in texts for name in re.findall(r'data-explorer="([^"]+)"', text)]
+    shown = [output.get("data", {}).get(MIME) for output in outputs]
+    return [explorer["name"] for explorer in shown if explorer]
 
 
 def islands(html: Path, page: str) -> list[tuple[int, str]]:

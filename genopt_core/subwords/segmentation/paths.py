@@ -93,7 +93,7 @@ def shortest_path(
 
     with :math:`D^{(t)}(j)` the least cost of the first :math:`j` characters with exactly
     :math:`t` pieces (book, eq. swe-bellman); it solves (book, eq. swe-cost) to
-    (book, eq. swe-binary).
+    (book, eq. swe-binary), the step limit (book, eq. swe-limit) included.
 
     Parameters
     ----------

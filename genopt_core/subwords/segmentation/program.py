@@ -60,7 +60,7 @@ class FlowProgram:
 
 
 def flow_program(word: str, costs: Mapping[str, float]) -> FlowProgram:
-    r"""The constraints (book, eq. swe-ends and swe-flow) of one word as matrices.
+    r"""The constraints (book, eq. swe-ends) and (book, eq. swe-flow) of one word as matrices.
 
     .. math:: \sum_j x_{0j} = 1, \quad \sum_i x_{in} = 1, \quad
               \sum_{i<m} x_{im} = \sum_{j>m} x_{mj} \;\; (0 < m < n)
