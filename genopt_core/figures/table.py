@@ -15,7 +15,7 @@ from genopt_core.checks import one_of
 Row = Mapping[str, Any]
 MISSING = "–"
 BEST = "★"
-DENSE = 7  # columns, above which letters are smaller
+DENSE = 6  # columns, above which letters are smaller
 LONG = 32  # characters, above which a cell breaks into lines
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 DIGIT, POINT = "\u2007", "\u2008"  # spaces as wide as a digit and as a point
@@ -180,7 +180,8 @@ class Table:
         dense = ' class="gt-dense"' if len(self.names) > DENSE else ""
         label = escape(self.caption.split(". ")[0] or "table", quote=True)
         return (
-            f'<div class="genopt-table" role="region" tabindex="0" aria-label="{label}">\n<table{dense}>\n'
+            f'<div class="genopt-table" role="region" tabindex="0" aria-label="{label}">\n'
+            f"<table{dense}>\n"
             + (f"<caption>{escape(self.caption)}{note}</caption>\n" if self.caption or note else "")
             + f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n"
             + "\n".join(body)

@@ -201,7 +201,7 @@ def _differences(
         [
             figure.rule(x=[0]),
             figure.link(gains - halves, met, gains + halves, met, width=3),
-            figure.dot(gains, met, size=5, tip=tip),
+            figure.dot(gains, met, size=9, tip=tip),
             figure.text([right] * len(met), met, shown, anchor="end"),
         ],
         x=Axis(f"regret of {who} minus the other's, ± 95 % interval", domain=(left, right)),
@@ -352,17 +352,17 @@ def search_costs(evaluation: float, problem: str) -> Figure:
         Panel(
             [
                 *([figure.rule(x=[1000 * evaluation], dash="dashed")] if inside else []),
-                figure.dot(
+                figure.bar(
                     milliseconds,
                     names,
-                    size=5,
                     tip=[f"{n}: {v:.1f} ms" for n, v in zip(names, milliseconds, strict=True)],
+                    horizontal=True,
                 ),
                 figure.text(
                     milliseconds, names, [f"{v:.1f}" for v in milliseconds], anchor="start", dx=8
                 ),
             ],
-            x=Axis("milliseconds of a suggestion", type="log", domain=(least, 2000)),
+            x=Axis("milliseconds of a suggestion", type="log", domain=(least, 3000)),
             y=Axis(type="band", domain=names),
             title="Dashed: one evaluation" if inside else "Processor time of one suggestion",
             height=HEIGHT,

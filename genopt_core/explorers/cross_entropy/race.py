@@ -115,7 +115,7 @@ def cem_race(table: str, method: str) -> Figure:
                 figure.dot(
                     list(mean.values()),
                     shown,
-                    size=5,
+                    size=9,
                     tip=[f"{METHODS[n]}: {mean[n]:.4f} ± {error[n]:.4f}" for n in names],
                 ),
             ],
