@@ -1,4 +1,4 @@
-"""Rotation, slopes, biases, effective context and the skip bound, against definitions and brute force."""
+"""Rotation, slopes, biases, effective context and the skip bound, against definitions."""
 
 import math
 
