@@ -1,10 +1,11 @@
-"""Directives of the book: ``explorer`` on a Markdown page, and ``predict``."""
+"""What authors write besides Markdown: ``explorer`` on a page, and *predict, then check*."""
 
 import html
 import json
+import re
 
 from docutils import nodes
-from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from genopt_core import explorers
@@ -26,26 +27,66 @@ class ExplorerDirective(SphinxDirective):
         return [nodes.raw("", island(explorers.get(self.arguments[0]), params), format="html")]
 
 
-class PredictDirective(SphinxDirective):
-    """``{predict} question``: the reader commits to an answer, then opens the body to check it."""
+def raw(text: str) -> nodes.raw:
+    return nodes.raw("", text, format="html")
 
-    required_arguments = 1
-    final_argument_whitespace = True
+
+class PredictDirective(SphinxDirective):
+    """A question with choices, or for a number, and its answer, which begins with the right one.
+
+    Three parts, ``%%%`` between them; `viewers.myst` writes them.  The answer unfolds once the
+    reader has chosen (``predict.js``); without JavaScript it is a ``<details>``.
+    """
+
     has_content = True
-    option_spec = {"label": directives.unchanged}  # noqa: RUF012  docutils wants a plain dict
+
+    def inline(self, text: str) -> nodes.inline:
+        parsed, messages = self.parse_inline(" ".join(text.split()))
+        return nodes.inline("", "", *parsed, *messages)
 
     def run(self) -> list[nodes.Node]:
-        question = nodes.paragraph(classes=["predict-question"])
-        parsed, messages = self.parse_inline(self.arguments[0])
-        question += nodes.strong("", "Predict. ")
-        question += parsed
-        answer = self.parse_content_to_nodes()
-        label = html.escape(self.options.get("label", "Check"))
-        return [
-            nodes.raw("", '<div class="predict">', format="html"),
-            question,
-            nodes.raw("", f"<details><summary>{label}</summary>", format="html"),
-            *answer,
-            nodes.raw("", "</details></div>", format="html"),
-            *messages,
-        ]
+        parts = re.split(r"(?m)^%%%$", "\n".join(self.content))
+        if len(parts) != 3:
+            raise self.error(f"a question needs choices or none, and an answer: {self.content}")
+        question, choices, answer = parts
+        before = len(question.splitlines()) + len(choices.splitlines())
+        body = self.parse_text_to_nodes(answer, offset=self.content_offset + before)
+        strong = next((node for part in body for node in part.findall(nodes.strong)), None)
+        right = strong.astext().rstrip(".:") if strong else ""
+        name = f"predict-{self.env.new_serialno('predict')}"
+        asked = [self.inline(choice) for choice in re.findall(r"(?m)^- (.+)$", choices)]
+        if asked:
+            known = [choice.astext().lower() for choice in asked]
+            if right.lower() not in known:
+                raise self.error(f"the answer must begin with one of {known} in bold, got {right}")
+            right = str(known.index(right.lower()))
+        elif not re.fullmatch(r"-?\d+(\.\d+)?", right):
+            raise self.error(f"the answer must begin with a number in bold, got {right!r}")
+        box = nodes.container(classes=["predict"])
+        box += raw(f'<form data-right="{html.escape(right)}"><fieldset><legend>')
+        box += [nodes.strong("", "Predict. "), self.inline(question), raw("</legend>")]
+        for number, choice in enumerate(asked):
+            radio = f'<input type="radio" name="{name}" value="{number}" required>'
+            box += [raw(f"<label>{radio} "), choice, raw("</label>")]
+        if not asked:
+            field = f'<input type="number" name="{name}" step="any" required>'
+            box += raw(f"<label>Your number {field}</label>")
+        box += raw(
+            '<button type="submit" hidden>Check</button></fieldset><output></output></form>'
+            "<details><summary>Answer</summary>"
+        )
+        box += [*body, raw("</details>")]
+        return [box]
+
+
+def fold_predicted(app: Sphinx, doctree: nodes.document) -> None:
+    """Move a cell tagged ``predicted`` into the answer of the question right above it."""
+    for cell in [*doctree.findall(nodes.container)]:
+        if "tag_predicted" not in cell["classes"]:
+            continue
+        place = cell.parent.index(cell)
+        box = cell.parent[place - 1]
+        if "predict" not in box.get("classes", ()):
+            raise ValueError(f"no question right above the cell {cell.astext()[:80]!r}")
+        cell.parent.remove(cell)
+        box.insert(len(box) - 1, cell)

@@ -1,14 +1,15 @@
 """Sphinx extension of the book: where its parts take hold of the build.
 
-`islands` has the explorers of a page, `labels` the formulas of docstrings, `directives` what
-authors write, `theme` what is done otherwise than by the theme, and `sources` tells which files a
-figure is made of.
+`viewers` reads the notebooks, `labels` the docstrings; `islands` has the explorers of a page,
+`directives` what authors write, `theme` what is done otherwise than by the theme, and `sources`
+tells which files a figure is made of.
 """
 
 import directives
 import islands
 import labels
 import theme
+import viewers
 from sphinx.application import Sphinx
 
 
@@ -18,6 +19,11 @@ def setup(app: Sphinx) -> dict:
     app.add_js_file("genopt/explore.js", loading_method="defer")
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
+    app.add_css_file("predict.css")
+    app.add_js_file("predict.js", loading_method="defer")
+    app.connect("source-read", viewers.read)
+    app.connect("doctree-read", directives.fold_predicted)
+    app.connect("env-check-consistency", viewers.numbers_agree)
     app.connect("builder-inited", islands.lay_out)
     app.connect("env-get-outdated", islands.outdated)
     app.connect("html-page-context", islands.fill, priority=600)

@@ -1,4 +1,4 @@
-"""An explorer in a notebook: an anywidget whose kernel recomputes, and an island for the page."""
+"""An explorer in a notebook, an anywidget whose kernel recomputes, and its island on a page."""
 
 import html
 import json
@@ -11,12 +11,13 @@ import traitlets
 from genopt_core.figures.registry import Explorer
 
 WEB = Path(__file__).parent / "web" / "dist"
+MIME = "application/vnd.genopt.explorer+json"
 
 
 def island(explorer: Explorer, params: dict[str, Any]) -> str:
     """The HTML that stands for an explorer on a page: the book build and the front end fill it.
 
-    Without either, as on a code-hosting site, it reads as the title and the readout.
+    Without either it reads as the title and the readout.
     """
     result = explorer.run(params)
     figure = result.get("figure")
@@ -73,5 +74,5 @@ class ExplorerWidget(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         data["text/plain"] = repr(self)
-        data["text/html"] = island(self._explorer, self._given)
+        data[MIME] = {"name": self._explorer.name, "params": self._given}
         return data, metadata

@@ -1,13 +1,16 @@
 """What nbval does not see: unrun cells, unstable outputs, figures without alt text, long cells."""
 
+import itertools
 import re
 
 import nbformat
 import pytest
 
-from book._ext.refresh import clean, notebooks
+from book._ext.refresh import BOOK, METADATA, STILL, clean, notebooks, stills, viewers
+from genopt_core.figures.widget import MIME, WEB
 
 MOST_LINES = 15
+RAW = re.compile(r"(?m)\{[a-z]+(:[a-z]+)?\}`|^\s*(```+|:::+)\{|^:[a-z]+: |^\([a-z-]+\)=$|\$\$ \(")
 
 
 @pytest.fixture(params=notebooks(), ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -33,6 +36,73 @@ def test_stored_form_is_clean(path):
     notebook = clean(nbformat.reads(text, as_version=4))
     nbformat.validate(notebook)
     assert nbformat.writes(notebook) + "\n" == text, "run `make refresh`"
+
+
+def markdown_cells(path):
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+
+
+def test_no_myst_is_left_for_viewers_that_do_not_know_it(path):
+    for cell in markdown_cells(path):
+        code = re.sub(r"(?m)^    .*$", "", cell.source)
+        assert not RAW.search(code), f"run `make refresh`: {RAW.search(code)}"
+
+
+def test_references_and_numbers_are_right(path):
+    page, book = path.relative_to(BOOK).as_posix(), viewers.Book()
+    for cell in markdown_cells(path):
+        assert viewers.tidy(cell.source, page, book) == cell.source, "run `make refresh`"
+
+
+def test_metadata_is_what_jupyterlab_writes(path):
+    assert nbformat.read(path, 4).metadata == METADATA
+
+
+def explorers(path):
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    return [output.data for output in outputs if MIME in output.get("data", {})]
+
+
+def numbers_apart(one, other):
+    """How far the numbers of two texts are apart; infinite if anything else differs."""
+    number = r"(?<![\w#])-?\d+(?:\.\d+)?"
+    if re.sub(number, "0", one) != re.sub(number, "0", other):
+        return float("inf")
+    pairs = zip(re.findall(number, one), re.findall(number, other), strict=True)
+    return max((abs(float(a) - float(b)) for a, b in pairs), default=0)
+
+
+def test_each_explorer_has_a_small_still_of_what_it_shows_now(path):
+    found = explorers(path)
+    if not found:
+        return
+    if not (WEB / "render.mjs").exists():
+        pytest.skip("the front end is not built: run `make book`")
+    drawn = stills.stills([(data[MIME]["name"], data[MIME]["params"]) for data in found])
+    for data, now in zip(found, drawn, strict=True):
+        assert len(now.encode()) <= stills.MOST_BYTES
+        names = re.compile(r"\bs[0-9a-f]{6}(?=\d)")  # of shapes, from a digest of the whole
+        one, other = (names.sub("s", text) for text in (data[STILL], now))
+        assert numbers_apart(one, other) <= 0.2, "run `python book/_ext/refresh.py --text`"
+
+
+def test_a_cell_that_gives_an_answer_away_is_folded_below_its_question(path):
+    cells = nbformat.read(path, 4).cells
+    for before, cell in itertools.pairwise(cells):
+        if "predicted" in cell.metadata.get("tags", []):
+            assert cell.metadata.jupyter.outputs_hidden
+            assert before.source.rstrip().endswith("</details>")
+            assert "> **Predict.**" in before.source
+
+
+def test_a_chapter_asks_for_the_readers_own_words_near_its_first_figure(path):
+    cells = nbformat.read(path, 4).cells
+    if path.stem.endswith(("solutions", "evidence")):
+        return
+    first = next(i for i, cell in enumerate(cells) if "explore(" in cell.source)
+    turn = next(i for i, cell in enumerate(cells) if "**Your turn.**" in cell.source)
+    assert abs(turn - first) == 1
+    assert cells[turn + 1].cell_type == "code"
 
 
 def test_outputs_name_no_machine(path):

@@ -1,0 +1,80 @@
+"""Predict, then check: the answer, and the output that gives it away, unfold after a choice."""
+
+import pytest
+
+PAGE = "ch1_subwords/paths.html"
+
+
+def box(one, words):
+    return one.page.locator(".predict").filter(has_text=words)
+
+
+def test_nothing_gives_the_answer_away_before_a_choice(watch, served):
+    one = watch().open(served + PAGE).settled()
+    trap = box(one, "single pass find")
+    assert not trap.locator("details").is_visible()
+    assert not one.page.get_by_text("one pass:").is_visible()
+    trap.locator("button[type=submit]").click()  # nothing chosen: the browser asks for it
+    assert not trap.locator("details").is_visible()
+    trap.get_by_text("nothing at all", exact=True).click()
+    trap.locator("button[type=submit]").click()
+    assert trap.locator("output").inner_text() == "Right: nothing at all."
+    assert one.page.get_by_text("one pass:").is_visible()
+    assert trap.locator("input").first.is_disabled()
+
+
+def test_a_wrong_number_by_keyboard_alone(watch, served):
+    one = watch().open(served + PAGE).settled()
+    ways = box(one, "how many ways")
+    ways.locator("input").focus()
+    one.page.keyboard.type("42")
+    one.page.keyboard.press("Enter")
+    assert ways.locator("output").inner_text() == "You said: 42. See below."
+    assert ways.get_by_text("64", exact=False).first.is_visible()
+    assert ways.locator("summary").evaluate("node => node === document.activeElement")
+
+
+def test_choices_are_radio_buttons_of_one_group(watch, served):
+    one = watch().open(served + PAGE).settled()
+    first = box(one, "survive the step limit").locator("input").first
+    first.focus()
+    one.page.keyboard.press("ArrowDown")
+    one.page.keyboard.press("Enter")
+    assert box(one, "survive the step limit").locator("output").inner_text() == "Right: No."
+    assert not box(one, "single pass find").locator("details").is_visible()
+
+
+def test_a_visit_begins_with_nothing_chosen(watch, served):
+    one = watch().open(served + PAGE).settled()
+    ways = box(one, "how many ways")
+    ways.locator("input").fill("64")
+    ways.locator("button[type=submit]").click()
+    assert ways.locator("details").is_visible()
+    one.page.reload()
+    one.settled()
+    assert not ways.locator("details").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_an_opened_box(watch, served, scheme):
+    from browser.test_pages import AXE
+
+    one = watch().open(served + PAGE).settled()
+    one.page.emulate_media(color_scheme=scheme)
+    trap = box(one, "single pass find")
+    trap.locator("input").first.check()
+    trap.locator("button[type=submit]").click()
+    one.page.add_script_tag(path=str(AXE))
+    result = one.page.evaluate("axe.run('.predict', {resultTypes: ['violations']})")
+    theme = {"scrollable-region-focusable"}  # highlighted code, as in test_pages
+    assert [v["id"] for v in result["violations"] if v["id"] not in theme] == []
+
+
+def test_without_javascript_a_reader_opens_the_answer(watch, served):
+    one = watch(java_script_enabled=False).open(served + PAGE)
+    trap = box(one, "single pass find")
+    assert trap.locator("legend").is_visible()
+    assert not trap.locator("button[type=submit]").is_visible()
+    assert not one.page.get_by_text("one pass:").is_visible()
+    trap.locator("summary").click()
+    assert one.page.get_by_text("one pass:").is_visible()
