@@ -238,8 +238,12 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def lab(_: argparse.Namespace) -> None:
+    """JupyterLab at START.ipynb; trusted notebooks show the stored pictures of their figures."""
     env = set_up()
-    run([BIN / "jupyter", "lab", "book"], env=env, hint="JupyterLab's own messages are above.")
+    hint = "JupyterLab's own messages are above."
+    book = ROOT / "book"
+    run([BIN / "jupyter", "trust", *sorted(book.glob("**/*.ipynb"))], env=env, hint=hint)
+    run([BIN / "jupyter", "lab", f"--config={book / '_ext' / 'lab.py'}"], env=env, hint=hint)
 
 
 # ------------------------------------------------------------------ checks
