@@ -240,7 +240,10 @@ def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
             f'<div class="gx-print">{"".join(prints)}</div></div>'
         )
 
-    context["body"] = ISLAND.sub(filled, body)
+    # the frames of the first figure travel while the scripts before them are still read
+    first = f"_static/genopt/frames/{wanted[0][0]}.js"
+    soon = f'<link rel="preload" as="script" href="{context["pathto"](first, 1)}">'
+    context["body"] = soon + ISLAND.sub(filled, body)
 
 
 def on_paper(shown: dict[str, str], preset: str = "") -> str:

@@ -109,7 +109,10 @@ def counted(monkeypatch):
 
 
 def page(shelf, *names):
-    context = {"body": "".join(island(explorers.get(name), {}) for name in names)}
+    context = {
+        "body": "".join(island(explorers.get(name), {}) for name in names),
+        "pathto": lambda file, resource: f"../{file}",
+    }
     islands.fill(SimpleNamespace(genopt_shelf=shelf), "page", "", context, None)
     return context["body"]
 
@@ -122,6 +125,9 @@ def test_each_figure_is_computed_once_and_not_again_while_it_is_kept(tmp_path, c
     assert page(islands.Shelf(tmp_path), "kv-layers", "kv-layers", "subword-lattice") == first
     assert not counted.runs
     presets = explorers.get("kv-layers").presets
+    assert (
+        first.count('href="../_static/genopt/frames/kv-layers.js"') == first.count("preload") == 1
+    )
     assert first.count("<svg/>") == 2 * (1 + len(presets)) + 1 + len(
         explorers.get("subword-lattice").presets
     )

@@ -190,3 +190,31 @@ def test_the_list_of_explorers_is_what_their_modules_register_in_order():
 def test_explorers_are_listed_by_chapter():
     chapters = [module.split(".")[0] for module in ex.MODULES.values()]
     assert [chapter for chapter, _ in itertools.groupby(chapters)] == list(dict.fromkeys(chapters))
+
+
+FREE = {
+    "subword-lattice": ["word"],
+    "subword-peers": ["text"],
+    "cem-generations": ["seed"],
+    "cem-drift": ["population"],
+    "cem-noise": ["noise", "seed"],
+    "search-costs": ["evaluation"],
+    "kv-layers": ["budget"],
+}
+
+
+def test_python_in_the_page_adds_something_to_these_figures_only():
+    """A text, a seed, a slider finer than its grid; all else the frames show."""
+    free = {name: ex.describe(name)["free"] for name in EVERY}
+    assert {name: controls for name, controls in free.items() if controls} == FREE
+
+
+def test_a_control_is_free_if_a_live_engine_takes_more_than_the_frames_have():
+    assert not ctl.Slider("k", "k", 1, 8, 4).free
+    assert not ctl.Slider("k", "k", 1, 3, 1, grid=(1, 2, 3)).free
+    assert ctl.Slider("k", "k", 1, 8, 4, grid=(1, 4, 8)).free
+    assert ctl.Slider("rate", "rate", 0.0, 1.0, 0.5, step=0.5).free  # any number may be typed
+    assert not ctl.Step("step", "step", 0, 3).free
+    assert not ctl.Choice("c", "c", [1, 2]).free
+    assert ctl.Text("word", "word", ["a"]).free
+    assert ctl.Seed("seed", "seed").free
