@@ -13,7 +13,7 @@ from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 CODECS = {"grid": "c1", "rotated": "c2"}
 ERROR = "error of attention's output, %"
 AGES = {
-    "KIVI-2": "c3",
+    "KIVI, 2 bits": "c3",
     "SAQ 16/8/4/2": "c1",
     "SAQ+ 16/8/4/2": "c2",
     "SAQ+ 16/4/4/3/3/2": "accent",
@@ -77,7 +77,8 @@ def _grouped(
 
 
 def _ages() -> tuple[Panel, str]:
-    rows = [row for row in _rows("by age") if row["cache"] in AGES]
+    rows = [row | {"cache": row["cache"].replace("-2", ", 2 bits")} for row in _rows("by age")]
+    rows = [row for row in rows if row["cache"] in AGES]
     points = [
         {
             "age": age,

@@ -8,10 +8,11 @@ from genopt_core import tables
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 BUDGETS = ("2.35", "2.85", "3.35", "4.3", "5.0")
 TOLERANCE = 0.02  # bits that a peer may have beyond the budget
+MIDDLE = 4.6  # of the axes of bits, for names
 PLACES = {
     "2048/mean": "mean of six texts, 2,048 tokens",
     "2048/addresses, 21st century": "addresses, 21st century, 2,048",
@@ -146,7 +147,7 @@ def best_peer(rows: Sequence[dict[str, Any]], kind: str, bits: float) -> dict[st
 
 def _told(row: dict[str, Any], measure: str) -> str:
     if measure == "rise":
-        return f"{row['value']:+.2f} ± {row['error']:.2f} %"
+        return f"{row['value']:+.2f} ± {row['error']:.2f} %".replace("-", "−")
     return f"{row['value']:.2f} ± {row['error']:.2f}"
 
 
@@ -200,7 +201,6 @@ def _panel(
     errors = [(row[kind], row["value"], row["error"]) for row in marked]
     low = AXES[measure]["domain"][0]
     ends = [max(value - error, low) for _, value, error in errors]
-    middle = 5.0
     return Panel(
         [
             figure.line(*zip(*front(rows, kind), strict=True), z="nothing better", curve="step"),
@@ -223,18 +223,8 @@ def _panel(
                 z="nothing better",
                 width=1.5,
             ),
-            *(
-                figure.text(
-                    [row[kind]],
-                    [row["value"]],
-                    [row["label"]],
-                    anchor="start" if row[kind] < middle else "end",
-                    dx=9 if row[kind] < middle else -9,
-                    dy=12 if row is ours else -10,
-                    size=11,
-                )
-                for row in marked
-            ),
+            figure.text([ours[kind]], [ours["value"]], ["ours"], anchor="end", dx=-9, bold=True),
+            *(_name_of(row, kind) for row in marked[1:]),
         ],
         x=Axis(BITS[kind], domain=(2, 8.5)),
         y=Axis(MEASURES[measure], **AXES[measure]),
@@ -242,4 +232,18 @@ def _panel(
         series=FAMILIES | {"nothing better": "muted"},
         height=300,
         legend=kind == "limit",
+    )
+
+
+def _name_of(row: dict[str, Any], kind: str) -> Mark:
+    """The name beside the point of a design, on the side where there is room."""
+    left = row[kind] < MIDDLE
+    return figure.text(
+        [row[kind]],
+        [row["value"]],
+        [row["label"]],
+        anchor="start" if left else "end",
+        dx=9 if left else -9,
+        dy=-10,
+        size=11,
     )

@@ -52,7 +52,13 @@ UNITS = {"seconds": "s", "cpu_seconds": "s", "peak_mb": "MB"}
         MEASURES,
         help="On two cores: ours uses one of them, the compiled peers use both.",
     ),
-    Choice("size", "Vocabulary size", (1000, 8000, 16000), start=8000, help="Of the bars."),
+    Choice(
+        "size",
+        "Vocabulary size",
+        {size: f"{size:,}" for size in (1000, 8000, 16000)},
+        start=8000,
+        help="Of the bars; the lines are of 8,000 sub-words.",
+    ),
     title="What training costs",
     alt=(
         "Horizontal bars, one for each tokenizer, in the order of their length: time or memory of "
@@ -150,7 +156,7 @@ def _growth_panel(measure: str, powers: dict[str, float]) -> Panel:
     values = [row["value"] for row in rows]
     upwards = Axis(MEASURES[measure], type="log", domain=(0.7 * min(values), 1.5 * max(values)))
     ends = {
-        f"{row['by']} ({powers[row['by']]:.2f})": (row["at"], row["value"])
+        f"{row['by'].removesuffix(', counts')} ({powers[row['by']]:.2f})": (row["at"], row["value"])
         for row in rows
         if row["at"] == sizes[-1]
     }
@@ -163,14 +169,14 @@ def _growth_panel(measure: str, powers: dict[str, float]) -> Panel:
             Axis(
                 "distinct words",
                 type="log",
-                domain=(0.9 * sizes[0], 6 * sizes[-1]),
+                domain=(0.9 * sizes[0], 14 * sizes[-1]),
                 ticks=sizes,
                 tick_labels=[f"{size:,}" for size in sizes],
             ),
             upwards,
         ),
         above=[end_labels(ends, upwards, height)],
-        title="More words (in brackets: the power by which it grows)",
+        title="More words (in brackets the power)",
         height=height,
         legend=False,
     )

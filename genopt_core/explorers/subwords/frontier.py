@@ -108,11 +108,15 @@ def subword_frontier(ours: str, rival: str, measure: str, part: str) -> Figure:
             _values_panel(ours, rival, measure, part, bounds),
             _changes_panel(ours, rival, changes),
         ],
-        readout=_readout(ours, rival, part, changes, bounds, measure),
+        readout=_readout(ours, changes, bounds),
         cost=(
-            "English: State of the Union and Moby-Dick, 2.05 million training words; where a "
-            "tokenizer ran in several settings, its best at each size.  Counts of one text, "
-            "so without intervals"
+            "2.05 million training words of English, counts of one text, so without intervals; "
+            "where a tokenizer ran in several settings, its best at each size; "
+            + (
+                "the certified bound holds for the training text only"
+                if measure == "tokens_per_word"
+                else "code length has no certified bound"
+            )
         ),
         layout="row",
     )
@@ -204,7 +208,7 @@ def _values_panel(
         [*marks, end_labels(ends, upwards, height)],
         x=_across(sizes),
         y=upwards,
-        title=f"{MEASURES[measure].capitalize()}, {PARTS[part]} (grey: the others)",
+        title=f"{MEASURES[measure].capitalize()}, {PARTS[part]}",
         series={"ours": "accent", "rival": "c2", "others": "muted", "certified bound": "warn"},
         height=height,
         legend=False,
@@ -244,7 +248,10 @@ def _changes_panel(
         for size, (mine, other, name) in found.items()
     ]
     ends = {row["by"]: (row["size"], row["percent"]) for row in rows}
-    upwards = Axis("% more than the rival", domain=padded([0, *(row["percent"] for row in rows)]))
+    upwards = Axis(
+        "% more than the rival (below zero: ahead)",
+        domain=padded([0, *(row["percent"] for row in rows)]),
+    )
     height = 280
     return results(
         rows,
@@ -254,7 +261,7 @@ def _changes_panel(
         above=[figure.rule(y=0), end_labels(ends, upwards, height)],
         width=2,
         size=5,
-        title=f"Against {rival}: below zero ours needs less",
+        title=f"Against {rival}",
         height=height,
         legend=False,
     )
@@ -262,27 +269,22 @@ def _changes_panel(
 
 def _readout(
     ours: str,
-    rival: str,
-    part: str,
     changes: Mapping[str, Mapping[int, tuple[float, float, str]]],
     bounds: Mapping[int, float],
-    measure: str,
 ) -> str:
     told = []
     for name, found in changes.items():
         mine, other, peer = found[TOLD_SIZE]
         change = 100 * (mine / other - 1)
         told.append(
-            f"{mine:.3f} {MEASURES[name]} against {other:.3f} of {peer} "
-            f"({abs(change):.2f} % {'less' if change < 0 else 'more'})"
+            f"{mine:.3f} {MEASURES[name]} ({peer} {other:.3f}: "
+            f"{abs(change):.2f} % {'less' if change < 0 else 'more'})"
         )
     ahead = [sum(mine < other for mine, other, _ in found.values()) for found in changes.values()]
     text = (
-        f"With {TOLD_SIZE:,} sub-words {ours}, needs {' and '.join(told)}; it is ahead in tokens "
-        f"at {ahead[0]} of {len(changes['tokens_per_word'])} sizes and in bits at {ahead[1]}"
+        f"With {TOLD_SIZE:,} sub-words {ours}, needs {' and '.join(told)}; of four sizes it is "
+        f"ahead in tokens at {ahead[0]} and in bits at {ahead[1]}"
     )
     if bounds:
         return f"{text}; no vocabulary of this size can go below {bounds[TOLD_SIZE]:.4f} tokens."
-    if measure == "bits_per_byte":
-        return f"{text}; code length has no certified bound."
-    return f"{text}; the certified bound holds for the training text only."
+    return f"{text}."

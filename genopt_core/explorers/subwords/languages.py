@@ -127,7 +127,7 @@ def _excess_panel(values: Mapping[str, Mapping[str, float]], language: str) -> P
         kind="bar",
         above=[
             figure.rule(y=0),
-            figure.text([LANGUAGES[language]], [high + room / 2], ["shown below"], size=11),
+            figure.text([LANGUAGES[language]], [high + room / 2], ["chosen"], size=11),
         ],
         title="Peers against the better of our two forms",
         height=220,

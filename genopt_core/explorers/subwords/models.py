@@ -112,7 +112,7 @@ def _said(row: Mapping[str, Any], base: float) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     difference, half = row["difference"], row["half_interval"]
-    told = f"{difference:+.4f}" + ("" if half is None else f" ± {half:.4f}")
+    told = f"{difference:+.4f}".replace("-", "−") + ("" if half is None else f" ± {half:.4f}")
     if half is not None and abs(difference) <= half:
         return f"is level with it ({told})"
     return f"is {'ahead' if difference < 0 else 'behind'} of it ({told})"
