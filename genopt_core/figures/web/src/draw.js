@@ -2,15 +2,13 @@
 // at book build time, in Node; it therefore takes the document as an argument and measures nothing.
 import { plot } from "@observablehq/plot";
 import { axes, grids } from "./axes.js";
+import { arrange } from "./layout.js";
 import { paint } from "./marks.js";
 import { axisOf, format, shorten, textWidth, thin, ticksOf, withPixels } from "./scales.js";
 import { dashOf, seriesStyles, shade, STROKED, symbolOf } from "./theme.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const FONT = 12;
-export const MIN_WIDTH = 280;
-export const ROW_WIDTH = 2 * MIN_WIDTH + 24;
-const ROW_GAP = ROW_WIDTH - 2 * MIN_WIDTH;
 
 /** Make elements: ``h(document)("p", {class: "a"}, "words", child)``. */
 export function maker(document) {
@@ -26,21 +24,11 @@ export function maker(document) {
   };
 }
 
-/** How wide one panel of the figure is in a container ``width`` pixels wide. */
-export function panelWidth(figure, width) {
-  const inner = Math.max(MIN_WIDTH, Math.floor(width));
-  if (!sideBySide(figure, width)) return inner;
-  return Math.floor((inner - ROW_GAP) / 2);
-}
-
-export const sideBySide = (figure, width) =>
-  figure.layout === "row" && figure.panels.length > 1 && width >= ROW_WIDTH;
-
 /** The model of a panel: axes with pixels, styles of its series, room for labels. */
-function modelOf(spec, width, id) {
+function modelOf(spec, width, height, id) {
   const marks = spec.marks;
   const panel = {
-    spec, width, height: spec.height ?? 240, id,
+    spec, width, height: height ?? spec.height ?? 240, id,
     styles: seriesStyles(spec.series),
     x: axisOf(spec.x ?? {}, marks, "x"),
     y: axisOf(spec.y ?? {}, marks, "y"),
@@ -131,9 +119,9 @@ function leaves(mark, panel) {
 }
 
 /** One panel: titles, legend and SVG.  The result keeps the model for the tooltips. */
-export function drawPanel(spec, { document, width, id, figure }) {
+export function drawPanel(spec, { document, width, height, id, figure }) {
   const h = maker(document);
-  const panel = modelOf(spec, width, id);
+  const panel = modelOf(spec, width, height, id);
   const svg = drawSvg(panel, document, h);
   const described = [spec.title, figure.title].filter(Boolean).join(": ");
   svg.setAttribute("role", "img");
@@ -303,10 +291,10 @@ function ramp(scale, h) {
 /** All panels in one container, for a page without JavaScript (see render.js). */
 export function drawFigure(figure, { document, width = 660, id = "gx" }) {
   const h = maker(document);
-  const each = panelWidth(figure, width);
+  const { pages: [{ columns, each }] } = arrange(figure, { width });
   return h(
     "div",
-    { class: `gx-panels${sideBySide(figure, width) ? " gx-row" : ""}` },
+    { class: `gx-panels${columns.length > 1 ? " gx-row" : ""}` },
     ...figure.panels.map((spec, i) => drawPanel(spec, { document, width: each, id: `${id}-${i}`, figure }).node),
   );
 }

@@ -5,6 +5,7 @@ import { maker } from "./draw.js";
 import { closed, Offer } from "./offer.js";
 import { Picture } from "./picture.js";
 import { Questions } from "./questions.js";
+import { Room } from "./room.js";
 import { Settings } from "./settings.js";
 import { asCode, defaults, toHash } from "./state.js";
 import { tables } from "./table.js";
@@ -58,20 +59,21 @@ export class View {
     this.notice = h("p", { class: "gx-notice", role: "status" });
     this.numbers = h("details", { class: "gx-numbers" }, h("summary", { ...QUIET }, "Show the numbers"));
     this.numbers.addEventListener("toggle", () => this.fillNumbers());
+    const side = h("div", { class: "gx-side" }, this.settings.controlGrid, this.settings.note);
+    const body = h("div", { class: "gx-body" }, side, this.picture.node);
+    this.readout.textContent = still?.querySelector(".gx-readout")?.textContent ?? "";
     root.replaceChildren(
-      h("p", { class: "gx-head", id: `${id}-head` }, description.title),
+      h("div", { class: "gx-top" }, h("p", { class: "gx-head", id: `${id}-head` }, description.title), this.picture.caption),
+      this.readout,
       this.settings.presetRow,
       this.notice,
-      this.settings.controlGrid,
-      this.picture.node,
-      this.readout,
+      body,
       this.cost,
-      this.settings.note,
-      this.numbers,
       this.foot(),
       ...(print ? [print] : []),
     );
     root.classList.add("genopt-explorer", "gx-live");
+    this.room = new Room({ root, body, readout: this.readout, controls: this.settings.controlGrid, numbers: this.numbers, picture: this.picture });
     root.setAttribute("role", "group");
     root.setAttribute("aria-labelledby", `${id}-head`);
   }
@@ -87,7 +89,7 @@ export class View {
     this.said = h("span", { class: "gx-said", role: "status" });
     const code = button("Copy as code", () => this.copy(asCode(this.description, this.params), "code"));
     const link = options.link ? button("Copy link", () => this.copy(this.link(), "link")) : null;
-    return h("div", { class: "gx-foot" }, this.status, ...this.offer.nodes, code, link, this.said);
+    return h("div", { class: "gx-foot" }, this.numbers, code, link, ...this.offer.nodes, this.said, this.status);
   }
 
   // -------------------------------------------------------------- engines
@@ -167,6 +169,7 @@ export class View {
   showFigure(figure) {
     this.root.classList.remove("gx-has-problem");
     this.numbers.hidden = false;
+    if (!this.draws) this.room.look(); // later its observer does
     this.picture.show(figure, this.description.title);
     this.say(figure.readout);
     this.cost.textContent = figure.cost ?? "";
@@ -214,6 +217,7 @@ export class View {
 
   close() {
     this.picture.close();
+    this.room.close();
     clearTimeout(this.settling);
     clearTimeout(this.forget);
     this.settings.close();

@@ -113,6 +113,18 @@ async function followHash() {
   root.scrollIntoView({ block: "start" });
 }
 
+/** Figures reach into the margin: while one is in sight the contents that stand there are folded. */
+function foldContents() {
+  const contents = document.querySelector(".bd-sidebar-secondary");
+  if (!contents) return;
+  const inSight = new Set();
+  const watch = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) inSight[isIntersecting ? "add" : "delete"](target);
+    contents.classList.toggle("gx-under", inSight.size > 0);
+  });
+  for (const root of islands()) watch.observe(root);
+}
+
 function start() {
   sortTables();
   const near = new IntersectionObserver(
@@ -129,6 +141,7 @@ function start() {
     prepare(root);
     near.observe(root);
   }
+  foldContents();
   python.listen(() => views.forEach(followPython));
   const follow = () => followHash().catch(() => {});
   addEventListener("hashchange", follow);

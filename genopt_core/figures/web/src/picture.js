@@ -1,5 +1,6 @@
 // The picture of an explorer: its panels with their tooltips, or the reason why there is none.
-import { drawPanel, panelWidth, sideBySide } from "./draw.js";
+import { drawPanel } from "./draw.js";
+import { arrange } from "./layout.js";
 import { Tips } from "./tips.js";
 
 let warm = false;
@@ -11,35 +12,44 @@ export class Picture {
     this.id = id;
     this.figure = null; // what is shown
     this.drawn = [];
+    this.page = 0; // of the arrangement, where not all panels fit
+    this.scale = 1; // how much larger than drawn it is shown
+    this.room = Infinity; // pixels from top to bottom
     this.node = h("div", { class: "gx-picture" });
     this.tips = new Tips(this.node, h, `${id}-tip`);
-    this.panels = h("div", { class: "gx-panels" });
+    this.panels = h("div", { class: "gx-panels", id: `${id}-panels` });
+    this.tabs = h("div", { class: "gx-tabs", role: "group", "aria-label": "Parts of the picture", hidden: true });
     this.caption = h("p", { class: "gx-title", id: `${id}-title` });
     this.problem = h("div", { class: "gx-problem", role: "status" });
-    this.node.append(this.caption, this.problem, this.panels, this.tips.ring, this.tips.tip);
+    this.node.append(this.problem, this.tabs, this.panels, this.tips.ring, this.tips.tip);
     this.still = still;
-    if (still) {
-      // It stays until ours is drawn; its height stays reserved.
-      this.node.style.minHeight = `${still.offsetHeight}px`;
-      this.node.prepend(still);
-    }
+    if (still) this.node.prepend(still); // until ours is drawn
     // Watch the container, not the window: sidebars open and notebooks are resized too.
     // And remember its width: asking for it at every move would make the browser lay out twice.
     this.width = 0;
+    this.slack = 0; // by how much labels were estimated too low
     this.observer = new ResizeObserver(([entry]) => {
-      const width = Math.floor(entry.contentRect.width);
-      if (!width || width === this.width) return;
-      this.width = width;
-      if (this.figure) this.draw(this.figure);
+      const { width, height } = entry.contentRect;
+      const over = this.figure ? Math.ceil(height - this.room) : 0;
+      if (over > 0 && over < 60 && Math.floor(width) === this.width && this.slack < 60) {
+        this.slack += over;
+        this.draw(this.figure);
+      } else this.fit({ width: Math.floor(width) });
     });
     this.observer.observe(this.node);
+  }
+
+  /** Draw again if the room changed. */
+  fit({ width = this.width, room = this.room, scale = this.scale }) {
+    if (!width || (width === this.width && room === this.room && scale === this.scale)) return;
+    Object.assign(this, { width, room, scale, slack: 0 });
+    if (this.figure) this.draw(this.figure);
   }
 
   /** The first answer is shown: what stood for it goes. */
   arrived() {
     this.still?.remove();
     this.still = null;
-    this.node.style.minHeight = "";
     if (!warm && this.figure) this.warmUp();
   }
 
@@ -48,6 +58,7 @@ export class Picture {
     this.figure = null;
     this.drawn = [];
     this.tips.hide();
+    this.tabs.hidden = true;
     this.panels.replaceChildren();
     this.caption.hidden = true;
     this.problem.replaceChildren(this.h("p", {}, words), ...more);
@@ -61,32 +72,68 @@ export class Picture {
     this.caption.hidden = figure.title === heading;
   }
 
-  /** Redraw the panels whose data, or whose width, changed. */
+  /** Redraw the panels whose data, or whose size, changed. */
   draw(figure) {
-    const { panels, id } = this;
+    const { id, scale } = this;
     const width = (this.width ||= this.node.clientWidth) || 640;
-    const each = panelWidth(figure, width);
-    panels.classList.toggle("gx-row", sideBySide(figure, width));
     this.tips.hide();
+    this.arranged = arrange(figure, { width: width / scale, height: (this.room - this.slack) / scale, before: this.arranged });
+    const { heights, each } = this.arranged;
     const before = this.drawn;
     this.drawn = figure.panels.map((spec, i) => {
       const text = JSON.stringify(spec);
       const old = before[i];
-      if (old?.text === text && old.each === each) {
+      const size = `${each[i]} ${heights[i]} ${scale}`;
+      if (old?.text === text && old.size === size) {
         old.svg.querySelector("desc").textContent = [figure.alt, figure.readout].filter(Boolean).join(" ");
         old.svg.setAttribute("aria-label", [spec.title, figure.title].filter(Boolean).join(": "));
         return old;
       }
-      const made = drawPanel(spec, { document, width: each, id: `${id}-p${i}`, figure });
+      const made = drawPanel(spec, { document, width: each[i], height: heights[i], id: `${id}-p${i}`, figure });
+      if (scale !== 1) made.svg.setAttribute("style", `width:${each[i] * scale}px`);
       this.tips.attach(made);
       const focused = old && document.activeElement === old.frame;
-      if (old) old.node.replaceWith(made.node);
-      else panels.append(made.node);
+      old?.node.replaceWith(made.node);
       if (focused) made.frame.focus({ preventScroll: true });
-      return Object.assign(made, { text, each });
+      return Object.assign(made, { text, size });
     });
-    for (const old of before.slice(figure.panels.length)) old.node.remove();
+    this.place();
     this.figure = figure;
+  }
+
+  /** Put the panels into their columns, those of the page that is open; paper shows the others too. */
+  place() {
+    const { h, panels, drawn, arranged } = this;
+    const { pages } = arranged;
+    this.page = Math.min(this.page, pages.length - 1);
+    const plan = JSON.stringify([pages.map((page) => page.columns), this.page]);
+    const home = (i) => drawn[i].node.parentElement?.parentElement === panels;
+    if (plan === this.plan && drawn.every((_, i) => home(i))) return;
+    this.plan = plan;
+    const columns = pages.flatMap((page, p) =>
+      page.columns.map((column) =>
+        h("div", { class: `gx-column${p === this.page ? "" : " gx-folded"}` }, ...column.map((i) => drawn[i].node)),
+      ),
+    );
+    const open = pages[this.page].columns;
+    panels.classList.toggle("gx-row", open.length > 1 && open.every((column) => column.length === 1));
+    panels.replaceChildren(...columns);
+    this.tabs.hidden = pages.length < 2;
+    if (this.tabs.hidden) return;
+    const focused = [...this.tabs.children].indexOf(document.activeElement);
+    this.tabs.replaceChildren(
+      ...pages.map((page, p) => {
+        const words = page.columns.flat().map((i) => drawn[i].panel.spec.title || `part ${i + 1}`).join(" · ");
+        const button = h("button", { type: "button", "aria-pressed": String(p === this.page), "aria-controls": panels.id }, words);
+        button.addEventListener("click", () => {
+          this.page = p;
+          this.tips.hide();
+          this.place();
+        });
+        return button;
+      }),
+    );
+    if (focused >= 0) this.tabs.children[Math.min(focused, pages.length - 1)].focus({ preventScroll: true });
   }
 
   /** Draw once more for nobody, while the page is idle: a first drag then meets compiled code. */
@@ -97,7 +144,8 @@ export class Picture {
     const draw = () => {
       const figure = this.figure;
       if (!figure || !left--) return;
-      for (const spec of figure.panels) drawPanel(spec, { document, width: panelWidth(figure, this.width || 640), id: `${this.id}-w`, figure });
+      const { each, heights } = this.arranged;
+      figure.panels.forEach((spec, i) => drawPanel(spec, { document, width: each[i] ?? 640, height: heights[i], id: `${this.id}-w`, figure }));
       idle(draw);
     };
     idle(draw);

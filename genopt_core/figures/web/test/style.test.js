@@ -28,7 +28,7 @@ test("light, dark and system are the colours of style.json", () => {
 });
 
 test("every variable that is used is declared", () => {
-  const known = new Set([...Object.keys(colors), "small", "fill"]); // --gx-fill is set by a slider
+  const known = new Set([...Object.keys(colors), "small", "rem", "top", "fill"]); // lengths; --gx-fill is set by a slider
   const sources = readdirSync(new URL("../src/", import.meta.url)).map((name) => read(`../src/${name}`));
   for (const [, name] of sources.join("\n").matchAll(/var\(--gx-([\w-]+)/g)) {
     assert.ok(known.has(name) || name === "ramp-" || name === "on-", name);

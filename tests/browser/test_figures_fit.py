@@ -1,0 +1,98 @@
+"""Figures fit: what a reader moves and what answers stand in one window, desk or phone."""
+
+from __future__ import annotations
+
+import pytest
+from browser.reader import READOUT, contents, explorers_in_source
+
+pytestmark = pytest.mark.browser
+
+PAGES = [page for page in contents() if explorers_in_source(page)]
+DESKS = [(1440, 900), (1280, 720)]
+HEADER = 52  # pixels of the page's header, which stays; scroll-margin-top of a figure
+
+# For each figure of the page, at its start and at each preset: what stands outside the window or
+# its place.  A figure is looked at when its size is the same in three frames.
+LOOK = """async ([limit, header]) => {
+    const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    const still = async (root) => {
+        for (let same = 0, before = ""; same < 3;) {
+            await frame();
+            const {width, height} = root.getBoundingClientRect();
+            const now = [width, height, root.dataset.draws].join();
+            same = now === before ? same + 1 : 0;
+            before = now;
+        }
+    };
+    const faults = [];
+    for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]")) {
+        for (const button of [null, ...root.querySelectorAll(".gx-preset")]) {
+            button?.click();
+            await still(root);
+            root.scrollIntoView({behavior: "instant"});
+            const name = `${root.dataset.explorer}, ${button?.innerText}`;
+            const say = (words) => faults.push(`${name}: ${words}`);
+            const box = root.getBoundingClientRect();
+            if (box.height > limit - header) say(`${Math.round(box.height)} pixels high`);
+            if (box.right > innerWidth || box.left < 0) say("wider than the window");
+            const shown = (node) => node.offsetHeight > 0;
+            const parts = ".gx-head, output.gx-readout, .gx-presets, .gx-control, .gx-foot, .gx-svg";
+            for (const part of root.querySelectorAll(parts)) {
+                const {left, right, top, bottom} = part.getBoundingClientRect();
+                const inside = left >= box.left && right <= box.right
+                    && top >= box.top && bottom <= box.bottom;
+                if (right > left && !inside) say(`${part.className} stands outside`);
+            }
+            const side = root.querySelector(".gx-side");
+            const picture = root.querySelector(".gx-picture").getBoundingClientRect();
+            for (const part of side?.querySelectorAll("*") ?? []) {
+                const on = part.getBoundingClientRect().right > picture.left;
+                const beside = picture.left > box.left + 100;
+                if (beside && shown(part) && on) say(`${part.className} lies on the picture`);
+            }
+            for (const {clientHeight} of root.querySelectorAll(".gx-panels svg.gx-svg"))
+                if (clientHeight && clientHeight < 56) say("a picture is too low to be read");
+        }
+    }
+    const wide = document.documentElement.scrollWidth - innerWidth;
+    return wide > 0 ? [...faults, `the page scrolls sideways by ${wide}`] : faults;
+}"""
+
+
+@pytest.mark.parametrize("size", DESKS, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_figure_with_all_it_has_fits_the_window_at_every_preset(watch, served, page, size):
+    width, height = size
+    one = watch(viewport={"width": width, "height": height}).open(served + page).settled()
+    assert one.page.evaluate(LOOK, [height, HEADER]) == []
+
+
+# Scroll until the control stands at the lower edge, move it, and see where its answer stands.
+ANSWER = """async ([root, control]) => {
+    const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    control.scrollIntoView({block: "end", behavior: "instant"});
+    control.focus({preventScroll: true});
+    await frame();
+    await frame();
+    const {top, bottom} = root.querySelector("output.gx-readout").getBoundingClientRect();
+    return [top, bottom];
+}"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_on_a_phone_the_answer_is_in_sight_while_a_control_moves(watch, served, page):
+    one = watch(viewport={"width": 390, "height": 844}).open(served + page).settled()
+    for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
+        for control in root.locator(".gx-control").all():
+            field = control.locator("input, select").first
+            top, bottom = one.page.evaluate(ANSWER, [root.element_handle(), field.element_handle()])
+            assert 0 <= top < bottom <= 844, (root.get_attribute("data-explorer"), top, bottom)
+            assert root.locator(READOUT).inner_text()
+
+
+def test_contents_of_the_page_fold_while_a_figure_stands_in_their_place(watch, served):
+    one = watch(viewport={"width": 1440, "height": 900}).open(served + PAGES[1]).settled()
+    one.page.locator("div.genopt-explorer[data-explorer]").first.scroll_into_view_if_needed()
+    one.page.wait_for_function(
+        "document.querySelector('.bd-sidebar-secondary').offsetHeight <= 48",
+    )
