@@ -99,10 +99,8 @@ def run(
 
     def say(step: int, loss: Tensor) -> None:
         if step % 100 == 0 or step + 1 == stage["steps"]:
-            print(
-                f"  step {step + 1:5}, {time.perf_counter() - started:6.1f} s, loss {loss.mean():.3f}",
-                flush=True,
-            )
+            spent = time.perf_counter() - started
+            print(f"  step {step + 1:5}, {spent:6.1f} s, loss {loss.mean():.3f}", flush=True)
 
     train(models, stream, stage["steps"], progress=say)
     spent = (time.perf_counter() - started) / len(models.methods)

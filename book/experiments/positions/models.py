@@ -356,7 +356,7 @@ class Decoders:
     # ------------------------------------------------------------------ forward
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Next-token logits (replicas, batch, length, vocab) of ``tokens`` (replicas, batch, length)."""
+        """Logits (replicas, batch, length, vocab) after ``tokens`` (replicas, batch, length)."""
         W, s = self.weights, self.shape
         R, B, L = tokens.shape
         x = W["embedding"][torch.arange(R, device=self.device)[:, None, None], tokens]

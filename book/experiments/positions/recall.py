@@ -128,10 +128,8 @@ def run(names: list[str], task: str, stage: dict, device: str, sequences: int) -
 
     def say(step: int, loss: Tensor) -> None:
         if step % 250 == 0 or step + 1 == stage["steps"]:
-            print(
-                f"  step {step + 1:5}, {time.perf_counter() - started:6.1f} s, loss {loss.mean():.3f}",
-                flush=True,
-            )
+            spent = time.perf_counter() - started
+            print(f"  step {step + 1:5}, {spent:6.1f} s, loss {loss.mean():.3f}", flush=True)
 
     train(models, batches(task, seeds, len(names), device), stage["steps"], progress=say)
     rows = []
