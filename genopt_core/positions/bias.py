@@ -33,7 +33,7 @@ DISTANCES: tuple[Distance, ...] = ("linear", "harmonic", "log", "power", "recipr
 def slopes(
     heads: int, kind: Slopes = "geometric", *, total: float | Literal["geometric"] | None = None
 ) -> np.ndarray:
-    r"""One strength a head, strongest first (book, eq. pos-slopes).
+    r"""One strength a head, strongest first.
 
     .. math:: m_h = 2^{-8h/n} \;\text{(geometric, ALiBi's)}, \qquad
               m_h = \frac{1}{h} \;\text{(harmonic)}, \qquad h = 1, \dots, n
@@ -93,7 +93,7 @@ def _geometric(n: int) -> np.ndarray:
 def distance_cost(
     length: int, kind: Distance = "linear", parameter: npt.ArrayLike = 1.0
 ) -> np.ndarray:
-    r"""What a unit slope takes off at the distances 0, 1, …, length − 1 (book, eq. pos-distance).
+    r"""What a unit slope takes off at the distances 0, 1, …, length − 1.
 
     .. math:: \varphi(\delta) = \delta, \quad H_\delta = \sum_{r=1}^{\delta} \tfrac1r, \quad
               \ln(1 + a\delta), \quad \delta^p, \quad \frac{\delta}{1+\delta}
@@ -152,7 +152,7 @@ def bias_by_distance(
     *,
     windows: npt.ArrayLike | None = None,
 ) -> np.ndarray:
-    r"""The bias of each head at each distance (book, eq. pos-bias): :math:`-m_h\,\varphi(\delta)`.
+    r"""The bias of each head at each distance: :math:`-m_h\,\varphi(\delta)`.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def inverse_frequencies(
     factor: float = 1.0,
     trained_length: int | None = None,
 ) -> np.ndarray:
-    r"""Radians per position of each pair of channels (book, eq. pos-frequencies).
+    r"""Radians per position of each pair of channels.
 
     .. math:: \omega_i = \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1
 
@@ -94,7 +94,7 @@ def inverse_frequencies(
 
 
 def rotary_angles(positions: npt.ArrayLike, frequencies: npt.ArrayLike) -> np.ndarray:
-    r"""Angles in radians at ``positions`` (book, eq. pos-angles): :math:`p\,\omega_i`, in float64.
+    r"""Angles in radians at ``positions``: :math:`p\,\omega_i`, in float64.
 
     A position in float16 is exact to 2048 only, in bfloat16 to 256, and the angle is wrong by as
     much; so angles are made from whole numbers in double precision, whatever the model computes in.
@@ -133,7 +133,7 @@ def rotary_angles(positions: npt.ArrayLike, frequencies: npt.ArrayLike) -> np.nd
 
 
 def rotate(x: npt.ArrayLike, angles: npt.ArrayLike, layout: Layout = "half") -> np.ndarray:
-    r"""``x`` with each pair of channels turned by its angle (book, eq. pos-rotation).
+    r"""``x`` with each pair of channels turned by its angle.
 
     .. math:: \begin{pmatrix} x'_a \\ x'_b \end{pmatrix} =
               \begin{pmatrix} \cos\varphi & -\sin\varphi \\ \sin\varphi & \cos\varphi \end{pmatrix}

@@ -19,7 +19,7 @@ __all__ = ["output_error_bound", "skippable", "skippable_blocks", "tail_bound"]
 def tail_bound(
     table: npt.ArrayLike, q_norm: npt.ArrayLike, k_norm: npt.ArrayLike, head_dim: int
 ) -> np.ndarray:
-    r"""Most that all keys from distance D on can weigh together (book, eq. pos-tail).
+    r"""Most that all keys from distance D on can weigh together.
 
     .. math:: \sum_{\delta \ge D} w_\delta \;\le\;
               \frac{e^{2c}\,T_D}{N_D + e^{2c}\,T_D}, \qquad
@@ -73,7 +73,7 @@ def tail_bound(
 def skippable(
     table: npt.ArrayLike, q_norm: npt.ArrayLike, k_norm: npt.ArrayLike, head_dim: int, eps: float
 ) -> np.ndarray:
-    r"""Distance from which on a head's keys together weigh at most ``eps`` (book, eq. pos-skip).
+    r"""Distance from which on a head's keys together weigh at most ``eps``.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def output_error_bound(eps: npt.ArrayLike, v_norm: npt.ArrayLike) -> np.ndarray:
 
     .. math:: \lVert o - \tilde o \rVert \le 2\,\varepsilon\,\max_j \lVert v_j \rVert
 
-    (book, eq. pos-skip-error): the dropped mean and the kept mean are both averages of values, and
+   : the dropped mean and the kept mean are both averages of values, and
     :math:`o - \tilde o` is ``eps`` times their difference.
 
     Examples
