@@ -137,7 +137,7 @@ def output_error_bound(eps: npt.ArrayLike, v_norm: npt.ArrayLike) -> np.ndarray:
 
     .. math:: \lVert o - \tilde o \rVert \le 2\,\varepsilon\,\max_j \lVert v_j \rVert
 
-   : the dropped mean and the kept mean are both averages of values, and
+    The dropped mean and the kept mean are both averages of values, and
     :math:`o - \tilde o` is ``eps`` times their difference.
 
     Examples
