@@ -137,14 +137,15 @@ def rounded(text: str) -> str:
 
 
 def shared(text: str) -> str:
-    """``text`` with shapes that are drawn many times written down once."""
+    """``text`` with shapes that are drawn many times written down once.
+
+    Their names come from the shapes, as pictures may meet on one page.
+    """
     shapes = Counter(re.findall(r'<path [^>]*?d="([^"]+)"[^>]*/>', text))
-    often = [shape for shape, count in shapes.items() if count > 5]
-    mark = hashlib.sha256(text.encode()).hexdigest()[:6]
-    for number, shape in enumerate(often):
-        name = f"s{mark}{number}"
-        used = re.compile(rf'<path ([^>]*?)d="{re.escape(shape)}"([^>]*/>)')
-        text = used.sub(rf'<use href="#{name}" \1\2', text)
+    for shape in (shape for shape, count in shapes.items() if count > 5):
+        name = f"s{hashlib.sha256(shape.encode()).hexdigest()[:8]}"
+        used = re.compile(rf'<path ([^>]*?) ?d="{re.escape(shape)}"([^>]*?) ?/>')
+        text = used.sub(rf'<use href="#{name}" \1\2/>', text)
         text = text.removesuffix("</svg>") + f'<defs><path id="{name}" d="{shape}"/></defs></svg>'
     return text
 

@@ -81,7 +81,7 @@ def test_each_explorer_has_a_small_still_of_what_it_shows_now(path):
     drawn = stills.stills([(data[MIME]["name"], data[MIME]["params"]) for data in found])
     for data, now in zip(found, drawn, strict=True):
         assert len(now.encode()) <= stills.MOST_BYTES
-        names = re.compile(r"\bs[0-9a-f]{6}(?=\d)")  # of shapes, from a digest of the whole
+        names = re.compile(r"\bs[0-9a-f]{8}\b")  # of shapes, from a digest of their numbers
         one, other = (names.sub("s", text) for text in (data[STILL], now))
         assert numbers_apart(one, other) <= 0.2, "run `python book/_ext/refresh.py --text`"
 
