@@ -63,7 +63,7 @@ def printed() -> list[str]:
 
 
 def test_a_smaller_cache_and_stored_ladders(monkeypatch, capsys):
-    """On small random weights, with SmolLM2's layers and a tokenizer of one token a character."""
+    """On small random weights, with SmolLM2's layers and a tokenizer of few tokens."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     from oracles.models import tiny
@@ -72,7 +72,7 @@ def test_a_smaller_cache_and_stored_ladders(monkeypatch, capsys):
 
     class Tokenizer:
         def __call__(self, text, return_tensors):
-            ids = torch.tensor([[ord(c) % 128 for c in text]])
+            ids = torch.tensor([[ord(c) % 128 for c in text[::4]]])
             return transformers.BatchEncoding({"input_ids": ids, "attention_mask": ids * 0 + 1})
 
         def decode(self, ids):
