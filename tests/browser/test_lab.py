@@ -103,13 +103,11 @@ def test_no_markup_is_shown_raw_and_saving_changes_no_byte(window, lab, notebook
     for text in texts(page):
         assert not RAW.search(text), text
     assert page.locator(".lm-DockPanel .jp-mod-dirty").count() == 0
+    opened_at = (lab[1] / notebook).stat().st_mtime_ns
     with page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url):
-        page.evaluate(
-            "window.jupyterapp?.commands.execute('docmanager:save')"
-            " ?? document.activeElement.blur()"
-        )
         page.keyboard.press("Control+s")
     page.close()
+    assert (lab[1] / notebook).stat().st_mtime_ns > opened_at
     assert (lab[1] / notebook).read_bytes() == before
 
 
