@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from browser.reader import READOUT, contents, explorers_in_source
+from browser.reader import READOUT, Watch, contents, explorers_in_source
 
 pytestmark = pytest.mark.browser
 
 PAGES = [page for page in contents() if explorers_in_source(page)]
-DESKS = [(1440, 900)]  # 1280 × 720 is the next bar: some presets are up to a hundred pixels higher
+DESKS = [(1440, 900), (1280, 720)]
 HEADER = 52  # pixels of the page's header, which stays; scroll-margin-top of a figure
 
 # For each figure of the page, at its start and at each preset: what stands outside the window or
@@ -96,3 +96,47 @@ def test_contents_of_the_page_fold_while_a_figure_stands_in_their_place(watch, s
     one.page.wait_for_function(
         "document.querySelector('.bd-sidebar-secondary').offsetHeight <= 48",
     )
+
+
+# ------------------------------------------------------------------ alone in the window
+
+NO_FULL_SCREEN = "Element.prototype.requestFullscreen = () => Promise.reject(new Error('no'))"
+ALONE = """([root, scale]) => {
+    const size = parseFloat(getComputedStyle(root.querySelector("output.gx-readout")).fontSize);
+    const box = root.getBoundingClientRect();
+    const full = box.width === innerWidth && box.height === innerHeight;
+    return full && root.scrollHeight <= innerHeight + 1 && size >= scale;
+}"""
+HERE = "([root, label]) => document.activeElement.textContent === label"
+INSIDE = "root => root.contains(document.activeElement)"
+
+
+@pytest.mark.parametrize(
+    "size", [(1920, 1080), (1024, 768)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+@pytest.mark.parametrize("full", [True, False], ids=["full screen", "on top of the page"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_figure_is_presented_alone_larger_and_whole(chromium, html, page, size, full):
+    context = chromium.new_context(viewport={"width": size[0], "height": size[1]})
+    if not full:
+        context.add_init_script(NO_FULL_SCREEN)
+    one = Watch(context).open((html / page).as_uri()).settled()
+    for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
+        handle = root.element_handle()
+        plain = root.locator(READOUT).evaluate(
+            "node => parseFloat(getComputedStyle(node).fontSize)"
+        )
+        button = root.locator(".gx-present-button")
+        button.click()
+        one.page.wait_for_function(ALONE, arg=[handle, 1.4 * plain - 0.1])
+        one.page.wait_for_function(HERE, arg=[handle, "Close"])
+        assert one.page.evaluate("r => document.fullscreenElement === r", handle) == full
+        for key in ("Tab", "Tab", "Shift+Tab", "Shift+Tab", "Shift+Tab"):
+            one.page.keyboard.press(key)
+            assert one.page.evaluate(INSIDE, handle)
+        one.page.keyboard.press("Escape")
+        one.page.wait_for_function("r => !r.matches('.gx-present')", arg=handle)
+        assert button.evaluate("node => node === document.activeElement")
+        assert one.page.locator("[inert]").count() == 0
+    one.close()
+    context.close()

@@ -135,8 +135,7 @@ export function drawPanel(spec, { document, width, height, id, figure }) {
     spec.title ? h("p", { class: "gx-panel-title" }, spec.title) : null,
     legends(panel, h),
     label(h, "gx-ylabel", panel.y, "↑", "↓"),
-    frame,
-    label(h, "gx-xlabel", panel.x, "→", "←"),
+    h("div", { class: "gx-plot" }, frame, label(h, "gx-xlabel", panel.x, "→", "←")),
   );
   return { node, frame, svg, panel };
 }

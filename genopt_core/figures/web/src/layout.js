@@ -15,9 +15,10 @@ const STAY = 1.2; // how much better another arrangement must be to take over
 
 /**
  * The arrangement of ``figure`` in ``width`` × ``height`` pixels: its pages, each with the columns of
- * panels, their width, and the heights of their pictures.  ``before`` is the arrangement that stands.
+ * panels, their width, and the heights of their pictures.  ``before`` is the arrangement that stands;
+ * ``grow`` says how much higher than they want to be pictures may become where there is room.
  */
-export function arrange(figure, { width, height = Infinity, before = null }) {
+export function arrange(figure, { width, height = Infinity, before = null, grow = 1 }) {
   const all = figure.panels.map((_, i) => i);
   if (!Number.isFinite(height)) {
     const beside = sideBySide(figure, width);
@@ -25,6 +26,7 @@ export function arrange(figure, { width, height = Infinity, before = null }) {
     const each = Math.floor((Math.max(MIN_WIDTH, width) - GAP * (columns.length - 1)) / columns.length);
     return { pages: [{ columns, each }], heights: figure.panels.map((spec) => spec.height ?? 240), each: all.map(() => each) };
   }
+  figure = { ...figure, grow };
   const whole = best(figure, all, width, height, before?.pages[0]);
   const pages = whole ? [whole] : folded(figure, all, width, height - TABS, before);
   const heights = all.map(() => 0);
@@ -85,29 +87,35 @@ function stacked(figure, columns, width, height) {
   const heights = new Map();
   const liked = columns.length > 1 && figure.layout === "row" ? 1.3 : 1;
   let wide = 1;
+  // side by side the pictures start at one height, under the highest of what stands above them
+  const level = columns.length > 1 && columns.every((column) => column.length === 1);
+  const tallest = level ? Math.max(...columns.flat().map((i) => above(figure.panels[i], each))) : 0;
   let readable = true;
   let share = 1;
   for (const column of columns) {
     const specs = column.map((i) => figure.panels[i]);
-    const room = height - specs.reduce((sum, spec) => sum + around(spec, each), 0) - BELOW * (column.length - 1);
+    const room = height - specs.reduce((sum, spec) => sum + Math.max(tallest, above(spec, each)) + below(spec, each), 0) - BELOW * (column.length - 1);
     const low = specs.map((spec) => least(spec, each));
     const own = specs.map((spec, i) => Math.max(low[i], spec.height ?? 240));
     const [needed, wanted] = [low, own].map((values) => values.reduce((a, b) => a + b, 0));
     if (room < needed) readable = false;
     const t = wanted > needed ? Math.max(0, Math.min(1, (room - needed) / (wanted - needed))) : 1;
-    column.forEach((i, k) => heights.set(i, Math.floor(low[k] + t * (own[k] - low[k]))));
+    const more = Math.max(1, Math.min(figure.grow, room / wanted));
+    column.forEach((i, k) => heights.set(i, Math.floor(more * (low[k] + t * (own[k] - low[k])))));
     share = Math.min(share, (needed + t * (wanted - needed)) / wanted);
     for (const spec of specs) wide = Math.min(wide, each / wantedWidth(spec));
   }
   return { columns, each, heights, readable, score: liked * wide * share };
 }
 
-/** About how many pixels stand above and below the picture of a panel: its title, legend and labels. */
-export function around(spec, width) {
-  const lines = (words, size, high) => Math.ceil((textWidth(words, size) * 1.04) / width) * high;
+const lines = (words, size, width, high) => Math.ceil((textWidth(words, size) * 1.04) / width) * high;
+const below = (spec, width) => (spec.x?.label ? lines(`${spec.x.label} →`, 12, width, 16) : 0);
+
+/** About how many pixels a panel's title, legend and label take above its picture. */
+function above(spec, width) {
   let high = 0;
-  if (spec.title) high += lines(spec.title, 14.5, 20) + 2;
-  for (const axis of [spec.x, spec.y]) if (axis?.label) high += lines(`${axis.label} →`, 12, 16) + (axis === spec.y ? 4 : 0);
+  if (spec.title) high += lines(spec.title, 14.5, width, 20) + 2;
+  if (spec.y?.label) high += lines(`↑ ${spec.y.label}`, 12, width, 16) + 4;
   if (spec.legend === false) return high;
   const names = Object.keys(spec.series ?? {});
   if (names.length > 1) {
@@ -123,6 +131,9 @@ export function around(spec, width) {
   if (spec.marks.some((mark) => mark.kind === "cell")) high += 24;
   return high;
 }
+
+/** About how many pixels stand above and below the picture of a panel. */
+export const around = (spec, width) => above(spec, width) + below(spec, width);
 
 const spanOf = (axis, values) => {
   if (axis?.type === "band") return axis.domain?.length ?? 1;

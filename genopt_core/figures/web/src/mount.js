@@ -4,6 +4,7 @@ import { QUIET } from "./controls.js";
 import { maker } from "./draw.js";
 import { closed, Offer } from "./offer.js";
 import { Picture } from "./picture.js";
+import { Present } from "./present.js";
 import { Questions } from "./questions.js";
 import { Room } from "./room.js";
 import { Settings } from "./settings.js";
@@ -88,8 +89,10 @@ export class View {
     this.status = h("span", { class: "gx-status", role: "status" });
     this.said = h("span", { class: "gx-said", role: "status" });
     const code = button("Copy as code", () => this.copy(asCode(this.description, this.params), "code"));
+    const present = h("button", { type: "button", class: "gx-present-button", ...QUIET }, "Present");
+    this.present = new Present({ root: this.root, button: present, changed: (scale) => this.room.zoom(scale) });
     const link = options.link ? button("Copy link", () => this.copy(this.link(), "link")) : null;
-    return h("div", { class: "gx-foot" }, this.numbers, code, link, ...this.offer.nodes, this.said, this.status);
+    return h("div", { class: "gx-foot" }, this.numbers, present, code, link, ...this.offer.nodes, this.said, this.status);
   }
 
   // -------------------------------------------------------------- engines
@@ -216,6 +219,7 @@ export class View {
   }
 
   close() {
+    this.present.close();
     this.picture.close();
     this.room.close();
     clearTimeout(this.settling);

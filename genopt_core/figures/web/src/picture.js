@@ -13,7 +13,7 @@ export class Picture {
     this.figure = null; // what is shown
     this.drawn = [];
     this.page = 0; // of the arrangement, where not all panels fit
-    this.scale = 1; // how much larger than drawn it is shown
+    this.scale = this.fitted = 1; // how much larger than drawn it is shown, and was when it was last fitted
     this.room = Infinity; // pixels from top to bottom
     this.node = h("div", { class: "gx-picture" });
     this.tips = new Tips(this.node, h, `${id}-tip`);
@@ -28,22 +28,22 @@ export class Picture {
     // And remember its width: asking for it at every move would make the browser lay out twice.
     this.width = 0;
     this.slack = 0; // by how much labels were estimated too low
-    this.observer = new ResizeObserver(([entry]) => {
-      const { width, height } = entry.contentRect;
-      const over = this.figure ? Math.ceil(height - this.room) : 0;
-      if (over > 0 && over < 60 && Math.floor(width) === this.width && this.slack < 60) {
-        this.slack += over;
-        this.draw(this.figure);
-      } else this.fit({ width: Math.floor(width) });
-    });
+    this.observer = new ResizeObserver(([entry]) => this.fit({ width: Math.floor(entry.contentRect.width) }));
     this.observer.observe(this.node);
   }
 
   /** Draw again if the room changed. */
-  fit({ width = this.width, room = this.room, scale = this.scale }) {
-    if (!width || (width === this.width && room === this.room && scale === this.scale)) return;
-    Object.assign(this, { width, room, scale, slack: 0 });
+  fit({ width = this.width, room = this.room }) {
+    if (!width || (width === this.width && room === this.room && this.scale === this.fitted)) return;
+    Object.assign(this, { width, room, slack: 0, fitted: this.scale });
     if (this.figure) this.draw(this.figure);
+  }
+
+  /** It came out ``over`` pixels too high: what stands around panels is more than was estimated. */
+  tighten(over) {
+    if (!this.figure || this.slack + over > 80 * this.scale) return;
+    this.slack += over;
+    this.draw(this.figure);
   }
 
   /** The first answer is shown: what stood for it goes. */
@@ -77,7 +77,7 @@ export class Picture {
     const { id, scale } = this;
     const width = (this.width ||= this.node.clientWidth) || 640;
     this.tips.hide();
-    this.arranged = arrange(figure, { width: width / scale, height: (this.room - this.slack) / scale, before: this.arranged });
+    this.arranged = arrange(figure, { width: width / scale, height: (this.room - this.slack) / scale, before: this.arranged, grow: scale > 1 ? 1.6 : 1 });
     const { heights, each } = this.arranged;
     const before = this.drawn;
     this.drawn = figure.panels.map((spec, i) => {
