@@ -119,6 +119,7 @@ def test_own_text_starts_python_once_a_visit(watch, served, html):
     box.fill("zebra crossings")
     offer = root.locator(".gx-problem.gx-offers")
     assert "a text of your own" in offer.inner_text()
+    assert root.get_by_text("Run Python here").locator("visible=true").count() == 1
     heard = one.page.evaluate_handle(
         """() => {
             const heard = [];
@@ -155,7 +156,7 @@ def test_from_a_file_the_samples_are_offered_plainly(watch, html):
     assert not box.is_editable()
     note = root.locator(".gx-own-text")
     assert note.inner_text() == (
-        "These samples work here; your own text works after `make serve` or in the notebook."
+        "These samples work here; your own text works after “make serve” or in the notebook."
     )
     root.locator(".gx-sample").nth(1).click()
     sample = ex.get(PEERS).controls[0].samples[1]

@@ -7,7 +7,7 @@ const bar = (h) => h("progress", { class: "gx-progress", max: 1, hidden: true, "
 /** Why a text of the reader's own cannot be shown on this page, or "" where it can. */
 export function closed(python) {
   if (!python || python.possible) return "";
-  const where = python.served ? "in the notebook" : "after `make serve` or in the notebook";
+  const where = python.served ? "in the notebook" : "after “make serve” or in the notebook";
   return `These samples work here; your own text works ${where}.`;
 }
 
