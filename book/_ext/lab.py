@@ -40,8 +40,7 @@ c = get_config()  # type: ignore[name-defined]  # noqa: F821  what runs this fil
 c.ServerApp.contents_manager_class = Contents
 c.ServerApp.root_dir = str(BOOK)
 c.LabApp.default_url = "/lab/tree/START.ipynb"
-# the book asks no other server for anything: no news, no look for a newer version
-announcements = "@jupyterlab/apputils-extension:announcements"
-c.ServerApp.tornado_settings = {"page_config_data": {"disabledExtensions": {announcements: True}}}
+# no news and no look for a newer version: the book asks no other server for anything
+c.LabApp.app_settings_dir = str(BOOK / "_ext" / "lab_settings")
 # what is no reading stays out of the list of files
 c.ContentsManager.hide_globs = ["__pycache__", "_*", "assets", "*.bib", "*.pyc", "*~"]

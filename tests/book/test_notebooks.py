@@ -10,6 +10,7 @@ from book._ext.refresh import BOOK, METADATA, STILL, clean, notebooks, stills, v
 from genopt_core.figures.widget import MIME, WEB
 
 MOST_LINES = 15
+MOST_PRINTED = 12
 RAW = re.compile(r"(?m)\{[a-z]+(:[a-z]+)?\}`|^\s*(```+|:::+)\{|^:[a-z]+: |^\([a-z-]+\)=$|\$\$ \(")
 
 
@@ -90,7 +91,7 @@ def test_a_cell_that_gives_an_answer_away_is_folded_below_its_question(path):
     cells = nbformat.read(path, 4).cells
     for before, cell in itertools.pairwise(cells):
         if "predicted" in cell.metadata.get("tags", []):
-            assert cell.metadata.jupyter.outputs_hidden
+            assert cell.metadata.jupyter == {"outputs_hidden": True, "source_hidden": True}
             assert before.source.rstrip().endswith("</details>")
             assert "> **Predict.**" in before.source
 
@@ -127,6 +128,13 @@ def test_cells_are_short_and_import_their_logic(path):
         assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE), (
             f"a formula belongs into genopt_core, where a test sees it:\n{cell.source}"
         )
+
+
+def test_what_is_printed_is_short(path):
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            lines = output.get("text", "").splitlines()
+            assert len(lines) <= MOST_PRINTED, f"make it a table or a figure:\n{cell.source}"
 
 
 def test_no_interact_and_no_output_widget(path):
