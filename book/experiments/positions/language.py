@@ -1,7 +1,8 @@
 """Perplexity against length: decoders trained on short windows, scored on the same last tokens.
 
     python -m book.experiments.positions.language --stage development --device cuda
-    python -m book.experiments.positions.language --stage final --device cuda
+    python -m book.experiments.positions.language --stage final
+    python -m book.experiments.positions.language --stage large --device cuda
     python -m book.experiments.positions.language --quick        # a minute on a CPU, not stored
 
 Every context length from 1 to 16 times the trained one scores the *same* tokens: the last 32 of
@@ -16,31 +17,70 @@ is written when it is done, and a run that is written is not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from book.experiments.positions.models import FIXED, LEARNED, METHODS, Decoders, Shape
+from book.experiments.positions.models import METHODS, Decoders, Shape
 from book.experiments.positions.training import last_token_nats, train
-from genopt_core import corpora
+from genopt_core import corpora, files
 
 TEXTS = ("sotu", "moby-dick")
-VOCAB, SCORED, WINDOWS, TIMES = 1024, 32, 384, (1, 2, 4, 8, 16)
+VOCAB, SCORED, WINDOWS, TIMES = 1024, 32, 192, (1, 2, 4, 8, 16)
+BASE, SMALL = Shape(VOCAB), Shape(256, layers=2, width=64, heads=8, hidden=176)  # tokens, bytes
+FINAL = [
+    "rope-learned-fourfold",  # the reading that choose.py took
+    "rope-alibi",
+    "rope-harmonic",
+    "kerple-power",
+    "rope-kerple-power",
+    "rope",
+    "alibi",
+    "kerple-log",
+    "rope-fire",
+    "rope-harmonic-fourfold",
+    "rope-alibi-double",
+    "fire",
+    "rope-harmonic-double",
+    "rope-harmonic-double-mix",
+    "rope-hdist-fourfold",
+    "harmonic",
+    "kerple-log-ssmax",
+    "rope-learned-ssmax",
+    "fox",
+    "nope",
+]
 STAGES = {
-    "development": {"seeds": [100, 101], "steps": 600, "trained": [64], "texts": ["sotu"]},
-    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 700, "trained": [64, 128], "texts": list(TEXTS)},
-    "quick": {"seeds": [100], "steps": 20, "trained": [64], "texts": ["sotu"]},
+    "development": {"shape": BASE, "seeds": [100, 101], "steps": 600, "cells": [("sotu", 64)]},
+    "small": {"shape": SMALL, "seeds": [100, 101], "steps": 400, "cells": [("sotu", 64)]},
+    "final": {
+        "shape": SMALL,
+        "seeds": [0, 1, 2, 3, 4],
+        "steps": 400,
+        "cells": [("sotu", 64), ("moby-dick", 64), ("sotu", 128)],
+        "methods": FINAL,
+    },
+    "large": {
+        "shape": BASE,
+        "seeds": [0, 1, 2, 3, 4],
+        "steps": 700,
+        "cells": [(text, trained) for text in TEXTS for trained in (64, 128)],
+    },
+    "quick": {"shape": SMALL, "seeds": [100], "steps": 20, "cells": [("sotu", 64)]},
 }
 TOKENS_A_STEP = 2048
+MEMORY = 1.0e8  # bytes for the scores of one layer while a window is read
 
 
-def tokens_of(text: str, scratch: Path) -> Tensor:
-    """The text in the 1,024 tokens of a byte-pair encoding trained on its first 95 %."""
-    path = scratch / f"{text}-{VOCAB}.pt"
+def tokens_of(text: str, vocab: int, scratch: Path) -> Tensor:
+    """The text in bytes, or in the tokens of a byte-pair encoding trained on its first 95 %."""
+    if vocab == 256:
+        return torch.tensor(list(corpora.load(text).encode()), dtype=torch.int64)
+    path = scratch / f"{text}-{vocab}.pt"
     if path.is_file():
         return torch.load(path)
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -50,7 +90,7 @@ def tokens_of(text: str, scratch: Path) -> Tensor:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocab, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator([whole[: int(0.95 * len(whole))]], trainer)
     ids = torch.tensor(tokenizer.encode(whole).ids, dtype=torch.int64)
@@ -87,12 +127,15 @@ def groups(names: list[str], most: int) -> list[list[str]]:
 
 
 def run(
-    names: list[str], text: str, trained: int, stage: dict, device: str, scratch: Path
+    names: list[str], text: str, trained: int, stage: dict, device: str, path: Path
 ) -> list[dict]:
-    """Rows of one group: method, seed, trained length, times, nats a token."""
-    ids = tokens_of(text, scratch)
+    """Rows of one group: method, seed, trained length, times, nats a token.
+
+    The weights of all replicas are left beside ``path``, in half precision.
+    """
+    seeds, shape = stage["seeds"], stage["shape"]
+    ids = tokens_of(text, shape.vocab, path.parent)
     cut = int(0.95 * len(ids))
-    seeds, shape = stage["seeds"], Shape(VOCAB)
     models = Decoders(names, seeds, shape, trained, device)
     stream = batches(ids[:cut], seeds, len(names), trained, device)
     started = time.perf_counter()
@@ -104,13 +147,16 @@ def run(
 
     train(models, stream, stage["steps"], progress=say)
     spent = (time.perf_counter() - started) / len(models.methods)
+    half = {key: w.detach().half().cpu() for key, w in models.weights.items()}
+    safetensors.torch.save_file(
+        half, path.with_suffix(".safetensors"), {"methods": ",".join(names)}
+    )
     rows = []
     longest = trained * max(TIMES)
     for times in TIMES:
         length = times * trained
-        count = stage.get("windows", WINDOWS)
-        chunk = max(1, int(2.0e9 / (len(models.methods) * shape.heads * length**2 * 4)))
-        nats = last_token_nats(models, windows(ids[cut:], length, longest, count), SCORED, chunk)
+        chunk = max(1, int(MEMORY / (len(models.methods) * shape.heads * length**2 * 4)))
+        nats = last_token_nats(models, windows(ids[cut:], length, longest, WINDOWS), SCORED, chunk)
         for r, value in enumerate(nats.tolist()):
             name, seed = names[r // len(seeds)], seeds[r % len(seeds)]
             rows.append(
@@ -154,21 +200,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     stage = STAGES[options.stage]
-    names = options.only.split(",") if options.only else [*FIXED, *LEARNED]
+    names = options.only.split(",") if options.only else stage.get("methods", list(METHODS))
     options.out.mkdir(parents=True, exist_ok=True)
-    for text in [options.text] if options.text else stage["texts"]:
-        for trained in [options.trained] if options.trained else stage["trained"]:
-            for group in groups(names, options.most):
-                path = options.out / f"language-{options.stage}-{text}-{trained}-{group[0]}.json"
-                if path.is_file():
-                    continue
-                print(
-                    f"{path.name}: {len(group)} methods x {len(stage['seeds'])} seeds", flush=True
-                )
-                rows = run(group, text, trained, stage, options.device, options.out)
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(rows), encoding="utf-8")
-                part.replace(path)
+    for text, trained in stage["cells"]:
+        if options.text not in (None, text) or options.trained not in (None, trained):
+            continue
+        for group in groups(names, options.most):
+            path = options.out / f"language-{options.stage}-{text}-{trained}-{group[0]}.json"
+            if path.is_file():
+                continue
+            print(f"{path.name}: {len(group)} methods x {len(stage['seeds'])} seeds", flush=True)
+            rows = run(group, text, trained, stage, options.device, path)
+            files.write_json(path, rows)
 
 
 if __name__ == "__main__":

@@ -243,6 +243,7 @@ class Decoders:
             self.weights[key] = value.to(device).requires_grad_(True)
         self.ssmax, self.omega = self.ssmax.to(device), self.omega.to(device)
         self._tables: dict[str, Tensor] = {}
+        self._kept: dict[Any, Any] = {}
 
     def _drawn(self, seed: int) -> dict[str, Tensor]:
         """The start of one decoder; what every method has is drawn first, so that it is shared."""
@@ -277,6 +278,16 @@ class Decoders:
         return out
 
     # ------------------------------------------------------------------ positions
+
+    def _kept_bias(self, layer: int, length: int) -> Tensor:
+        """:meth:`bias`; without gradients it is kept until another length is asked for."""
+        if torch.is_grad_enabled():
+            return self.bias(layer, length)
+        if self._kept.get("length") != length:
+            self._kept = {"length": length}
+        if layer not in self._kept:
+            self._kept[layer] = self.bias(layer, length)
+        return self._kept[layer]
 
     def bias(self, layer: int, length: int) -> Tensor:
         """(replicas, 1, heads, length, length) of what does not depend on the data, −∞ above."""
@@ -355,8 +366,11 @@ class Decoders:
 
     # ------------------------------------------------------------------ forward
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Logits (replicas, batch, length, vocab) after ``tokens`` (replicas, batch, length)."""
+    def __call__(self, tokens: Tensor, last: int | None = None) -> Tensor:
+        """Logits (replicas, batch, length, vocab) after ``tokens`` (replicas, batch, length).
+
+        With ``last`` only those of the last tokens: the top layer asks for no others.
+        """
         W, s = self.weights, self.shape
         R, B, L = tokens.shape
         x = W["embedding"][torch.arange(R, device=self.device)[:, None, None], tokens]
@@ -375,15 +389,21 @@ class Decoders:
                 torch.ones((), device=self.device),
             )  # (R, L, H)
             q = q * scale[:, None, ..., None]
-            q, k, v = (t.transpose(2, 3) for t in (q, k, v))
-            scores = q @ k.transpose(-1, -2) / math.sqrt(s.head_dim) + self.bias(i, L)
+            rows = last if last and i == s.layers - 1 else L
+            q, k, v = q[:, :, -rows:].transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
+            bias = self._kept_bias(i, L)[..., -rows:, :]
             if "fox" in self.kinds:
                 at = self.kinds["fox"]
                 gate = self._mm(h[at], W["gate"][at, i]) + W["gateb"][at, i, None, None]
                 c = torch.nn.functional.logsigmoid(gate).cumsum(2).transpose(2, 3)  # (fox, B, H, L)
-                scores = scores.index_add(0, at, c[..., None] - c[..., None, :])
-            out = (scores.softmax(-1) @ v).transpose(2, 3).reshape(R, B, L, s.width)
-            x = x + self._mm(out, W[f"{i}.out"])
+                more = c[..., -rows:, None] - c[..., None, :]
+                bias = bias.expand(R, B, -1, -1, -1).index_add(0, at, more)
+            if torch.is_grad_enabled():
+                out = (q @ k.transpose(-1, -2) / math.sqrt(s.head_dim) + bias).softmax(-1) @ v
+            else:  # one kernel a replica, which holds no scores
+                attend = torch.nn.functional.scaled_dot_product_attention
+                out = torch.stack([attend(*each) for each in zip(q, k, v, bias, strict=True)])
+            x = x[:, :, -rows:] + self._mm(out.transpose(2, 3).flatten(3), W[f"{i}.out"])
             a, b = self._mm(self._norm(x, W[f"{i}.norm2"]), W[f"{i}.up"]).chunk(2, -1)
             x = x + self._mm(torch.nn.functional.silu(a) * b, W[f"{i}.down"])
         return self._mm(self._norm(x, W["norm"]), W["embedding"].transpose(1, 2))

@@ -59,10 +59,11 @@ def train(
 @torch.no_grad()
 def last_token_nats(models: Decoders, windows: Tensor, scored: int, chunk: int) -> Tensor:
     """Mean nats of the last ``scored`` tokens of ``windows`` (count, length + 1), (replicas,)."""
+    models._kept = {}  # the weights may have moved
     total = torch.zeros(len(models.methods), dtype=torch.float64, device=models.device)
     for part in windows.split(chunk):
         tokens = part.to(models.device).expand(len(models.methods), *part.shape)
-        logits = models(tokens[..., :-1])[..., -scored:, :]
+        logits = models(tokens[..., :-1], scored)
         nats = torch.nn.functional.cross_entropy(
             logits.flatten(0, 2), tokens[..., -scored:].flatten(), reduction="none"
         )
