@@ -196,8 +196,7 @@ def calibrate_ladders(
 
     Notes
     -----
-    It takes long: about two minutes a layer for a model of 135 million parameters on one processor
-    core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
+    It takes long: 15 to 30 seconds a layer for 135 million parameters on one free core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
