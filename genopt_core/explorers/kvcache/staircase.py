@@ -125,7 +125,7 @@ def kv_staircase(step: int, ladder: str, sink: int) -> Figure:
 
 
 def _stairs_panel(stairs: Sequence[Stair], length: int, end: int, sink: int) -> Panel:
-    kinds = ["full precision" if stair.bits == FULL else "quantised" for stair in stairs]
+    kinds = ["full precision" if stair.bits == FULL else "quantized" for stair in stairs]
     marks: list[Mark] = [figure.rule(x=length, dash="dotted")]
     if stairs:
         marks.append(
@@ -144,6 +144,6 @@ def _stairs_panel(stairs: Sequence[Stair], length: int, end: int, sink: int) -> 
         x=Axis("token, oldest first", domain=(0, end)),
         y=Axis("bits of a code", domain=(0, 17), ticks=[2, 4, 8, 16]),
         title="The cache, token by token" + (f" (the first {sink} are sinks)" if sink else ""),
-        series={"full precision": "c3", "quantised": "c1"},
+        series={"full precision": "c3", "quantized": "c1"},
         height=200,
     )
