@@ -14,12 +14,14 @@ from genopt_core.positions.decay import (
     linear_effective_context,
     weights_by_distance,
 )
+from genopt_core.positions.dropping import dropping_bias
 from genopt_core.positions.rotary import (
     inverse_frequencies,
     rotary_angles,
     rotate,
     yarn_temperature,
 )
+from genopt_core.positions.scores import factored_scores
 from genopt_core.positions.skip import output_error_bound, skippable, skippable_blocks, tail_bound
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "bias_by_distance",
     "by_pairs",
     "distance_cost",
+    "dropping_bias",
     "effective_context",
+    "factored_scores",
     "inverse_frequencies",
     "linear_effective_context",
     "output_error_bound",

@@ -33,7 +33,7 @@ DISTANCES: tuple[Distance, ...] = ("linear", "harmonic", "log", "power", "recipr
 def slopes(
     heads: int, kind: Slopes = "geometric", *, total: float | Literal["geometric"] | None = None
 ) -> np.ndarray:
-    r"""One strength a head, strongest first.
+    r"""One strength a head, strongest first (book, eq. pos-slopes).
 
     .. math:: m_h = 2^{-8h/n} \;\text{(geometric, ALiBi's)}, \qquad
               m_h = \frac{1}{h} \;\text{(harmonic)}, \qquad h = 1, \dots, n
@@ -93,14 +93,14 @@ def _geometric(n: int) -> np.ndarray:
 def distance_cost(
     length: int, kind: Distance = "linear", parameter: npt.ArrayLike = 1.0
 ) -> np.ndarray:
-    r"""What a unit slope takes off at the distances 0, 1, …, length − 1.
+    r"""What a unit slope takes off at distances 0, 1, … (book, eq. pos-distance).
 
     .. math:: \varphi(\delta) = \delta, \quad H_\delta = \sum_{r=1}^{\delta} \tfrac1r, \quad
               \ln(1 + a\delta), \quad \delta^p, \quad \frac{\delta}{1+\delta}
 
     All are 0 at distance 0 and never fall.  Harmonic numbers make the weight of a far token a power
-    of its distance, :math:`e^{-m H_\delta} \approx (e^{\gamma}\delta)^{-m}`; the linear cost makes
-    it an exponential; the reciprocal one is bounded.
+    of its distance, :math:`e^{-m H_\delta} \approx (e^{\gamma}\delta)^{-m}` (book, eq.
+    pos-power); the linear cost makes it an exponential; the reciprocal one is bounded.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def bias_by_distance(
     *,
     windows: npt.ArrayLike | None = None,
 ) -> np.ndarray:
-    r"""The bias of each head at each distance: :math:`-m_h\,\varphi(\delta)`.
+    r"""Each head's bias at each distance, :math:`-m_h\,\varphi(\delta)` (book, eq. pos-bias).
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ __all__ = ["effective_context", "linear_effective_context", "weights_by_distance
 
 
 def weights_by_distance(table: npt.ArrayLike) -> np.ndarray:
-    r"""Attention weights if all contents score the same.
+    r"""Attention weights if all contents score the same (book, eq. pos-weights).
 
     .. math:: w_\delta = \frac{e^{b(\delta)}}{\sum_{\delta'} e^{b(\delta')}}
 
@@ -38,7 +38,7 @@ def weights_by_distance(table: npt.ArrayLike) -> np.ndarray:
 
 
 def effective_context(table: npt.ArrayLike) -> np.ndarray:
-    r"""Tokens a head averages over, at equal content.
+    r"""Tokens a head averages over, at equal content (book, eq. pos-ess).
 
     .. math:: \mathrm{ESS} = \frac{1}{\sum_\delta w_\delta^2}
 
@@ -61,7 +61,7 @@ def effective_context(table: npt.ArrayLike) -> np.ndarray:
 
 
 def linear_effective_context(strength: npt.ArrayLike, length: int | None = None) -> np.ndarray:
-    r"""`effective_context` of a linear bias in closed form.
+    r"""`effective_context` of a linear bias in closed form (book, eq. pos-linear-ess).
 
     .. math:: \mathrm{ESS} = \coth\frac m2 \cdot \tanh\frac{mL}{2}
               \;\xrightarrow{L \to \infty}\; \coth\frac m2 \approx \frac 2m

@@ -25,7 +25,7 @@ def inverse_frequencies(
     factor: float = 1.0,
     trained_length: int | None = None,
 ) -> np.ndarray:
-    r"""Radians per position of each pair of channels.
+    r"""Radians per position of each pair of channels (book, eq. pos-frequencies).
 
     .. math:: \omega_i = \theta^{-2i/d}, \qquad i = 0, \dots, d/2 - 1
 
@@ -133,13 +133,14 @@ def rotary_angles(positions: npt.ArrayLike, frequencies: npt.ArrayLike) -> np.nd
 
 
 def rotate(x: npt.ArrayLike, angles: npt.ArrayLike, layout: Layout = "half") -> np.ndarray:
-    r"""``x`` with each pair of channels turned by its angle.
+    r"""``x`` with each pair of channels turned by its angle (book, eq. pos-rotation).
 
     .. math:: \begin{pmatrix} x'_a \\ x'_b \end{pmatrix} =
               \begin{pmatrix} \cos\varphi & -\sin\varphi \\ \sin\varphi & \cos\varphi \end{pmatrix}
               \begin{pmatrix} x_a \\ x_b \end{pmatrix}
 
-    Rotations keep lengths, and :math:`(R_m q)^\top (R_n k) = q^\top R_{n-m} k`.
+    Rotations keep lengths, and :math:`(R_m q)^\top (R_n k) = q^\top R_{n-m} k` (book, eq.
+    pos-relative).
 
     Parameters
     ----------

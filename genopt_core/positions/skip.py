@@ -19,7 +19,7 @@ __all__ = ["output_error_bound", "skippable", "skippable_blocks", "tail_bound"]
 def tail_bound(
     table: npt.ArrayLike, q_norm: npt.ArrayLike, k_norm: npt.ArrayLike, head_dim: int
 ) -> np.ndarray:
-    r"""Most that all keys from distance D on can weigh together.
+    r"""Most that all keys from distance D on can weigh together (book, eq. pos-tail).
 
     .. math:: \sum_{\delta \ge D} w_\delta \;\le\;
               \frac{e^{2c}\,T_D}{N_D + e^{2c}\,T_D}, \qquad
@@ -102,7 +102,7 @@ def skippable(
 
 
 def skippable_blocks(from_distance: npt.ArrayLike, blocks: int, block_size: int) -> np.ndarray:
-    r"""Which block distances lie wholly at or beyond ``from_distance``.
+    r"""Block distances that lie wholly at or beyond ``from_distance`` (book, eq. pos-blocks).
 
     The nearest pair of a query block and the key block t before it is :math:`tB - (B - 1)` apart.
 
@@ -133,11 +133,11 @@ def skippable_blocks(from_distance: npt.ArrayLike, blocks: int, block_size: int)
 
 
 def output_error_bound(eps: npt.ArrayLike, v_norm: npt.ArrayLike) -> np.ndarray:
-    r"""How far the output moves when weight ``eps`` is dropped and the rest scaled up to 1.
+    r"""How far the output moves if weight ``eps`` is dropped (book, eq. pos-error).
 
     .. math:: \lVert o - \tilde o \rVert \le 2\,\varepsilon\,\max_j \lVert v_j \rVert
 
-    The dropped mean and the kept mean are both averages of values, and
+    The rest is scaled up to 1: the dropped mean and the kept mean are both averages of values, and
     :math:`o - \tilde o` is ``eps`` times their difference.
 
     Examples
