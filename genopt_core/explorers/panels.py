@@ -237,6 +237,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def signed(value: float, digits: int) -> str:
+    """The number with its sign, a true minus.
+
+    >>> signed(0.25, 1), signed(-3, 2)
+    ('+0.2', '−3.00')
+    """
+    return true_minus(f"{value:+.{digits}f}")
+
+
+def true_minus(number: str) -> str:
+    """A printed number with a true minus in place of the hyphen."""
+    return number.replace("-", "−")
+
+
 def compared(value: float, base: float, digits: int = 1) -> str:
     """How much more or less ``value`` is than ``base``.
 

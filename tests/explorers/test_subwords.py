@@ -125,7 +125,8 @@ def test_presets_show_what_their_notes_say():
     )
     assert "now|here▁" in ex.draw("subword-lattice", **presets["Cheapest is not meaning"]).readout
     assert (
-        "has no segmentation" in ex.draw("subword-lattice", **presets["Too few sub-words"]).readout
+        "has no segmentation"
+        in ex.draw("subword-lattice", **presets["Too few sub-words: no way through"]).readout
     )
     assert "<unk>: ï" in ex.draw("subword-lattice", **presets["A foreign character"]).readout
 

@@ -57,7 +57,7 @@ CHOICES, RUNS, GENERATIONS = 8, 20, 24
             "Drift nearly stops: 40 elites average it out.",
         ),
         Preset(
-            "Two elites, no smoothing",
+            "Two elites: certain by chance",
             {"population": 10, "elite_fraction": 0.1, "smoothing": 1.0},
             "Every run is certain after a few generations, each of another value.",
             fails=True,

@@ -16,7 +16,7 @@ from genopt_core.explorers.cross_entropy.results import (
     listed,
     problem_label,
 )
-from genopt_core.explorers.panels import results
+from genopt_core.explorers.panels import results, signed
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Slider
 from genopt_core.figures.registry import Preset, explorer
@@ -71,11 +71,6 @@ def _equals(chance: float) -> str:
     return words if words.startswith("<") else f"= {words}"
 
 
-def signed(value: float) -> str:
-    """With its sign, a real minus."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
 @explorer(
     "search-duels",
     Choice("ours", "Our method", OURS, help="It is compared with every other method."),
@@ -90,7 +85,7 @@ def signed(value: float) -> str:
     presets=(
         Preset("CE posterior at 60", {}),
         Preset(
-            "Too few pairs: 120",
+            "Too few pairs at 120: undecided",
             {"budget": 120},
             "The Gaussian process ran four instances of each problem to 120 evaluations: 26 wins "
             "to 12 losses do not tell the two apart.",
@@ -103,7 +98,7 @@ def signed(value: float) -> str:
             fails=True,
         ),
         Preset(
-            "Noise: network settings",
+            "Noise: CatCMA and CMA-ES do better",
             {"problem": "noisy-network"},
             "CatCMA and CMA-ES average over whole generations, and do better here.",
             fails=True,
@@ -194,7 +189,7 @@ def _differences(
     ]
     left, right = (-0.35, 0.43) if problem == "all" else (-0.85, 0.95)
     tip = [
-        f"{m}: {signed(gain)} ± {half:.3f}"
+        f"{m}: {signed(gain, 3)} ± {half:.3f}"
         for m, gain, half in zip(met, gains, halves, strict=True)
     ]
     return Panel(
@@ -311,13 +306,13 @@ def duration(seconds: float) -> str:
         Preset("A training of a minute", {}, "Suggestions cost nothing beside it."),
         Preset("An evaluation of a second", {"evaluation": 1.0}),
         Preset(
-            "An evaluation of a millisecond",
+            "A millisecond each: suggesting costs more",
             {"evaluation": 0.001},
             "The suggestion takes longer than what it saves: use a cheap method.",
             fails=True,
         ),
         Preset(
-            "A conditional space",
+            "A conditional space: dearer than a GP",
             {"evaluation": 0.1, "problem": "conditional"},
             "Every branch is modeled: our suggestion costs more than a Gaussian process over the "
             "shared part.",

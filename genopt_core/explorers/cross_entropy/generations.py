@@ -77,7 +77,7 @@ def searched(population: int, smoothing: float, seed: int) -> CrossEntropy:
             "320 trainings of 2,160 possible ones: every row has nearly one value left.",
         ),
         Preset(
-            "Ten a generation, no smoothing",
+            "Ten a generation: values die by chance",
             {"generation": 5, "population": 10, "smoothing": 1.0},
             "Three elites decide alone: values die out by chance, and what is dead stays dead.",
             fails=True,

@@ -21,7 +21,7 @@ WORDS = ("war", "president", "bank", "army", "school", "ship", "peace", "gold")
         Preset("bank", {"word": "bank"}),
         Preset("school", {"word": "school"}),
         Preset(
-            "gold",
+            "gold: all alike before tuning",
             {"word": "gold"},
             "Before tuning all cosines are near 1: the vectors hardly differ, whatever the word.",
             fails=True,

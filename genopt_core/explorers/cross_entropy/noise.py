@@ -44,7 +44,7 @@ SEARCHES = 20
             "The more we try, the larger the best accident.",
         ),
         Preset(
-            "Drowned",
+            "Drowned: the claim is impossible",
             {"noise": 0.2, "draws": 100},
             "The winner claims a score that no configuration of the whole table has.",
             fails=True,
@@ -88,8 +88,9 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
     readout = (
         f"With noise of {noise:g} the best observed of {draws} claims {observed[top]:.3f} and "
         f"has {truth[top]:.3f}, the posterior's choice has {truth[chosen]:.3f}; over {SEARCHES} "
-        f"searches the claim is {claim - has:.3f} too high, and the posterior gains "
-        f"{posterior - has:.3f}."
+        f"searches the claim is {abs(claim - has):.3f} too {'high' if claim >= has else 'low'}, "
+        f"and the posterior {'gains' if posterior >= has else 'loses'} "
+        f"{abs(posterior - has):.3f}."
     )
     return Figure(
         title=f"{draws} configurations, noise {noise:g}", panels=[scatter, average], readout=readout

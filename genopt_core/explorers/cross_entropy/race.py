@@ -65,7 +65,7 @@ def raced(table: str) -> list[str]:
         Preset("Posterior-weighted", {"method": "posterior"}),
         Preset("Real text", {"table": "word2vec_wikipedia", "method": "posterior"}),
         Preset(
-            "Plain CE, real text",
+            "Plain CE, real text: runs get stuck",
             {"table": "word2vec_wikipedia"},
             "Some runs settle on a wrong configuration and stay there: more trainings are wasted.",
             fails=True,

@@ -54,7 +54,7 @@ def _restored(side: str, per: Literal["channel", "token"], bits: int) -> np.ndar
             "Each channel has its own range, so the large ones disturb nobody.",
         ),
         Preset(
-            "Keys per token",
+            "Keys per token: one channel spoils 32",
             {"per": "token"},
             "One large channel sets the step of all 32 in its group.",
             fails=True,
@@ -65,7 +65,7 @@ def _restored(side: str, per: Literal["channel", "token"], bits: int) -> np.ndar
             "A larger error per number than per channel, yet the better choice.",
         ),
         Preset(
-            "Values per channel",
+            "Values per channel: worse output",
             {"side": "value"},
             "The smaller error of the two, and a worse attention output: the first token, on "
             "which attention leans, has a small value vector and shares large steps.",

@@ -82,14 +82,14 @@ def _what_it_does(ladder: str, method: Literal["recode", "drop"]) -> str:
             "Nested: 8/4/2", {}, "255 = 17 × 15 and 15 = 5 × 3, both odd: the two lines are one."
         ),
         Preset(
-            "Not nested: 4/3/2",
+            "4/3/2 is not nested: rounded twice",
             {"ladder": "4/3/2"},
             "15 is no multiple of 7: some numbers are rounded twice, the second time wrongly.",
             fails=True,
         ),
         Preset("Many small stairs", {"ladder": "8/5/3/2"}, "More stairs are not gentler."),
         Preset(
-            "Dropping bits",
+            "Dropping bits: the first token suffers",
             {"method": "drop"},
             "Free of arithmetic and even closer on average, but the ends of the group are levels "
             "no more. There the first token lies, on which attention leans.",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from genopt_core import tables
+from genopt_core.explorers.panels import signed
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -147,7 +148,7 @@ def best_peer(rows: Sequence[dict[str, Any]], kind: str, bits: float) -> dict[st
 
 def _told(row: dict[str, Any], measure: str) -> str:
     if measure == "rise":
-        return f"{row['value']:+.2f} ± {row['error']:.2f} %".replace("-", "−")
+        return f"{signed(row['value'], 2)} ± {row['error']:.2f} %"
     return f"{row['value']:.2f} ± {row['error']:.2f}"
 
 

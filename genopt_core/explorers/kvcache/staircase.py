@@ -57,7 +57,7 @@ def _held_bits(ladder: tuple[int, ...], sink: int) -> list[float]:
             "Fewer bits for the newest chunk, more for the next four.",
         ),
         Preset(
-            "A short text",
+            "A short text: nothing saved yet",
             {"step": 8},
             "Nothing has reached the floor: a staircase saves only when it is long enough.",
             fails=True,

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from genopt_core.explorers.panels import counted, curve, strip
+from genopt_core.explorers.panels import counted, curve, strip, true_minus
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Slider
 from genopt_core.figures.registry import Preset, explorer
@@ -51,13 +51,13 @@ LONGEST = 7
         ),
         Preset("Characters only", {"longest": 1}),
         Preset(
-            "Collapse to whole words",
+            "Whole words: no new word fits",
             {"longest": 7},
             "The likelihood is highest when every word is one sub-word; no new word is covered.",
             fails=True,
         ),
         Preset(
-            "A corpus of one word",
+            "A corpus of one word: nothing learned",
             {"corpus": "one", "longest": 7},
             "One sub-word of probability 1: the likelihood is perfect and nothing was learned.",
             fails=True,
@@ -107,14 +107,23 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
         title=f"Sub-words of up to {counted(longest, 'character')}",
         panels=[likelihood, strips],
         readout=(
-            f"With sub-words of up to {counted(longest, 'character')} the log-likelihood rises "
-            f"from {start[longest - 1]:.3f} to {end[longest - 1]:.3f} nats, "
+            f"With sub-words of up to {counted(longest, 'character')} the log-likelihood "
+            f"{_changed(start[longest - 1], end[longest - 1])} nats, "
             f"{len(fit.probabilities)} of {fit.candidates} sub-words stay in use, {whole} of "
             f"{len(fit.segmented)} words are one sub-word, and the new word lowest "
             + (f"is segmented {'|'.join(fit.new)}." if known else "has no segmentation any more.")
         ),
         cost=f"{len(fit.path) - 1} rounds of hard EM over {fit.candidates} sub-words",
     )
+
+
+def _changed(before: float, after: float) -> str:
+    """
+    >>> _changed(-136, -75.6051), _changed(-3.0, -3.0)
+    ('rises from −136.000 to −75.605', 'stays at −3.000')
+    """
+    first, last = (true_minus(f"{value:.3f}") for value in (before, after))
+    return f"stays at {last}" if first == last else f"rises from {first} to {last}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.panels import end_labels, padded, results
+from genopt_core.explorers.panels import end_labels, padded, results, signed
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -240,7 +240,7 @@ def _changes_panel(
             "percent": 100 * (mine / other - 1),
             "by": SHORT[measure],
             "tip": (
-                f"{size:,} sub-words, {SHORT[measure]}: {100 * (mine / other - 1):+.2f} % "
+                f"{size:,} sub-words, {SHORT[measure]}: {signed(100 * (mine / other - 1), 2)} % "
                 f"({mine:.4f} against {other:.4f} of {name})"
             ),
         }

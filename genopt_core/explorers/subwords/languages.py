@@ -5,7 +5,7 @@ from typing import Any
 
 from genopt_core import tables
 from genopt_core.corpora import END_OF_WORD
-from genopt_core.explorers.panels import Row, bars, compared, results, strips
+from genopt_core.explorers.panels import Row, bars, compared, results, signed, strips
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -111,7 +111,7 @@ def _excess_panel(values: Mapping[str, Mapping[str, float]], language: str) -> P
         mine = min(value for name, value in values[code].items() if _is_ours(name))
         for name, value in values[code].items():
             excess = 100 * (value / mine - 1)
-            tip = f"{LANGUAGES[code]}, {name}: {excess:+.1f} %"
+            tip = f"{LANGUAGES[code]}, {name}: {signed(excess, 1)} %"
             rows.append({"language": LANGUAGES[code], "by": name, "excess": excess, "tip": tip})
     rows = [row for row in rows if not _is_ours(row["by"])]
     low, high = (end(0.0, *(row["excess"] for row in rows)) for end in (min, max))

@@ -57,7 +57,7 @@ LONGEST_WORD = 20
             "The likelihood sees now and here; it knows no prefixes or stems.",
         ),
         Preset(
-            "Too few sub-words",
+            "Too few sub-words: no way through",
             {"word": "unconstitutional", "size": 1000, "k": 2},
             "No two sub-words of the vocabulary make up the word.",
             fails=True,

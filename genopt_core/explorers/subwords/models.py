@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.panels import padded
+from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -112,7 +112,7 @@ def _said(row: Mapping[str, Any], base: float) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     difference, half = row["difference"], row["half_interval"]
-    told = f"{difference:+.4f}".replace("-", "−") + ("" if half is None else f" ± {half:.4f}")
+    told = signed(difference, 4) + ("" if half is None else f" ± {half:.4f}")
     if half is not None and abs(difference) <= half:
         return f"is level with it ({told})"
     return f"is {'ahead' if difference < 0 else 'behind'} of it ({told})"
@@ -131,7 +131,7 @@ def _intervals_panel(rows: Sequence[Mapping[str, Any]], scale: float, unit: str)
     ends = [v + sign * h for v, h in zip(values, halves, strict=True) for sign in (-1, 1)]
     z = ["ours" if name.startswith("ours") else "peer" for name in names]
     tip = [
-        f"{row['by']}: {row['bits']:.4f} bits per byte, {value:+.4f}"
+        f"{row['by']}: {row['bits']:.4f} bits per byte, {signed(value, 4)}"
         + (f" ± {half:.4f} {UNITS[unit]}" if half else f" {UNITS[unit]}, one run")
         for row, value, half in zip(rows, values, halves, strict=True)
     ]
@@ -165,7 +165,9 @@ def _lead_panel(setting: str) -> Panel:
                 [SHORT[row["setting"]] for row in rows],
                 z=[row["by"] for row in rows],
                 size=[11 if row["setting"] == setting else 6 for row in rows],
-                tip=[f"{SHORT[r['setting']]}, {r['by']}: {r['percent']:+.2f} %" for r in rows],
+                tip=[
+                    f"{SHORT[r['setting']]}, {r['by']}: {signed(r['percent'], 2)} %" for r in rows
+                ],
             ),
         ],
         x=Axis("% more than BPE", domain=padded([0, *(row["percent"] for row in rows)])),

@@ -118,13 +118,13 @@ _BYTES = {token: byte for byte, token in enumerate(BYTE_TOKENS)}
             "Twelve mentions earn it a place for likelihood, but not at 5 nats per token.",
         ),
         Preset(
-            "Ours loses",
+            "Ours loses to BPE and Unigram",
             {"text": "unconstitutional amendments"},
             "Better on average is not better on every word: here BPE and Unigram are cheaper.",
             fails=True,
         ),
         Preset(
-            "A foreign script",
+            "A foreign script: raw bytes only",
             {"text": "московский университет"},
             "No letter is in any of the vocabularies: all fall back to bytes, two a letter.",
             fails=True,

@@ -41,7 +41,7 @@ from genopt_core.tables import stored_word_counts
             "Frequent words are short and cheap; the list of words is not.",
         ),
         Preset(
-            "One sub-word per word",
+            "One sub-word a word: hardly any fits",
             {"size": 250, "k": 1, "weight": "distinct"},
             "With k = 1 a word must be in the vocabulary as a whole, and hardly one is.",
             fails=True,

@@ -72,7 +72,7 @@ FIRST_SEARCH = 5
             "Slightly longer code, clearly fewer tokens.",
         ),
         Preset(
-            "Tokens alone",
+            "Tokens alone: the longest code",
             {"objective": "tokens", "step": LAST["tokens"]},
             "It ends close to the bound, and pays with the longest code of the three.",
             fails=True,
