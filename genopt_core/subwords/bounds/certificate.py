@@ -149,6 +149,11 @@ def certify(
 ) -> Certificate:
     """A lower bound on the tokens that any vocabulary of this size needs for a corpus.
 
+    Its prices are multiples of 1 / 4000, and its bound was computed from them.  Linear in the
+    characters of the distinct words times max_piece, per step.  The certificate is this book's
+    addition, not the paper's; the same bound through a solver for linear programs is in ConvexTok
+    (arXiv 2605.22821) and script_tok.
+
     Parameters
     ----------
     word_counts, vocab_size, max_piece
@@ -158,17 +163,6 @@ def certify(
     progress : bool or function
         As in `genopt_core.progress`; the record's ``bound`` is the best so far (the certificate's
         own is computed at the end).
-
-    Returns
-    -------
-    Certificate
-        Its prices are multiples of 1 / 4000, and its bound was computed from them.
-
-    Notes
-    -----
-    Linear in the characters of the distinct words times max_piece, per step.  The certificate is
-    this book's addition, not the paper's; the same bound through a solver for linear programs is in
-    ConvexTok (arXiv 2605.22821) and script_tok.
 
     Examples
     --------

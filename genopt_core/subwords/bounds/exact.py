@@ -77,6 +77,9 @@ def exact_vocabulary(
     in 0..1 it is a linear program whose dual is (book, eq. swe-dual); with y in {0, 1} the
     segmentations come out whole by themselves, and the optimum is the best vocabulary.
 
+    Exponential at worst: a thousand words take about a second relaxed and minutes whole.  Raises
+    ``ImportError`` without SciPy, ``RuntimeError`` if the solver stops without any vocabulary.
+
     Parameters
     ----------
     word_counts, vocab_size, max_piece
@@ -85,17 +88,6 @@ def exact_vocabulary(
         Solve the linear program instead.
     time_limit : float
         In seconds; when it is over the best vocabulary found is returned with the bound so far.
-
-    Raises
-    ------
-    ImportError
-        Without SciPy.
-    RuntimeError
-        If the solver stops without any vocabulary.
-
-    Notes
-    -----
-    Exponential at worst.  A thousand words take about a second relaxed and minutes whole.
 
     Examples
     --------
@@ -174,7 +166,8 @@ def exhaustive_vocabulary(
 ) -> Exact:
     r"""The vocabulary with the least :math:`F + \lambda C`, by trying every one; tiny corpora only.
 
-    Every vocabulary is fitted by hard EM (book, eq. swe-em) from the counts of its substrings.
+    Every vocabulary is fitted by hard EM (book, eq. swe-em) from the counts of its substrings,
+    which may stop at a local optimum: ``value`` and ``bound``, in nats, are exact only up to that.
 
     Parameters
     ----------
@@ -186,11 +179,6 @@ def exhaustive_vocabulary(
         :math:`\lambda`, in nats per token.
     at_most : int
         Most vocabularies to try.
-
-    Notes
-    -----
-    ``value`` and ``bound`` are in nats.  For one vocabulary hard EM may stop at a local optimum, so
-    they are exact only up to that.
 
     Examples
     --------

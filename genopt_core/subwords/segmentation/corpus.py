@@ -71,15 +71,9 @@ class CorpusPaths:
 
         .. math:: c_s = \sum_w f_w \sum_{(i,j)} x^w_{ij} [s^w_{ij} = s]
 
-        (book, eq. swe-profile).  Words without a path count nothing.
+        (book, eq. swe-profile).  Words without a path count nothing.  Counts go back along the best
+        arcs, once per shared prefix: O(nodes) without a limit, k times that with one.
 
-        Notes
-        -----
-        The word counts are pushed back along the best arcs, node by node, so shared prefixes
-        are walked once: O(nodes) without a limit, O(k * nodes) with one.
-
-        Examples
-        --------
         >>> lattice = Lattice({"ab": 3, "abc": 2}, {"a": 1, "b": 1, "c": 1, "ab": 1})
         >>> dict(zip(lattice.pieces, best_paths(lattice).piece_counts().tolist()))
         {'a': 0.0, 'b': 0.0, 'c': 2.0, 'ab': 5.0}
@@ -121,7 +115,7 @@ def best_paths(
 
     .. math:: D^{(t)}(j) = \min_{i<j} \{ D^{(t-1)}(i) + c_{ij} \}
 
-    (book, eq. swe-bellman).
+    (book, eq. swe-bellman).  O(arcs) time and O(nodes) memory without k; k times that with k.
 
     Parameters
     ----------
@@ -130,10 +124,6 @@ def best_paths(
     if_infeasible : {"report", "raise_limit"}
         Whether a word that needs more than k pieces keeps an infinite cost, or gets as many
         pieces as it has characters.  An ``<unk>`` is put in by `shortest_path`, word by word.
-
-    Notes
-    -----
-    O(arcs) time and O(nodes) memory without k; k times that with k.
 
     Examples
     --------

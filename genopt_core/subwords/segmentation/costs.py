@@ -15,16 +15,9 @@ def piece_costs(probabilities: Mapping[str, float]) -> dict[str, float]:
 
     .. math:: c_s = -\ln p(s)
 
-    The arc costs of (book, eq. swe-cost).  A piece of probability 0 gets an infinite cost, so it
-    is in no lattice.
+    The arc costs of (book, eq. swe-cost).  Probabilities are each in 0..1, together at most 1; a
+    piece of probability 0 gets an infinite cost, so it is in no lattice.
 
-    Parameters
-    ----------
-    probabilities : mapping of str to float
-        Piece to probability; each in 0..1, together at most 1.
-
-    Examples
-    --------
     >>> costs = piece_costs({"low▁": 0.5, "e": 0.25, "r▁": 0.25})
     >>> round(costs["low▁"], 4), round(costs["e"], 4)
     (0.6931, 1.3863)

@@ -25,23 +25,11 @@ class Arc(NamedTuple):
 def word_arcs(word: str, costs: Mapping[str, float]) -> list[Arc]:
     r"""Arcs of one word's lattice, by end, then longest piece first.
 
-    Nodes 0 to n are the gaps between the n characters.  The arc :math:`(i, j)` exists when the
-    piece :math:`s_{ij} = c_{i+1} \dots c_j` is in the vocabulary, and costs :math:`c_{ij}`
-    (book, eq. swe-cost).
+    Nodes 0 to n are the gaps between the n characters, an end-of-word symbol included if there is
+    one.  The arc :math:`(i, j)` exists when the piece :math:`s_{ij} = c_{i+1} \dots c_j` is in the
+    vocabulary at a finite cost, in nats and at least 0, and costs :math:`c_{ij}` (book, eq.
+    swe-cost).  There are at most n times the longest piece's length.
 
-    Parameters
-    ----------
-    word : str
-        The characters, end-of-word symbol included if there is one.
-    costs : mapping of str to float
-        Piece to cost in nats, at least 0.  A piece of infinite cost has no arc.
-
-    Notes
-    -----
-    At most n times the longest piece's length arcs.
-
-    Examples
-    --------
     >>> for arc in word_arcs("low▁", {"l": 3.0, "o": 2.5, "w": 3.5, "▁": 1.0, "lo": 4.0}):
     ...     print(*arc)
     0 1 l 3.0
@@ -65,7 +53,8 @@ class Lattice:
     """The lattices of all words of a corpus in flat arrays, equal prefixes shared.
 
     The best segmentation of a prefix does not depend on what follows, so words that begin alike
-    share nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.
+    share nodes (a prefix trie) and one sweep over the arcs serves the whole corpus.  Building takes
+    at most one pass over the nodes per character of the longest piece.
 
     Attributes
     ----------
@@ -84,11 +73,6 @@ class Lattice:
         Nodes ``level[d]`` to ``level[d + 1] - 1`` are prefixes of ``d`` characters.
     end : (words,) int array
         The node of each whole word.
-
-    Notes
-    -----
-    Building takes one pass over the nodes per character of the longest piece; a node leaves
-    the pass as soon as no piece ends in the characters before it.
 
     Examples
     --------

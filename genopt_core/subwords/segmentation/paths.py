@@ -91,9 +91,11 @@ def shortest_path(
     .. math:: D^{(t)}(j) = \min_{i<j} \{ D^{(t-1)}(i) + c_{ij} \}, \qquad
               \text{answer } \min_{1 \le t \le k} D^{(t)}(n)
 
-    with :math:`D^{(t)}(j)` the least cost of the first :math:`j` characters with exactly
-    :math:`t` pieces (book, eq. swe-bellman); it solves (book, eq. swe-cost) to
-    (book, eq. swe-binary), the step limit (book, eq. swe-limit) included.
+    with :math:`D^{(t)}(j)` the least cost of the first :math:`j` characters with exactly :math:`t`
+    pieces (book, eq. swe-bellman); it solves (book, eq. swe-cost) to (book, eq. swe-binary), the
+    step limit (book, eq. swe-limit) included.  Among segmentations of equal cost it is the one with
+    fewest pieces, and among those the one whose last piece is longest, then the last but one, and
+    so on.  O(min(k, n) * arcs) time, O(min(k, n) * n) memory.
 
     Parameters
     ----------
@@ -109,16 +111,10 @@ def shortest_path(
         and if there is still no path let each character without a piece of its own be ``<unk>``,
         at 10 nats more than the costliest piece.
 
-    Returns
-    -------
-    Path
-        Among segmentations of equal cost the one with fewest pieces, and among those the one whose
-        last piece is longest, then the last but one, and so on.
-
-    Notes
-    -----
-    O(min(k, n) * arcs) time, O(min(k, n) * n) memory.  R. Bellman, On a routing problem,
-    Quarterly of Applied Mathematics 16 (1958); the use for sub-words follows arXiv 2410.18441.
+    References
+    ----------
+    R. Bellman, On a routing problem, Quarterly of Applied Mathematics 16 (1958); the use for
+    sub-words follows arXiv 2410.18441.
 
     Examples
     --------
@@ -173,20 +169,11 @@ def viterbi_path(word: str, costs: Mapping[str, float]) -> Path:
     .. math:: D(j) = \min_{i<j} \{ D(i) + c_{ij} \}
 
     The arcs only lead to the right, so each node is final before it is used: the step limit is
-    the only reason for the layers of (book, eq. swe-bellman).
+    the only reason for the layers of (book, eq. swe-bellman).  O(arcs) time; the cost is that of
+    ``shortest_path(word, costs)`` to the last bit.  Among equal costs it is the path whose last
+    piece is longest, then the last but one, and so on, whatever the number of pieces (the rule of
+    Hugging Face's Unigram model).
 
-    Returns
-    -------
-    Path
-        Among equal costs the one whose last piece is longest, then the last but one, and so on,
-        whatever the number of pieces (the rule of Hugging Face's Unigram model).
-
-    Notes
-    -----
-    O(arcs) time.  Its cost is that of ``shortest_path(word, costs)`` to the last bit.
-
-    Examples
-    --------
     >>> viterbi_path("abc", {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0}).cost
     3.0
     """

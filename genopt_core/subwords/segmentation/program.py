@@ -14,7 +14,12 @@ Integer = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FlowProgram:
-    r"""Minimize ``costs @ x`` over x in {0, 1} subject to ``flow @ x == supply``.
+    """Minimize ``costs @ x`` over x in {0, 1} subject to ``flow @ x == supply``.
+
+    Row m of ``cover`` is the sum of the rows 0 to m of ``flow``: the two systems have the same
+    solutions.  The ones of each column of ``cover`` are consecutive, so the matrix is totally
+    unimodular and 0 <= x <= 1 in place of x in {0, 1} (book, eq. swe-binary) changes nothing.
+    The step limit, one more row of ones (book, eq. swe-limit), destroys that: see the example.
 
     Attributes
     ----------
@@ -29,13 +34,6 @@ class FlowProgram:
     cover : (characters, arcs) int array
         1 where the piece covers the character; ``cover @ x == 1`` says that every character is
         covered exactly once (book, eq. swe-cover).
-
-    Notes
-    -----
-    Row m of ``cover`` is the sum of the rows 0 to m of ``flow``: the two systems have the same
-    solutions.  The ones of each column of ``cover`` are consecutive, so the matrix is totally
-    unimodular and 0 <= x <= 1 in place of x in {0, 1} (book, eq. swe-binary) changes nothing.
-    The step limit, one more row of ones (book, eq. swe-limit), destroys that: see the example.
 
     Examples
     --------
@@ -65,13 +63,11 @@ def flow_program(word: str, costs: Mapping[str, float]) -> FlowProgram:
     .. math:: \sum_j x_{0j} = 1, \quad \sum_i x_{in} = 1, \quad
               \sum_{i<m} x_{im} = \sum_{j>m} x_{mj} \;\; (0 < m < n)
 
-    and, equivalently, the exact cover
+    and, equivalently, the exact cover (book, eq. swe-cover)
 
     .. math:: \sum_{(i,j):\, i<m\le j} x_{ij} = 1 \quad (1 \le m \le n)
 
-    (book, eq. swe-cover).
-
-    The word must have a character.  Dense matrices: meant for reading and for small words.
+    Dense matrices: meant for reading and for small words of at least one character.
 
     >>> program = flow_program("ab", {"a": 1.0, "b": 1.0, "ab": 3.0})
     >>> program.flow.tolist(), program.supply.tolist()

@@ -25,32 +25,16 @@ LEAST_TEMPERATURE = 1e-6
 
 
 def n_best_paths(word: str, costs: Mapping[str, float], n: int, k: int | None = None) -> list[Path]:
-    r"""The n cheapest segmentations of a word, with at most k pieces if k is given.
+    """The n cheapest segmentations of a word, or all, with at most k pieces if k is given.
 
     Keeps the n least costs at each node instead of the least one (book, eq. swe-bellman).
+    Arguments are those of `shortest_path`.
 
-    Parameters
-    ----------
-    word, costs
-        As in `shortest_path`.
-    n : int
-        How many; all of them if the word has fewer.
-    k : int, optional
-        Most pieces allowed.
+    They come by rising cost; with k, among equals the one with fewest pieces first; then the one
+    whose last piece is longest, and if that is the same piece, by the same rule for what is before
+    it.  The first is that of `viterbi_path` (without k) or `shortest_path` (with k).  O(n arcs log)
+    time and O(n characters) memory, k times that with a limit.
 
-    Returns
-    -------
-    list of Path
-        By rising cost; with k, among equals the one with fewest pieces first; then the one whose
-        last piece is longest, and if that is the same piece, by the same rule for what is before
-        it.  The first is that of `viterbi_path` (without k) or `shortest_path` (with k).
-
-    Notes
-    -----
-    O(n arcs log) time and O(n characters) memory, k times that with a limit.
-
-    Examples
-    --------
     >>> costs = {"a": 1.0, "b": 1.0, "c": 1.0, "ab": 3.0, "bc": 2.5}
     >>> for path in n_best_paths("abc", costs, 9):
     ...     print(path.cost, *path.pieces)
@@ -116,7 +100,8 @@ def sample_path(
 
     (book, eq. swe-sample), drawn exactly: the sums of (book, eq. swe-marginal) from left to right,
     then from the last node backwards one arc at a time, with probability
-    :math:`\exp( A(i) - c_{ij}/T - A(j) )`.
+    :math:`\exp( A(i) - c_{ij}/T - A(j) )`.  The path has its cost at the given costs, infinite if
+    the word has none.
 
     Parameters
     ----------
@@ -126,12 +111,6 @@ def sample_path(
         At least 1e-6.  Towards 0 the best path is drawn always; at 1 each path has its share of
         the marginal likelihood; far above 1 all paths are equally likely.
     rng : numpy.random.Generator
-        Where the randomness comes from; the only thing changed.
-
-    Returns
-    -------
-    Path
-        With its cost at the given costs.  Without any path, one of infinite cost.
 
     References
     ----------

@@ -16,14 +16,9 @@ def code_points(strings: Sequence[str]) -> NDArray[np.uint32]:
 class PrefixTrie:
     """Every distinct prefix of some strings as one node, shorter prefixes first; node 0 is "".
 
-    Strings that begin alike share nodes, so work done once per node is shared by them.
-
-    Parameters
-    ----------
-    strings : sequence of str
-        Distinct, non-empty strings.
-    alphabet : sorted code points
-        Must contain every character of the strings.
+    The strings are distinct and not empty, and all their characters are in ``alphabet``, sorted
+    code points.  Parents have smaller numbers than their children, and siblings and cousins are in
+    lexicographic order: that makes ``(parent, character)`` an ascending key, found by bisection.
 
     Attributes
     ----------
@@ -35,11 +30,6 @@ class PrefixTrie:
         Nodes ``level[d]`` to ``level[d + 1] - 1`` are the prefixes of length ``d``.
     end : (strings,) int array
         The node of each whole string.
-
-    Notes
-    -----
-    Parents have smaller numbers than their children, and siblings and cousins are in
-    lexicographic order: that makes ``(parent, character)`` an ascending key, found by bisection.
     """
 
     def __init__(self, strings: Sequence[str], alphabet: NDArray[np.uint32]) -> None:

@@ -41,6 +41,11 @@ def count_words_in_files(
 ) -> dict[str, int]:
     """How often each word occurs in some UTF-8 files, as `genopt_core.corpora.count_words`.
 
+    Most frequent first, equals alphabetically: the same whatever the executor and the chunks.
+    Memory: the distinct words and ``IN_FLIGHT`` chunks.  A text that has no place to cut, such as
+    one word of any length, is kept whole.  Raises ``FileNotFoundError`` if a file is not there,
+    ``ValueError`` with file and byte if it is not UTF-8.
+
     Parameters
     ----------
     paths : path, or iterable of paths
@@ -54,25 +59,6 @@ def count_words_in_files(
         About how much text is counted at a time.
     progress : bool or function
         As in `genopt_core.progress`; the records are `Counted`.
-
-    Returns
-    -------
-    dict of str to int
-        Most frequent first, equals alphabetically: the same whatever the executor and the chunks.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If a file is not UTF-8 (the message names the file and the byte), or there is no path.
-    TypeError
-        If an argument is not of this form.
-
-    Notes
-    -----
-    Memory: the distinct words and ``IN_FLIGHT`` chunks.  A text that has no place to cut, such
-    as one word of any length, is kept whole.
 
     Examples
     --------
@@ -124,12 +110,7 @@ class Chunk(NamedTuple):
 def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """Text of a UTF-8 file, in order, in chunks that can be counted apart.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the file is not there.
-    ValueError
-        If it is not UTF-8, naming the file and the byte.
+    Errors are those of `count_words_in_files`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest: list[str] = []  # text since the last cut

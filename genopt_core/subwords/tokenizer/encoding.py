@@ -68,15 +68,8 @@ def word_pattern(pieces: Iterable[str]) -> str:
 class Encoder:
     """Segments texts into pieces at given costs, remembering the words it has met.
 
-    Parameters
-    ----------
-    costs : mapping of str to float
-        Piece to cost in nats; the ids are the places in this mapping, then come 256 bytes, the
-        unknown token and the special tokens.
-    unknown_cost : float
-        In nats, of a character that is not a piece.
-    specials : sequence of str
-        Names that are one token wherever they stand in a text.
+    ``costs`` are in nats, by piece; the ids are the places in this mapping, then come 256 bytes,
+    the unknown token and ``specials``, names that are one token wherever they stand in a text.
     """
 
     def __init__(
@@ -171,18 +164,9 @@ def cheapest_pieces(
 ) -> list[Place]:
     """Cheapest segmentation of a word: `viterbi_path` with its rule for ties, without its checks.
 
-    Parameters
-    ----------
-    word : str
-    arcs : mapping of str to (float, int)
-        Piece to cost and id.
-    lengths : sequence of int
-        Those of the pieces, longest first.
-    unknown_cost : float
-        Of a character that is no piece.
+    ``arcs`` has cost and id of each piece, ``lengths`` those of the pieces, longest first;
+    ``unknown_cost`` is that of a character that is no piece.
 
-    Examples
-    --------
     >>> arcs = {"a": (1.0, 0), "b": (1.0, 1), "ab": (1.5, 2)}
     >>> [tuple(place) for place in cheapest_pieces("ab?", arcs, (2, 1), 9.0)]
     [(0, 2, 2), (2, 3, -1)]
@@ -211,12 +195,8 @@ def cheapest_pieces(
 class Decoder:
     """Joins the texts of token ids, and runs of byte tokens into characters.
 
-    Parameters
-    ----------
-    tokens : sequence of str
-        By id; U+2581 stands for a blank in those that are pieces.
-    pieces : int
-        How many of them are pieces; the next 256 are the bytes.
+    Of ``tokens``, by id, so many are ``pieces``, with U+2581 for a blank; the next 256 are the
+    bytes.
     """
 
     def __init__(self, tokens: Sequence[str], pieces: int) -> None:

@@ -53,6 +53,9 @@ class Peer(ABC):
 class BPE(Peer):
     """Byte-pair encoding: merges of two neighbors, in the order in which they were learned.
 
+    P. Gage (1994); R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909.  Quadratic in the length of
+    the word.
+
     Parameters
     ----------
     pieces : iterable of str
@@ -66,11 +69,6 @@ class BPE(Peer):
     fuse_unknown, byte_fallback, ignore_merges : bool
         Whether neighboring unknown characters share one token; whether they become byte tokens;
         whether a word that is a piece is left whole.
-
-    References
-    ----------
-    P. Gage (1994); R. Sennrich, B. Haddow, A. Birch, arXiv 1508.07909.  Quadratic in the length of
-    the word.
 
     Examples
     --------
@@ -136,6 +134,8 @@ class BPE(Peer):
 class WordPiece(Peer):
     """Longest match first; a word that cannot be finished becomes one unknown token.
 
+    M. Schuster, K. Nakajima (2012), as in BERT.
+
     Parameters
     ----------
     pieces : iterable of str
@@ -146,10 +146,6 @@ class WordPiece(Peer):
         What marks a piece that does not begin the word.
     longest_word : int
         Words of more characters are unknown.
-
-    References
-    ----------
-    M. Schuster, K. Nakajima (2012), as in BERT.
 
     Examples
     --------
@@ -190,6 +186,8 @@ class WordPiece(Peer):
 class Unigram(Peer):
     """The most probable segmentation under a unigram model; of equals the longest last piece.
 
+    T. Kudo, arXiv 1804.10959.
+
     Parameters
     ----------
     scores : mapping of str to float
@@ -198,10 +196,6 @@ class Unigram(Peer):
         Stands for neighboring characters without a piece.
     byte_fallback : bool
         Whether they become byte tokens instead.
-
-    References
-    ----------
-    T. Kudo, arXiv 1804.10959.
 
     Examples
     --------

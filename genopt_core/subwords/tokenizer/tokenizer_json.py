@@ -32,14 +32,8 @@ OWN_KEY = "genopt"
 def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[str, Any]:
     """A vocabulary as the JSON object of Hugging Face's ``tokenizer.json``.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-    byte_fallback : bool
-        Whether an unknown character becomes bytes; otherwise ``<unk>``.  The ids are the same.
+    An unknown character becomes bytes, without ``byte_fallback`` ``<unk>``; the ids are the same.
 
-    Examples
-    --------
     >>> vocabulary = Vocabulary(("a", "b▁"), np.log([0.5, 0.5]), np.ones(2))
     >>> model = tokenizer_json(vocabulary)["model"]
     >>> model["type"], model["vocab"][:2], model["unk_id"]
@@ -103,12 +97,8 @@ def save_tokenizer_json(
 ) -> None:
     """Write a vocabulary as ``tokenizer.json``: the whole file or, if anything fails, nothing.
 
-    The same vocabulary gives the same bytes on every platform.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; one that was there stays as it was.
+    The same vocabulary gives the same bytes on every platform.  Raises ``OSError`` if the file
+    cannot be written; one that was there stays as it was.
     """
     content = tokenizer_json(vocabulary, byte_fallback)
     with whole_file(path) as file:
@@ -120,24 +110,10 @@ def save_transformers(
 ) -> Vocabulary:
     """Write the folder that ``transformers.AutoTokenizer.from_pretrained`` reads.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-    folder : path
-        Made if it is not there; two files are written to it.
-    **roles : str
-        What a special token is for, such as ``eos_token="</s>", pad_token="<pad>"``; it is made one
-        if it is not.  ``unk_token`` is ``<unk>`` without being named.
-
-    Returns
-    -------
-    Vocabulary
-        With the special tokens as they were written.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to.
+    ``folder`` is made if it is not there; two files are written to it.  ``roles`` say what a
+    special token is for, such as ``eos_token="</s>", pad_token="<pad>"``; it is made one if it is
+    not. ``unk_token`` is ``<unk>`` without being named.  Returns the vocabulary with the special
+    tokens as they were written.  Raises ``OSError`` if the folder cannot be written to.
     """
     for role in roles:
         one_of(role, "role", ROLES)
@@ -161,16 +137,9 @@ def save_transformers(
 def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
     """Read a vocabulary that `save_tokenizer_json` wrote, also after Hugging Face saved it again.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not JSON, or not a tokenizer of this form (`read_tokenizer` reads others).
-
-    Notes
-    -----
-    After Hugging Face has saved the file, counts are 0 and the provenance says so.
+    Counts are then 0, and the provenance says so.  Raises ``FileNotFoundError`` if there is no such
+    file, ``ValueError`` if it is not JSON or not a tokenizer of this form (`read_tokenizer` reads
+    others).
     """
     content = _read_json(path)
     not_ours = f"{os.fspath(path)} must be a tokenizer.json that genopt_core wrote"
@@ -207,19 +176,9 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Peer:
     """Read the model of any BPE, WordPiece or Unigram ``tokenizer.json``, to segment words with it.
 
     Only the model: the words are to be cut as the file's own pre-tokenizer would.  A byte-level
-    file (GPT-2 and its kin) gets its words as bytes.
-
-    Returns
-    -------
-    Peer
-        With ``kind``, ``pieces`` and ``segment(word)``; see `genopt_core.subwords.tokenizer.peers`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not JSON, or has another kind of model.
+    file (GPT-2 and its kin) gets its words as bytes.  The `Peer` has ``kind``, ``pieces`` and
+    ``segment(word)``.  Raises ``FileNotFoundError`` if there is no such file, ``ValueError`` if it
+    is not JSON or has another kind of model.
     """
     content = _read_json(path)
     try:

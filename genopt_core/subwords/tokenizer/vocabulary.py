@@ -39,7 +39,9 @@ class Vocabulary:
 
     A token id counts through `tokens`: first the pieces, then one token ``<0xNN>`` per byte, for
     characters that no piece covers, then ``<unk>`` (never used while there are bytes), then
-    the special tokens.
+    the special tokens.  A character that is no piece of its own may always stand as unknown, at 10
+    nats more than the costliest piece (the rule of SentencePiece and of Hugging Face).  So every
+    word has a path when there is no step limit.
 
     Attributes
     ----------
@@ -56,12 +58,6 @@ class Vocabulary:
         per piece (book, eq. swe-tradeoff).  Probabilities (`log_marginal`, `sample`) are without.
     specials : tuple of str
         Special tokens, such as ``<|endoftext|>``.
-
-    Notes
-    -----
-    A character that is no piece of its own may always stand as unknown, at 10 nats more than
-    the costliest piece (the rule of SentencePiece and of Hugging Face).  So every word has a
-    path when there is no step limit.
 
     Examples
     --------
@@ -217,7 +213,9 @@ class Vocabulary:
     def encode(
         self, text: str, *, byte_fallback: bool = True, recognize_specials: bool = True
     ) -> NDArray[np.int32]:
-        """Token ids of a text; `decode` gives the text back, whatever the text is.
+        """Token ids of a text, (tokens,) int32 array; `decode` gives the text back, whatever it is.
+
+        The exported tokenizer (`genopt_core.integrations.huggingface`) gives the same.
 
         Parameters
         ----------
@@ -229,11 +227,6 @@ class Vocabulary:
         recognize_specials : bool
             Whether a special token's name in the text becomes that token.  Turn it off for text
             from strangers.
-
-        Returns
-        -------
-        (tokens,) int32 array
-            The exported tokenizer gives the same (`genopt_core.integrations.huggingface`).
         """
         return self._encoder.encode(text, byte_fallback, recognize_specials)
 

@@ -115,18 +115,10 @@ class Arcs:
         return steps
 
     def cheapest(self, cost: Float) -> tuple[Float, Index]:
-        """Cheapest cost of every node from the root, and the last arc of that path.
+        """Cheapest cost of every node from the root, and the last arc of that path, (nodes,) both.
 
-        Parameters
-        ----------
-        cost : (substrings,) float array
-            Of every piece, in nats.
-
-        Returns
-        -------
-        potential : (nodes,) float array
-        arc : (nodes,) int array
-            Among equals the arc of the longest piece; 0 for the root.
+        ``cost`` is that of every piece, in nats.  Among equals it is the arc of the longest piece;
+        0 for the root.
         """
         potential = np.zeros(self.nodes)
         value = cost[self.piece]

@@ -33,13 +33,9 @@ class AscentStep(NamedTuple):
 class Ascent(NamedTuple):
     """What `ascend` found.
 
-    Attributes
-    ----------
-    prices : (characters,) float array
-        In 0..1, words in the order of the table.
-    share : (substrings,) float array
-        In 0..1: how much of each piece is in the vocabulary of the relaxation
-        (book, eq. swe-relaxation), as far as the ascent got.
+    ``prices`` (characters,) in 0..1, words in the order of the table; ``share`` (substrings,) in
+    0..1, how much of each piece is in the vocabulary of the relaxation (book, eq. swe-relaxation),
+    as far as the ascent got.
     """
 
     prices: Float
@@ -52,7 +48,7 @@ def ascend(
     steps: int,
     progress: Callable[[AscentStep], object] | None = None,
 ) -> Ascent:
-    r"""Prices with a large bound for vocabularies with K longer pieces.
+    r"""Prices with a large bound for vocabularies with K longer pieces, of two characters or more.
 
     Steps along the smoothed gradient
 
@@ -63,19 +59,9 @@ def ascend(
     :math:`\tau`, and the shares x of the pieces, which sum to K.  The price of a character that is
     covered by less than one piece rises, that of one covered by more falls.
 
-    Parameters
-    ----------
-    table : Substrings
-    longer_pieces : int
-        K, pieces of two characters or more.
-    steps : int
-    progress : function, optional
-        Called with an `AscentStep` after every step.
-
-    Notes
-    -----
-    Per step linear in the places of pieces that are near a kink, about a third of all; every 15
-    steps all of them are looked at.  Step sizes are those of Adam (arXiv 1412.6980).
+    ``progress`` is called with an `AscentStep` after every step.  A step is linear in the places of
+    pieces that are near a kink, about a third of all; every 15 steps all of them are looked at.
+    Step sizes are those of Adam (arXiv 1412.6980).
     """
     price = np.full(len(table.character_weight), 0.4)
     mean = price.copy()

@@ -12,6 +12,9 @@ def substring_counts(
 ) -> dict[str, float]:
     """How often each substring occurs in a corpus, overlaps included, most frequent first.
 
+    Equals come longer first, then alphabetically.  O(characters of the distinct words * max_piece)
+    time and memory.
+
     Parameters
     ----------
     words : mapping of str to number, or iterable of str
@@ -20,15 +23,6 @@ def substring_counts(
         Length of the longest substring counted, in characters.
     min_count : number
         Longer substrings that occur less often are left out; single characters always stay.
-
-    Returns
-    -------
-    dict of str to number
-        By falling count, then longer first, then alphabetically.
-
-    Notes
-    -----
-    O(characters of the distinct words * max_piece) time and memory.
 
     Examples
     --------
@@ -54,29 +48,14 @@ def substring_vocabulary(
 ) -> dict[str, float]:
     """Probabilities of all characters and the most frequent longer substrings, ``size`` in all.
 
-    Probabilities are proportional to the counts of `substring_counts`.  Every word over these
-    characters has a path (the piece limit of book, eq. swe-corpus), and a smaller vocabulary
-    of the same corpus is a part of a larger one.
+    With fewer substrings than that, all are taken.  Probabilities are proportional to the counts of
+    `substring_counts` and sum to 1; characters come first, each group by falling count.  Every word
+    over these characters has a path (the piece limit of book, eq. swe-corpus), and a smaller
+    vocabulary of the same corpus is a part of a larger one.
 
-    Parameters
-    ----------
-    words, max_piece
-        As in `substring_counts`.
-    size : int
-        Number of pieces, characters included.  With fewer substrings than that, all are taken.
-
-    Returns
-    -------
-    dict of str to float
-        Characters first, each group by falling count; the values sum to 1.
-
-    Notes
-    -----
     This is where training starts, not where it ends: frequent substrings overlap one another, and
     the best paths need only some of them.
 
-    Examples
-    --------
     >>> vocabulary = substring_vocabulary({"low▁": 5, "lower▁": 2}, size=8, max_piece=3)
     >>> list(vocabulary)
     ['l', 'o', 'w', '▁', 'e', 'r', 'low', 'lo']

@@ -48,27 +48,15 @@ def price_sums(prices: Float) -> Float:
 
 
 def piece_values(table: Substrings, prices: ArrayLike) -> Float:
-    r"""What each substring is worth at these character prices, at most.
+    r"""What each substring is worth at these character prices, at most, in tokens; (substrings,).
 
     .. math:: V_t = \sum_w f_w \sum_{e = (i, j) \,:\, w_{i+1} \dots w_j = t}
               \Big( \sum_{m=i+1}^{j} d_{w,m} - 1 \Big)^+
 
-    (book, eq. swe-dual): everywhere it occurs it may cover characters worth more than the one
-    token that it costs.
+    (book, eq. swe-dual): everywhere it occurs it may cover characters worth more than the one token
+    that it costs.  Single characters have 0.  Prices are those of all characters, words in the
+    order of ``table.words``.
 
-    Parameters
-    ----------
-    table : Substrings
-    prices : (characters,) float array
-        Words in the order of ``table.words``.
-
-    Returns
-    -------
-    (substrings,) float array
-        0 for single characters, in tokens.
-
-    Examples
-    --------
     >>> table = Substrings({"low": 3}, max_piece=3)
     >>> values = piece_values(table, [1.0, 1.0, 0.5])
     >>> dict(zip(table.texts(), values.tolist()))

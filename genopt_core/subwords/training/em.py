@@ -40,26 +40,11 @@ def expected_counts(arcs: Arcs, cost: Float, end_weight: Float) -> tuple[Float, 
     .. math:: E_s = \sum_w f_w \sum_{(i,j)}
               \frac{\alpha_w(i)\, e^{-c_s}\, \beta_w(j)}{\alpha_w(n)}\, [s^w_{ij} = s]
 
-    (book, eq. swe-em), with :math:`\alpha_w(i)` and :math:`\beta_w(j)` the summed probabilities
-    of all segmentations of the characters before gap i and after gap j.
+    (book, eq. swe-em), with :math:`\alpha_w(i)` and :math:`\beta_w(j)` the summed probabilities of
+    all segmentations of the characters before gap i and after gap j; and the log-likelihood
+    :math:`\sum_w f_w \ln \alpha_w(n)`.  Costs and log-likelihood are in nats; ``end_weight``
+    (nodes,) is how often each prefix occurs as a whole word, and the arcs lead forwards.
 
-    Parameters
-    ----------
-    arcs : Arcs
-        Forwards.
-    cost : (substrings,) float array
-        In nats.
-    end_weight : (nodes,) float array
-        How often each prefix occurs as a whole word.
-
-    Returns
-    -------
-    counts : (substrings,) float array
-    log_likelihood : float
-        :math:`\sum_w f_w \ln \alpha_w(n)`, in nats.
-
-    Notes
-    -----
     With the cheapest costs D as potentials every arc weighs :math:`e^{D(i) + c - D(j)}`, at most 1,
     and every sum is at least 1 (the best path): neither overflow nor underflow for any word.
     """
@@ -101,18 +86,9 @@ def soft_step(
 
     .. math:: c_s \leftarrow \psi\Big(\sum_t E_t\Big) - \psi(E_s) + \lambda
 
-    Pieces that are expected less than `LEAST_COUNT` times are dropped (characters never).
-
-    Returns
-    -------
-    cost : (substrings,) float array
-        The new costs, :math:`\lambda` included.
-    chosen : (substrings,) bool array
-        The pieces that are left.
-
-    References
-    ----------
-    T. Kudo, arXiv 1804.10959, and its sentencepiece implementation, for the digamma.
+    Returns the new costs, :math:`\lambda` included, and which pieces are left: those expected less
+    than `LEAST_COUNT` times are dropped (characters never).  The digamma is that of T. Kudo, arXiv
+    1804.10959, in sentencepiece.
     """
     expected, _ = expected_counts(arcs, cost, table.end_weight)
     left = chosen & ((expected >= LEAST_COUNT) | table.single)

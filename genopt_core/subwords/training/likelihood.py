@@ -18,17 +18,12 @@ def profile_log_likelihood(counts: ArrayLike) -> float:
 
     .. math:: \mathcal L(c) = \sum_s c_s \ln c_s - C \ln C = -C\, H(c/C), \qquad C = \sum_s c_s
 
-    (book, eq. swe-profile), attained at :math:`p(s) = c_s / C`; :math:`0 \ln 0 = 0`.
+    (book, eq. swe-profile), attained at :math:`p(s) = c_s / C`; :math:`0 \ln 0 = 0`.  Counts are a
+    (pieces,) array of numbers of at least 0; fractions are allowed.
 
-    Counts are a (pieces,) array of numbers of at least 0; fractions are allowed.
+    It is between :math:`-C \ln(\text{pieces used})` (all equally often) and 0 (a single piece),
+    convex in the counts and to be *maximized*, hence local maxima.
 
-    Notes
-    -----
-    Between :math:`-C \ln(\text{pieces used})` (all equally often) and 0 (a single piece).  It is
-    convex in the counts and is to be *maximized*, hence local maxima.
-
-    Examples
-    --------
     >>> round(profile_log_likelihood([2, 2]), 6)  # four coin flips
     -2.772589
     """
@@ -110,9 +105,11 @@ def fit_probabilities(
 ) -> Fit:
     r"""Piece probabilities fitted to a corpus by hard EM, the vocabulary being given.
 
-    Alternates the best paths of all words (book, eq. swe-bellman) with
-    :math:`p(s) \leftarrow c_s / C` until the log-likelihood gains less than ``tolerance`` nats.
-    Pieces are never added; one that no best path uses ends at probability 0.
+    Alternates the best paths of all words (book, eq. swe-bellman) with :math:`p(s) \leftarrow c_s /
+    C` until the log-likelihood gains less than ``tolerance`` nats. Pieces are never added; one that
+    no best path uses ends at probability 0.  Without a floor the log-likelihood never falls; with
+    one it can dip slightly, which also ends the fit.  The result is a local maximum that depends on
+    the start (book, eq. swe-profile).
 
     Parameters
     ----------
@@ -126,14 +123,9 @@ def fit_probabilities(
         Least count given to every piece of one character, so that every word keeps a path; 0 is
         pure maximum likelihood.
     tolerance : float
-        In nats, at least 0.
+        At least 0.
     max_rounds : int
         Most M-steps.
-
-    Notes
-    -----
-    Without a floor the log-likelihood never falls; with one it can dip slightly, which also ends
-    the fit.  The result is a local maximum that depends on the start (book, eq. swe-profile).
 
     References
     ----------

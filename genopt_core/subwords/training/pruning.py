@@ -45,7 +45,7 @@ class Changes(NamedTuple):
 
 
 def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = None) -> Float:
-    r"""Increase of the objective when one piece is removed and all probabilities are refitted.
+    r"""Increase of the objective, in nats, when one piece is removed and the rest refitted.
 
     .. math:: \Delta J_t = J(c + \delta^{(t)}) - J(c), \qquad
               \delta^{(t)}_s = \sum_{w \ni t} f_w \big(n_s(\pi_w^{-t}) - n_s(\pi_w)\big)
@@ -55,23 +55,10 @@ def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = 
     and J the objective of (book, eq. swe-tradeoff).  The paper's own loss is not known; the
     unigram trainers take the second-best segmentation of the piece itself at fixed costs.
 
-    Parameters
-    ----------
-    pieces : Pieces
-    state : Segmentation
-        Of these pieces.
-    suspects : (substrings,) bool array, optional
-        Compute only these; the others get an infinite loss.
-
-    Returns
-    -------
-    (substrings,) float array, in nats
-        0 for substrings that are not used; infinite for single characters.
-
-    Notes
-    -----
-    Exact, words in which a piece or its detour comes twice included: those are segmented again
-    without the piece.  Linear in the arcs of all words times the piece length.
+    Only of the ``suspects``, if there are some: the others get an infinite loss, and so do single
+    characters; substrings that are not used have 0.  Exact, words in which a piece or its detour
+    comes twice included: those are segmented again without the piece.  Linear in the arcs of all
+    words times the piece length.
     """
     table = pieces.table
     asked = ~table.single if suspects is None else suspects & ~table.single

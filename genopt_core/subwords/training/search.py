@@ -26,23 +26,10 @@ def insertion_gains(pieces: Pieces, state: Segmentation) -> tuple[Float, Float]:
 
     (book, eq. swe-insertion): at the occurrence e = (i, j) of t in word w, :math:`a_e` is the
     highest cost at which the best segmentation would take t there, :math:`\pi_w` being the cheapest
-    cost of the word, D and B those before gap i and after gap j.  The number of uses
-    :math:`n_t = \sum_e f_w [a_e > \lambda - \ln(n_t / C)]` is found by two rounds of
-    substitution, from all occurrences downwards.
+    cost of the word, D and B those before gap i and after gap j.  The number of uses :math:`n_t =
+    \sum_e f_w [a_e > \lambda - \ln(n_t / C)]` is found by two rounds of substitution, from all
+    occurrences downwards.  Gains are in nats; both are 0 for the pieces already there.
 
-    Parameters
-    ----------
-    pieces : Pieces
-    state : Segmentation
-        Of these pieces.
-
-    Returns
-    -------
-    gain, uses : (substrings,) float arrays
-        In nats, and in uses; 0 for the pieces already there.
-
-    Notes
-    -----
     An estimate: the counts of the pieces it displaces are not refitted, and occurrences of t in
     one word count independently.  It only decides what is tried.
     """
@@ -122,18 +109,9 @@ def prune_to_size(
 ) -> tuple[Pieces, Segmentation, Float]:
     """Prune to ``size`` pieces, at most ``step`` at a time, with hard EM before and after each.
 
-    Parameters
-    ----------
-    counts, known : (substrings,) float arrays
-        Counts to start from, and the losses as far as they are known, else -inf.
-    settle : int
-        Most rounds of hard EM at the end.
-
-    Returns
-    -------
-    pieces : Pieces
-    state : Segmentation
-    known : (substrings,) float array
+    ``counts`` are those to start from, ``known`` the losses as far as they are known, else -inf;
+    ``settle`` is the most rounds of hard EM at the end.  Returns pieces, their segmentation, and
+    the losses known now.
     """
     table = pieces.table
     state = hard_em(table, pieces.forwards, counts, length_cost, 3)

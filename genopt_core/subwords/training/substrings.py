@@ -33,7 +33,9 @@ class Substrings:
     """Every substring of a corpus that is frequent enough, numbered by length, then text.
 
     Numbers are exact: a substring of length l is the pair (its first l - 1 characters, its last
-    character), and pairs are ranked by sorting, so no two substrings can collide.
+    character), and pairs are ranked by sorting, so no two substrings can collide.  O(nodes *
+    max_piece) time and memory, nodes being distinct prefixes (about a third of the characters of
+    the distinct words).
 
     Parameters
     ----------
@@ -56,11 +58,6 @@ class Substrings:
     place : (nodes, max_piece) int32 array
         Number of the substring that ends at a prefix node and has ``max_piece - column``
         characters, -1 if there is none: along a row, the longest first.
-
-    Notes
-    -----
-    O(nodes * max_piece) time and memory, nodes being distinct prefixes (about a third of the
-    characters of the distinct words).
 
     Examples
     --------

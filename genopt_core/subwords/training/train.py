@@ -42,7 +42,9 @@ def train(
 
     (book, eq. swe-tradeoff), c being the counts of the pieces in the best segmentation of all words
     and C their sum.  F is the code length of the corpus in nats, the negative of the likelihood
-    (book, eq. swe-profile).
+    (book, eq. swe-profile).  The pieces come characters first, then by falling count, and the
+    vocabulary has :math:`\lambda` as its ``length_cost``, so that the cheapest path is the best one
+    for the objective.
 
     Parameters
     ----------
@@ -69,12 +71,6 @@ def train(
     progress : bool or function
         As in `genopt_core.progress`; the records are `Step`.
 
-    Returns
-    -------
-    Vocabulary
-        Characters first, then by falling count, with :math:`\lambda` as its ``length_cost``, so
-        that the cheapest path is the best one for the objective.
-
     Raises
     ------
     KeyboardInterrupt
@@ -86,12 +82,8 @@ def train(
     No random number anywhere, and ties go by count, length, text: the same counts give the same
     vocabulary.  It is a local optimum, near-optimal as the certificate shows for "tokens"
     (`genopt_core.subwords.certify`) and exhaustive search for tiny corpora.  Time and memory are
-    linear in the characters of the distinct words.  Words longer than 256 characters are trained on
-    in chunks.
-
-    References
-    ----------
-    T. Kudo, arXiv 1804.10959 (unigram model, EM, pruning); arXiv 2410.18441 (objective).
+    linear in the characters of the distinct words; those longer than 256 are trained on in chunks.
+    Sources: T. Kudo, arXiv 1804.10959 (unigram model, EM, pruning); arXiv 2410.18441 (objective).
 
     Examples
     --------
