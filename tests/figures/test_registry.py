@@ -199,6 +199,8 @@ FREE = {
     "cem-drift": ["population"],
     "cem-noise": ["noise", "seed"],
     "search-costs": ["evaluation"],
+    "pos-rotate": ["distance"],
+    "pos-coins": ["seed"],
     "kv-layers": ["budget"],
 }
 

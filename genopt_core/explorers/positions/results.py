@@ -1,0 +1,341 @@
+"""Reports of the stored losses and recalls of chapter 3.
+
+``book/experiments/positions`` trained and scored; nothing here does.  Each report gives rows for
+`genopt_core.explorers.reports.table`, from whatever cells and methods have been run so far.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from genopt_core.explorers.panels import counted
+from genopt_core.explorers.positions import methods
+from genopt_core.explorers.positions.methods import CHOSEN, PLACES, label, stored_places
+from genopt_core.explorers.reports import Column, Estimate, Row, half_interval
+from genopt_core.positions import bias_by_distance, effective_context
+
+FROM = 4  # times the trained length, from which on methods are compared
+TRAINED = 64  # tokens of a sequence of the recall task
+DECODERS = {"development": "4 layers of width 128, 0.9 M weights"}
+SMALL = "2 layers of width 64, 0.1 M weights"
+TRAINING = {"development": "600 steps, a lent GPU"}
+SAME_TOTAL = (
+    ("alibi", "harmonic-matched"),
+    ("alibi-strong", "harmonic"),
+    ("rope-alibi", "rope-harmonic-matched"),
+    ("rope-alibi-strong", "rope-harmonic"),
+    ("rope-alibi-double", "rope-harmonic-double"),
+)
+SSMAX = ("rope", "alibi", "rope-alibi", "rope-harmonic", "rope-learned", "nope", "fire")
+COLUMNS = {
+    **{f"{t}×": Column(".4f", "nats", best="least") for t in (1, 2, 4, 8, 16)},
+    "deviation": Column(".4f", "nats, 16×"),
+    "difference": Column("+.4f", "nats, 4× to 16×"),
+    "p": Column(".1g"),
+    "geometric": Column(".4f", "nats, 16×"),
+    "harmonic": Column(".4f", "nats, 16×"),
+    "widest, geometric": Column(".0f", "tokens"),
+    "widest, harmonic": Column(".0f", "tokens"),
+    "total": Column(".2f"),
+    "within": Column(".2f", "share, 32 to 64"),
+    "beyond": Column(".2f", "share, 96 to 1,024"),
+    "loss": Column(".4f", "nats, 16×", best="least"),
+}
+
+
+def _far(place: str, name: str) -> np.ndarray:
+    """Mean loss at 4 to 16 times the trained length, one a seed."""
+    at = np.array(methods.times()) >= FROM
+    return methods.losses(place)[name][:, at].mean(axis=1)
+
+
+def _mean(place: str, name: str) -> float:
+    return float(_far(place, name).mean())
+
+
+def _ranked(place: str) -> list[str]:
+    """Methods that depend on no data, from the lowest loss at 4 to 16 times the trained length."""
+    names = [n for n in methods.losses(place) if methods.described(n)["learned"] != "fox"]
+    return sorted(names, key=lambda name: _mean(place, name))
+
+
+# ------------------------------------------------------------------ what was run
+
+
+def runs() -> list[Row]:
+    """What was trained, place by place, as far as it has been run."""
+    rows = []
+    for place in stored_places():
+        found = methods.losses(place)
+        text, _, trained = place.partition("/")
+        seeds = len(next(iter(found.values())))
+        rows.append(
+            {
+                "run": "development" if place == "development" else "final",
+                "text": "Moby-Dick" if text == "moby-dick" else "State of the Union",
+                "in": f"{methods.UNITS[place]}s",
+                "trained at": int(trained or 64),
+                "decoder": DECODERS.get(place, SMALL),
+                "training": TRAINING.get(place, "400 steps, a CPU"),
+                "methods": len(found),
+                "seeds": seeds,
+            }
+        )
+    return rows
+
+
+def losses(place: str) -> list[Row]:
+    """Mean loss of every method at every length, and how far its seeds are apart."""
+    rows = []
+    for name, values in methods.losses(place).items():
+        row: Row = {"method": label(name), "kind": _kind(name)}
+        for t, value in zip(methods.times(), values.mean(axis=0), strict=True):
+            row[f"{t}×"] = float(value)
+        rows.append(row | {"deviation": float(values[:, -1].std(ddof=1))})
+    return sorted(rows, key=lambda row: row["16×"])
+
+
+def _kind(name: str) -> str:
+    if methods.described(name)["learned"] == "fox":
+        return "data-dependent"
+    if methods.is_reading(name):
+        return "a reading"
+    return "peer" if methods.is_peer(name) else "harmonic, without RoPE or with SSMax"
+
+
+def own() -> list[str]:
+    """What tables set in bold: the chosen reading."""
+    return [label(CHOSEN)]
+
+
+# ------------------------------------------------------------------ duels
+
+
+def duels() -> list[Row]:
+    """The chosen reading against its rivals, seed by seed, wherever both have been run."""
+    rows = []
+    for place in stored_places():
+        found = methods.losses(place)
+        if CHOSEN not in found:
+            continue
+        peers = [name for name in _ranked(place) if methods.is_peer(name)]
+        readings = [n for n in _ranked(place) if not methods.is_peer(n) and n != CHOSEN]
+        rivals = dict.fromkeys([*peers[:1], *readings[:1], "rope-alibi", "alibi", "rope"])
+        for rival in rivals:
+            if rival in found:
+                rows.append({"run": PLACES[place]} | _duel(place, rival, peers[:1]))
+    return rows
+
+
+def _duel(place: str, rival: str, best: Sequence[str]) -> Row:
+    gain = _far(place, CHOSEN) - _far(place, rival)
+    mean, half, p = paired(gain)
+    return {
+        "against": label(rival) + (" (best peer)" if rival in best else ""),
+        "difference": Estimate(mean, half),
+        "p": p,
+        "seeds won": f"{int((gain < 0).sum())} of {len(gain)}",
+    }
+
+
+def paired(gain: np.ndarray) -> tuple[float, float, float]:
+    """Mean of differences, half its 95 % interval, and p of Student's paired test.
+
+    >>> [round(x, 3) for x in paired(np.array([-1.0, -1.2, -0.8]))]
+    [-1.0, 0.497, 0.013]
+    """
+    from scipy.stats import t  # not at import: Python in a page has no SciPy
+
+    mean, error = float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(len(gain))
+    p = 2 * float(t.sf(abs(mean) / error, len(gain) - 1)) if error else 0.0
+    return mean, half_interval(error, len(gain)), p
+
+
+# ------------------------------------------------------------------ the objection
+
+
+def slopes_at_equal_total() -> list[Row]:
+    """Geometric and harmonic slopes of the same total: widest head and loss (development)."""
+    rows = []
+    for geometric, harmonic in SAME_TOTAL:
+        one, other = (methods.described(name) for name in (geometric, harmonic))
+        wide = [
+            float(effective_context(bias_by_distance(each["strengths"], 1024)).max())
+            for each in (one, other)
+        ]
+        loss = [
+            float(methods.losses("development")[n].mean(axis=0)[-1]) for n in (geometric, harmonic)
+        ]
+        rows.append(
+            {
+                "rotation": "RoPE" if one["rotated"] else "none",
+                "total": float(sum(one["strengths"])),
+                "widest, geometric": wide[0],
+                "widest, harmonic": wide[1],
+                "geometric": loss[0],
+                "harmonic": loss[1],
+            }
+        )
+    return rows
+
+
+# ------------------------------------------------------------------ recall
+
+
+def _recalled(name: str, low: int, high: int) -> float:
+    """Mean accuracy over the distances from ``low`` to ``high``."""
+    distances, accuracy = methods.recall()
+    chosen = [i for i, d in enumerate(distances) if low <= d <= high]
+    return float(accuracy[name].mean(axis=0)[chosen].mean())
+
+
+def recalls() -> list[Row]:
+    """Recall within and beyond the trained length beside the loss on text (development)."""
+    found = methods.losses("development")
+    rows = [
+        {
+            "method": label(name),
+            "within": _recalled(name, 32, TRAINED),
+            "beyond": _recalled(name, TRAINED + 1, 1024),
+            "loss": float(found[name].mean(axis=0)[-1]),
+        }
+        for name in methods.recall()[1]
+    ]
+    return sorted(rows, key=lambda row: -row["beyond"])
+
+
+def correlation() -> float:
+    """Rank correlation of recall beyond the trained length with the (negated) loss on text."""
+    rows = recalls()
+    ranks = [
+        np.argsort(np.argsort([sign * row[key] for row in rows])).astype(float)
+        for key, sign in (("beyond", 1), ("loss", -1))
+    ]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+# ------------------------------------------------------------------ what was predicted
+
+
+def predictions() -> list[Row]:
+    """The five predictions, what the stored rows say to each, and the verdict."""
+    return [
+        {"prediction": said, "found": found, "verdict": verdict}
+        for said, (found, verdict) in (
+            ("The rule will choose RoPE with harmonic slopes of 2/h or more.", _which_reading()),
+            ("It has the lowest loss at every length; runner-up KERPLE-power.", _perplexity()),
+            (
+                "Beyond the trained length it is among the worst at recall, behind ALiBi.",
+                _disagree(),
+            ),
+            (
+                "Half of the heads free: under half of the lead is lost, recall within the length "
+                "is back, beyond it only without rotation.",
+                _head_mix(),
+            ),
+            ("SSMax does not help at these lengths.", _ssmax()),
+        )
+    ]
+
+
+def _which_reading() -> tuple[str, str]:
+    names = [n for n in _ranked("development") if not methods.is_peer(n)]
+    best = next(n for n in names if not methods.described(n)["ssmax"])
+    steepest = max(methods.described(best)["strengths"])
+    held = methods.is_reading(best) and steepest >= 2
+    return f"{label(best)}, steepest slope {steepest:.0f} at the start", _verdict([held])
+
+
+def _perplexity() -> tuple[str, str]:
+    told, lowest, second = [], [], []
+    for place in stored_places():
+        found = methods.losses(place)
+        peers = [name for name in _ranked(place) if methods.is_peer(name)]
+        if CHOSEN not in found or not peers:
+            continue
+        means = np.array([found[name].mean(axis=0) for name in _ranked(place)])
+        wins = int((found[CHOSEN].mean(axis=0) <= means.min(axis=0)).sum())
+        told.append(
+            f"{PLACES[place].split(',')[0]}, {_short(place)}: lowest at {wins} of {len(means[0])} "
+            f"lengths among {len(means)}; best peer {label(peers[0])}"
+        )
+        lowest.append(wins == len(means[0]))
+        second.append(peers[0] == "kerple-power")
+    return "; ".join(told), _verdict([*lowest, *second])
+
+
+def _short(place: str) -> str:
+    """The text of a place and the length that was trained."""
+    text, _, trained = place.partition("/")
+    return f"{'Moby-Dick' if text == 'moby-dick' else 'addresses'} at {trained or 64}"
+
+
+def _disagree() -> tuple[str, str]:
+    order = [row["method"] for row in recalls()]
+    rank = order.index(label(CHOSEN)) + 1
+    ours, alibi = (_recalled(name, TRAINED + 1, 1024) for name in (CHOSEN, "alibi"))
+    found = (
+        f"{ours:.2f} recalled on the mean of 96 to 1,024 tokens, number {rank} of {len(order)}; "
+        f"ALiBi {alibi:.2f}; rank correlation with the loss on text {correlation():+.2f}"
+    )
+    return found.replace("-", "−"), _verdict([3 * rank > 2 * len(order), ours < alibi])
+
+
+def _head_mix() -> tuple[str, str]:
+    full, mix, free = "rope-harmonic-double", "rope-harmonic-double-mix", "harmonic-double-mix"
+    lead = _mean("development", "rope-alibi") - _mean("development", full)
+    lost = (_mean("development", mix) - _mean("development", full)) / lead
+    within = {name: _recalled(name, 32, TRAINED) for name in (full, mix, "rope")}
+    beyond = {name: _recalled(name, TRAINED + 1, 1024) for name in (full, mix, free)}
+    back = within[mix] >= within["rope"] - 0.02
+    found = (
+        f"{lost:.0%} of the lead over RoPE + ALiBi is lost; within the length {within[full]:.2f} "
+        f"becomes {within[mix]:.2f} (RoPE {within['rope']:.2f}); beyond it {beyond[mix]:.2f} with "
+        f"rotation and {beyond[free]:.2f} without"
+    )
+    return found.replace("%", " %"), _verdict([lost < 0.5, back, beyond[free] > beyond[mix]])
+
+
+def _ssmax() -> tuple[str, str]:
+    found = methods.losses("development")
+    changes = {
+        name: _mean("development", f"{name}-ssmax") - _mean("development", name)
+        for name in SSMAX
+        if f"{name}-ssmax" in found
+    }
+    worse = sum(change > 0 for change in changes.values())
+    told = (
+        f"worse for {worse} of {counted(len(changes), 'method')}, by "
+        f"{fmean(changes.values()):.3f} nats on the mean at 4 to 16 times the length"
+    )
+    return told, _verdict([worse == len(changes)])
+
+
+def _verdict(parts: Iterable[bool]) -> str:
+    """Whether all parts of a prediction hold, none, or some.
+
+    >>> _verdict([True, False]), _verdict([True]), _verdict([False])
+    ('held in part', 'held', 'failed')
+    """
+    parts = list(parts)
+    return "held" if all(parts) else "held in part" if any(parts) else "failed"
+
+
+def summary() -> str:
+    """What may be said of the chosen reading, from the rows that are stored.
+
+    The sentence of the page's main result, so that it changes with them.
+    """
+    said = []
+    for row in duels():
+        if "(best peer)" in row["against"]:
+            peer = row["against"].removesuffix(" (best peer)")
+            value = row["difference"].value
+            word = "lower" if value < 0 else "higher"
+            said.append(
+                f"{row['run']}: {abs(value):.3f} nats {word} than {peer} "
+                f"({row['seeds won']} seeds, p = {row['p']:.1g})"
+            )
+    return "\n".join([f"{label(CHOSEN)} against the best peer, 4 to 16 times the length:", *said])
