@@ -63,28 +63,14 @@ def describe(name: str, folder: str | os.PathLike[str] | None = None) -> dict[st
 def load(name: str, folder: str | os.PathLike[str] | None = None) -> str:
     """Text of a corpus, checked against the SHA-256 in the manifest.
 
-    Parameters
-    ----------
-    name : str
-        One of `names`.
-    folder : path, optional
-        Folder with ``manifest.json`` and the compressed texts.  Without it the environment
-        variable ``GENOPT_DATA`` decides, and without that the ``book/data`` folder beside the
-        package (an editable install, or a checkout).
+    ``name`` is one of `names`.  The folder has ``manifest.json`` and the compressed texts; without
+    it the environment variable ``GENOPT_DATA`` decides, and without that the ``book/data`` folder
+    beside the package (an editable install, or a checkout).  The text of the last few corpora is
+    kept, so a second call costs nothing.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or the file is not there.
-    ValueError
-        If the name is unknown, or the file is torn or not the one the manifest describes.
+    Raises ``FileNotFoundError`` if the folder or the file is not there, ``ValueError`` if the name
+    is unknown, or the file is torn or not the one the manifest describes.
 
-    Notes
-    -----
-    The text of the last few corpora is kept, so a second call costs nothing.
-
-    Examples
-    --------
     >>> load("sotu")[:49]
     'Fellow-Citizens of the Senate and House of Repres'
     """
@@ -168,13 +154,8 @@ def count_words(text: str, convention: Convention = "lossless") -> dict[str, int
 def data_path(name: str) -> Path:
     """The file ``name`` of the book's data folder, for example ``"results/kv_quality.json"``.
 
-    The folder is ``book/data`` of the repository, or the one that the environment variable
-    ``GENOPT_DATA`` names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, or no such file in it.
+    The folder is that of `load`.  Raises ``FileNotFoundError`` if there is no such folder, or no
+    such file in it.
     """
     path = _data_folder(None) / name
     if not path.is_file():

@@ -17,13 +17,6 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     If the block raises, nothing is left behind and a file that was there stays as it was.  A block
     that hands the file to a library by name may do so by ``file.name``.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to.
-
-    Examples
-    --------
     >>> target = Path(tempfile.mkdtemp()) / "letters.txt"
     >>> with whole_file(target) as file:
     ...     _ = file.write(b"abc")

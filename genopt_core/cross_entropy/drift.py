@@ -13,8 +13,8 @@ def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) 
               = \Bigl(1 - \tfrac1k\Bigr)\Bigl(1 - \frac{\alpha^2}{N^e}\Bigr)^t
 
     (book, eq. cem-drift): an elite is then a random sample, whose frequencies vary by
-    :math:`p(1-p)/N^e`.  Diversity halves every :math:`N^e \ln 2 / \alpha^2` generations without any
-    signal.
+    :math:`p(1-p)/N^e`.  Diversity, the probability that two draws differ, halves every
+    :math:`N^e \ln 2 / \alpha^2` generations without any signal.
 
     Parameters
     ----------
@@ -25,11 +25,7 @@ def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) 
     smoothing : float
         :math:`\alpha`, in (0, 1].
     generations : int
-
-    Returns
-    -------
-    array of float, shape (generations + 1,)
-        The probability that two draws differ, from the start on.
+        The result has one entry more, the start.
 
     Notes
     -----
@@ -57,27 +53,15 @@ def drift_runs(
     *,
     sloped: bool = False,
 ) -> Array:
-    r"""Independent searches over one category: what `drift_law` is the expectation of.
+    r"""Independent searches over one category, shape (runs, generations + 1, n_choices).
 
     .. math:: p_{t+1} = (1 - \alpha) p_t + \alpha \hat p_t
 
-    (book, eq. cem-smoothing) with :math:`\hat p_t` the elite's frequencies.  On the flat objective
-    the elite is a random part of the generation; with ``sloped`` the first category is the best,
-    the second the second best, and the elite is the best part.
+    (book, eq. cem-smoothing) with :math:`\hat p_t` the elite's frequencies and :math:`\alpha` the
+    ``smoothing``, in (0, 1]: what `drift_law` is the expectation of.  On the flat objective the
+    elite is a random part of the generation; with ``sloped`` the first category is the best, the
+    second the second best, and the elite is the best part.
 
-    Parameters
-    ----------
-    runs, n_choices, population, n_elite, generations : int
-    smoothing : float
-        :math:`\alpha`, in (0, 1].
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array of float, shape (runs, generations + 1, n_choices)
-
-    Examples
-    --------
     >>> path = drift_runs(1000, 8, 20, 5, 0.7, 12, np.random.default_rng(0))
     >>> (1 - (path**2).sum(axis=2)).mean(axis=0)[[0, 3, 6, 12]].round(2)
     array([0.88, 0.65, 0.47, 0.26])

@@ -43,14 +43,12 @@ class Result:
         `CrossEntropy.recommend` says.  None if no trial is complete.
     best : Trial or None
         The trial with the best value observed, which under noise flatters itself.
-    trials : list of Trial
     confirmed : list of Confirmation
         Best mean first.
     stopped : str or None
         Why the search ended before its budget.
     errors : dict of int to str
         What the failed trials' objective raised, by trial number.
-    optimizer : CrossEntropy
     """
 
     recommended: Trial | None
@@ -79,7 +77,7 @@ def minimize(
     callback: Callable[[CrossEntropy, Trial], None] | None = None,
     **settings: Any,
 ) -> Result:
-    r"""Search for the configuration with the least (or greatest) value of an objective.
+    """Search for the configuration with the least (or greatest) value of an objective.
 
     Parameters
     ----------
@@ -113,25 +111,16 @@ def minimize(
     **settings
         Of `CrossEntropy`: ``method``, ``seed``, ``direction`` and so on.
 
-    Returns
-    -------
-    Result
-
     Raises
     ------
     concurrent.futures.BrokenExecutor
         If the executor broke and there is no ``make_executor``; what was finished has been passed
         to ``callback``.
 
-    Warns
-    -----
-    UserWarning
-        If all trials failed, with what the first one did.
-
     Notes
     -----
-    More than one machine: Dask's executor, or Optuna's storages with
-    `genopt_core.integrations.optuna`.
+    Warns if all trials failed, with what the first one did.  More than one machine: Dask's
+    executor, or Optuna's storages with `genopt_core.integrations.optuna`.
 
     Examples
     --------

@@ -9,31 +9,17 @@ from genopt_core.cross_entropy.parameters import Array
 
 
 def posterior_means(cells: Array, values: Array, noise: float) -> Array:
-    r"""Posterior means of a Gaussian process at the configurations where it was observed.
+    r"""Posterior means of a Gaussian process at the configurations where it was observed, (N,).
 
     .. math:: \bar y + K (K + \sigma^2 I)^{-1} (y - \bar y), \qquad
               K_{ij} = \frac{s^2}{2}
               \Bigl(\frac1d \sum_k 2^{-\Delta_{ijk}} + \prod_k 2^{-\Delta_{ijk}}\Bigr)
 
-    with :math:`\Delta_{ijk}` the steps between the levels of hyperparameter k, and for
-    :math:`s^2` the variance of the values less that of the noise.  A small stand-in for
+    with :math:`\Delta_{ijk}` the steps between the levels of hyperparameter k, given by ``cells``
+    (N, d), and for :math:`s^2` the variance of the values (N,) less that of the noise, whose
+    standard deviation :math:`\sigma` is known.  A small stand-in for
     `genopt_core.cross_entropy.surrogate`, which fits its own scales and needs SciPy.
 
-    Parameters
-    ----------
-    cells : array of int, shape (N, d)
-        Levels of each hyperparameter.
-    values : array of float, shape (N,)
-        Observed scores.
-    noise : float
-        Standard deviation :math:`\sigma` of an observation, known.
-
-    Returns
-    -------
-    array of float, shape (N,)
-
-    Examples
-    --------
     >>> cells = np.array([[0, 0], [0, 1], [3, 3]])
     >>> posterior_means(cells, np.array([1.0, 0.6, 0.0]), noise=0.2).round(2)
     array([0.86, 0.64, 0.13])
@@ -72,20 +58,9 @@ def noisy_choice(scores: Array, draws: int, noise: float, rng: np.random.Generat
 
     The largest of n observations :math:`y_i = S(x_i) + \sigma \varepsilon_i` claims more than it
     has, :math:`\mathbb E \max_i y_i \ge \max_i S(x_i)`, and the more so the larger n; a posterior
-    mean borrows from neighbors instead.
+    mean borrows from neighbors instead.  The true scores have one axis a hyperparameter, larger
+    being better; n are the ``draws``, at most all of them, and :math:`\sigma` is the ``noise``.
 
-    Parameters
-    ----------
-    scores : array of float, shape (levels of hyperparameter 1, …, of d)
-        True scores, larger being better.
-    draws : int
-        n, at most all configurations.
-    noise : float
-        :math:`\sigma`.
-    rng : numpy.random.Generator
-
-    Examples
-    --------
     >>> scores = np.arange(12.0).reshape(3, 4)
     >>> noisy_choice(scores, 12, 0.0, np.random.default_rng(0)).outcome
     (11.0, 11.0, 11.0)

@@ -37,7 +37,8 @@ class CrossEntropy:
     .. math:: \hat\gamma_t = S_{(N^e)}, \qquad \hat v_t = \arg\max_v \frac1N \sum_i
               \mathbf 1\{S(X_i) \text{ at least as good as } \hat\gamma_t\} \ln f(X_i; v)
 
-    (book, eq. cem-level).
+    (book, eq. cem-level).  "plain" is the standard method; "plus" and "posterior" are our
+    recombinations of known parts.
 
     Parameters
     ----------
@@ -73,10 +74,6 @@ class CrossEntropy:
         Whether the objective has no noise: then the best observed trial is also recommended.
     trials : iterable of Trial
         Finished trials to go on from.
-
-    Notes
-    -----
-    "plain" is the standard method; "plus" and "posterior" are our recombinations of known parts.
 
     References
     ----------

@@ -35,7 +35,8 @@ def elite_set(
 
     .. math:: N^e = \max(2, \lceil \rho N \rceil), \qquad \gamma_t = S_{(N^e)}
 
-    (book, eq. cem-level): the level :math:`\gamma_t` is the score of the last index returned.
+    (book, eq. cem-level): the level :math:`\gamma_t` is the score of the last index returned.  They
+    are fewer than :math:`N^e` if fewer scores are finite.
 
     Parameters
     ----------
@@ -45,15 +46,6 @@ def elite_set(
         :math:`\rho`, in (0, 1].
     rng : numpy.random.Generator, optional
         Breaks ties at random; without one the earlier index wins.
-
-    Returns
-    -------
-    array of int
-        Shorter than :math:`N^e` if fewer scores are finite.
-
-    References
-    ----------
-    P.-T. de Boer et al., A tutorial on the cross-entropy method, 2005.
 
     Examples
     --------
@@ -70,7 +62,7 @@ def elite_set(
 
 
 def elite_frequencies(codes: Array, n_choices: int, weights: Array | None = None) -> Array:
-    r"""Probabilities of the categories with which the elite was most likely drawn.
+    r"""Probabilities of the categories with which the elite was most likely drawn, (n_choices,).
 
     .. math:: \hat p_m = \frac{\sum_i w_i \mathbf 1\{x_i = m\}}{\sum_i w_i}
               = \arg\max_p \sum_i w_i \ln p_{x_i}
@@ -83,13 +75,8 @@ def elite_frequencies(codes: Array, n_choices: int, weights: Array | None = None
     ----------
     codes : array of int, shape (N,)
         The elite's categories, from 0 to ``n_choices - 1``.
-    n_choices : int
     weights : array of float, shape (N,), optional
         Not negative, not all 0.
-
-    Returns
-    -------
-    array of float, shape (n_choices,)
 
     Examples
     --------
@@ -111,15 +98,9 @@ def elite_moments(values: Array, weights: Array | None = None) -> tuple[float, f
     .. math:: \hat\mu = \frac{\sum_i w_i x_i}{\sum_i w_i}, \qquad
               \hat\sigma^2 = \frac{\sum_i w_i (x_i - \hat\mu)^2}{\sum_i w_i}
 
-    (book, eq. cem-moments), the maximum of :math:`\sum_i w_i \ln f(x_i; \mu, \sigma)`.
+    (book, eq. cem-moments), the maximum of :math:`\sum_i w_i \ln f(x_i; \mu, \sigma)`; values and
+    weights are (N,), and without weights all are 1.
 
-    Parameters
-    ----------
-    values : array of float, shape (N,)
-    weights : array of float, shape (N,), optional
-
-    Examples
-    --------
     >>> elite_moments(np.array([1.0, 3.0]))
     (2.0, 1.0)
     """
@@ -147,17 +128,9 @@ def dynamic_smoothing(generation: int, beta: float, exponent: float) -> float:
 
     .. math:: \beta_t = \beta - \beta \left(1 - \tfrac1t\right)^q
 
-    Part of (book, eq. cem-smoothing); :math:`\beta_1 = \beta`.
+    Part of (book, eq. cem-smoothing); generations t count from 1, where :math:`\beta_1 = \beta`.
+    Usual are :math:`\beta` of 0.8 to 0.99 and exponents q of 5 to 10.
 
-    Parameters
-    ----------
-    generation : int
-        t, from 1.
-    beta, exponent : float
-        :math:`\beta` in (0, 1], :math:`q` above 0; usual are 0.8 to 0.99 and 5 to 10.
-
-    Examples
-    --------
     >>> dynamic_smoothing(1, 0.9, 5), round(dynamic_smoothing(10, 0.9, 5), 4)
     (0.9, 0.3686)
     """

@@ -13,19 +13,10 @@ class Prefix(Generic[Item, State]):
     """The states after each item of a list; those of the beginning that it knows are kept.
 
     What it returns is a function of the list alone.  A list that starts like the last one costs
-    only its new items, whether it is longer or shorter.
+    only its new items, whether it is longer or shorter.  ``step`` makes the state after an item
+    from the one before, ``start`` is the first, and ``same`` says whether two items are the same,
+    by default whether they are one object.
 
-    Parameters
-    ----------
-    step : callable
-        From the state before an item, and the item, to the state after it.
-    start : object
-        The state before the first item.
-    same : callable
-        Whether two items are the same; by default whether they are one object.
-
-    Examples
-    --------
     >>> sums = Prefix(operator.add, 0, same=operator.eq)
     >>> sums([1, 2, 3]), sums([1, 2]), sums([1, 5])
     ([1, 3, 6], [1, 3], [1, 6])

@@ -31,12 +31,8 @@ def likelihood_ratio(samples: Array, mean: Array, sampled: Array, family: str) -
 
     .. math:: W(x) = \frac{f(x; u)}{f(x; v)}
 
-    Parameters
-    ----------
-    samples : array, shape (N, d)
-    mean, sampled : array, shape (d,)
-        u and v.
-    family : {"exponential", "bernoulli"}
+    of draws x (N, d), u being the ``mean`` and v the ``sampled`` one, (d,) each; ``family`` as in
+    `rare_event`.
     """
     if family == "exponential":
         rates = 1 / mean - 1 / sampled
@@ -75,7 +71,9 @@ def rare_event(
               = \frac{\sum_i \mathbf 1\{S(X_i) \ge \gamma_t\} W(X_i)\, X_i}
                      {\sum_i \mathbf 1\{S(X_i) \ge \gamma_t\} W(X_i)}
 
-    (book, eq. cem-projection), the weighted mean of the elite.
+    (book, eq. cem-projection), the weighted mean of the elite.  Means of "bernoulli" are kept
+    between 0.001 and 0.999, without which an outcome that no elite had would be lost and the
+    estimate too small.  Raises ``ValueError`` also if the levels stop climbing short of ``level``.
 
     Parameters
     ----------
@@ -91,16 +89,6 @@ def rare_event(
         In (0, 1).
     n_samples, n_final : int
         Draws a level, and for the estimate.
-
-    Raises
-    ------
-    ValueError
-        Also if the levels stop climbing short of ``level``.
-
-    Notes
-    -----
-    Means of "bernoulli" are kept between 0.001 and 0.999, without which an outcome that no elite
-    had would be lost and the estimate too small.
 
     References
     ----------

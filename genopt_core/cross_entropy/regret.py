@@ -6,18 +6,10 @@ def normalised_regret(value: float, best: float, median: float) -> float:
 
     .. math:: r(x) = \frac{S(x) - S^*}{\operatorname{median}_{z\sim u} S(z) - S^*}
 
-    (book, eq. race-regret)
+    (book, eq. race-regret), with S to be minimized.  ``value`` is S(x), of the best *observed*
+    configuration its true value; it may be below ``best`` by no more than rounding, and ``median``
+    must be above.
 
-    Parameters
-    ----------
-    value : float
-        S(x), to be minimized; of the best *observed* configuration, its true value.  It may be
-        below ``best`` by no more than rounding.
-    best, median : float
-        The optimum, and the median of uniform draws, which must be larger.
-
-    Examples
-    --------
     >>> normalised_regret(3.0, best=1.0, median=5.0)
     0.5
     """

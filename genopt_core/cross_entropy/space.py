@@ -14,14 +14,9 @@ INACTIVE = -1.0
 class SearchSpace:
     """Named parameters, each a `Categorical`, an `Integer` or a `Float`.
 
-    Parameters
-    ----------
-    parameters : mapping of str to Categorical, Integer or Float
-        In the order in which configurations list them.  A parameter with ``when`` exists only in
-        configurations whose other parameters have the values given there.
+    Configurations list them in the order of ``parameters``.  One with ``when`` exists only in
+    configurations whose other parameters have the values given there.
 
-    Examples
-    --------
     >>> space = SearchSpace(
     ...     {
     ...         "loss": Categorical(["softmax", "sampling"]),

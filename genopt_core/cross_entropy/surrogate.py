@@ -68,11 +68,7 @@ class GaussianProcess:
 
     .. math:: k(x, x') = s^2 M_{5/2}\Bigl(\sum_j w_j \Delta_j^2\Bigr) + s_a^2 \frac1d \sum_j k_j
 
-    Parameters
-    ----------
-    space : SearchSpace
-    deterministic : bool
-        Whether to expect next to no noise.
+    If ``deterministic``, next to no noise is expected.
     """
 
     def __init__(self, space: SearchSpace, deterministic: bool) -> None:

@@ -14,14 +14,8 @@ from genopt_core.cross_entropy.tabular import TabularObjective
 class TableSearch:
     """One search, in order of its trainings.
 
-    Attributes
-    ----------
-    observed, true : array (trainings,)
-        The score of the one training that was drawn, and the mean over the trainings stored.
-    cpu_seconds : array (trainings,)
-        What each training cost where the table was made.
-    params : tuple of dicts
-        The configurations.
+    ``observed`` is the score of the one training that was drawn, ``true`` the mean over the
+    trainings stored, ``cpu_seconds`` what each cost where the table was made; all are (trainings,).
     """
 
     observed: np.ndarray
@@ -57,8 +51,6 @@ def search_table(
     Evaluation ``k`` of seed ``s`` meets the same training whatever the method: common random
     numbers, hence a seed and no ``Generator``.  ``settings`` go to `CrossEntropy`.
 
-    Examples
-    --------
     >>> table = TabularObjective.load("word2vec_wikipedia")
     >>> len(search_table(table, "random", 7).observed)
     7

@@ -15,16 +15,9 @@ State = Literal["running", "complete", "failed"]
 class Trial:
     """One configuration, and what came of it.
 
-    Parameters
-    ----------
-    number : int
-        Counted from 0 in the order of asking; with the search's seed it fixes the random numbers.
-    params : dict
-        The configuration.
-    value : float, optional
-        What the objective returned.
-    state : {"running", "complete", "failed"}
-        A failed trial (exception, NaN or infinite value) has no value and ranks behind all others.
+    ``number`` counts from 0 in the order of asking; with the search's seed it fixes the random
+    numbers. ``value`` is what the objective returned: a failed trial (exception, NaN or infinite
+    value) has none and ranks behind all others.
     """
 
     number: int
@@ -56,11 +49,9 @@ class Generation:
     ----------
     number : int
         :math:`t`; 0 is the start, before any evaluation.
-    trials : tuple of int
-        Numbers of the trials of this generation.
-    elites : tuple of int
-        Numbers of the trials fitted to, best first.  For the improved methods they come from all
-        generations so far.
+    trials, elites : tuple of int
+        Numbers of the trials of this generation, and of those fitted to, best first.  For the
+        improved methods the latter come from all generations so far.
     level : float or None
         :math:`\gamma_t`, the worst elite's value, as the objective returned it.
     distribution : dict of str to array

@@ -126,10 +126,7 @@ class Spread(NamedTuple):
 def read(name: str, schema: str | None) -> Any:
     """The stored result ``name`` of the book (``book/data/results``), which must have this schema.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the book's data folder, or the file in it, is not there.
+    Raises ``FileNotFoundError`` if the book's data folder, or the file in it, is not there.
     """
     content = json.loads(corpora.data_path(f"results/{name}").read_text(encoding="utf-8"))
     if content.get("schema") != schema:

@@ -41,22 +41,9 @@ def to_tokenizers(
 ) -> "tokenizers.Tokenizer":
     """A vocabulary as a ``tokenizers.Tokenizer``: same ids, written in Rust.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-    specials : iterable of str, optional
-        Special tokens in place of the vocabulary's own.
-    byte_fallback : bool
-        As in `tokenizer_json`.
-
-    Raises
-    ------
-    ImportError
-        If the package tokenizers is not installed.
-
-    Notes
-    -----
-    Its ``decode`` leaves special tokens out unless told ``skip_special_tokens=False``.
+    ``specials`` are special tokens in place of the vocabulary's own; ``byte_fallback`` is that of
+    `tokenizer_json`.  Its ``decode`` leaves special tokens out unless told
+    ``skip_special_tokens=False``.  Raises ``ImportError`` without the package tokenizers.
     """
     with extra("transformers"):
         import tokenizers
@@ -73,22 +60,10 @@ def to_transformers(
 ) -> "transformers.PreTrainedTokenizerFast":
     """A vocabulary as a ``transformers.PreTrainedTokenizerFast``.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-    specials : iterable of str, optional
-        Special tokens in place of the vocabulary's own.
-    **roles : str
-        What a special token is for, such as ``eos_token="</s>"``; it is made one if it is not.
-
-    Raises
-    ------
-    ImportError
-        If the package transformers is not installed.
-
-    Notes
-    -----
-    No token has the role ``unk_token``: every text has a spelling in bytes.
+    ``specials`` are special tokens in place of the vocabulary's own; ``roles`` say what a special
+    token is for, such as ``eos_token="</s>"``, and it is made one if it is not.  No token has the
+    role ``unk_token``: every text has a spelling in bytes.  Raises ``ImportError`` without the
+    package transformers.
     """
     with extra("transformers"):
         import transformers

@@ -13,7 +13,7 @@ from genopt_core.kvcache.ladder import FULL, stairs_by_age
 def squared_mass_by_age(
     weights: npt.ArrayLike, positions: npt.ArrayLike, chunk: int, ages: int, *, sink: int = 0
 ) -> np.ndarray:
-    r"""Squared attention weight that falls on each age (book, eq. kv-mass).
+    r"""Squared attention weight that falls on each age, (ages,) (book, eq. kv-mass).
 
     .. math:: \omega_a = \frac1{|Q|} \sum_{t \in Q}\ \sum_{j:\ \lfloor (t - j)/S \rfloor = a}
               p_{tj}^2
@@ -31,10 +31,6 @@ def squared_mass_by_age(
         Tokens of one age, and how many ages to return.
     sink : int
         First tokens to leave out.
-
-    Returns
-    -------
-    mass : (ages,) array
     """
     p = np.asarray(weights, dtype=float)
     at = np.asarray(positions)
@@ -63,15 +59,9 @@ def predicted_terms(
     If errors are independent, bins add up: each has the error of the width that the ladder gives
     its tokens, and none in full precision.
 
-    Parameters
-    ----------
-    errors : mapping of int to (bins,) array
-        For each width, :math:`\overline{p_{tj}^2 \lVert \hat v_j - v_j \rVert^2}` summed over the
-        tokens of each bin, or the like for keys.
-    edges : (bins + 1,) ints
-        Tokens at which bins begin, and the length; no bin crosses a stair.
-    ladder, chunk, sink
-        As in :func:`~.stairs_by_age`.
+    ``errors`` has for each width :math:`\overline{p_{tj}^2 \lVert \hat v_j - v_j \rVert^2}` summed
+    over the tokens of each bin, or the like for keys; ``edges`` are the tokens at which bins begin,
+    and the length, and no bin crosses a stair.  The rest is as in :func:`~.stairs_by_age`.
 
     >>> predicted_terms({8: [0, 1, 1], 2: [0, 60, 50]}, [0, 1, 5, 9], (16, 8, 2), 4, sink=1)
     [0.0, 60.0, 1.0]
@@ -146,6 +136,10 @@ def allocate_widths(
     with :math:`\tilde\omega` the mass per token made non-increasing (:func:`monotone_mass`), so
     that widths never rise with age, and the smallest :math:`\lambda` that fits the budget.
 
+    Cost O(ages × menu log(ages × menu)).  Upgrades are taken in order of error saved per bit along
+    the convex hull of the menu: optimal at every budget that the first upgrades meet exactly;
+    between two of those the rest is filled greedily (H. Everett 1963).
+
     Parameters
     ----------
     mass : (ages,) array
@@ -159,17 +153,8 @@ def allocate_widths(
     tokens : (ages,) array, optional
         Tokens of each age, by default equal.
 
-    Returns
-    -------
-    chosen : list of int
-        One width an age, non-increasing.
-
-    Notes
-    -----
-    Cost O(ages × menu log(ages × menu)).  Upgrades are taken in order of error saved per bit along
-    the convex hull of the menu: optimal at every budget that the first upgrades meet exactly;
-    between two of those the rest is filled greedily (H. Everett 1963).
-
+    Examples
+    --------
     >>> allocate_widths([64.0, 1.0, 1.0, 0.25], budget=3.0, widths=(1, 2, 4, 8))
     [4, 4, 2, 2]
     """
@@ -212,6 +197,10 @@ def allocate_layers(
 
     Costs are added up as if layers did not know of each other (our reading of small errors).
 
+    The multiple-choice knapsack problem, solved exactly, for bits in whole units, by dynamic
+    programming (H. Kellerer, U. Pferschy, D. Pisinger 2004, ch. 11): cost O(n² × options ×
+    (budget - least bits) / unit).
+
     Parameters
     ----------
     costs : (n, options) array
@@ -224,17 +213,8 @@ def allocate_layers(
     unit : float
         Bits are counted in multiples of this, rounded up.
 
-    Returns
-    -------
-    chosen : list of int
-        An option a row.
-
-    Notes
-    -----
-    The multiple-choice knapsack problem, solved exactly, for bits in whole units, by dynamic
-    programming (H. Kellerer, U. Pferschy, D. Pisinger 2004, ch. 11): cost O(n² × options ×
-    (budget - least bits) / unit).
-
+    Examples
+    --------
     >>> allocate_layers([[9.0, 1.0], [2.0, 1.0], [5.0, 1.0]], bits=[2, 4], budget=3.4)
     [1, 0, 1]
     """
@@ -270,23 +250,11 @@ def allocate_layers(
 
 
 def allocate_uniform(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -> list[int]:
-    r"""One option for each side, the same in all layers (book, eq. kv-layers).
+    """The best option for each side, the same in all layers (book, eq. kv-layers).
 
-    What :func:`allocate_layers` is compared with: it may choose for each layer.
-
-    Parameters
-    ----------
-    costs : (layers, sides, options) array
-        What an option costs one side of one layer.
-    bits : (sides, options) array
-        Bits per element of each option.
-    budget : float
-        Mean bits per element allowed.
-
-    Returns
-    -------
-    chosen : list of int
-        An option a side, the best of all combinations.
+    What :func:`allocate_layers` is compared with: it may choose for each layer.  ``costs`` are
+    (layers, sides, options), ``bits`` of each option (sides, options), and ``budget`` their mean
+    allowed.
 
     >>> allocate_uniform([[[9.0, 1.0], [3.0, 1.0]]] * 2, bits=[[2, 4], [2, 4]], budget=3)
     [1, 0]

@@ -100,15 +100,10 @@ class RotatedCodec:
 
     .. math:: \hat x = \bar x + g\,\ell(c)\,R^\top
 
-    Parameters
-    ----------
-    side : {"key", "value"}
-        Keys are centered: they have a large constant part, which would eat the levels.
-    rotation : (dim, dim) array
-        Orthogonal, of :func:`~.hadamard_rotation`; shared by all chunks.
-    norm_correction : bool
-        Give each vector its length back (book, eq. kv-gain); otherwise the gain is the vector's
-        rms.
+    Keys are centered because they have a large constant part, which would eat the levels.  The
+    ``rotation`` (dim, dim) is that of :func:`~.hadamard_rotation`, shared by all chunks.
+    ``norm_correction`` gives each vector its length back (book, eq. kv-gain); otherwise the gain is
+    the vector's rms.
     """
 
     side: Side

@@ -59,6 +59,12 @@ def quantize_groups(
     .. math:: c = \operatorname{round}\frac{x - z}{\Delta}, \qquad
               \Delta = \frac{\max x - z}{2^b - 1}, \qquad z = \min x
 
+    ``low`` is rounded down and ``scale`` up to ``meta_dtype``, so that the stored grid covers the
+    group and a restored entry is off by at most half a *stored* step, whatever the dtype:
+    :math:`|\hat x - x| \le \Delta/2` (book, eq. kv-bound).  KIVI's code rounds both to the nearest;
+    with metadata in the dtype of ``x`` the two agree.  A constant group has step 0 and code 0 and
+    is restored exactly; dividing by the step, as published code does, gives NaN.
+
     Parameters
     ----------
     x : (..., tokens, dim) float array
@@ -80,16 +86,8 @@ def quantize_groups(
         ``(..., dim, tokens // group_size)`` per channel, ``(..., tokens, dim // group_size)`` per
         token.
 
-    Notes
-    -----
-    ``low`` is rounded down and ``scale`` up to ``meta_dtype``, so that the stored grid covers the
-    group and a restored entry is off by at most half a *stored* step, whatever the dtype:
-    :math:`|\hat x - x| \le \Delta/2` (book, eq. kv-bound).  KIVI's code rounds both to the nearest;
-    with metadata in the dtype of ``x`` the two agree.  A constant group has step 0 and code 0 and
-    is restored exactly; dividing by the step, as published code does, gives NaN.
-
-    Sources: arXiv 2410.18441 (staircase quantization); arXiv 2402.02750 (KIVI: keys per channel).
-
+    Examples
+    --------
     >>> codes, scale, low = quantize_groups([[0.0], [1.0], [2.0], [3.0]], bits=2, group_size=4)
     >>> codes.ravel().tolist(), scale.item(), low.item()
     ([0, 1, 2, 3], 1.0, 0.0)

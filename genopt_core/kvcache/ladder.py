@@ -188,23 +188,11 @@ def cache_bits(
               + \max(0,\, s - q_n + 2)\, S B_{q_n} + m\, s S
 
     with :math:`n_0` sink tokens, :math:`s = \lfloor (l - n_0)/S \rfloor` closed chunks, a residual
-    of :math:`r` tokens and :math:`m` bits of metadata per quantized element
-    (:func:`metadata_bits`; :math:`2\mu/G` in the paper, which has no sinks).
+    of :math:`r` tokens and :math:`m` bits of ``metadata`` per quantized element
+    (:func:`metadata_bits`; :math:`2\mu/G` in the paper, which has no sinks).  Elements in full
+    precision take ``full_bits``: 16, or 32 in a float32 model.
 
-    Parameters
-    ----------
-    length, ladder, chunk, sink
-        As in :func:`stairs_by_age`.
-    metadata : float
-        Bits per quantized element.
-    full_bits : int
-        What an unquantized element takes: 16, or 32 in a float32 model.
-
-    Returns
-    -------
-    bits : float
-        Per channel; the bytes of one side of a cache are this times batch × layers × key/value
-        heads × channels / 8.
+    The bytes of one side of a cache are this times batch × layers × key/value heads × channels / 8.
 
     >>> cache_bits(4096, (16, 8, 4, 2), 128, metadata=1.0) / 4096
     3.25

@@ -52,18 +52,10 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
     .. math:: \text{byte}_j = \sum_{i=0}^{8/w-1} c_{(8/w)j+i}\, 2^{wi}
         \qquad\text{for a plane of width } w
 
-    Parameters
-    ----------
-    codes : (..., n) integer array
-        From 0 to ``2**bits - 1``; ``n`` fills the bytes of the narrowest plane: a multiple of 8 for
-        odd widths, of 4 for 2 and 6 bits, of 2 for 4 bits.
-    bits : int
-        Bits of a code, 1 to 8.
-
-    Returns
-    -------
-    planes : tuple of (..., n * width / 8) uint8 arrays
-        One for each of :func:`plane_widths`; together exactly ``n * bits / 8`` bytes a row.
+    There is one plane for each of :func:`plane_widths`, ``(..., n * width / 8)`` uint8; together
+    exactly ``n * bits / 8`` bytes a row.  Codes are ``(..., n)``, from 0 to ``2**bits - 1``, and
+    ``n`` fills the bytes of the narrowest plane: a multiple of 8 for odd widths, of 4 for 2 and 6
+    bits, of 2 for 4 bits.
 
     >>> (plane,) = pack_codes([0, 1, 2, 3], bits=2)
     >>> plane.tolist(), unpack_codes((plane,), bits=2).tolist()

@@ -107,12 +107,8 @@ def encode_rotated(y: npt.ArrayLike, bits: int) -> np.ndarray:
 
     .. math:: c_i = \arg\min_k \left| \frac{y_i}{\lVert y\rVert / \sqrt d} - \ell_k \right|
 
-    Parameters
-    ----------
-    y : (..., dim) float array
-        Rotated vectors.  A zero vector takes the code nearest to 0; its gain is 0.
-    bits : int
-        One of ``ROTATED_BITS``.
+    Vectors are ``(..., dim)``, ``bits`` one of ``ROTATED_BITS``.  A zero vector takes the code
+    nearest to 0; its gain is 0.
     """
     y = np.asarray(y)
     if not np.isfinite(y).all():

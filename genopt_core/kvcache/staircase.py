@@ -135,18 +135,9 @@ class Staircase:
         """Add tokens one decode step at a time; with ``queries``, return each step's attention.
 
         A step attends to the cache as it is, the new token and the whole residual in full
-        precision, and only then closes a chunk (KIVI's code does the same).
-
-        Parameters
-        ----------
-        keys, values : (tokens, dim) float arrays
-        queries : (tokens, dim) array, optional
-
-        Returns
-        -------
-        outputs : (tokens, value_dim) array, or ``None`` without queries
-
-        Numbers that are refused leave the cache as it was.
+        precision, and only then closes a chunk (KIVI's code does the same).  Keys and queries are
+        (tokens, dim), values and what is returned (tokens, value_dim).  Numbers that are refused
+        leave the cache as it was.
         """
         k, v = self._checked(keys, values)
         q = None if queries is None else np.asarray(queries)

@@ -62,21 +62,10 @@ def planted_corpus(
     with Zipf's :math:`f_w\propto w^{-0.9}`, :math:`\kappa=6`, :math:`\delta=0.25`,
     :math:`\eta=0.2` and :math:`\varepsilon_t` of about unit length (book, eq. w-planted).
 
-    Parameters
-    ----------
-    tokens : int
-        Length of the corpus, rounded down to whole sentences.
-    rng : numpy.random.Generator
-    words, clusters, dimension, sentence_length : int
-        Size of the vocabulary, of its structure and of a sentence.
+    The number of tokens is rounded down to whole sentences.  The model is that of Arora et al.
+    (2016), with clustered vectors and noise as our addition.  Costs ``tokens × words`` numbers, in
+    slices: 1 s for 80,000 tokens.
 
-    Notes
-    -----
-    The model is that of Arora et al. (2016), with clustered vectors and noise as our addition.
-    Costs ``tokens × words`` numbers, in slices: 1 s for 80,000 tokens.
-
-    Examples
-    --------
     >>> corpus = planted_corpus(200, np.random.default_rng(0), words=50, clusters=5)
     >>> len(corpus.sentences), corpus.vectors.shape
     (10, (50, 12))

@@ -47,8 +47,6 @@ class Embedding:
     def neighbours(self, word: str, n: int = 10) -> list[tuple[str, float]]:
         """The ``n`` words of largest cosine with ``word``, and the cosines.
 
-        Examples
-        --------
         >>> e = Embedding(("a", "b", "c"), np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]))
         >>> [near for near, _ in e.neighbours("a", 2)]
         ['b', 'c']
@@ -75,12 +73,14 @@ def train(
     noise_exponent: float = 0.75,
     seed: int = 1,
 ) -> Embedding:
-    r"""Train word2vec with gensim so that the same call gives the same bits.
+    """Train word2vec with gensim so that the same call gives the same bits.
+
+    gensim runs with one worker: with two, results differ from run to run.  On another processor
+    the last bits may differ, because gensim's dot products come from BLAS.  About 0.3 s for
+    80,000 tokens and three epochs.
 
     Parameters
     ----------
-    sentences : sequence of sequences of str
-        The corpus.
     architecture : str
         ``"skipgram"``, ``"cbow"`` (mean of the context's vectors) or ``"cbow_sum"``.
     negatives : int
@@ -95,12 +95,6 @@ def train(
         3/4 in word2vec.
     seed : int
         Of initial vectors and of what is drawn; gensim takes an integer, no ``Generator``.
-
-    Notes
-    -----
-    gensim runs with one worker: with two, results differ from run to run.  On another processor
-    the last bits may differ, because gensim's dot products come from BLAS.  About 0.3 s for
-    80,000 tokens and three epochs.
     """
     checks.one_of(architecture, "architecture", ARCHITECTURES)
     checks.whole(negatives, "negatives", 0)

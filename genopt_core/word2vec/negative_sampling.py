@@ -48,10 +48,13 @@ def _log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def softmax_log_probability(vectors, outputs, center: int, context: int) -> float:
-    r"""Log-probability of a context word, by the full softmax (book, eq. w-softmax).
+    r"""Log-probability of a context word in nats, by the full softmax (book, eq. w-softmax).
 
     .. math:: \log p(w_O\mid w_I) = {v'_{w_O}}^{\!\top} v_{w_I}
        - \log\sum_w \exp({v'_w}^{\!\top} v_{w_I})
+
+    Costs a product with every output vector, which is why negative sampling exists.  Source:
+    Mikolov et al. 2013a.
 
     Parameters
     ----------
@@ -59,11 +62,6 @@ def softmax_log_probability(vectors, outputs, center: int, context: int) -> floa
         Input vectors :math:`v` and output vectors :math:`v'`.
     center, context : int
         :math:`w_I` and :math:`w_O`.
-
-    Notes
-    -----
-    In nats.  Costs a product with every output vector, which is why negative sampling exists.
-    Source: Mikolov et al. 2013a.
 
     Examples
     --------
@@ -80,11 +78,14 @@ def softmax_log_probability(vectors, outputs, center: int, context: int) -> floa
 
 
 def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
-    r"""Loss of one pair, and its two gradients (book, eq. w-negative, eq. w-gradient).
+    r"""Loss of one pair in nats, and its two gradients (book, eq. w-negative, eq. w-gradient).
 
     .. math:: \ell = -\log\sigma({v'_0}^{\!\top}v) - \sum_{i=1}^{K}\log\sigma(-{v'_i}^{\!\top}v),
        \qquad g_i=\sigma({v'_i}^{\!\top}v)-[i=0],\quad
        \nabla_{v'_i}\ell=g_i v,\quad \nabla_v\ell=\sum_i g_i v'_i
+
+    The gradients have the shapes of ``vector`` and ``outputs``.  Costs :math:`O(K d)`.  Source:
+    Mikolov et al. 2013b.
 
     Parameters
     ----------
@@ -92,17 +93,6 @@ def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
         Input vector :math:`v` of the center word.
     outputs : array (1 + K, dimension)
         Output vectors: the true context word first, then the :math:`K` negatives.
-
-    Returns
-    -------
-    loss : float
-        In nats.
-    gradient, gradients : array (dimension,), array (1 + K, dimension)
-        With respect to ``vector`` and to ``outputs``.
-
-    Notes
-    -----
-    Costs :math:`O(K d)`.  Source: Mikolov et al. 2013b.
 
     Examples
     --------
@@ -124,15 +114,9 @@ def negative_sampling(vector, outputs) -> tuple[float, np.ndarray, np.ndarray]:
 def noise_distribution(counts, exponent: float = 0.75) -> np.ndarray:
     r"""Distribution of the negatives, :math:`P_n(w)\propto U(w)^{3/4}` (book, eq. w-noise).
 
-    Parameters
-    ----------
-    counts : array (words,)
-        How often each word occurs, at least once in all.
-    exponent : float
-        1 draws words as they occur, 0 all alike; word2vec's is 3/4.
+    Counts are (words,), not all 0.  Exponent 1 draws words as they occur, 0 all alike; word2vec's
+    is 3/4.
 
-    Examples
-    --------
     >>> noise_distribution([16, 1]).round(3).tolist()
     [0.889, 0.111]
     """
@@ -146,21 +130,12 @@ def discard_probability(counts, sample: float) -> np.ndarray:
 
     .. math:: P(w)=\max\left(0,\,1-\sqrt{t/f(w)}\right)
 
-    with :math:`f(w)` the share of the word among all tokens.
+    with :math:`f(w)` the share of the word among all tokens, from the counts (words,), and
+    :math:`t` the ``sample``: words rarer than this share are always kept.
 
-    Parameters
-    ----------
-    counts : array (words,)
-    sample : float
-        :math:`t`; words rarer than this share are always kept.
-
-    Notes
-    -----
     The formula of the paper of Mikolov et al. (2013b).  Their program, and gensim, keep a little
     more: with probability :math:`\sqrt{t/f}+t/f`.
 
-    Examples
-    --------
     >>> discard_probability([96, 4], sample=0.06).round(2).tolist()
     [0.75, 0.0]
     """
@@ -170,13 +145,11 @@ def discard_probability(counts, sample: float) -> np.ndarray:
 
 
 def context_pairs(sentence: Sequence[int], window: int) -> np.ndarray:
-    r"""All (center, context) pairs at most ``window`` words apart, as an array (pairs, 2).
+    """All (center, context) pairs at most ``window`` words apart, as an array (pairs, 2).
 
     The inner sum of the skip-gram objective (book, eq. w-softmax).  word2vec itself draws a smaller
     window for each word, which weights near contexts more; here every pair counts once.
 
-    Examples
-    --------
     >>> context_pairs([7, 8, 9], window=1).tolist()
     [[7, 8], [8, 7], [8, 9], [9, 8]]
     """
@@ -199,19 +172,12 @@ def sgd_step(
     negatives: Sequence[int],
     learning_rate: float,
 ) -> float:
-    r"""One step down the loss of one pair, in place; the loss before it (book, eq. w-gradient).
+    """One step down the loss of one pair, in place; the loss before it (book, eq. w-gradient).
 
-    Parameters
-    ----------
-    vectors, outputs : float array (words, dimension)
-        Changed in the rows of ``center``, and of ``context`` and ``negatives``.
-    center, context : int
-    negatives : sequence of int
-        Drawn from `noise_distribution`; a word may occur twice.
-    learning_rate : float
+    ``vectors`` and ``outputs``, (words, dimension) each, change in the rows of ``center``, and of
+    ``context`` and ``negatives``.  The latter are drawn from `noise_distribution`; a word may occur
+    twice.
 
-    Examples
-    --------
     >>> v, u = np.ones((3, 2)), np.zeros((3, 2))
     >>> first = sgd_step(v, u, 0, 1, [2], learning_rate=0.5)
     >>> round(first, 4), u.tolist()  # the true context is pulled in, the negative pushed away

@@ -49,26 +49,12 @@ def heldout_queries(
     min_count: int = 5,
     max_count: int = 2000,
 ) -> tuple[list[Sequence[str]], Queries]:
-    r"""Hold sentences out, and draw fixed questions from them.
+    """Hold a ``share`` of the sentences out, and draw at most ``count`` fixed questions from them.
 
     A true pair is a word and one at most ``window`` to its right; its rival is drawn from the
     training words by :math:`U^{3/4}`.  Words with fewer than ``min_count`` or at least
-    ``max_count`` occurrences in training are not asked about.
-
-    Parameters
-    ----------
-    sentences : sequence of sequences of str
-    rng : numpy.random.Generator
-    share : float
-        Of the sentences, held out.
-    window, count, min_count, max_count : int
-
-    Returns
-    -------
-    training : list of sequences of str
-        The other sentences, in their order.
-    queries : Queries
-        At most ``count``.
+    ``max_count`` occurrences in training are not asked about.  Returns the other sentences, in
+    their order, and the questions.
     """
     held = int(len(sentences) * checks.fraction(share, "share"))
     if not 0 < held < len(sentences):

@@ -88,17 +88,12 @@ def attend_view(
               o = \Big(\sum_j p_j g_j\, \ell(c_j)\Big) R^\top
 
     The query is rotated once, the output back once; each segment costs a table look-up and two
-    small products, and groups of segments merge by the online softmax.
+    small products, and groups of segments merge by the online softmax.  The output is ``(batch,
+    heads, queries, value_dim)`` in the dtype of the query.
 
-    Parameters
-    ----------
-    mask : tensor, optional
-        ``(batch or 1, heads or 1, queries, tokens)``; without it attention is causal.
-    left : int, optional
-        New tokens from the first query on, by default as many as queries; these may not see those
-        after them.
-
-    Returns ``(batch, heads, queries, value_dim)`` in the dtype of the query.
+    The mask is ``(batch or 1, heads or 1, queries, tokens)``; without it attention is causal.
+    ``left`` counts the new tokens from the first query on, by default as many as queries; these may
+    not see those after them.
     """
     batch, heads, queries, dim = query.shape
     shared = view.recent[0].shape[1]

@@ -30,12 +30,14 @@ OPTIONS = tuple(field.name for field in fields(Settings) if field.name != "confi
 
 
 class StaircaseCache(Cache):
-    r"""A cache for ``generate`` whose tokens lose bits as they age (book, algorithm kv-saq).
+    """A cache for ``generate`` whose tokens lose bits as they age (book, algorithm kv-saq).
 
     It goes wherever a cache goes: ``model.generate(..., cache=cache)``, ``past_key_values=cache``
     before transformers 5.24.  With any attention function the layers restore what they hold for
     each step.  With the one that :func:`~genopt_core.torch.kvcache.register` installs, attention
-    reads the packed chunks one after the other and nothing is restored as a whole.
+    reads the packed chunks one after the other and nothing is restored as a whole.  Closing a chunk
+    touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work per token does not
+    grow with the cache.
 
     Parameters
     ----------
@@ -62,11 +64,6 @@ class StaircaseCache(Cache):
     full_dtype : torch.dtype, optional
         In which full-precision parts are kept; by default that of the model.  A float32 model
         loses nothing visible with ``torch.float16``, and holds half the bytes there.
-
-    Notes
-    -----
-    Closing a chunk touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work
-    per token does not grow with the cache.
 
     Examples
     --------
@@ -180,13 +177,7 @@ class StaircaseCache(Cache):
         return self.stair_layers[layer].stairs(one_of(side, "side", SIDES))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the cache to one file: completely, or the file that was there stays.
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be written to.
-        """
+        """Write the cache to one file: completely, or the file that was there stays."""
         options = {name: getattr(self.settings, name) for name in OPTIONS}
         if self.settings.full_dtype is not None:
             options["full_dtype"] = str(self.settings.full_dtype)
@@ -201,12 +192,8 @@ class StaircaseCache(Cache):
     def restore(cls, path: str | os.PathLike[str], config: Any) -> Self:
         """Read a cache that :meth:`save` wrote, for the model of ``config``.
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If the file is torn, altered, of another format, or not of this model's shape.
+        Raises ``FileNotFoundError`` if there is no such file, ``ValueError`` if it is torn,
+        altered, of another format, or not of this model's shape.
         """
         tensors, description = storage.read(path)
         rows, count = description["layers"], decoder_of(config).num_hidden_layers

@@ -88,11 +88,12 @@ def layer_costs(
     layers: Sequence[int] | None = None,
     **cache: Any,
 ) -> Iterator[np.ndarray]:
-    r"""What keys or values alone on each ladder cost, layer by layer (book, eq. kv-layers).
+    """What keys or values alone on each ladder cost, layer by layer (book, eq. kv-layers).
 
     The model reads all but the last ``decoded`` tokens in full precision.  Then one side of one
-    layer is put on one ladder as a :class:`StaircaseCache` would do it with a prompt, and the
-    model predicts on.  The cost is the mean :func:`divergence` from its exact predictions.
+    layer is put on one ladder as a :class:`StaircaseCache` would do it with a prompt, and the model
+    predicts on.  The cost is the mean :func:`divergence` from its exact predictions: yielded is a
+    (2, ladders) array a layer, in nats a token, keys, then values.
 
     Parameters
     ----------
@@ -108,11 +109,6 @@ def layer_costs(
         Which layers, by default all in order.
     **cache
         ``chunk``, ``sink``, ``codec``, ``group_size``, ``seed`` of the :class:`StaircaseCache`.
-
-    Yields
-    ------
-    cost : (2, ladders) array
-        Of one layer, in nats a token: keys, then values.
 
     Notes
     -----
@@ -175,7 +171,11 @@ def calibrate_ladders(
     progress: bool | Callable[[Layer], object] = True,
     **options: Any,
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    r"""Ladders of keys and of values, one a layer, that fit ``budget`` best (book, eq. kv-layers).
+    """Ladders of keys and of values, one a layer, that fit ``budget`` best (book, eq. kv-layers).
+
+    They are for ``StaircaseCache(config, keys, values, ...)``.  It takes long: 15 to 30 seconds a
+    layer for 135 million parameters on one free core.  The text must have 1408 tokens with the
+    defaults; a smaller ``decoded`` needs fewer.
 
     Parameters
     ----------
@@ -188,15 +188,6 @@ def calibrate_ladders(
         lengths up to it); by default in the limit, where only the floors count.
     progress : bool or function
         As in `genopt_core.progress`; the records are `Layer`.
-
-    Returns
-    -------
-    keys, values : list of ladders
-        For ``StaircaseCache(config, keys, values, ...)``.
-
-    Notes
-    -----
-    It takes long: 15 to 30 seconds a layer for 135 million parameters on one free core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
@@ -223,14 +214,9 @@ def choose_ladders(
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Ladders of keys and of values, one a layer, from measured costs (book, eq. kv-layers).
 
-    Parameters
-    ----------
-    config, cache
-        Of the :class:`StaircaseCache`; they decide what metadata count.
-    costs : (layers, 2, ladders) array
-        From :func:`layer_costs`.
-    budget, ladders, length
-        As in :func:`calibrate_ladders`, like what is returned.
+    ``costs`` (layers, 2, ladders) come from :func:`layer_costs`; config and ``cache`` are those of
+    the :class:`StaircaseCache` and decide what metadata count.  The rest is as in
+    :func:`calibrate_ladders`.
     """
     c = np.asarray(costs, dtype=float)
     count = decoder_of(config).num_hidden_layers

@@ -85,10 +85,7 @@ def hand_over(view: View) -> tuple[Tensor, Tensor]:
 def taken_from(keys: Tensor) -> View | None:
     """The view that :func:`hand_over` put on ``keys``, or ``None`` if they are of another cache.
 
-    Raises
-    ------
-    RuntimeError
-        If the view is gone: these keys are a copy.
+    Raises ``RuntimeError`` if the view is gone: these keys are a copy.
     """
     view: View | None = getattr(keys, "genopt_view", None)
     if view is None and not keys.shape[-2]:

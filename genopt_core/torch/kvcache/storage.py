@@ -28,13 +28,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Any) -> None:
-    """Write ``tensors`` and what JSON makes of ``description``, or leave what was there.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to.
-    """
+    """Write ``tensors`` and what JSON makes of ``description``, or leave what was there."""
     own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {"format": FORMAT, "cache": json.dumps(description), "sha256": _digest(own)}
     with whole_file(path) as file:
@@ -42,15 +36,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], descripti
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
-    """Tensors and description that :func:`write` stored.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is torn, altered or of another format.
-    """
+    """Tensors and description that :func:`write` stored; errors are those of ``restore``."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no cache at {path}")
     try:
