@@ -10,6 +10,8 @@ from genopt_core.checks import one_of, whole
 
 NAME = "genopt_staircase"
 """Under which ``transformers`` knows the attention function that reads packed chunks."""
+READERS = {NAME}
+"""All attention functions that do; who registers another one adds its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Settings:
     @property
     def reads_packed(self) -> bool:
         """Whether the model's attention function walks over packed chunks by itself."""
-        return getattr(decoder_of(self.config), "_attn_implementation", None) == NAME
+        return getattr(decoder_of(self.config), "_attn_implementation", None) in READERS
 
 
 def decoder_of(config: Any) -> Any:

@@ -1,0 +1,252 @@
+r"""Rotation and distance biases of chapter 3 in models of ``transformers``.
+
+`use` gives a decoder that rotates its queries and keys, such as Llama's or SmolLM2's, another
+encoding of positions, and takes it away again.  The attention function adds each query head's bias,
+holds no square of it, and works with a growing cache, left padding, prefill in pieces and the
+staircase cache of :mod:`genopt_core.torch.kvcache`.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    causal_mask_function,
+    prepare_padding_mask,
+    sdpa_mask,
+)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from genopt_core.positions import inverse_frequencies, yarn_temperature
+from genopt_core.torch.kvcache.attention import QUERIES, attend_view
+from genopt_core.torch.kvcache.layer import View, taken_from
+from genopt_core.torch.kvcache.settings import READERS, decoder_of
+from genopt_core.torch.positions import DistanceBias, Encoding, biased_attention
+from genopt_core.torch.positions.bias import bias_block
+
+__all__ = ["NAME", "ROPE_TYPE", "positioned_attention", "register", "use"]
+
+NAME = "genopt_positions"
+"""Under which ``transformers`` knows the attention and the mask function."""
+ROPE_TYPE = "genopt"
+"""The ``rope_type`` whose frequencies are those of `genopt_core.positions.inverse_frequencies`."""
+
+
+def register() -> str:
+    r"""Make attention, masks and the rope type known to ``transformers``; returns `NAME`.
+
+    After that a configuration may have ``rope_parameters={"rope_type": "genopt", "rope_theta": …}``
+    with ``rotated``, ``scaling``, ``factor`` and ``trained_length`` as
+    :func:`genopt_core.positions.inverse_frequencies` has them.
+    """
+    AttentionInterface.register(NAME, positioned_attention)
+    AttentionMaskInterface.register(NAME, _mask)
+    ROPE_INIT_FUNCTIONS[ROPE_TYPE] = _rope_parameters
+    READERS.add(NAME)
+    return NAME
+
+
+def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
+    r"""Let a model know positions by ``encoding``, or as it did at first by ``None``.
+
+    Weights stay as they are; a model that was trained with another encoding is worse for it.  What
+    an encoding learns becomes part of ``model.parameters()``.  A saved model keeps its rotation but
+    not its bias: call `use` again after loading.
+
+    Parameters
+    ----------
+    model : model of transformers
+        A decoder with rotary embeddings and attention functions, as Llama, Mistral or Qwen2.
+    encoding : Encoding, or one a layer
+        Of one share of rotated pairs.  One object for all layers shares what is learned.
+
+    Notes
+    -----
+    A cache of fixed size (``StaticCache``) is refused: its slots do not tell how far back they lie.
+    """
+    register()
+    decoder, layers = _parts(model)
+    config = decoder_of(model.config)
+    stock = decoder.__dict__.setdefault(
+        "_genopt_stock", (dict(config.rope_parameters), config._attn_implementation)
+    )
+    if encoding is None:
+        each: list[Encoding] = [Encoding() for _ in layers]
+    elif isinstance(encoding, Encoding):
+        each = [encoding] * len(layers)
+    else:
+        each = list(encoding)
+    if len(each) != len(layers):
+        raise ValueError(f"encoding must be one or {len(layers)}, one a layer, got {len(each)}")
+    for one in each:
+        if one.bias is not None and one.bias.heads != config.num_attention_heads:
+            raise ValueError(
+                f"encoding must have {config.num_attention_heads} heads, those of the model's "
+                f"queries, got {one.bias.heads}"
+            )
+    shares = {one.rotated for one in each}
+    if len(shares) > 1:
+        raise ValueError(f"encoding must rotate one share of pairs in all layers, got {shares}")
+    _turn(decoder, config, stock[0], 1.0 if encoding is None else shares.pop(), encoding is None)
+    device = decoder.rotary_emb.inv_freq.device
+    for layer, one in zip(layers, each, strict=True):
+        layer.genopt_bias = None if one.bias is None else one.bias.to(device)
+    biased = any(one.bias is not None for one in each)
+    model.set_attn_implementation(NAME if biased else stock[1])
+
+
+def positioned_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function of ``transformers``: ``(batch, queries, heads, dim)`` output, no weights.
+
+    ``attention_mask`` is ``None``, the padding (batch, tokens), or a bool mask of four dimensions.
+    """
+    for name in ("position_bias", "softcap"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} must be None with attention {NAME!r}, got {kwargs[name]!r}")
+    bias = getattr(module, "genopt_bias", None)
+    view = taken_from(key)
+    if view is not None:
+        if view.segments:
+            out = _over_packed(query, view, bias, attention_mask, scaling)
+            return out.transpose(1, 2).contiguous(), None
+        key, value = view.unpacked()
+    queries, tokens = query.shape[2], key.shape[2]
+    if bias is None and attention_mask is None and queries in (1, tokens):
+        return sdpa_attention_forward(
+            module, query, key, value, None, dropout=dropout, scaling=scaling
+        )
+    bias = _free(query.shape[1]) if bias is None else bias
+    out = biased_attention(
+        query, key, value, bias, scale=scaling, mask=attention_mask, dropout=dropout
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _over_packed(
+    query: Tensor,
+    view: View,
+    bias: DistanceBias | None,
+    mask: Tensor | None,
+    scale: float | None,
+) -> Tensor:
+    """Attention over a staircase cache as it lies packed."""
+    queries, closed = query.shape[2], sum(segment.chunks for segment in view.segments)
+    tokens = view.sink[0].shape[-2] + closed * view.chunk + view.recent[0].shape[-2]
+    bias = _free(query.shape[1]) if bias is None else bias
+    line, size = bias.line(tokens, query.device, torch.float32)
+    outs = []
+    for first in reversed(range(0, queries, QUERIES)):
+        last = min(first + QUERIES, queries)
+        block = bias_block(line, size, tokens - queries + last - 1, last - first, tokens)[None]
+        if mask is not None:
+            rows = mask[:, None, None] if mask.dim() == 2 else mask[..., first:last, :].flip(2)
+            block = torch.where(rows, block, -torch.inf)
+        scaling = query.shape[-1] ** -0.5 if scale is None else scale
+        outs.append(attend_view(query[:, :, first:last].flip(2), view, scaling, block))
+    return torch.cat(outs, 2).flip(2)
+
+
+@lru_cache
+def _free(heads: int) -> DistanceBias:
+    """No bias, for a layer without one among others."""
+    return DistanceBias(np.zeros(heads))
+
+
+def _mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: Any = 0,
+    kv_offset: int = 0,
+    mask_function: Any = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor | None:
+    """What the attention function is told: nothing, or which tokens are padding, or a square.
+
+    Attention is causal anyway, so a square is made only of what is more than causal.
+    """
+    if int(q_offset) + q_length - kv_offset != kv_length:
+        raise ValueError(
+            "cache must hold the tokens that came and no more, as DynamicCache does, got "
+            f"{kv_length} for {int(q_offset) + q_length - kv_offset} tokens"
+        )
+    if mask_function is not causal_mask_function:
+        return sdpa_mask(
+            batch_size,
+            q_length,
+            kv_length,
+            q_offset,
+            kv_offset,
+            mask_function,
+            attention_mask,
+            **kwargs,
+        )
+    padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
+    if padding is None:
+        return None
+    padding = padding[:, kv_offset : kv_offset + kv_length]
+    return None if padding.all() else padding
+
+
+def _rope_parameters(
+    config: Any, device: Any = None, seq_len: Any = None, layer_type: Any = None, **kwargs: Any
+) -> tuple[Tensor, float]:
+    """Frequencies and the factor of cosines and sines, as ``ROPE_INIT_FUNCTIONS`` wants them."""
+    given = config.rope_parameters if layer_type is None else config.rope_parameters[layer_type]
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    options = {
+        k: given[k] for k in ("rotated", "scaling", "factor", "trained_length") if k in given
+    }
+    omega = inverse_frequencies(dim, theta=given["rope_theta"], **options)
+    yarn = options.get("scaling") == "yarn"
+    factor = yarn_temperature(options.get("factor", 1.0)) if yarn else 1.0
+    return torch.from_numpy(omega).to(device, torch.float32), factor
+
+
+def _parts(model: Any) -> tuple[Any, list[Any]]:
+    """The decoder that makes the angles, and its attention modules."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    decoder = next(
+        (m for m in modules if hasattr(getattr(m, "rotary_emb", None), "inv_freq")), None
+    )
+    layers = [m for m in modules if hasattr(m, "num_key_value_groups") and hasattr(m, "layer_idx")]
+    if decoder is None or not layers:
+        raise ValueError(
+            "model must be a decoder of transformers that rotates queries and keys, as Llama's, "
+            f"got {type(model).__name__}"
+        )
+    return decoder, layers
+
+
+def _turn(decoder: Any, config: Any, stock: dict[str, Any], share: float, restore: bool) -> None:
+    """Give the decoder the frequencies of which ``share`` turns."""
+    kind = stock["rope_type"]
+    wanted = dict(stock)
+    if not restore and (share < 1 or kind == ROPE_TYPE):
+        if share and kind not in ("default", ROPE_TYPE):
+            raise ValueError(
+                f"encoding must rotate all pairs or none in a model of rope_type {kind!r}, "
+                f"got the share {share}"
+            )
+        kept = stock if kind == ROPE_TYPE else {"rope_theta": stock["rope_theta"]}
+        wanted = {**kept, "rope_type": ROPE_TYPE, "rotated": share}
+    if wanted != config.rope_parameters:
+        device = decoder.rotary_emb.inv_freq.device
+        config.rope_parameters = wanted
+        decoder.rotary_emb = type(decoder.rotary_emb)(config).to(device)
