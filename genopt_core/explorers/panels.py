@@ -184,16 +184,20 @@ def strip(
     top: float,
     *,
     z: str | Sequence[str],
-    tip: Sequence[str],
+    tip: Sequence[str] | None = None,
     ends: ArrayLike | None = None,
     height: float = 0.8,
+    note: Sequence[str] | None = None,
 ) -> Mark:
-    """A row of boxes with a piece in each, as wide as its letters unless ``ends`` says else."""
+    """A row of boxes with a piece in each, as wide as its letters unless ``ends`` says else.
+
+    ``note`` is a number to each piece, in its box where there is room.
+    """
     starts = np.asarray(starts)
     ends = starts + [len(piece) for piece in pieces] if ends is None else ends
     count = len(pieces)
     return figure.rect(
-        starts, ends, [top - height] * count, [top] * count, text=pieces, tip=tip, z=z
+        starts, ends, [top - height] * count, [top] * count, text=pieces, note=note, tip=tip, z=z
     )
 
 
@@ -207,13 +211,15 @@ class Row:
     tip: Sequence[str]
     z: str | Sequence[str]
     bold: bool = False
+    note: Sequence[str] | None = None
 
 
 def strips(rows: Sequence[Row], length: int, *, row_height: int, **panel: Any) -> Panel:
     """Rows of pieces over ``length`` letters, one below the other, aligned letter by letter."""
     marks = []
     for at, row in enumerate(rows):
-        marks.append(strip(row.pieces, row.starts, -at, z=row.z, tip=row.tip, height=0.55))
+        look: dict[str, Any] = {"z": row.z, "tip": row.tip, "note": row.note, "height": 0.55}
+        marks.append(strip(row.pieces, row.starts, -at, **look))
         marks.append(figure.text([-1], [-at + 0.17], [row.label], anchor="start", bold=row.bold))
     return Panel(
         marks,

@@ -19,13 +19,16 @@ import numpy as np
 from genopt_core.checks import one_of
 from genopt_core.figures.style import ROLES, STYLE
 
+WORDS = ("z", "name", "tip")  # columns that every mark may have
+
 
 @dataclass(frozen=True)
 class Kind:
     """What a kind of mark takes: columns it needs, columns it may have, options.
 
     Every mark may also carry the columns ``z``, the series of each item, which sets color *and*
-    dash or symbol, and ``tip``, the text of its tooltip, and the option ``opacity``.
+    dash or symbol, ``name``, what the item is called in tooltips and in the table of numbers, and
+    ``tip``, the whole text of its tooltip; and the option ``opacity``.
     """
 
     required: tuple[str, ...]
@@ -34,16 +37,16 @@ class Kind:
 
     def columns(self) -> tuple[str, ...]:
         """All columns that such a mark may have."""
-        return (*self.required, *self.optional, "z", "tip")
+        return (*self.required, *self.optional, *WORDS)
 
 
 KINDS = {
     "line": Kind(("x", "y"), options=("width", "dash", "curve", "label")),
     "area": Kind(("x", "y1", "y2")),
-    "dot": Kind(("x", "y"), ("size",), ("size", "symbol", "label")),
+    "dot": Kind(("x", "y"), ("size", "base"), ("size", "symbol", "label")),
     "bar": Kind(("x", "y"), ("base",), ("horizontal", "label")),
     "cell": Kind(("x", "y", "value"), ("text",)),
-    "rect": Kind(("x1", "x2", "y1", "y2"), ("text",), ("label", "outline")),
+    "rect": Kind(("x1", "x2", "y1", "y2"), ("text", "note"), ("label", "outline")),
     "rule": Kind((), ("x", "y"), ("width", "dash", "label")),  # either x or y
     "link": Kind(
         ("x1", "y1", "x2", "y2"), ("width",), ("width", "dash", "curve", "arrow", "label")
@@ -61,7 +64,7 @@ CHOICES = {
     "symbol": tuple(STYLE["symbols"]),
     "anchor": ("start", "middle", "end"),
 }
-TEXT_COLUMNS = ("text", "tip", "z")
+TEXT_COLUMNS = ("text", "note", *WORDS)
 
 
 def _significant(value: float) -> float | int | None:
@@ -147,7 +150,7 @@ def area(x, y1, y2, **more) -> Mark:
 
 
 def dot(x, y, **more) -> Mark:
-    """One symbol a point; ``size`` in pixels, a number or a column."""
+    """One symbol a point; ``size`` in pixels, a number or a column; ``base`` is where 0 is."""
     return _mark("dot", x=x, y=y, **more)
 
 
@@ -162,7 +165,10 @@ def cell(x, y, value, **more) -> Mark:
 
 
 def rect(x1, x2, y1, y2, **more) -> Mark:
-    """Rectangles in data coordinates: token strips, memory blocks, attention tiles."""
+    """Rectangles in data coordinates: token strips, memory blocks, attention tiles.
+
+    ``text`` stands inside where it fits, and ``note``, such as a number, after or below it.
+    """
     return _mark("rect", x1=x1, x2=x2, y1=y1, y2=y2, **more)
 
 
@@ -238,7 +244,9 @@ class Panel:
     ``series`` names the series of the panel in legend order, each with a colour role (``"c1"`` to
     ``"c8"``, ``"muted"``, ``"accent"``, ``"warn"``); the front end adds a dash and a symbol to
     each, so that no reader depends on color.  ``color`` is the scale of ``cell`` values:
-    ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.
+    ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.  ``table`` is
+    what readers get as the numbers of this panel, columns by their names; without it they are read
+    off the marks, and with an empty one there are none.
     """
 
     marks: Sequence[Mark]
@@ -249,12 +257,16 @@ class Panel:
     color: Mapping[str, Any] | None = None
     height: int = 240
     legend: bool = True
+    table: Mapping[str, Sequence[Any]] | None = None
 
     def __post_init__(self) -> None:
         if not self.marks:
             raise ValueError("marks must be at least one, got none")
         if not 40 <= self.height <= 800:
             raise ValueError(f"height must be 40 to 800 pixels, got {self.height}")
+        if len({len(column) for column in (self.table or {}).values()}) > 1:
+            lengths = {name: len(column) for name, column in (self.table or {}).items()}
+            raise ValueError(f"columns of table must be equally long, got {lengths}")
         for name, role in self.series.items():
             one_of(role, f"role of series {name!r}", ROLES)
         used = {z for mark in self.marks for z in mark.columns.get("z", []) if z is not None}
@@ -287,6 +299,8 @@ class Panel:
             "height": self.height,
         }
         out |= _given(self, "title", "series", "color")
+        if self.table is not None:
+            out["table"] = {name: _column("", column) for name, column in self.table.items()}
         return out if self.legend else out | {"legend": False}
 
 

@@ -68,7 +68,7 @@ def test_every_mark_of_the_schema_reaches_json(kind):
         ),
         (
             lambda: fg.Mark("line", {"x": [1], "y": [1], "w": [1]}),
-            r"columns of a line mark must be among x, y, z, tip, got \['w'\]",
+            r"columns of a line mark must be among x, y, z, name, tip, got \['w'\]",
         ),
         (lambda: fg.line([1, 2], [1]), "columns of a line mark must be equally long"),
         (lambda: fg.line([1], [float("inf")]), "numbers must be finite, or NaN for a gap, got inf"),

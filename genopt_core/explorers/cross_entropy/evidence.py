@@ -174,6 +174,7 @@ def _pairs(who: str, budget: int, duels: Duels, band: Axis) -> Panel:
         series=dict(zip(parts, ("c1", "muted", "c2"), strict=True)),
         title="Pairs of the same problem and instance",
         height=HEIGHT,
+        table={"name": met} | {part: counts[:, i].tolist() for i, part in enumerate(parts)},
     )
 
 

@@ -1,6 +1,7 @@
 """Explorer of chapter 2: a search sharpening its distribution over hyperparameters."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from genopt_core.cross_entropy import CrossEntropy, Generation, TabularObjective
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Seed, Step
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 GENERATIONS = 8
 NAMES = {
@@ -21,8 +22,9 @@ NAMES = {
     "learning_rate": "learning rate",
 }
 ROLES = ("c1", "c2", "c3", "c4", "c5", "c6")
-SHORT = {"cbow_sum": "cbow Σ", "cbow": "cbow", "skipgram": "skip-gram", 0: "0 (tree)"}
-ROW = 1.3  # height of a row of bars; a probability of 1 is 1 high
+SHORT = {"cbow_sum": "cbow, sum", "cbow": "cbow", "skipgram": "skip-gram", 0: "0 (tree)"}
+PROBABILITY, ELITE, BEST = "p", "share of the elite", "elite (best quarter)"
+ROW = 1.6  # height of a row of bars; a probability of 1 is 1 high
 
 
 @lru_cache(maxsize=64)
@@ -132,35 +134,50 @@ def _bars(
     table: TabularObjective, now: Generation, generation: int, trials: Mapping[int, Trial]
 ) -> Panel:
     """A row of bars for each hyperparameter, the elite's choices as marks above them."""
-    bars, labels, marked = [], [], []  # x1, x2, y1, y2; x, y, text; x, y
-    for row, (name, levels) in enumerate(table.levels.items()):
-        base = -ROW * row
-        elite = [trials[i].params[name] for i in now.elites]
-        for i, level in enumerate(levels):
-            p = float(now.distribution[name][i])
-            bars.append((i - 0.42, i + 0.42, base, round(base + max(p, 0.012), 2)))
-            word = SHORT.get(level) or f"{level:g}"
-            labels.append((i, base - 0.14, word))
-            if elite.count(level):
-                marked.append((i, round(base + elite.count(level) / len(elite), 2)))
-    # The same marks at every step, so that frames share them.
-    x, y = zip(*marked, strict=True) if marked else ((), ())
+    places = [
+        (i, -ROW * row, name, level)
+        for row, (name, levels) in enumerate(table.levels.items())
+        for i, level in enumerate(levels)
+    ]
+    x, base, names, levels = zip(*places, strict=True)
+    words = [SHORT.get(level) or f"{level:g}" for level in levels]
+    named = [f"{NAMES[name]} {word}" for name, word in zip(names, words, strict=True)]
+    chosen = [
+        [trials[at].params[name] for at in now.elites].count(level)
+        for name, level in zip(names, levels, strict=True)
+    ]
+    p = [float(now.distribution[name][i]) for i, _, name, _ in places]
+    # The same marks at every step, so that frames share them: where nobody chose, a gap.
+    elite = [count / len(now.elites) if count else math.nan for count in chosen]
+    rows = [-ROW * row for row in range(len(NAMES))]
     return Panel(
         [
-            figure.rect(*zip(*bars, strict=True), z="p"),
-            figure.text(*zip(*labels, strict=True), size=10),
-            figure.dot(x, y, z="share of the elite", size=5),
+            *(_level(rows, at) for at in (0, 1)),
+            figure.bar(x, _above(base, p), base=base, name=named, z=PROBABILITY),
+            figure.text(x, [at - 0.2 for at in base], words, size=10),
+            figure.dot(x, _above(base, elite), base=base, name=named, z=ELITE, size=5),
         ],
-        x=Axis(domain=(-0.6, 4.6), hidden=True),
+        x=Axis(domain=(-0.6, 4.9), hidden=True),
         y=Axis(
-            domain=(-ROW * 5 - 0.32, 1.08),
-            ticks=[0.35 - ROW * row for row in range(6)],
+            domain=(-ROW * 5 - 0.36, 1.1),
+            ticks=[0.4 - ROW * row for row in range(6)],
             tick_labels=list(NAMES.values()),
         ),
         title=f"Probability of each value after generation {generation}",
-        series={"p": "c1", "share of the elite": "accent"},
-        height=360,
+        series={PROBABILITY: "c1", ELITE: "accent"},
+        height=390,
     )
+
+
+def _above(base: Sequence[float], values: Sequence[float]) -> list[float]:
+    return [round(low + value, 2) for low, value in zip(base, values, strict=True)]
+
+
+def _level(rows: Sequence[float], at: int) -> Mark:
+    """The scale of the bars: a line at 0 or at 1 in every row."""
+    line = [row + at for row in rows]
+    first, last = [-0.5] * len(rows), [4.5] * len(rows)
+    return figure.link(first, line, last, line, width=0.75, dash="dotted" if at else "solid")
 
 
 def _scores(table: TabularObjective, now: Generation, trials: Mapping[int, Trial]) -> Panel:
@@ -171,14 +188,18 @@ def _scores(table: TabularObjective, now: Generation, trials: Mapping[int, Trial
     places = range(1, len(values) + 1)
     return Panel(
         [
-            figure.dot(places[:elite], values[:elite], z="elite", size=6),
+            figure.dot(places[:elite], values[:elite], z=BEST, size=6),
             figure.dot(places[elite:], values[elite:], z="others", size=4),
-            figure.rule(y=[] if now.level is None else [now.level], dash="dashed", label="level γ"),
+            figure.rule(
+                y=[] if now.level is None else [now.level],
+                dash="dashed",
+                label="the best are above (level γ)",
+            ),
             figure.rule(y=float(table.mean.max()), dash="dotted", label="optimum"),
         ],
         x=Axis("place in the generation", domain=(0, max(len(values), 1) + 1)),
         y=Axis("score", domain=(-0.1, 0.63)),
         title="Scores of this generation",
-        series={"elite": "accent", "others": "muted"},
+        series={BEST: "accent", "others": "muted"},
         height=150,
     )

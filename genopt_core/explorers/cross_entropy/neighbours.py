@@ -38,7 +38,8 @@ def w2v_neighbours(word: str) -> Figure:
     panels = [
         bars(
             {f"{place} {name}": cosine for place, (name, cosine) in enumerate(near[label], 1)},
-            Axis("cosine", domain=(0, 1), ticks=[0, 0.5, 1]),
+            Axis("cosine", domain=(0, 1.2), ticks=[0, 0.5, 1]),
+            numbers=[f"{cosine:.2f}" for _, cosine in near[label]],
             horizontal=True,
             title=f"{label.capitalize()} tuning",
             height=230,

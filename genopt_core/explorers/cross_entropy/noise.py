@@ -6,7 +6,7 @@ import numpy as np
 
 from genopt_core.cross_entropy.noise import NoisyChoice, noisy_choice
 from genopt_core.cross_entropy.tabular import TabularObjective
-from genopt_core.explorers.panels import bars
+from genopt_core.explorers.panels import bars, true_minus
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Seed, Slider
 from genopt_core.figures.registry import Preset, explorer
@@ -77,9 +77,11 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
         height=260,
     )
     claim, has, posterior = mean_outcome(noise, draws)
+    means = {"best observed: claims": claim, "best observed: has": has, "posterior: has": posterior}
     average = bars(
-        {"best observed: claims": claim, "best observed: has": has, "posterior: has": posterior},
-        Axis(f"mean score over {SEARCHES} searches", domain=(0, max(0.65, claim + 0.05))),
+        means,
+        Axis(f"mean score over {SEARCHES} searches", domain=(0, max(0.75, claim + 0.15))),
+        numbers=[f"{value:.3f}" for value in means.values()],
         horizontal=True,
         above=[figure.rule(x=float(table.mean.max()), dash="dotted", label="optimum")],
         title="On average",
@@ -93,7 +95,9 @@ def cem_noise(noise: float, draws: int, seed: int) -> Figure:
         f"{abs(posterior - has):.3f}."
     )
     return Figure(
-        title=f"{draws} configurations, noise {noise:g}", panels=[scatter, average], readout=readout
+        title=f"{draws} configurations, noise {noise:g}",
+        panels=[scatter, average],
+        readout=true_minus(readout),
     )
 
 

@@ -68,7 +68,8 @@ def _all_designs() -> Mark:
         for (i, k), (j, v) in itertools.product(enumerate(LADDERS), repeat=2):
             bits.append(design_bits(k, v, LENGTH, chunk, sink=sink, **meta))
             error.append(100 * rows[i][j])
-            tip.append(f"keys {format_ladder(k)}, values {format_ladder(v)}, {group}")
+            design = f"keys {format_ladder(k)}, values {format_ladder(v)}, {group}"
+            tip.append(f"{design}: {error[-1]:.3g} % at {bits[-1]:.2f} bits")
     return figure.dot(bits, error, z="other designs", size=3, opacity=0.6, tip=tip)
 
 
@@ -127,7 +128,17 @@ def kv_designer(keys: str, values: str, codec: str, chunk: int, sink: int) -> Fi
     total = sum(map(sum, expect.values()))
     expected = 100 * math.sqrt(total)
     cloud = Panel(
-        [_all_designs(), figure.dot([held], [measured], z="this design", size=8, symbol="diamond")],
+        [
+            _all_designs(),
+            figure.dot(
+                [held],
+                [measured],
+                z="this design",
+                size=8,
+                symbol="diamond",
+                tip=[f"this design: {measured:.3g} % at {held:.2f} bits"],
+            ),
+        ],
         x=Axis("bits per number at 508 tokens", domain=(2.5, 14)),
         y=Axis("output error, %", type="log", domain=(0.1, 100)),
         title="Measured on 27 heads, 508 tokens",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.panels import bars, results
+from genopt_core.explorers.panels import bars, counted, results
 from genopt_core.figures.controls import Choice, Slider
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Panel
@@ -113,7 +113,7 @@ def kv_layers(budget: float, chosen_on: str) -> Figure:
         panels=[
             _by_layer(
                 bits,
-                [f"{b} bits" for b in bits.ravel()],
+                [counted(int(b), "bit") for b in bits.ravel()],
                 Axis("bits at the floor", type="log", domain=(0.9, 9), ticks=[1, 2, 3, 4, 8]),
                 curve="step",
                 size=6,
@@ -121,7 +121,7 @@ def kv_layers(budget: float, chosen_on: str) -> Figure:
             ),
             _by_layer(
                 at_two,
-                [f"{cost:.4f}" for cost in at_two.ravel()],
+                [f"{cost:.4f} × 10⁻³ nat" for cost in at_two.ravel()],
                 Axis("10⁻³ nat a token", type="log"),
                 kind="dot",
                 size=8,

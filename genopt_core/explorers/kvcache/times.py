@@ -73,7 +73,7 @@ def kv_times(part: str, unit: str) -> Figure:
                         list(shown.values()),
                         names,
                         z=["full" if label == FULL else "quantized" for label in names],
-                        tip=words,
+                        tip=[f"{word} {unit_words}" for word in words],
                         horizontal=True,
                     ),
                     figure.text(list(shown.values()), names, words, anchor="start", dx=5, size=11),

@@ -101,6 +101,11 @@ def subword_collapse(corpus: str, longest: int) -> Figure:
         title="Best segmentations under the fitted probabilities",
         series=series,
         height=34 * len(rows) + 30,
+        table={
+            "word": [word for word, pieces in rows for _ in pieces],
+            "sub-word": [piece for _, pieces in rows for piece in pieces],
+            "probability": [fit.probabilities.get(s) for _, pieces in rows for s in pieces],
+        },
     )
     whole = sum(len(pieces) == 1 for pieces in fit.segmented.values())
     return Figure(

@@ -133,11 +133,12 @@ def _bars_panel(bars: list[dict[str, Any]], measure: str) -> Panel:
     names, values = [row["by"] for row in bars], [row["value"] for row in bars]
     digits = 0 if measure == "peak_mb" else 1
     words = [f"{name}: {value:.{digits}f}" for name, value in zip(names, values, strict=True)]
+    tips = [f"{word} {UNITS[measure]}" for word in words]
     z = ["ours" if name.startswith("ours") else "peer" for name in names]
     # The names stand behind the bars: on a phone a column of them would leave no room.
     return Panel(
         [
-            figure.bar(values, names, z=z, tip=words, horizontal=True),
+            figure.bar(values, names, z=z, tip=tips, horizontal=True),
             figure.text(values, names, words, anchor="start", dx=5, size=11),
         ],
         x=Axis(MEASURES[measure], domain=(0, 2.1 * max(values))),

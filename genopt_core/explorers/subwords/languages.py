@@ -79,9 +79,10 @@ def subword_languages(language: str, measure: str) -> Figure:
             _excess_panel(values, language),
             bars(
                 here,
-                Axis(MEASURES[measure], domain=(0, 1.08 * max(here.values()))),
+                Axis(MEASURES[measure], domain=(0, 1.2 * max(here.values()))),
                 z=["ours" if _is_ours(name) else "peer" for name in here],
                 tip=[f"{name}: {value:.4f} {MEASURES[measure]}" for name, value in here.items()],
+                numbers=[f"{value:.3f}" for value in here.values()],
                 title="The chosen language",
                 series={"peer": "c1", "ours": "accent"},
                 height=160,
@@ -165,4 +166,10 @@ def _samples_panel(entry: Mapping[str, Any]) -> Panel:
         title="Three words",
         series={"peer's sub-word": "c1", "our sub-word": "accent"},
         legend=False,
+        table={
+            "tokenizer": [LABELS[name] for name, words in entry["cut"].items() for _ in words],
+            "word": ["".join(word) for words in entry["cut"].values() for word in words],
+            "sub-words": ["|".join(word) for words in entry["cut"].values() for word in words],
+            "tokens": [len(word) for words in entry["cut"].values() for word in words],
+        },
     )

@@ -21,6 +21,7 @@ from genopt_core.subwords import (
 from genopt_core.subwords.segmentation.lattice import Float
 
 LONGEST_WORD = 20
+ROLES = {"longest match": "c2", "piece": "muted"}  # beside the chosen segmentation, if there is one
 
 
 @explorer(
@@ -115,9 +116,13 @@ def _lattice_panel(
     def tip(piece: str, cost: float) -> str:
         return f"{shown(piece)}: {cost * BITS:.1f} bits"
 
+    def price(piece: str) -> str:
+        return f"{cost[piece] * BITS:.1f}"
+
     cost = {arc.piece: arc.cost for arc in arcs}
     taken = set(zip(best.cuts, best.cuts[1:], strict=False))
     chosen = [(arc.start, arc.end) in taken for arc in arcs]
+    matched = set(zip(greedy.cuts, greedy.cuts[1:], strict=False))
     marks = [
         # One mark for all arcs, so that they are bowed by the same rule.
         figure.link(
@@ -137,7 +142,18 @@ def _lattice_panel(
         if path.feasible:
             pieces = [shown(piece) for piece in path.pieces]
             tips = [tip(piece, cost[piece]) for piece in path.pieces]
-            marks.append(strip(pieces, path.cuts[:-1], top, ends=path.cuts[1:], z=series, tip=tips))
+            prices = [price(piece) for piece in path.pieces]
+            marks.append(
+                strip(
+                    pieces,
+                    path.cuts[:-1],
+                    top,
+                    ends=path.cuts[1:],
+                    z=series,
+                    tip=tips,
+                    note=prices,
+                )
+            )
         else:
             marks.append(
                 figure.text(
@@ -148,9 +164,17 @@ def _lattice_panel(
         marks,
         x=Axis(domain=(0, n), hidden=True),
         y=Axis(domain=(-3.1, 5), ticks=[-1.4, -2.5], tick_labels=["cheapest", "longest match"]),
-        title="Sub-words that fit, and two segmentations",
-        series={"chosen": "c1", "longest match": "c2", "piece": "muted"},
+        title="Sub-words that fit, and two segmentations with their bits",
+        series=({"chosen": "c1"} if best.feasible else {}) | ROLES,
         height=300,
+        table={
+            "sub-word": [shown(arc.piece) for arc in arcs],
+            "from character": [arc.start + 1 for arc in arcs],
+            "to character": [arc.end for arc in arcs],
+            "bits": [arc.cost * BITS for arc in arcs],
+            "chosen": ["yes" if c else "" for c in chosen],
+            "longest match": ["yes" if (arc.start, arc.end) in matched else "" for arc in arcs],
+        },
     )
 
 

@@ -143,9 +143,10 @@ def subword_peers(text: str) -> Figure:
             _strips(words, rows, bits, tokens),
             bars(
                 bits,
-                Axis("bits", domain=(0, 1.05 * max(bits.values()))),
+                Axis("bits", domain=(0, 1.2 * max(bits.values()))),
                 z=["ours" if name in OURS else "peer" for name in bits],
                 tip=[f"{name}: {value:.1f} bits" for name, value in bits.items()],
+                numbers=[f"{value:.1f}" for value in bits.values()],
                 title="Cost",
                 series={"peer": "c1", "ours": "accent"},
                 height=150,
@@ -240,16 +241,24 @@ def _strips(
                 [_tip(name, c) for c in cuts],
                 ["unknown" if c.bytes else known for c in cuts],
                 bold=name in OURS,
+                note=[f"{c.bits:.1f}" for c in cuts],
             )
         )
     used = {z for row in drawn for z in row.z}
+    every = [(name, c) for name, cuts in rows.items() for c in cuts]
     series = {"peer's sub-word": "c1", "our sub-word": "accent", "unknown": "warn"}
     return strips(
         drawn,
         sum(map(len, words)),
         row_height=60,
-        title=f"Sub-words ({END_OF_WORD} is the blank after a word; Unigram has it before)",
+        title=f"Sub-words and their bits ({END_OF_WORD}: blank after a word, Unigram's before it)",
         series={name: role for name, role in series.items() if name in used},
+        table={
+            "tokenizer": [name for name, _ in every],
+            "sub-word": [c.shown for _, c in every],
+            "tokens": [c.tokens for _, c in every],
+            "bits": [c.bits for _, c in every],
+        },
     )
 
 

@@ -89,7 +89,7 @@ def subword_training(objective: str, step: int) -> Figure:
     bound = table["bound_tokens_per_word"]
     kept = run["kept"]
 
-    def curve(values: Sequence[float]) -> list[Mark]:
+    def curve(values: Sequence[float], unit: str) -> list[Mark]:
         return [
             figure.line(steps, values, z="after the step"),
             figure.dot(
@@ -97,7 +97,7 @@ def subword_training(objective: str, step: int) -> Figure:
                 values,
                 z=["after the step" if k else "tried, not kept" for k in kept],
                 size=[7 if s == now else 4 for s in steps],
-                tip=[f"step {s}: {value:,.6g}" for s, value in enumerate(values)],
+                tip=[f"step {s}: {value:,.6g} {unit}" for s, value in enumerate(values)],
             ),
             figure.rule(x=now, dash="dotted"),
         ]
@@ -109,7 +109,7 @@ def subword_training(objective: str, step: int) -> Figure:
     label = f"bound for {run['pieces'][-1]:,} sub-words"
     panels = [
         Panel(
-            curve(run["pieces"]),
+            curve(run["pieces"], "sub-words"),
             x=across,
             y=Axis("vocabulary size", type="log", domain=(1500, 12000), ticks=[2000, 4000, 8000]),
             title="Vocabulary size",
@@ -118,7 +118,7 @@ def subword_training(objective: str, step: int) -> Figure:
             legend=False,
         ),
         Panel(
-            curve(bits),
+            curve(bits, "bits per word"),
             x=across,
             y=Axis("bits per word", domain=padded(bits)),
             title="Code length",
@@ -127,7 +127,7 @@ def subword_training(objective: str, step: int) -> Figure:
             legend=not all(kept),
         ),
         Panel(
-            [*curve(tokens), figure.rule(y=bound, dash="dashed", label=label)],
+            [*curve(tokens, "tokens per word"), figure.rule(y=bound, dash="dashed", label=label)],
             x=replace(across, label="step"),
             y=Axis("tokens per word", domain=padded([*tokens, bound])),
             title="Tokens",
@@ -175,9 +175,7 @@ def _exchange_panel(run: Mapping[str, Any], now: int) -> Panel:
             ends = np.cumsum([len(piece) + 1.5 for piece in pieces])
             starts = np.concatenate([[0.0], ends[:-1]])
             length = max(length, float(ends[-1]))
-            marks.append(
-                strip(pieces, starts, -row, ends=ends - 0.3, z=series, tip=pieces, height=0.5)
-            )
+            marks.append(strip(pieces, starts, -row, ends=ends - 0.3, z=series, height=0.5))
     return Panel(
         marks,
         x=Axis(domain=(0, length), hidden=True),

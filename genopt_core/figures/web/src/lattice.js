@@ -72,14 +72,17 @@ export class Lattice {
     const n = word.length;
     const shown = (piece) => (foreign.includes(piece) ? this.unknown : piece);
     const tip = (piece) => `${shown(piece)}: ${bits(costs.get(piece))}`;
-    const taken = new Set(best.pieces.map((piece, i) => `${best.cuts[i]} ${best.cuts[i + 1]}`));
-    const chosen = arcs.map(({ start, end }) => taken.has(`${start} ${end}`));
+    const price = (piece) => (costs.get(piece) * BITS).toFixed(1);
+    const along = ({ pieces, cuts }) => new Set(pieces.map((piece, i) => `${cuts[i]} ${cuts[i + 1]}`));
+    const isIn = (taken) => arcs.map(({ start, end }) => taken.has(`${start} ${end}`));
+    const [chosen, matched] = [isIn(along(best)), isIn(along(greedy))];
+    const yes = (all) => all.map((is) => (is ? "yes" : ""));
     const strip = ({ pieces, cuts }, top, z) => {
       if (!pieces.length) return { kind: "text", columns: { x: [n / 2], y: [rounded(top - 0.4)], text: [`no segmentation into at most ${counted(k, "sub-word")}`] } };
       const columns = {
         x1: cuts.slice(0, -1), x2: cuts.slice(1),
         y1: full(pieces.length, rounded(top - 0.8)), y2: full(pieces.length, top),
-        text: pieces.map(shown), tip: pieces.map(tip), z: full(pieces.length, z),
+        text: pieces.map(shown), note: pieces.map(price), tip: pieces.map(tip), z: full(pieces.length, z),
       };
       return { kind: "rect", columns };
     };
@@ -103,8 +106,14 @@ export class Lattice {
         strip(greedy, -2.1, "longest match"),
       ],
       height: 300,
-      title: "Sub-words that fit, and two segmentations",
-      series: { chosen: "c1", "longest match": "c2", piece: "muted" },
+      title: "Sub-words that fit, and two segmentations with their bits",
+      series: { ...(best.pieces.length ? { chosen: "c1" } : {}), "longest match": "c2", piece: "muted" },
+      table: {
+        "sub-word": arcs.map(({ piece }) => shown(piece)),
+        "from character": arcs.map(({ start }) => start + 1), "to character": arcs.map(({ end }) => end),
+        bits: arcs.map(({ cost }) => rounded(cost * BITS)),
+        chosen: yes(chosen), "longest match": yes(matched),
+      },
     };
   }
 }

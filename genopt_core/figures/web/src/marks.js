@@ -2,8 +2,9 @@
 // A kind of mark is one entry of MARKS: where its items lie, how they are painted, what a pointer finds.
 import { areaY, dot, line, rect, ruleX, ruleY, text } from "@observablehq/plot";
 import { headOf, liftOf, linkAt, middleOf, pathOf } from "./links.js";
-import { format, spacing, textWidth } from "./scales.js";
+import { spacing, textWidth } from "./scales.js";
 import { color, dashOf, plainStyle, shade, STROKED, symbolOf } from "./theme.js";
+import { dotted, lengthOf, speaks, tipOf } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const CURVES = { straight: "linear", step: "step-after", smooth: "monotone-x", arc: "monotone-x" };
@@ -18,6 +19,7 @@ export function paint(mark, panel) {
 
 /** The items of a mark that a pointer or the arrow keys can reach; computed when first needed. */
 export function itemsOf(mark, panel, number) {
+  if (!speaks(mark, panel.spec) || dotted(mark, panel.spec)) return [];
   const kind = MARKS[mark.kind];
   const s = kind.place(mark, panel);
   const out = [];
@@ -25,7 +27,7 @@ export function itemsOf(mark, panel, number) {
     const item = kind.find({ mark, panel, s, i });
     if (!Number.isFinite(item?.x) || !Number.isFinite(item.y)) continue;
     const track = `${number} ${item.row ?? mark.columns.z?.[i] ?? ""}`;
-    out.push({ ...item, kind: mark.kind, order: i, track, tip: () => tipOf(mark, panel, i) });
+    out.push({ ...item, kind: mark.kind, order: i, track, tip: () => tipOf(mark, panel.spec, i) });
   }
   return out;
 }
@@ -45,11 +47,6 @@ function bySeries(mark, panel) {
   return [...groups]
     .filter(([, rows]) => rows.length)
     .map(([name, rows]) => ({ style: panel.styles.get(name) ?? plain(), rows }));
-}
-
-export function lengthOf(mark) {
-  const first = Object.values(mark.columns)[0];
-  return first ? first.length : 0;
 }
 
 const pick = (column, rows, fallback) => (column ? rows.map((i) => column[i]) : fallback);
@@ -233,7 +230,7 @@ export const MARKS = {
         inset: thick ? 0.75 : 0.25,
         rx: thick ? 2 : 0,
       });
-      if (mark.columns.text) out.push(...inside({ mark, panel, s, rows, common }, "var(--gx-ink)"));
+      if (mark.columns.text || mark.columns.note) out.push(...inside({ mark, panel, s, rows, common }, "var(--gx-ink)"));
       return out;
     },
     find: boxAt,
@@ -339,7 +336,7 @@ export const MARKS = {
       ];
     },
     // words say what they say: a tooltip only if they have one
-    find: (given) => (given.mark.columns.tip ? pointAt(given) : null),
+    find: (given) => (given.mark.columns.tip || given.mark.columns.name ? pointAt(given) : null),
   },
 };
 
@@ -366,42 +363,22 @@ function words(items, options) {
   });
 }
 
-/** Centred words in rectangles; those that do not fit are left to the tooltip. */
+/** Centred words in rectangles, with a note after or below; what does not fit is left to the tooltip. */
 function inside({ mark, panel, s, rows, common }, ink) {
   const items = [];
   for (const i of rows) {
-    const content = mark.columns.text[i];
+    const { text: texts, note: notes } = mark.columns;
+    const [content, note] = texts?.[i] ? [texts[i], notes?.[i]] : [notes?.[i], null];
     if (!content) continue;
     const [a, b, c, d] = box(panel, s, i);
-    const fits = (size) => textWidth(content, size) <= c - a - 3 && d - b >= size + 1;
-    if (fits(11)) items.push({ px: (a + c) / 2, py: (b + d) / 2 + 0.5, text: content, fits });
+    const [px, py] = [(a + c) / 2, (b + d) / 2 + 0.5];
+    const holds = (words, lines, size) => Math.max(...words.map((w) => textWidth(w, size))) <= c - a - 3 && d - b >= lines * (size + 1);
+    const fit = (lines) => items.push({ px, py, lines, fits: (size) => holds(lines, lines.length, size) });
+    if (note && holds([`${content} ${note}`], 1, 11)) fit([`${content} ${note}`]);
+    else if (note && holds([content, note], 2, 11)) fit([content, note]);
+    else if (holds([content], 1, 11)) fit([content]);
   }
   const size = [13, 12].find((larger) => items.every((item) => item.fits(larger))) ?? 11;
-  return items.length ? [words(items, { fill: ink, fontSize: size, stroke: undefined, opacity: common.opacity })] : [];
-}
-
-// ---------------------------------------------------------------- tooltips
-
-/** The words of a tooltip: the mark's own, or the series and the coordinates under their axes' names. */
-export function tipOf(mark, panel, i) {
-  const c = mark.columns;
-  if (c.tip?.[i]) return c.tip[i];
-  const series = c.z?.[i] ?? mark.label;
-  const head = [series, c.text?.[i]].filter(Boolean).join(" · ");
-  const parts = [];
-  const say = (axis, value, fallback) => parts.push(`${axis.spec.label || fallback}: ${value}`);
-  const range = (axis, one, two) => (c[one][i] === c[two][i] ? format(c[one][i]) : `${format(c[one][i])} to ${format(c[two][i])}`);
-  if (c.x1) say(panel.x, range(panel.x, "x1", "x2"), "x");
-  else if (c.x) say(panel.x, labelAt(panel.x, c.x[i]), "x");
-  if (c.y1) say(panel.y, range(panel.y, "y1", "y2"), "y");
-  else if (c.y) say(panel.y, labelAt(panel.y, c.y[i]), "y");
-  if (c.value) parts.push(`${panel.spec.color?.label || "value"}: ${c.value[i] == null ? "none" : format(c.value[i])}`);
-  return (head ? head + "\n" : "") + parts.join("\n");
-}
-
-// Where the axis prints a word for this very value, the tooltip says the word.
-function labelAt(axis, value) {
-  const { ticks, tick_labels: labels } = axis.spec;
-  const at = labels && Array.isArray(ticks) ? ticks.indexOf(value) : -1;
-  return at >= 0 && labels[at] ? labels[at] : value == null ? "none" : format(value);
+  const placed = items.flatMap(({ px, py, lines }) => lines.map((text, k) => ({ px, py: py + (k - (lines.length - 1) / 2) * (size + 1), text })));
+  return placed.length ? [words(placed, { fill: ink, fontSize: size, stroke: undefined, opacity: common.opacity })] : [];
 }

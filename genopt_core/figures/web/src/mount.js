@@ -9,7 +9,7 @@ import { Questions } from "./questions.js";
 import { Room } from "./room.js";
 import { Settings } from "./settings.js";
 import { asCode, defaults, toHash } from "./state.js";
-import { tables } from "./table.js";
+import { table } from "./table.js";
 
 const SETTLED_MS = 500; // a readout is announced once the reader has stopped moving
 let count = 0;
@@ -202,7 +202,7 @@ export class View {
   fillNumbers() {
     const { numbers, picture } = this;
     for (const old of numbers.querySelectorAll(".gx-table")) old.remove();
-    if (numbers.open && picture.figure) numbers.append(...tables(picture.figure, this.h));
+    if (numbers.open && picture.figure) numbers.append(table(picture.figure, this.h));
   }
 
   // -------------------------------------------------------------- taking along

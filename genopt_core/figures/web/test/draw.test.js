@@ -7,7 +7,7 @@ import { JSDOM } from "jsdom";
 import { drawFigure, drawPanel } from "../src/draw.js";
 import { itemsOf } from "../src/marks.js";
 import { format, textWidth } from "../src/scales.js";
-import { tables } from "../src/table.js";
+import { csv, sectionsOf, table } from "../src/table.js";
 import { nearestItem, walk } from "../src/tips.js";
 import { maker } from "../src/draw.js";
 
@@ -41,10 +41,47 @@ for (const [kind, [columns, options, selector]] of Object.entries(KINDS)) {
     const items = itemsOf({ ...mark, columns: { ...columns, tip: Object.values(columns)[0].map((_, i) => `tip ${i}`) } }, drawn.panel, 0);
     assert.ok(items.length >= 2);
     for (const item of items) assert.match(item.tip(), /^tip \d$/);
-    const [table] = tables(figureOf(panel), maker(document));
-    assert.equal(table.querySelectorAll("tbody tr").length, Object.values(columns)[0].length);
+    const labelled = figureOf({ ...panel, x: axis({ label: "across" }), y: axis({ label: "up" }) });
+    const shown = table(labelled, maker(document));
+    assert.equal(shown.querySelectorAll("table").length, 1);
+    const own = { text: 0, rule: 0, link: 0, line: 2, dot: 3, bar: 3 }[kind] ?? Object.values(columns)[0].length; // words and rules have no rows, a gap neither
+    assert.equal(sectionsOf(labelled)[0]?.rows.length ?? 0, own);
   });
 }
+
+test("panels over the same values share the rows of one table, others are sections of it", () => {
+  const line = (x, y, z) => ({ kind: "line", columns: { x, y, ...(z ? { z: x.map(() => z) } : {}) } });
+  const step = axis({ label: "step", domain: [0, 2] });
+  const figure = figureOf(
+    panelOf([line([0, 1], [5, 6], "a"), line([0, 1], [7, null], "b")], { x: { ...step, label: "" }, y: axis({ label: "bits" }), title: "Bits" }),
+    panelOf([line([0, 1], [-1, 2])], { x: step, y: axis({ label: "tokens" }), title: "Tokens" }),
+    panelOf([{ kind: "bar", columns: { x: ["p", "q"], y: [1, 2], z: ["a", "b"] } }], { x: axis({ type: "band", domain: ["p", "q"] }), y: axis({ label: "seconds, \"s\"" }), title: "Times" }),
+  );
+  assert.deepEqual(sectionsOf(figure), [
+    { title: "Bits · Tokens", columns: ["step", "a, bits", "b, bits", "tokens"], rows: [[0, 5, 7, -1], [1, 6, null, 2]] },
+    { title: "Times", columns: ["name", 'seconds, "s"'], rows: [["p", 1], ["q", 2]] },
+  ]);
+  const shown = table(figure, maker(document));
+  assert.deepEqual([...shown.querySelectorAll("tbody")[0].querySelectorAll("td")].map((cell) => cell.textContent), ["0", "5", "7", "−1", "1", "6", "–", "2"]);
+  assert.equal(csv(figure), 'panel,step,"a, bits","b, bits",tokens,name,"seconds, ""s"""\r\nBits · Tokens,0,5,7,-1,,\r\nBits · Tokens,1,6,,2,,\r\nTimes,,,,,p,1\r\nTimes,,,,,q,2\r\n');
+});
+
+test("a panel's own table is shown as it is, and an empty one not at all", () => {
+  const mark = { kind: "dot", columns: { x: [1], y: [1], z: ["a"] } };
+  const figure = figureOf(panelOf([mark], { table: { piece: ["p", "q"], bits: [1.5, 2] } }), panelOf([mark], { table: {} }));
+  assert.deepEqual(sectionsOf(figure), [{ title: "", columns: ["piece", "bits"], rows: [["p", 1.5], ["q", 2]] }]);
+});
+
+test("tooltips say names and the labels of axes, never bare coordinates", () => {
+  const tips = (mark, more) => itemsOf(mark, draw(panelOf([mark], { series: { p: "c1", q: "c2" }, ...more })).panel, 0).map((item) => item.tip());
+  const hidden = { x: axis({ hidden: true }), y: axis({ ticks: [0], tick_labels: ["row"] }) };
+  assert.deepEqual(tips({ kind: "bar", columns: { x: [0], y: [2.39], base: [2], name: ["skip-gram"], z: ["p"] } }, hidden), ["skip-gram: p = 0.39"]);
+  assert.deepEqual(tips({ kind: "dot", columns: { x: [0], y: [1] } }, hidden), [], "decoration has no words");
+  const band = { x: axis({ label: "bits" }), y: axis({ type: "band", domain: ["BPE"] }) };
+  assert.deepEqual(tips({ kind: "dot", columns: { x: [3], y: ["BPE"] } }, band), ["BPE\nbits: 3"]);
+  assert.deepEqual(tips({ kind: "dot", columns: { x: [3], y: ["BPE"], tip: ["3 wins"] } }, band), ["BPE: 3 wins"]);
+  assert.deepEqual(tips({ kind: "rect", columns: { x1: [0], x2: [1], y1: [0], y2: [1], text: ["tr"], z: ["p"] } }, hidden), ["tr, p"]);
+});
 
 test("numbers grow upwards and to the right, the first category is on top, reverse turns round", () => {
   const at = (y, values) => {

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { JSDOM } from "jsdom";
 import { drawPanel, maker } from "../src/draw.js";
 import { itemsOf, MARKS } from "../src/marks.js";
-import { tables } from "../src/table.js";
+import { table } from "../src/table.js";
 
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
 const SAY = `
@@ -22,7 +22,7 @@ const { document } = new JSDOM("").window;
 
 const COLUMNS = {
   x: [1, 2, 4], y: [3, 1, 2], x1: [0, 1, 3], x2: [1, 3, 4], y1: [0, 1, 0], y2: [2, 3, 2],
-  value: [0, 0.5, 1], text: ["one", "two", "three"], size: [4, 9, 14], width: [1, 4, 9], base: [1, 0, 1],
+  value: [0, 0.5, 1], text: ["one", "two", "three"], size: [4, 9, 14], width: [1, 4, 9], base: [1, 0, 1], note: ["i", "ii", "iii"], name: ["A", "B", "C"],
   z: ["a", "b", "a"], tip: ["first", "second", "third"],
 };
 const VALUES = {
@@ -35,11 +35,11 @@ const ALIKE = { "line curve": 1, "link curve": 1 };
 
 /** All that a reader gets of a mark: the picture, the words of its tooltips, its table. */
 function shown(mark) {
-  const spec = { x: { label: "" }, y: { label: "" }, marks: [mark], height: 200, series: { a: "c1", b: "c2" } };
+  const spec = { x: { label: "across" }, y: { label: "up" }, marks: [mark], height: 200, series: { a: "c1", b: "c2" } };
   const drawn = drawPanel(spec, { document, width: 400, id: "t", figure: { title: "T", readout: "R" } });
   const words = itemsOf(mark, drawn.panel, 0).map((item) => item.tip());
-  const [table] = tables({ panels: [spec] }, maker(document));
-  return [drawn.node.outerHTML, ...words, table.outerHTML].join("\n");
+  const numbers = table({ title: "T", panels: [spec] }, maker(document));
+  return [drawn.node.outerHTML, ...words, numbers.outerHTML].join("\n");
 }
 
 const columnsOf = ({ required }, kind) => Object.fromEntries((kind === "rule" ? ["x"] : required).map((name) => [name, COLUMNS[name]]));
@@ -57,7 +57,7 @@ for (const [kind, takes] of Object.entries(schema.kinds)) {
 
   test(`${kind}: every column and every option of the schema shows`, () => {
     const plain = shown(bare);
-    for (const name of [...takes.optional, "z", "tip"]) {
+    for (const name of [...takes.optional, "z", "name", "tip"]) {
       if (kind === "rule" && (name === "x" || name === "y")) continue;
       assert.notEqual(shown({ ...bare, columns: { ...bare.columns, [name]: COLUMNS[name] } }), plain, name);
     }
@@ -74,7 +74,7 @@ for (const [kind, takes] of Object.entries(schema.kinds)) {
     shown(spied({ kind, columns: spied(columns, read.columns) }, read.options));
     const all = Object.values(schema.kinds);
     const options = new Set(["kind", "columns", "opacity", ...all.flatMap((one) => one.options)]);
-    const names = new Set(["z", "tip", ...all.flatMap((one) => [...one.required, ...one.optional])]);
+    const names = new Set(["z", "name", "tip", ...all.flatMap((one) => [...one.required, ...one.optional])]);
     assert.deepEqual([...read.options].filter((name) => !options.has(name)), []);
     assert.deepEqual([...read.columns].filter((name) => !names.has(name)), []);
   });
