@@ -96,10 +96,12 @@ class Sheet:
         drawing.tail = None
         self.parts.append(ElementTree.tostring(drawing, encoding="unicode"))
 
-    def panel(self, panel: ElementTree.Element, left: float) -> None:
+    def panel(self, panel: ElementTree.Element, left: float) -> float:
+        """Draw a panel; its width."""
         frame = next(node for node in panel.iter("svg") if is_(node, "gx-svg"))
         wide = float(frame.get("width", 0))
-        for node in panel:
+        parts = (part for node in panel for part in (node if is_(node, "gx-plot") else (node,)))
+        for node in parts:
             if is_(node, "gx-panel-title"):
                 self.line(words(node), left, 'font-weight="600"', 20)
             elif is_(node, "gx-keys"):
@@ -115,6 +117,7 @@ class Sheet:
                     left + wide,
                     f'text-anchor="end" fill="{COLORS["ink-soft"]}"',
                 )
+        return wide
 
     def text(self, label: str) -> str:
         high = self.y + MARGIN
@@ -159,10 +162,9 @@ def still(figure: dict[str, Any], drawn: str) -> str:
     for panel in row:
         if is_(row, "gx-row"):
             sheet.y = start
-        sheet.panel(panel, left)
+        wide = sheet.panel(panel, left)
         if is_(row, "gx-row"):
-            frame = next(node for node in panel.iter("svg") if node.get("overflow"))
-            left += float(frame.get("width", 0)) + 2 * MARGIN
+            left += wide + 2 * MARGIN
         else:
             sheet.y += 10
         lowest = max(lowest, sheet.y)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from genopt_core.explorers.panels import bars
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -18,6 +17,7 @@ DISTANCES = {
     "harmonic": "harmonic numbers",
     "log": "log, ln(1 + δ)",
 }
+TITLES = {"geometric": "ALiBi's slopes", "harmonic": "Harmonic slopes"}
 TOTALS = {"own": "as the formula says", "geometric": "ALiBi's total", "fourfold": "4 times 1/h"}
 LENGTHS = {64: "64", 1024: "1,024", 16384: "16,384"}
 ROLES = {f"head {h}": f"c{h}" for h in range(1, HEADS + 1)}
@@ -84,7 +84,7 @@ def pos_decay(kind: str, distance: Any, total: str, length: int) -> Figure:
         for name, row in zip(names, weight, strict=True)
     ]
     return Figure(
-        title=f"{SLOPES[kind].capitalize()} slopes over {DISTANCES[distance]}, {length:,} tokens",
+        title=f"{TITLES[kind]} over {DISTANCES[distance]}, {length:,} tokens",
         panels=[
             Panel(
                 lines,
@@ -94,15 +94,23 @@ def pos_decay(kind: str, distance: Any, total: str, length: int) -> Figure:
                 series=ROLES,
                 height=300,
             ),
-            bars(
-                dict(zip(names, seen, strict=True)),
-                Axis("tokens", type="log", domain=(1, 4 * length)),
-                z=names,
-                numbers=[f"{n:,.0f}" if n >= 9.95 else f"{n:.1f}" for n in seen],
-                horizontal=True,
+            Panel(
+                [
+                    figure.bar(seen, names, base=np.ones(HEADS), z=names, horizontal=True),
+                    figure.text(
+                        seen,
+                        names,
+                        [f"{n:,.0f}" if n >= 9.95 else f"{n:.1f}" for n in seen],
+                        anchor="start",
+                        dx=5,
+                    ),
+                ],
+                x=Axis("tokens", type="log", domain=(1, 8 * length)),
+                y=Axis(type="band", domain=names),
                 title="Effective context",
                 series=ROLES,
                 height=300,
+                legend=False,
             ),
         ],
         readout=(

@@ -209,11 +209,11 @@ def recalls() -> list[Row]:
 def correlation() -> float:
     """Rank correlation of recall beyond the trained length with the (negated) loss on text."""
     rows = recalls()
-    ranks = [
+    recalled, predicted = (
         np.argsort(np.argsort([sign * row[key] for row in rows])).astype(float)
         for key, sign in (("beyond", 1), ("loss", -1))
-    ]
-    return float(np.corrcoef(*ranks)[0, 1])
+    )
+    return float(np.corrcoef(recalled, predicted)[0, 1])
 
 
 # ------------------------------------------------------------------ what was predicted

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from genopt_core.explorers.positions.decay import HEADS, ROLES, SLOPES, TOTALS, strengths
+from genopt_core.explorers.positions.decay import HEADS, ROLES, SLOPES, TITLES, TOTALS, strengths
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -74,7 +74,7 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
     places = [f"{h + 1}" for h in range(HEADS)]
     grid = [(t, places[h], int(free[h, t])) for h in range(HEADS) for t in range(BLOCKS)]
     return Figure(
-        title=f"ε = {EPSILONS[eps]}, scores within ±{c}: {SLOPES[kind]} over {DISTANCES[distance]}",
+        title=f"ε = {EPSILONS[eps]}, scores within ±{c}: {TITLES[kind]} over {DISTANCES[distance]}",
         panels=[
             Panel(
                 [figure.rule(y=eps, dash="dotted"), *lines],
