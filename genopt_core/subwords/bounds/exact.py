@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genopt_core.subwords.segmentation.arrays import Float
-from genopt_core.subwords.training.arcs import Arcs
+from genopt_core.subwords.training.arcs import forward_arcs
 from genopt_core.subwords.training.em import hard_em
 from genopt_core.subwords.training.substrings import Substrings, check_size
 
@@ -201,7 +201,7 @@ def exhaustive_vocabulary(
             f"vocab_size gives {tries} vocabularies, at most {at_most} are tried: choose "
             "fewer pieces, fewer words or a higher min_count"
         )
-    forwards = Arcs.forwards(table, np.ones(len(table), dtype=bool))
+    forwards = forward_arcs(table, np.ones(len(table), dtype=bool))
     best, best_chosen = np.inf, table.single
     for chosen_ones in itertools.combinations(candidates.tolist(), longer):
         chosen = table.single.copy()

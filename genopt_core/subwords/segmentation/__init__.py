@@ -9,5 +9,5 @@ Read in this order:
 - ``corpus`` — the cheapest ones of all words at once
 - ``sampling`` — the n best, the sum over all, and a random one
 
-``trie`` and ``arrays`` are what these are built from.
+``arcs`` sweeps over all words at once; ``trie`` and ``arrays`` are what these are built from.
 """

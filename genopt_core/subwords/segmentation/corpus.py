@@ -4,13 +4,14 @@ The recursions are those of `genopt_core.subwords.segmentation.paths`, and so ar
 right) and the rules for ties; only the order of the work differs.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from genopt_core.checks import one_of, whole
-from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, run_starts, tally
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, tally
 from genopt_core.subwords.segmentation.costs import check_limit
 from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.segmentation.paths import Path
@@ -78,27 +79,18 @@ class CorpusPaths:
         >>> dict(zip(lattice.pieces, best_paths(lattice).piece_counts().tolist()))
         {'a': 0.0, 'b': 0.0, 'c': 2.0, 'ab': 5.0}
         """
-        lattice, good = self.lattice, self.feasible
-        nodes, pieces = int(lattice.level[-1]), len(lattice.pieces)
+        lattice, good, pieces = self.lattice, self.feasible, len(self.lattice.pieces)
         end, weight, step = lattice.end[good], lattice.counts[good], self.steps[good]
-        total = np.zeros(pieces)
         if self.limit is None:
-            flow = tally(end, weight, nodes)
-            for depth in range(len(lattice.level) - 2, 0, -1):
-                first, last = lattice.level[depth], lattice.level[depth + 1]
-                used = first + np.flatnonzero(flow[first:last])
-                arc = self.last_arc[0, used]
-                flow += tally(lattice.source[arc], flow[used], nodes)
-                total += tally(lattice.piece[arc], flow[used], pieces)
-            return total
-        flow = np.zeros(nodes)
+            return lattice.usage(self.last_arc[0], tally(end, weight, lattice.nodes), pieces)
+        total, flow = np.zeros(pieces), np.zeros(lattice.nodes)
         for row in range(len(self.last_arc) - 1, -1, -1):
             ends_here = step == row + 1
-            flow += tally(end[ends_here], weight[ends_here], nodes)
+            flow += tally(end[ends_here], weight[ends_here], lattice.nodes)
             used = np.flatnonzero(flow)
             arc = self.last_arc[row, used]
             total += tally(lattice.piece[arc], flow[used], pieces)
-            flow = tally(lattice.source[arc], flow[used], nodes)
+            flow = tally(lattice.source[arc], flow[used], lattice.nodes)
         return total
 
 
@@ -168,57 +160,23 @@ def exact_step_cost_table(lattice: Lattice, k: int) -> Float:
 
 
 def _unlimited(lattice: Lattice) -> CorpusPaths:
-    nodes = int(lattice.level[-1])
-    best = np.full(nodes, np.inf)
-    best[0] = 0.0
-    value = np.empty(len(lattice.source))
-    arc_cost = lattice.costs[lattice.piece]
-    # Rows (nodes that have arcs) and arcs of each level are contiguous.
-    row_level = np.searchsorted(lattice.row_node, lattice.level)
-    arc_start = np.append(lattice.row_start, len(lattice.source))
-    for depth in range(1, len(lattice.level) - 1):
-        row, row_end = row_level[depth], row_level[depth + 1]
-        if row == row_end:
-            continue
-        first, last = arc_start[row], arc_start[row_end]
-        value[first:last] = best[lattice.source[first:last]] + arc_cost[first:last]
-        starts = lattice.row_start[row:row_end] - first
-        best[lattice.row_node[row:row_end]] = np.minimum.reduceat(value[first:last], starts)
-    arc = _first_best_arc(lattice, value, best)
-    # Number of pieces, again from short to long prefixes.
-    steps = np.zeros(nodes, dtype=np.intp)
-    for depth in range(1, len(lattice.level) - 1):
-        here = np.arange(lattice.level[depth], lattice.level[depth + 1])
-        here = here[np.isfinite(best[here])]
+    best, arc = lattice.cheapest(lattice.costs)
+    steps = np.zeros(lattice.nodes, dtype=np.intp)  # from short to long prefixes
+    for first, last in itertools.pairwise(lattice.level[1:].tolist()):
+        here = first + np.flatnonzero(np.isfinite(best[first:last]))
         steps[here] = steps[lattice.source[arc[here]]] + 1
     return CorpusPaths(lattice, None, best[lattice.end], steps[lattice.end], arc[None])
 
 
 def _layers(lattice: Lattice, k: int) -> tuple[Float, Index]:
     """Cost of every word (k, words) and best arc of every node (k, nodes) per number of pieces."""
-    nodes = int(lattice.level[-1])
-    arc_cost = lattice.costs[lattice.piece]
-    best = np.full(nodes, np.inf)
+    best = np.full(lattice.nodes, np.inf)
     best[0] = 0.0
     costs = np.full((k, len(lattice.words)), np.inf)
-    arcs = np.zeros((k, nodes), dtype=np.intp)
+    arcs = np.zeros((k, lattice.nodes), dtype=np.intp)
     for t in range(k):
-        value = best[lattice.source] + arc_cost
-        best = np.full(nodes, np.inf)
-        if len(value):
-            best[lattice.row_node] = np.minimum.reduceat(value, lattice.row_start)
+        best, arcs[t] = lattice.one_more(best, lattice.costs)
         costs[t] = best[lattice.end]
         if not np.isfinite(best).any():
             break  # no prefix has this many characters
-        arcs[t] = _first_best_arc(lattice, value, best)
     return costs, arcs
-
-
-def _first_best_arc(lattice: Lattice, value: Float, best: Float) -> Index:
-    """Per node the first arc that attains the best value: among equals the longest piece."""
-    hit = np.flatnonzero((value == best[lattice.target]) & np.isfinite(value))
-    node = lattice.target[hit]
-    first = run_starts(node)
-    arc = np.zeros(len(best), dtype=np.intp)
-    arc[node[first]] = hit[first]
-    return arc

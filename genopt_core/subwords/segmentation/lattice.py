@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from genopt_core.subwords.segmentation.arrays import Float, Index, run_starts
+from genopt_core.subwords.segmentation.arcs import Arcs
+from genopt_core.subwords.segmentation.arrays import Float, Index
 from genopt_core.subwords.segmentation.costs import check_costs, check_word, check_words
 from genopt_core.subwords.segmentation.trie import PrefixTrie, code_points
 
@@ -49,7 +50,7 @@ def word_arcs(word: str, costs: Mapping[str, float]) -> list[Arc]:
     ]
 
 
-class Lattice:
+class Lattice(Arcs):
     """The lattices of all words of a corpus in flat arrays, equal prefixes shared.
 
     The best segmentation of a prefix does not depend on what follows, so words that begin alike
@@ -113,16 +114,9 @@ class Lattice:
 
         source, target, piece = (np.concatenate(part) for part in zip(*arcs, strict=True))
         order = np.lexsort((source, target))
-        self.source: Index = source[order]
-        self.target: Index = target[order]
-        self.piece: Index = piece[order]
-        self.level: Index = prefixes.level
+        super().__init__(source[order], target[order], piece[order], prefixes.level)
         self.end: Index = prefixes.end
         self.parent: Index = prefixes.parent
-
-        # Compressed rows by target: the nodes that have arcs, and where the arcs of each begin.
-        self.row_start: Index = np.flatnonzero(run_starts(self.target))
-        self.row_node: Index = self.target[self.row_start]
 
     def with_costs(self, costs: ArrayLike) -> "Lattice":
         """The same arcs at other costs, a (pieces,) float array in the order of ``pieces``."""

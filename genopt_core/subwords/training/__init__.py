@@ -5,7 +5,7 @@ Read in this order:
 - ``candidates`` — a first vocabulary without training: characters and frequent substrings
 - ``likelihood`` — what is maximized, and hard EM, both as in a textbook
 - ``substrings`` — all candidates of a corpus in arrays, and the places where they lie
-- ``arcs`` — a set of pieces as arcs; cheapest paths, sums over paths, usage
+- ``arcs`` — a set of pieces as arcs
 - ``em`` — fitting the costs of given pieces
 - ``pruning`` — what is lost with a piece, exactly; taking out the least useful
 - ``search`` — what is gained by a piece; local search

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genopt_core.subwords.segmentation.arcs import Arcs
 from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, tally
-from genopt_core.subwords.training.arcs import Arcs
 from genopt_core.subwords.training.substrings import Substrings
 
 LEAST_COUNT = 0.5
