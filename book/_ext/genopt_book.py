@@ -2,10 +2,12 @@
 
 `viewers` reads the notebooks, `labels` the docstrings; `islands` has the explorers of a page,
 `directives` what authors write, `theme` what is done otherwise than by the theme, and `sources`
-tells which files a figure is made of.
+tells which files a figure is made of.  `find` is the search, `icons` a small font.
 """
 
 import directives
+import find
+import icons
 import islands
 import labels
 import theme
@@ -20,6 +22,7 @@ def setup(app: Sphinx) -> dict:
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
     app.add_css_file("predict.css")
+    app.add_css_file("print.css")
     app.add_js_file("predict.js", loading_method="defer")
     app.connect("source-read", viewers.read)
     app.connect("doctree-read", directives.fold_predicted)
@@ -28,8 +31,13 @@ def setup(app: Sphinx) -> dict:
     app.connect("env-get-outdated", islands.outdated)
     app.connect("html-page-context", islands.fill, priority=600)
     app.connect("html-page-context", theme.without_thebe, priority=900)
+    app.connect("html-page-context", theme.without_idle_scripts, priority=900)
+    app.add_config_value("book_repository", "", "html")
+    app.connect("config-inited", theme.footer)
+    app.connect("config-inited", find.use)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
     app.connect("autodoc-process-docstring", labels.link)
     app.connect("missing-reference", theme.short_names)
     app.connect("build-finished", theme.without_font_preloads)
+    app.connect("build-finished", icons.cut)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -1,12 +1,15 @@
 """What the book wants otherwise than Jupyter Book, its theme and Sphinx do by themselves."""
 
+import html
 import re
 from pathlib import Path
 
 import sources
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.nodes import make_refnode
 
+import genopt_core
 from genopt_core.files import write_text
 
 
@@ -20,11 +23,42 @@ def without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree)
     ]
 
 
+# A script of ours or Sphinx's, by a part of its address, and what it is for.
+NEEDED_BY = {
+    "mathjax/": 'class="math ',
+    "genopt/explore.js": 'class="genopt-',
+    "predict.js": 'class="predict ',
+}
+
+
+def without_idle_scripts(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """A page loads no script that finds nothing to do on it; MathJax alone is 1.2 MB."""
+    body = context.get("body", "")
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if all(
+            part not in str(getattr(script, "filename", None) or "") or mark in body
+            for part, mark in NEEDED_BY.items()
+        )
+    ]
+
+
+def footer(app: Sphinx, config: Config) -> None:
+    """Version, license and, where the configuration names one, repository at the foot of pages."""
+    address = config.book_repository
+    repository = f' · <a href="{html.escape(address)}">Repository</a>' if address else ""
+    config.html_theme_options["extra_footer"] = (
+        f"<p>GenOpt {genopt_core.__version__} · Code: MIT · Text and figures: CC BY 4.0{repository}"
+        "<br/>Nothing on these pages asks another server for anything.</p>"
+    )
+
+
 TOGGLE = r'<summary>(?=<span class="toctree-toggle")'
 
 
 def without_font_preloads(app: Sphinx, problem: Exception | None) -> None:
-    """Take out the theme's preloaded icon fonts: its icons are drawn by script, no page uses them.
+    """Take out the theme's preloaded icon fonts: `icons` has what is left of them in a style sheet.
 
     Opened as a file, a browser refuses each with an error, and over the wire they are 400 kB.  And
     give a name to the arrows that open a chapter in the sidebar; the theme gives them none.
