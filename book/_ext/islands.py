@@ -229,7 +229,13 @@ def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     def filled(match: re.Match) -> str:
         explorer = explorers.get(match["name"])
         first = on_paper(next(shown))
-        prints = [on_paper(next(shown), preset.label) for preset in explorer.presets]
+        start = explorer.check(json.loads(html.unescape(match["params"])))
+        prints = [
+            on_paper(drawn, preset.label)
+            if explorer.check(dict(preset.params)) != start
+            else f"<p><strong>{html.escape(preset.label)}</strong>: as the figure opens.</p>"
+            for preset, drawn in [(preset, next(shown)) for preset in explorer.presets]
+        ]
         # the controls can be built before the frames arrive, so that nothing jumps
         described = json.dumps(explorer.describe(), ensure_ascii=False).replace("<", "\\u003c")
         return (
