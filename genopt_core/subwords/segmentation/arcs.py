@@ -54,9 +54,7 @@ class Arcs:
 
     def _upward(self) -> list[tuple[slice | Index, int, slice]]:
         """Per depth, deep first: its nodes, the smallest source of their arcs, and the arcs."""
-        return [
-            (nodes, int(self.source[arcs].min()), arcs) for nodes, arcs, _ in self._steps[::-1]
-        ]
+        return [(nodes, int(self.source[arcs].min()), arcs) for nodes, arcs, _ in self._steps[::-1]]
 
     def cheapest(self, cost: Float) -> tuple[Float, Index]:
         """Cheapest cost of every node from the root, and the last arc of that path, (nodes,) both.
