@@ -22,7 +22,8 @@ NAMES = {
     "learning_rate": "learning rate",
 }
 ROLES = ("c1", "c2", "c3", "c4", "c5", "c6")
-SHORT = {"cbow_sum": "cbow, sum", "cbow": "cbow", "skipgram": "skip-gram", 0: "0 (tree)"}
+SHORT = {"cbow_sum": "sum", "cbow": "mean", "skipgram": "skip", 0: "0 (tree)"}
+WHOLE = {"cbow_sum": "cbow, sum", "cbow": "cbow, mean", "skipgram": "skip-gram"}  # where there is room for it
 PROBABILITY, ELITE, BEST = "p", "share of the elite", "elite (best quarter)"
 ROW = 1.6  # height of a row of bars; a probability of 1 is 1 high
 
@@ -141,7 +142,10 @@ def _bars(
     ]
     x, base, names, levels = zip(*places, strict=True)
     words = [SHORT.get(level) or f"{level:g}" for level in levels]
-    named = [f"{NAMES[name]} {word}" for name, word in zip(names, words, strict=True)]
+    named = [
+        f"{NAMES[name]} {WHOLE.get(level, word)}"
+        for name, level, word in zip(names, levels, words, strict=True)
+    ]
     chosen = [
         [trials[at].params[name] for at in now.elites].count(level)
         for name, level in zip(names, levels, strict=True)

@@ -41,7 +41,7 @@ FIRST_SEARCH = 5
         "Step of training",
         0,
         max(LAST.values()),
-        FIRST_SEARCH - 1,
+        LAST["likelihood"],
         help="From many candidates down to 2,000 sub-words, then sub-words come and go.",
     ),
     title="Watching a vocabulary being trained",

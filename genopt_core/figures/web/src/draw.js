@@ -24,8 +24,36 @@ export function maker(document) {
   };
 }
 
+/** The ticks of the y axis, and how wide their labels make the left margin. */
+function sideOf(y, width, height) {
+  const ticks = ticksOf(y, height - 30, FONT);
+  const widest = Math.min(width * 0.34, Math.max(0, ...ticks.map((t) => textWidth(t.text, FONT))));
+  for (const tick of ticks) tick.text = shorten(tick.text, widest + 1, FONT);
+  return { ticks, left: y.spec.hidden ? 6 : Math.ceil(widest) + 12 };
+}
+
+/** The left margin of each panel: those below each other over the same values begin at one line. */
+export function lefts({ panels }, { columns, each, heights }) {
+  const out = panels.map(() => 0);
+  for (const column of columns) {
+    const groups = new Map();
+    for (const i of column) {
+      const { x } = panels[i];
+      if (!x?.domain || x.hidden) continue;
+      const key = JSON.stringify([x.type, x.domain]);
+      groups.set(key, [...(groups.get(key) ?? []), i]);
+    }
+    for (const group of groups.values()) {
+      if (group.length < 2) continue;
+      const most = Math.max(...group.map((i) => sideOf(axisOf(panels[i].y ?? {}, panels[i].marks, "y"), each, heights[i]).left));
+      for (const i of group) out[i] = most;
+    }
+  }
+  return out;
+}
+
 /** The model of a panel: axes with pixels, styles of its series, room for labels. */
-function modelOf(spec, width, height, id) {
+function modelOf(spec, width, height, id, least) {
   const marks = spec.marks;
   const panel = {
     spec, width, height: height ?? spec.height ?? 240, id,
@@ -37,10 +65,8 @@ function modelOf(spec, width, height, id) {
   };
   // Room: the y labels decide the left margin, then the x labels what fits below.
   const top = 8;
-  const yTicks = ticksOf(panel.y, panel.height - 30, FONT);
-  const widest = Math.min(width * 0.34, Math.max(0, ...yTicks.map((t) => textWidth(t.text, FONT))));
-  for (const tick of yTicks) tick.text = shorten(tick.text, widest + 1, FONT);
-  const left = panel.y.spec.hidden ? 6 : Math.ceil(widest) + 12;
+  const { ticks: yTicks, left: own } = sideOf(panel.y, width, panel.height);
+  const left = Math.max(own, least);
   let right = panel.x.spec.hidden ? 6 : 14;
   withPixels(panel.x, left, width - right);
   let fitted = fitX(ticksOf(panel.x, width - left - right, FONT), panel.x);
@@ -119,9 +145,9 @@ function leaves(mark, panel) {
 }
 
 /** One panel: titles, legend and SVG.  The result keeps the model for the tooltips. */
-export function drawPanel(spec, { document, width, height, id, figure }) {
+export function drawPanel(spec, { document, width, height, id, figure, left = 0 }) {
   const h = maker(document);
-  const panel = modelOf(spec, width, height, id);
+  const panel = modelOf(spec, width, height, id, left);
   const svg = drawSvg(panel, document, h);
   const described = [spec.title, figure.title].filter(Boolean).join(": ");
   svg.setAttribute("role", "img");
@@ -290,10 +316,11 @@ function ramp(scale, h) {
 /** All panels in one container, for a page without JavaScript (see render.js). */
 export function drawFigure(figure, { document, width = 660, id = "gx" }) {
   const h = maker(document);
-  const { pages: [{ columns, each }] } = arrange(figure, { width });
+  const { pages: [{ columns, each }], heights } = arrange(figure, { width });
+  const left = lefts(figure, { columns, each, heights });
   return h(
     "div",
     { class: `gx-panels${columns.length > 1 ? " gx-row" : ""}` },
-    ...figure.panels.map((spec, i) => drawPanel(spec, { document, width: each, id: `${id}-${i}`, figure }).node),
+    ...figure.panels.map((spec, i) => drawPanel(spec, { document, width: each, id: `${id}-${i}`, figure, left: left[i] }).node),
   );
 }

@@ -1,5 +1,5 @@
 // The picture of an explorer: its panels with their tooltips, or the reason why there is none.
-import { drawPanel } from "./draw.js";
+import { drawPanel, lefts } from "./draw.js";
 import { arrange } from "./layout.js";
 import { Tips } from "./tips.js";
 
@@ -78,18 +78,19 @@ export class Picture {
     const width = (this.width ||= this.node.clientWidth) || 640;
     this.tips.hide();
     this.arranged = arrange(figure, { width: width / scale, height: (this.room - this.slack) / scale, before: this.arranged, grow: scale > 1 ? 1.6 : 1 });
-    const { heights, each } = this.arranged;
+    const { heights, each, pages } = this.arranged;
+    const left = pages.map((page) => lefts(figure, { columns: page.columns, each: page.each, heights })).reduce((a, b) => a.map((v, i) => v || b[i]));
     const before = this.drawn;
     this.drawn = figure.panels.map((spec, i) => {
       const text = JSON.stringify(spec);
       const old = before[i];
-      const size = `${each[i]} ${heights[i]} ${scale}`;
+      const size = `${each[i]} ${heights[i]} ${left[i]} ${scale}`;
       if (old?.text === text && old.size === size) {
         old.svg.querySelector("desc").textContent = [figure.alt, figure.readout].filter(Boolean).join(" ");
         old.svg.setAttribute("aria-label", [spec.title, figure.title].filter(Boolean).join(": "));
         return old;
       }
-      const made = drawPanel(spec, { document, width: each[i], height: heights[i], id: `${id}-p${i}`, figure });
+      const made = drawPanel(spec, { document, width: each[i], height: heights[i], id: `${id}-p${i}`, figure, left: left[i] });
       if (scale !== 1) made.svg.setAttribute("style", `width:${each[i] * scale}px`);
       this.tips.attach(made);
       const focused = old && document.activeElement === old.frame;

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 import { JSDOM } from "jsdom";
-import { drawFigure, drawPanel } from "../src/draw.js";
+import { drawFigure, drawPanel, lefts } from "../src/draw.js";
 import { itemsOf } from "../src/marks.js";
 import { format, textWidth } from "../src/scales.js";
 import { csv, sectionsOf, table } from "../src/table.js";
@@ -104,6 +104,17 @@ test("axes: log powers, symlog through zero, given ticks with their words, hidde
   assert.ok(texts(sym).includes("0") && texts(sym).includes("−100"));
   const own = draw(panelOf(dots([0, 10], [0, 1]), { x: axis({ ticks: [0, 10], tick_labels: ["start", "end"] }), y: axis({ hidden: true }) }));
   assert.deepEqual(texts(own), ["start", "end"]);
+});
+
+test("panels below each other over the same values begin and end at one line", () => {
+  const dots = (y) => [{ kind: "dot", columns: { x: [0, 5], y } }];
+  const over = (y, more = {}) => panelOf(dots(y), { x: axis({ domain: [0, 5], ...more }) });
+  const figure = figureOf(over([1, 2]), over([10000, 90000]), over([1, 2], { domain: [0, 6] }));
+  const boxes = lefts(figure, { columns: [[0, 1, 2]], each: 400, heights: [100, 100, 100] }).map((left, i) => drawPanel(figure.panels[i], { document, width: 400, id: "t", figure, left }).panel.box);
+  assert.equal(boxes[0].left, boxes[1].left);
+  assert.equal(boxes[0].right, boxes[1].right);
+  assert.ok(boxes[2].left < boxes[0].left, "another axis keeps its own margin");
+  assert.deepEqual(lefts(figure, { columns: [[0], [1], [2]], each: 400, heights: [100, 100, 100] }), [0, 0, 0]);
 });
 
 test("labels never touch, at any width", () => {
