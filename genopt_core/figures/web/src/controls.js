@@ -3,6 +3,7 @@
 // and calls ``change(name, value)`` when the reader moves it.
 //
 // Every input carries data-lm-suppress-shortcuts itself: JupyterLab otherwise takes the arrow keys.
+import { format } from "./scales.js";
 import { nearest } from "./state.js";
 
 export const QUIET = { "data-lm-suppress-shortcuts": "true" };
@@ -43,11 +44,20 @@ export function positions({ low, high, step, scale, whole }) {
   return Array.from({ length: count + 1 }, (_, i) => Number((low + i * step).toPrecision(10)));
 }
 
+/** The line below a number box that says what a typed number became and why; empty while all is as typed. */
+function corrector(h) {
+  const node = h("p", { class: "gx-corrected", role: "status" });
+  const say = (words) => node.textContent === words || (node.textContent = words);
+  const correct = (typed, became, accepted) => say(typed === became ? "" : `${accepted}${Number.isFinite(typed) ? `: ${format(typed)} became ${format(became)}` : ""}`);
+  return { node, correct, clear: () => say("") };
+}
+
 function slider(spec, { h, id, described, row, label }, change) {
   const log = spec.scale === "log";
   const range = h("input", { type: "range", id, step: 1, ...described, ...QUIET });
   const box = h("input", { type: "number", class: "gx-number", "aria-label": `${spec.label}, as a number`, step: spec.whole ? spec.step : "any", inputmode: spec.whole ? "numeric" : "decimal", ...QUIET });
   const unit = spec.unit ? h("span", { class: "gx-unit" }, spec.unit) : null;
+  const corrected = corrector(h);
   let stops = spec.values;
   let bounds = [spec.low, spec.high];
   let live = false;
@@ -67,23 +77,29 @@ function slider(spec, { h, id, described, row, label }, change) {
   };
   range.addEventListener("input", () => {
     value = stops[Number(range.value)];
+    corrected.clear();
     show();
     change(spec.name, value);
   });
   box.addEventListener("change", () => {
-    let typed = box.value === "" ? NaN : Number(box.value);
-    if (!Number.isFinite(typed)) return show(); // not a number: what stood there stays
-    typed = Math.min(bounds[1], Math.max(bounds[0], spec.whole ? Math.round(typed) : typed));
-    value = live ? typed : stops[nearest(stops, typed, log)];
+    const typed = box.value === "" ? NaN : Number(box.value);
+    const accepted = `${format(bounds[0])} to ${format(bounds[1])}${spec.whole ? ", whole numbers" : ""}`;
+    if (Number.isFinite(typed)) {
+      const inside = Math.min(bounds[1], Math.max(bounds[0], spec.whole ? Math.round(typed) : typed));
+      value = live ? inside : stops[nearest(stops, inside, log)];
+      corrected.correct(typed, value, accepted + (value === inside ? "" : ", some of them computed in advance"));
+    } else corrected.correct(typed, value, accepted); // not a number: what stood there stays
     box.value = "";
     show();
+    if (!Number.isFinite(typed)) return;
     change(spec.name, value);
   });
   places();
   return {
     name: spec.name,
-    node: row(label(id), range, h("span", { class: "gx-value" }, box, unit)),
+    node: row(label(id), range, h("span", { class: "gx-value" }, box, unit), corrected.node),
     set(next) {
+      if (next !== value) corrected.clear();
       value = next;
       show();
     },
@@ -183,6 +199,7 @@ function text(spec, { h, id, described, row, label }, change) {
 function seed(spec, { h, id, described, row, label }, change) {
   const input = h("input", { type: "number", class: "gx-number", id, min: 0, step: 1, inputmode: "numeric", ...described, ...QUIET });
   const next = h("button", { type: "button", ...QUIET }, "Next seed");
+  const corrected = corrector(h);
   let live = false;
   let value = spec.default;
   const last = () => spec.values.at(-1);
@@ -192,15 +209,22 @@ function seed(spec, { h, id, described, row, label }, change) {
     change(spec.name, value);
   };
   input.addEventListener("change", () => {
-    const typed = Math.round(Number(input.value));
-    if (input.value === "" || !Number.isFinite(typed)) input.value = value;
-    else move(Math.max(0, live ? typed : Math.min(typed, last())));
+    const typed = input.value === "" ? NaN : Number(input.value);
+    const near = Math.max(0, Math.round(typed));
+    const accepted = live ? "0, 1, 2, …" : `0 to ${last()}`;
+    if (Number.isFinite(typed)) move(live ? near : Math.min(near, last()));
+    else input.value = value;
+    corrected.correct(typed, value, accepted);
   });
-  next.addEventListener("click", () => move(!live && value >= last() ? 0 : value + 1));
+  next.addEventListener("click", () => {
+    corrected.clear();
+    move(!live && value >= last() ? 0 : value + 1);
+  });
   return {
     name: spec.name,
-    node: row(label(id), input, next),
+    node: row(label(id), input, next, corrected.node),
     set(to) {
+      if (to !== value) corrected.clear();
       value = to;
       input.value = to;
     },
