@@ -8,8 +8,9 @@ import { Present } from "./present.js";
 import { Questions } from "./questions.js";
 import { Room } from "./room.js";
 import { Settings } from "./settings.js";
-import { asCode, defaults, toHash } from "./state.js";
+import { asCode, defaults, fileName, toHash } from "./state.js";
 import { table } from "./table.js";
+import { Take } from "./take.js";
 
 const SETTLED_MS = 500; // a readout is announced once the reader has stopped moving
 let count = 0;
@@ -70,7 +71,7 @@ export class View {
       this.notice,
       body,
       this.cost,
-      this.foot(),
+      this.foot(id),
       ...(print ? [print] : []),
     );
     root.classList.add("genopt-explorer", "gx-live");
@@ -79,7 +80,7 @@ export class View {
     root.setAttribute("aria-labelledby", `${id}-head`);
   }
 
-  foot() {
+  foot(id) {
     const { h, options } = this;
     const button = (words, act) => {
       const made = h("button", { type: "button", ...QUIET }, words);
@@ -92,7 +93,13 @@ export class View {
     const present = h("button", { type: "button", class: "gx-present-button", ...QUIET }, "Present");
     this.present = new Present({ root: this.root, button: present, changed: (scale) => this.room.zoom(scale) });
     const link = options.link ? button("Copy link", () => this.copy(this.link(), "link")) : null;
-    return h("div", { class: "gx-foot" }, this.numbers, present, code, link, ...this.offer.nodes, this.said, this.status);
+    this.take = new Take({
+      h, id,
+      figure: () => this.picture.figure,
+      name: (kind) => fileName(this.description, this.params, kind),
+      say: (words) => this.tell(words),
+    });
+    return h("div", { class: "gx-foot" }, this.numbers, present, code, link, this.take.node, ...this.offer.nodes, this.said, this.status);
   }
 
   // -------------------------------------------------------------- engines
@@ -164,14 +171,14 @@ export class View {
     this.picture.refuse(words, ...more);
     this.readout.textContent = "";
     this.cost.hidden = true;
-    this.numbers.hidden = true;
+    this.numbers.hidden = this.take.node.hidden = true;
     this.root.classList.add("gx-has-problem");
     this.picture.problem.classList.toggle("gx-offers", offers);
   }
 
   showFigure(figure) {
     this.root.classList.remove("gx-has-problem");
-    this.numbers.hidden = false;
+    this.numbers.hidden = this.take.node.hidden = false;
     if (!this.draws) this.room.look(); // later its observer does
     this.picture.show(figure, this.description.title);
     this.say(figure.readout);
@@ -213,9 +220,14 @@ export class View {
 
   async copy(words, what) {
     const done = await copy(words, this.root, this.h);
-    this.said.textContent = done ? `${what} copied` : `this browser does not let pages copy; the ${what}: ${words}`;
+    this.tell(done ? `${what} copied` : `this browser does not let pages copy; the ${what}: ${words}`, done);
+  }
+
+  /** Say what was done, for a while. */
+  tell(words, passing = true) {
+    this.said.textContent = words;
     clearTimeout(this.forget);
-    if (done) this.forget = setTimeout(() => (this.said.textContent = ""), 4000);
+    if (passing) this.forget = setTimeout(() => (this.said.textContent = ""), 4000);
   }
 
   close() {

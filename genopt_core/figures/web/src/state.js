@@ -83,6 +83,13 @@ export function fromHash(description, query) {
   return { params, ignored };
 }
 
+/** The name of a file that shows this setting: what stands at its default is left out. */
+export function fileName(description, params, ending) {
+  const given = description.controls.filter((control) => params[control.name] !== control.default).map((control) => `${control.name} ${params[control.name]}`);
+  const words = [description.name, ...given].join(" ").normalize("NFC").replace(/[^\p{L}\p{N}.]+/gu, "-").replace(/^-+|[-.]+$/g, "");
+  return `${[...words].slice(0, 100).join("")}.${ending}`;
+}
+
 /** A value as Python writes it. */
 export function python(value) {
   if (value === true) return "True";
