@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from places import RESULTS, TABLES
 
+from book.ch2_search import results
 from book.experiments.common import pairing, store
 from book.experiments.cross_entropy import (
     collect,
@@ -21,7 +22,6 @@ from book.experiments.cross_entropy import (
     tables,
 )
 from genopt_core.cross_entropy.regret import normalised_regret
-from genopt_core.explorers.cross_entropy import results
 from genopt_core.explorers.reports import read, table
 
 ALL = {**problems.DEVELOPMENT, **problems.HELD_OUT}

@@ -11,10 +11,10 @@ import torch
 import transformers
 from places import RESULTS
 
+from book.ch5_kvcache import results
 from book.experiments.common import store
 from book.experiments.kvcache import designs, quality, sensitivity
 from book.experiments.kvcache import layers as by_layer
-from genopt_core.explorers.kvcache import results
 
 
 def stored(name: str) -> dict:

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from places import RESULTS
 
+from book.ch1_subwords import results
 from book.experiments.common import store
 from book.experiments.subwords import corpora as texts
 from book.experiments.subwords import emulated, metrics, ngram, peers
 from genopt_core import corpora
 from genopt_core.explorers.reports import PEERS, table
-from genopt_core.explorers.subwords import results
 from genopt_core.tables import records
 
 

@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 
+from book.ch2_search import results
 from genopt_core import tables
 from genopt_core.cross_entropy import CrossEntropy, TabularObjective, drift_law, search_table
 from genopt_core.cross_entropy.drift import drift_runs
 from genopt_core.explorers import draw, run
-from genopt_core.explorers.cross_entropy import drift, evidence, neighbours, noise, race, results
+from genopt_core.explorers.cross_entropy import drift, evidence, names, neighbours, noise, race
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +138,15 @@ def test_the_race_shows_the_same_methods_in_both_panels_and_says_where_one_stops
 
 def test_duels_are_those_of_the_stored_comparison():
     """Counts of the single problems add up to those over all, whose verdict is the test's."""
-    for ours, budget in itertools.product(results.OURS, results.BUDGETS):
+    for ours, budget in itertools.product(names.OURS, names.BUDGETS):
         drawn = draw("search-duels", ours=ours, budget=budget)
-        for other in results.METHODS:
+        for other in names.METHODS:
             if other == ours or not (found := evidence.duel(ours, other, budget, "all")):
                 continue
             each = [evidence.duel(ours, other, budget, p) for p in evidence.HELD_OUT]
             assert tuple(found[:3]) == tuple(sum(duel[i] for duel in each) for i in range(3))
             assert found[3] == pytest.approx(np.mean([duel[3] for duel in each]), abs=2e-4)
-            back = evidence.duel(other, ours, budget, "all") if other in results.OURS else None
+            back = evidence.duel(other, ours, budget, "all") if other in names.OURS else None
             if back:
                 assert (back[0], back[2], back[3], back[5]) == (*found[2::-2], -found[3], found[5])
         bars = [mark for mark in drawn.panels[0].marks if mark.kind == "bar"]
@@ -171,10 +172,10 @@ def test_costs_are_the_stored_ones_and_add_up():
     race_of_all = results.race()
     means = {(m, p, b): mean for m, p, b, _, mean, _ in race_of_all["means"]}
     spent = {(row[0], row[1]): row[-1] for row in race_of_all["rows"]}
-    for method in results.METHODS:
+    for method in names.METHODS:
         assert evidence.spent(method, "nk") == spent[method, "nk"] / 1000
         got = evidence.regret(method, "rugged")
-        want = [means.get((method, "rugged", b)) for b in results.BUDGETS]
+        want = [means.get((method, "rugged", b)) for b in names.BUDGETS]
         assert got == pytest.approx([v for v in want if v is not None], abs=1e-9)
         assert evidence.regret(method, "all")[1] == pytest.approx(
             np.mean([means[method, p, 60] for p in evidence.HELD_OUT]), abs=1e-6

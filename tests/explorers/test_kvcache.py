@@ -11,6 +11,7 @@ from oracles.figures import drawn, marks
 from oracles.kvcache import FIXTURE
 from places import RESULTS, TABLES
 
+from book.ch5_kvcache import results
 from genopt_core import explorers as ex
 from genopt_core import tables
 from genopt_core.explorers.kvcache import (
@@ -18,7 +19,6 @@ from genopt_core.explorers.kvcache import (
     nested,
     objections,
     quality,
-    results,
     staircase,
     times,
 )

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from book.ch5_kvcache import results
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, TABLES
 from book.experiments.common.store import read, rounded, sha256, write_or_check
 from book.experiments.kvcache.sensitivity import FIXTURE
-from genopt_core.explorers.kvcache import results
 from genopt_core.kvcache import (
     FULL,
     GridCodec,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.cross_entropy.results import (
+from genopt_core.explorers.cross_entropy.names import (
     BUDGETS,
     METHODS,
     OURS,

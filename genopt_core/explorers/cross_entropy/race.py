@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.cross_entropy.results import listed
+from genopt_core.explorers.cross_entropy.names import listed
 from genopt_core.explorers.panels import results, thin_runs
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice

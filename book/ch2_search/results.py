@@ -8,6 +8,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from genopt_core.explorers.cross_entropy.names import (
+    BUDGETS,
+    METHODS,
+    OURS,  # noqa: F401  for the page
+    in_words,
+    problem_label,
+)
 from genopt_core.explorers.reports import (
     Column,
     Estimate,
@@ -22,39 +29,7 @@ from genopt_core.explorers.reports import (
 
 Result = Mapping[str, Any]
 HALVES = ("development", "held-out")
-BUDGETS = (30, 60, 120, 240)
-PROBLEMS = {
-    "categories": "categories",
-    "nk": "NK landscape",
-    "network": "network settings",
-    "conditional": "conditional space",
-    "noisy-categories": "noisy categories",
-    "noisy-network": "noisy network settings",
-    "rugged": "rugged levels",
-    "rosenbrock": "Rosenbrock",
-    "ackley": "Ackley",
-    "word2vec": "word2vec",
-    "trees": "boosted trees",
-    "transformer": "small transformers",
-    "mixed": "mixed kinds",
-    "noisy": "noisy mixed kinds",
-    "rastrigin": "Rastrigin",
-    "hartmann": "Hartmann",
-}
 SCORES = {"auc": "AUC", "wordsim353": "WordSim-353", "simlex999": "SimLex-999"}
-OURS = {"posterior": "CE posterior", "plus": "CE plus", "plain": "plain CE"}
-METHODS = OURS | {
-    "gp": "Gaussian process",
-    "tpe": "TPE",
-    "catcma": "CatCMA",
-    "smac": "SMAC",
-    "cma": "CMA-ES",
-    "nevergrad": "NGOpt",
-    "nsga2": "NSGA-II",
-    "qmc": "quasi-random",
-    "random": "random search",
-}
-"""Every method of the comparison in words that fit a row of a figure."""
 _REGRET = Column(".3f", best="least")
 FORMATS = {
     **{f"after {budget}": _REGRET for budget in BUDGETS},
@@ -64,24 +39,6 @@ FORMATS = {
     "time": Column(".1f", "ms", best="least"),
     "times that of CE posterior": Column(".2f", "range"),
 }
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them.
-
-    >>> listed(["TPE"]), listed(["TPE", "SMAC", "NGOpt"])
-    ('TPE', 'TPE, SMAC and NGOpt')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def in_words(chance: float) -> str:
-    """A probability as a table has it.
-
-    >>> in_words(3e-5), in_words(0.0123), in_words(1.0)
-    ('< 0.001', '0.012', '1')
-    """
-    return "< 0.001" if chance < 0.001 else f"{chance:.2g}"
 
 
 def race() -> Result:
@@ -94,16 +51,6 @@ def confirmation() -> Result:
     """What searches on the word2vec tables found, trained again with fresh seeds."""
     content: Result = read("word2vec_confirmation.json", "word2vec-confirmation/1")
     return content
-
-
-def problem_label(problem: str) -> str:
-    """A problem in words.
-
-    >>> problem_label("nk"), problem_label("nk-dev")
-    ('NK landscape', 'NK landscape (development)')
-    """
-    label = PROBLEMS[problem.removesuffix("-dev")]
-    return f"{label} (development)" if problem.endswith("-dev") else label
 
 
 def _label(race: Result, method: str) -> str:
