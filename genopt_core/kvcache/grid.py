@@ -275,7 +275,7 @@ def ladder_bound(span: npt.ArrayLike, widths: tuple[int, ...]) -> np.ndarray:
 def score_bound(query: npt.ArrayLike, step: npt.ArrayLike) -> np.ndarray:
     r"""Largest change of a score when each key entry moves by half its step (book, eq. kv-score).
 
-    .. math:: |\varepsilon| \le \frac{1}{2\sqrt d} \sum_c |q_c| \Delta_c
+    .. math:: |\varepsilon| \le \frac{1}{2\sqrt d} \sum_i |q_i| \Delta_i
 
     with ``query`` ``(..., dim)`` and ``step`` broadcasting against it, per channel.
     """
