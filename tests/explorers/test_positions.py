@@ -9,9 +9,10 @@ import pytest
 from oracles.figures import drawn, marks
 from places import BOOK, RESULTS
 
+from book.ch3_positions import results
 from genopt_core import explorers as ex
 from genopt_core import positions, tables
-from genopt_core.explorers.positions import coins, decay, length, methods, recall, results, skipping
+from genopt_core.explorers.positions import coins, decay, length, methods, recall, skipping
 
 
 def stored(name):
@@ -171,7 +172,7 @@ def test_length_shows_the_stored_losses(method, development):
     (dots,) = marks(figure["panels"][0], "dot")
     expected = [mean(development, "nats", method=method, times=t) for t in (1, 2, 4, 8, 16)]
     assert dots["columns"]["y"] == pytest.approx(expected, rel=1e-3)
-    runs = marks(figure["panels"][0], "line", z="chosen")[0]["columns"]["y"]
+    runs = marks(figure["panels"][0], "line", z=length.THIS)[0]["columns"]["y"]
     assert runs[:5] == pytest.approx(
         [mean(development, "nats", method=method, times=t, seed=100) for t in (1, 2, 4, 8, 16)],
         rel=1e-3,

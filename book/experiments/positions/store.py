@@ -18,7 +18,6 @@ from book.experiments.common.places import RESULTS, ROOT
 from book.experiments.common.store import alike, provenance, read, write_results
 from book.experiments.positions import explorer_tables
 from book.experiments.positions.language import FINAL, STAGES, TIMES
-from genopt_core.explorers.reports import read as read_result
 
 SCRATCH = ROOT / ".cache" / "positions"
 STORED = RESULTS / "positions_final.json"
@@ -89,7 +88,6 @@ def main() -> int:
         print(f"{STORED.name}: {'as stored' if same else 'DIFFERS from what is stored'}")
         return int(not (same and explorer_tables.made(check=True)))
     print(f"{STORED.name}: {write_results(STORED, content)} bytes written")
-    read_result.cache_clear()
     explorer_tables.made()
     return 0
 

@@ -13,6 +13,7 @@ from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 SHOWN = ("development", "sotu/64", "moby-dick/64")  # one more where all methods have been run
 BESIDE = {"rope": "c2", "alibi": "c3", "rope-alibi": "c4"}  # drawn by name, whatever is chosen
+THIS = "this method"
 VIEWS = {"near": "near the best", "all": "all"}
 NEAR = 0.2  # nats above the best that the near view shows
 HEIGHT = 340
@@ -76,12 +77,12 @@ def pos_length(place: str, method: str, view: str) -> Figure:
         line = np.where(means.get(name, gap) <= top, means.get(name, gap), math.nan)
         marks.append(figure.line(at, line, z=methods.label(name), width=2))
     marks += [
-        thin_runs(at, runs, "chosen", width=1, opacity=0.7),
-        figure.line(at, mean, z="chosen", width=3),
-        figure.dot(at, mean, z="chosen", tip=_tips(mean)),
+        thin_runs(at, runs, THIS, width=1, opacity=0.7),
+        figure.line(at, mean, z=THIS, width=3),
+        figure.dot(at, mean, z=THIS, tip=_tips(mean)),
         _ends(means, method, y, top),
     ]
-    roles = {"chosen": "accent"} | {methods.label(n): role for n, role in BESIDE.items()}
+    roles = {THIS: "accent"} | {methods.label(n): role for n, role in BESIDE.items()}
     seeds = len(found.get(method, ()))
     return Figure(
         title=title,
@@ -125,8 +126,12 @@ def _ends(means: dict[str, np.ndarray], method: str, y: Axis, top: float) -> Mar
     """The names beside the ends of the lines that stay in view."""
     last = methods.times()[-1]
     names = [n for n in dict.fromkeys((method, *BESIDE)) if n in means and means[n][-1] <= top]
-    ends = {methods.label(n).split(",")[0]: (last, float(means[n][-1])) for n in names}
+    ends = {_name(n, method): (last, float(means[n][-1])) for n in names}
     return end_labels(ends or {"": (last, y.domain[0])}, y, HEIGHT)  # type: ignore[index]
+
+
+def _name(name: str, method: str) -> str:
+    return THIS if name == method else methods.label(name)
 
 
 def _absent(label: str, count: int) -> str:

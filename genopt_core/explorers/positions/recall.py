@@ -43,7 +43,7 @@ DISTANCES = (4, 8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
         Preset(
             "All heads biased",
             {},
-            "Best of all on text, and hardly better than a guess beyond 200 tokens.",
+            "Among the best on text, and no better than a guess from 256 tokens on.",
             fails=True,
         ),
         Preset("Half of the heads free", {"method": "rope-harmonic-double-mix"}),
@@ -62,7 +62,8 @@ def pos_recall(method: str, distance: int) -> Figure:
     tips = [f"{d} tokens: {value:.2f}" for d, value in zip(at, means[method], strict=True)]
     marks: list[Mark] = [
         figure.rule(x=TRAINED, dash="dotted", label="trained length"),
-        figure.rule(y=GUESS, dash="dotted", label="one of the four values"),
+        figure.rule(y=GUESS, dash="dotted"),
+        figure.text([3.9], [GUESS], ["a guess"], anchor="start", dy=9, size=11),
         thin_runs(at, rest, "other methods", width=1, opacity=0.6),
         thin_runs(at, accuracy[method], label, width=1, opacity=0.7),
         figure.line(at, means[method], z=label, width=3),

@@ -110,8 +110,8 @@ def _dial(angles: dict[str, float]) -> Panel:
                 tip=[f"{n} pair: {angles[n]:.4g} radians" for n in names],
             ),
         ],
-        x=Axis(domain=(-1.25, 1.25), hidden=True),
-        y=Axis(domain=(-1.25, 1.25), hidden=True),
+        x=Axis(domain=(-1.3, 1.3), hidden=True),
+        y=Axis(domain=(-1.06, 1.06), hidden=True),  # nearly a circle on most screens
         title="How far the query's pairs have turned",
         series={"key": "muted"} | {name: HANDS[name] for name in names},
         height=300,

@@ -37,7 +37,7 @@ LEAST = 1e-8
     alt=(
         "On the left, for each of eight heads, the most that all keys beyond a distance can weigh "
         "together, on a logarithmic axis, with a line at the weight that may be lost. On the right "
-        "a grid of heads over block distances: the cells that may be left out are dark."
+        "a grid of heads over block distances, with the cells marked that may be left out."
     ),
     presets=(
         Preset("ALiBi", {}),
@@ -100,7 +100,7 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
                     tick_labels=["0", "4", "8", "12"],
                 ),
                 y=Axis("head", type="band", domain=places),
-                title="Dark: may be left out",
+                title="Blocks that may be left out",
                 color={"label": "left out", "domain": [0, 1], "scheme": "sequential"},
                 height=320,
             ),

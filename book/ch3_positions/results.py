@@ -18,9 +18,9 @@ from genopt_core.positions import bias_by_distance, effective_context
 
 FROM = 4  # times the trained length, from which on methods are compared
 TRAINED = 64  # tokens of a sequence of the recall task
-DECODERS = {"development": "4 layers of width 128, 0.9 M weights"}
-SMALL = "2 layers of width 64, 0.1 M weights"
-TRAINING = {"development": "600 steps, a lent GPU"}
+DECODERS = {"development": "4 × 128"}
+SMALL = "2 × 64"
+TRAINING = {"development": "600, a GPU"}
 SAME_TOTAL = (
     ("alibi", "harmonic-matched"),
     ("alibi-strong", "harmonic"),
@@ -75,10 +75,9 @@ def runs() -> list[Row]:
             {
                 "run": "development" if place == "development" else "final",
                 "text": "Moby-Dick" if text == "moby-dick" else "State of the Union",
-                "in": f"{methods.UNITS[place]}s",
-                "trained at": int(trained or 64),
-                "decoder": DECODERS.get(place, SMALL),
-                "training": TRAINING.get(place, "400 steps, a CPU"),
+                "trained at": f"{trained or 64} {methods.UNITS[place]}s",
+                "layers × width": DECODERS.get(place, SMALL),
+                "steps": TRAINING.get(place, "400, a CPU"),
                 "methods": len(found),
                 "seeds": seeds,
             }
@@ -335,7 +334,7 @@ def summary() -> str:
             value = row["difference"].value
             word = "lower" if value < 0 else "higher"
             said.append(
-                f"{row['run']}: {abs(value):.3f} nats {word} than {peer} "
-                f"({row['seeds won']} seeds, p = {row['p']:.1g})"
+                f"- {row['run']}:\n  {abs(value):.3f} nats {word} than {peer}, "
+                f"{row['seeds won']} seeds won, p = {row['p']:.1g}"
             )
-    return "\n".join([f"{label(CHOSEN)} against the best peer, 4 to 16 times the length:", *said])
+    return "\n".join([f"{label(CHOSEN)}, 4 to 16 times the trained length:", *said])
