@@ -241,7 +241,7 @@ class Axis:
 class Panel:
     """A pair of axes with marks on it.
 
-    ``series`` names the series of the panel in legend order, each with a colour role (``"c1"`` to
+    ``series`` names the series of the panel in legend order, each with a color role (``"c1"`` to
     ``"c8"``, ``"muted"``, ``"accent"``, ``"warn"``); the front end adds a dash and a symbol to
     each, so that no reader depends on color.  ``color`` is the scale of ``cell`` values:
     ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.  ``table`` is

@@ -255,7 +255,7 @@ def test_the_figure_itself_is_reached_by_keyboard(watch, served):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_dark_mode_changes_the_pictures_colours_only(opened, page):
+def test_dark_mode_changes_the_pictures_colors_only(opened, page):
     readings = {}
     for scheme in ("light", "dark"):
         opened.page.emulate_media(color_scheme=scheme)

@@ -175,7 +175,7 @@ def test_the_elite_moments_are_the_projection():
     np.testing.assert_allclose(elite_moments(values, weights), [found[0], math.exp(found[1])], 1e-4)
 
 
-def test_projection_minimises_the_divergence_over_a_whole_simplex():
+def test_projection_minimizes_the_divergence_over_a_whole_simplex():
     """Against brute force: no distribution on a fine grid is nearer to the elite's."""
     codes = np.array([0, 0, 0, 1, 2, 2])
     target = elite_frequencies(codes, 3)

@@ -70,7 +70,7 @@ def test_better_than_random_draws(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_maximising_is_minimising_the_negative(method):
+def test_maximizing_is_minimizing_the_negative(method):
     down = minimize(loss, SPACE, 30, method=method, seed=2, deterministic=True)
     up = minimize(
         lambda p: -loss(p), SPACE, 30, method=method, seed=2, deterministic=True,

@@ -91,7 +91,7 @@ def test_drift_explorer_shows_the_law_and_the_core_s_runs():
     assert law.columns["y"] == pytest.approx(want, rel=1e-3)
 
 
-def test_neighbours_come_from_the_table():
+def test_neighbors_come_from_the_table():
     kept = tables.load("word2vec_neighbours")
     assert tuple(kept["before"]["neighbours"]) == neighbours.WORDS
     said = draw("w2v-neighbours", word="gold").readout

@@ -171,7 +171,7 @@ def test_a_range_that_changes_and_a_part_without_a_reason_are_drawn_alone():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_maximise_prune_fail_enqueue(method):
+def test_maximize_prune_fail_enqueue(method):
     def moody(trial):
         x = trial.suggest_float("x", -1, 1)
         trial.suggest_float("fixed", 2.0, 2.0)
@@ -238,7 +238,7 @@ def test_bad_input():
     with pytest.raises(TypeError, match="comes from the study"):
         CrossEntropySampler(direction="maximize")
     with pytest.raises(TypeError, match="unexpected"):
-        CrossEntropySampler(colour=3)
+        CrossEntropySampler(color=3)
     with pytest.raises(ValueError, match="distribution must be"):
         parameter(None)
     empty = optuna.create_study(sampler=CrossEntropySampler(seed=1))

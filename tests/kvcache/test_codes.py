@@ -197,7 +197,7 @@ def test_nested_theorem_over_all_rationals_between_thresholds(bits, to_bits):
 
 
 @pytest.mark.parametrize("per", ["channel", "token"])
-def test_real_keys_down_8_4_2_equal_direct_quantisation(per):
+def test_real_keys_down_8_4_2_equal_direct_quantization(per):
     x = real("K")
     codes, scale, low = kv.quantize_groups(x, 8, 32, per=per)
     down = kv.recode(kv.recode(codes, 8, 4), 4, 2)

@@ -42,7 +42,7 @@ def test_two_stairs_are_kivi_bit_for_bit(bits):
 # ------------------------------------------------------------------ the paper, literally
 
 
-def literal_saq(tokens, ladder, chunk, quantise, step):
+def literal_saq(tokens, ladder, chunk, quantize, step):
     """Algorithm Q-1 with the paper's own tests and slices; returns widths and chunks."""
     q_n = len(ladder)
     packed, residual = [], []  # (chunk, bits), oldest first
@@ -50,7 +50,7 @@ def literal_saq(tokens, ladder, chunk, quantise, step):
         residual.append(token)
         if len(residual) != chunk:
             continue
-        new = (quantise(np.array(residual), ladder[1]), ladder[1])
+        new = (quantize(np.array(residual), ladder[1]), ladder[1])
         s_n = len(packed)
         done = []
         for i in range(1, (s_n if s_n <= q_n - 2 else q_n - 2) + 1):

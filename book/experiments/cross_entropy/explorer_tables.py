@@ -29,7 +29,7 @@ from genopt_core.cross_entropy import TabularObjective
 from genopt_core.explorers.reports import half_interval
 
 CACHE = SCRATCH / "word2vec"
-RACE, NEIGHBOURS = TABLES / "search_race.json", TABLES / "word2vec_neighbours.json"
+RACE, NEIGHBORS = TABLES / "search_race.json", TABLES / "word2vec_neighbours.json"
 EVIDENCE = TABLES / "search_evidence.json"
 HALF = "held-out"
 SEARCHED = ("word2vec_planted", "word2vec_wikipedia")
@@ -182,7 +182,7 @@ def race_origin(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(trained: Any, word: str, count: int = 8) -> list[list[Any]]:
-    """Neighbours and rounded cosines, equal ones by name: their order hangs on the last bits."""
+    """Neighbors and rounded cosines, equal ones by name: their order hangs on the last bits."""
     found = [[other, round(cosine, 3)] for other, cosine in trained.neighbours(word, count)]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
@@ -207,7 +207,7 @@ def neighbours(check: bool) -> bool:
                 near = {word: nearest(trained, word) for word in WORDS}
             print(label, seed, {k: v[-1] for k, v in scores.items()}, flush=True)
         if check:
-            scores["cpu_seconds"] = read(NEIGHBOURS)[label]["scores"]["cpu_seconds"]
+            scores["cpu_seconds"] = read(NEIGHBORS)[label]["scores"]["cpu_seconds"]
         out[label] = {"settings": chosen | FIXED, "scores": scores, "neighbours": near}
     known = set(trained.words)
     origin = {
@@ -220,7 +220,7 @@ def neighbours(check: bool) -> bool:
             "simlex999": sum(a in known and b in known for a, b, _ in simlex),
         },
     }
-    return write_or_check(NEIGHBOURS, {"origin": origin, **out}, check, tolerance=2e-3)
+    return write_or_check(NEIGHBORS, {"origin": origin, **out}, check, tolerance=2e-3)
 
 
 def in_units(value: float | None) -> int | None:

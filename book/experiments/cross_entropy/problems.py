@@ -2,8 +2,8 @@
 
 Two halves: ``DEVELOPMENT`` may be looked at while a method is written, ``HELD_OUT`` is scored once,
 after the last change of the method.  Every seed is another instance of its problem: other shifts,
-permutations, relabellings and tables, so that nobody gains from starting in the centre or at the
-first choice.  Everything is minimised; regret is 0 at the optimum and 1 at the median of 400
+permutations, relabellings and tables, so that nobody gains from starting in the center or at the
+first choice.  Everything is minimized; regret is 0 at the optimum and 1 at the median of 400
 uniform draws.
 
 A parameter's value is an index (categorical), a level (integer) or a number in ``[low, high]``
@@ -196,9 +196,9 @@ def smooth_mixed(seed: int, noise: float = 0.0, name: str = "mixed-dev") -> Prob
 
 
 def network(seed: int, noise: float = 0.0, name: str = "network") -> Problem:
-    """Shaped like tuning a network: the best rate depends on optimiser and batch; optimum 0."""
+    """Shaped like tuning a network: the best rate depends on optimizer and batch; optimum 0."""
     rng = np.random.default_rng([4, seed])
-    centre, shift = rng.uniform(-3.3, -1.7), rng.uniform(-0.6, 0.6, 4)
+    center, shift = rng.uniform(-3.3, -1.7), rng.uniform(-0.6, 0.6, 4)
     slope = rng.uniform(0.3, 0.6) * rng.choice([-1, 1])
     w_best, b_best = rng.integers(1, 7, 2)
     d_best, drop = rng.integers(1, 7, 3), rng.uniform(0.1, 0.4)
@@ -211,7 +211,7 @@ def network(seed: int, noise: float = 0.0, name: str = "network") -> Problem:
 
     def true(x: Configuration) -> float:
         opt, act, norm = int(x["optimiser"]), int(x["activation"]), int(x["norm"])
-        z = math.log10(x["rate"]) - centre - shift[opt] - slope * (x["batch"] - 3.5) / 3.5
+        z = math.log10(x["rate"]) - center - shift[opt] - slope * (x["batch"] - 3.5) / 3.5
         value = 1.0 - math.exp(-0.5 * (z / (0.45 if z < 0 else 0.25)) ** 2)  # too high: divergence
         value += 0.6 * (x["dropout"] - drop - 0.05 * (x["width"] - w_best)) ** 2
         value += 0.5 * ((x["width"] - w_best) / 7) ** 2 + 0.2 * ((x["batch"] - b_best) / 7) ** 2

@@ -164,7 +164,7 @@ def measured_designs(heads: Heads) -> dict[str, list[list[float]]]:
 
 
 def groupings(heads: Heads) -> dict[str, list[float]]:
-    """Element and output error of one side quantised alone: per channel, per token, with sinks."""
+    """Element and output error of one side quantized alone: per channel, per token, with sinks."""
     out = {}
     for side, x in (("key", heads.k), ("value", heads.v)):
         for per, bits, sink in itertools.product(PER, (1, 2, 3, 4, 8), SINKS):

@@ -19,7 +19,7 @@ in .cache/benchmarks/kvcache.
 Rules.  Designs of SAQ+ are chosen on the calibration texts only (``CALIBRATIONS``), the one with
 the least mean divergence within each budget of limit bits; the other texts are scored once.  Peers
 have their own defaults and get the benefit of every doubt: KIVI's value window is 128 to 255
-tokens, flat rotation has centred keys and norm correction, floating-point metadata count 16 bits
+tokens, flat rotation has centered keys and norm correction, floating-point metadata count 16 bits
 whatever their dtype.
 """
 

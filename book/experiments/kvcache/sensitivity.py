@@ -1,4 +1,4 @@
-"""What makes a quantised cache better or worse, on real keys and values.
+"""What makes a quantized cache better or worse, on real keys and values.
 
     python -m book.experiments.kvcache.sensitivity            the fixture: seconds
     python -m book.experiments.kvcache.sensitivity --model    all layers, by age and by sharing
@@ -9,7 +9,7 @@ layers 0, 12 and 27 of SmolLM2-135M on 512 tokens of Moby-Dick; ``--model`` runs
 2052 tokens (half a CPU-minute) and replaces the rows under "model".
 
 The error is that of attention's output: root mean square of the change over that of the output,
-over the last queries, which see a history of quantised chunks and what is newer in full precision.
+over the last queries, which see a history of quantized chunks and what is newer in full precision.
 Each chunk is encoded straight at the width of its age, as in a prefill.
 """
 
@@ -121,7 +121,7 @@ def chunk_edges(history: int, sink: int, chunk: int) -> list[tuple[int, int]]:
 
 
 def weights(heads: Heads, k: np.ndarray | None = None) -> np.ndarray:
-    """Unnormalised weights ``(kv heads, shared, queries, tokens)``; exact keys set the scale."""
+    """Unnormalized weights ``(kv heads, shared, queries, tokens)``; exact keys set the scale."""
 
     def scores(keys):
         return np.einsum("hgqd,htd->hgqt", heads.q, keys, optimize=True) / np.sqrt(keys.shape[-1])
@@ -438,7 +438,7 @@ def sharing(
 ) -> list[dict]:
     """One, three or nine key/value heads under nine query heads, at equal widths.
 
-    Nine: each query head has a copy of its own, quantised with a rotation of its own.  Three: the
+    Nine: each query head has a copy of its own, quantized with a rotation of its own.  Three: the
     model as it is.  One: the mean of the three, measured against its own exact output.
     ``mixes`` are the layers' output projections ``(query heads × dim, width)``: behind them errors
     of heads add up, and those that share keys and values may add up in step.

@@ -1,7 +1,7 @@
 """Many small decoders that differ in how they know positions, trained side by side as one batch.
 
 Every weight has a leading axis of replicas, (replicas, …): a replica is a method at a seed.  Seeds
-share initialisation and the order of the text across methods, so that any two methods can be
+share initialization and the order of the text across methods, so that any two methods can be
 compared pair by pair.  One batched matrix product trains all of them, on a GPU or a CPU.
 """
 

@@ -75,7 +75,7 @@ Job = tuple[str, str, int]
 
 
 class Block(nn.Module):
-    """Causal self-attention and a two-layer network, each with a normalisation before it."""
+    """Causal self-attention and a two-layer network, each with a normalization before it."""
 
     def __init__(self):
         super().__init__()

@@ -55,7 +55,7 @@ ROOM_FOR_LABELS = 3.2  # the axis goes on by this factor, for the names at the e
         start="ours, λ = 5",
         help="Trained for the likelihood, with 5 or 10 nats for every token, or for tokens alone.",
     ),
-    Choice("rival", "Rival", RIVALS, help="Whom ours is compared with; others stay in grey."),
+    Choice("rival", "Rival", RIVALS, help="Whom ours is compared with; others stay in gray."),
     Choice("measure", "Measure", MEASURES, start="tokens_per_word", help="What is counted."),
     Choice(
         "part",

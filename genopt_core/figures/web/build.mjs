@@ -8,7 +8,7 @@ import { colored } from "./colors.mjs";
 
 process.chdir(fileURLToPath(new URL(".", import.meta.url)));
 mkdirSync("dist", { recursive: true });
-// What the bundles contain asks to be named, with its licence, in every copy.
+// What the bundles contain asks to be named, with its license, in every copy.
 const plot = readFileSync("node_modules/@observablehq/plot/LICENSE", "utf8").trim();
 const banner = { js: `/* The drawing contains Observable Plot and D3 (Copyright 2010-2023 Mike Bostock), under:\n${plot.replaceAll("*/", "* /")}\n*/` };
 const common = { bundle: true, minify: true, legalComments: "none", charset: "utf8", target: "es2022", logLevel: "warning" };

@@ -1,4 +1,4 @@
-// The colours of style.json as CSS variables.  explore.css says where they go: "@colors light;".
+// The colors of style.json as CSS variables.  explore.css says where they go: "@colors light;".
 import style from "../style.json" with { type: "json" };
 
 const COLORS = Object.entries({ ...style.page, ...style.roles, ...style.cells });

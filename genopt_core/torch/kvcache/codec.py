@@ -141,7 +141,7 @@ def _finite(x: Tensor, side: Side) -> None:
         raise ValueError(f"{side}s must be finite, they hold NaN, infinity or too large numbers")
 
 
-def _neighbour(half: Tensor, up: bool) -> Tensor:
+def _neighbor(half: Tensor, up: bool) -> Tensor:
     """Next float16 above or below (torch.nextafter does not know float16 on all devices)."""
     order = half.view(torch.int16)
     zero = torch.full_like(order, 1 if up else -32767)  # smallest subnormal of that sign
@@ -182,11 +182,11 @@ class GridCodec:
         groups, axis = self._groups(x.float())
         smallest, largest = groups.amin(axis), groups.amax(axis)
         low = smallest.half()
-        low = torch.where(low.float() > smallest, _neighbour(low, up=False), low)
+        low = torch.where(low.float() > smallest, _neighbor(low, up=False), low)
         span = largest - low.float()
         scale = (span / (2**bits - 1)).half()
         short = scale.float() < span / (2**bits - 1)
-        scale = torch.where(short, _neighbour(scale, up=True), scale)
+        scale = torch.where(short, _neighbor(scale, up=True), scale)
         if not bool(torch.isfinite(low).all() and torch.isfinite(scale).all()):
             raise ValueError(
                 f"{self.side}s must fit float16 metadata, got {smallest.min():.3g} to "

@@ -310,7 +310,7 @@ function step(spec, { h, id, described, row, label }, change) {
   };
 }
 
-// Drawn, not letters: fonts show ◀ and ⏸ as coloured emoji on some machines.
+// Drawn, not letters: fonts show ◀ and ⏸ as colored emoji on some machines.
 function icons(h) {
   const draw = (d) => h("svg:svg", { width: 16, height: 16, viewBox: "0 0 16 16", "aria-hidden": "true" }, h("svg:path", { d, fill: "currentColor" }));
   return {

@@ -350,7 +350,7 @@ function boxes({ s, rows, common }, options) {
   ];
 }
 
-/** Words already placed in pixels, with a halo of the page's colour so that lines do not cross them. */
+/** Words already placed in pixels, with a halo of the page's color so that lines do not cross them. */
 function words(items, options) {
   return text({ length: items.length }, {
     x: { value: items.map((t) => t.px), scale: null },
@@ -363,7 +363,7 @@ function words(items, options) {
   });
 }
 
-/** Centred words in rectangles, with a note after or below; what does not fit is left to the tooltip. */
+/** Centered words in rectangles, with a note after or below; what does not fit is left to the tooltip. */
 function inside({ mark, panel, s, rows, common }, ink) {
   const items = [];
   for (const i of rows) {

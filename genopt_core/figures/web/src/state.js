@@ -15,7 +15,7 @@ export function nearest(values, value, log = false) {
   return best;
 }
 
-/** Where ``value`` stands among the values of which frames exist, or -1 if it has no near neighbour. */
+/** Where ``value`` stands among the values of which frames exist, or -1 if it has no near neighbor. */
 export function gridIndex(control, value, values = control.values) {
   const exact = values.indexOf(value);
   if (exact >= 0 || typeof value !== "number" || control.kind === "choice") return exact;
@@ -98,10 +98,13 @@ export function python(value) {
   return JSON.stringify(value); // JSON's numbers and escapes are Python's too
 }
 
-/** The call that shows this setting in a notebook; what stands at its default is left out. */
+/** The call that shows this setting in a notebook, and that of the core behind it; what stands at its default is left out. */
 export function asCode(description, params) {
   const given = description.controls
     .filter((control) => params[control.name] !== control.default)
     .map((control) => `${control.name}=${python(params[control.name])}`);
-  return `from genopt_core import explore\nexplore(${[python(description.name), ...given].join(", ")})`;
+  const shown = `from genopt_core import explore\nexplore(${[python(description.name), ...given].join(", ")})`;
+  if (!description.code) return shown;
+  const call = description.code.replace(/\{(\w+)\}/g, (_, name) => python(params[name]));
+  return `${shown}\n\n# what it computes\n${call}`;
 }

@@ -76,7 +76,7 @@ function counts(mark, spec) {
 /** Across which axis the rows of a panel go, and along which the values. */
 const turned = (mark, { x, y }) => Boolean(mark.horizontal) || (y?.type === "band" && x?.type !== "band");
 
-/** The label of an axis, or of one with the same domain that another panel has labelled for both. */
+/** The label of an axis, or of one with the same domain that another panel has labeled for both. */
 function nameOf(axis, figure) {
   if (axis?.label) return axis.label;
   if (!axis || axis.hidden || !axis.domain) return "";

@@ -1,5 +1,5 @@
-// How a series looks.  The role of a series ("c1" … "warn") names a colour, which the style sheet sets
-// for light and dark pages, and also a dash, a symbol and a hatch, so that nobody needs the colour.
+// How a series looks.  The role of a series ("c1" … "warn") names a color, which the style sheet sets
+// for light and dark pages, and also a dash, a symbol and a hatch, so that nobody needs the color.
 import style from "../../style.json" with { type: "json" };
 
 const LOOKS = Object.values(style.roles);
@@ -12,7 +12,7 @@ export function seriesStyles(series = {}) {
   const taken = new Set();
   const styles = new Map();
   for (const [name, role] of Object.entries(series)) {
-    // Two series of one role share the colour: the second takes the next free dash and symbol.
+    // Two series of one role share the color: the second takes the next free dash and symbol.
     let look = Math.max(0, ROLES.indexOf(role));
     while (taken.has(look) && taken.size < ROLES.length) look = (look + 1) % ROLES.length;
     taken.add(look);
@@ -39,7 +39,7 @@ export function shade(value, { domain, scheme }) {
   const [low, high] = domain;
   let t = high > low ? (value - low) / (high - low) : 0.5;
   t = Math.min(1, Math.max(0, t));
-  // 100 steps: as fine as eyes see, and equal cells share the text of their colour
+  // 100 steps: as fine as eyes see, and equal cells share the text of their color
   const [from, middle, to] =
     scheme === "diverging" ? ["neg", "zero", "pos"] : ["low", "mid", "high"];
   const upper = t >= 0.5;

@@ -8,14 +8,14 @@ export function lengthOf(mark) {
 }
 
 const banded = (axis) => axis?.type === "band";
-const labelled = (axis) => Boolean(axis?.label) && !axis.hidden && !banded(axis);
+const labeled = (axis) => Boolean(axis?.label) && !axis.hidden && !banded(axis);
 
 /** Whether a pointer that finds items of ``mark`` has words for them; mere decoration has none. */
 export function speaks({ columns: c, label }, { x, y }) {
   if (c.tip || c.z || c.name || label) return true;
   if (banded(x) || banded(y)) return true;
   if (c.text && !c.x) return true;
-  return (labelled(x) && Boolean(c.x ?? c.x1)) || (labelled(y) && Boolean(c.y ?? c.y1));
+  return (labeled(x) && Boolean(c.x ?? c.x1)) || (labeled(y) && Boolean(c.y ?? c.y1));
 }
 
 /** Whether dots of the same series, which say more, stand on the points of a line. */
@@ -51,7 +51,7 @@ export function tipOf(mark, spec, i) {
   for (const which of ["x", "y"]) {
     const axis = spec[which];
     if (banded(axis) && axis.label && (c[which] ?? c[`${which}1`])) facts.push(`${axis.label}: ${labelAt(axis, (c[which] ?? c[`${which}1`])[i])}`);
-    else if (labelled(axis)) {
+    else if (labeled(axis)) {
       if (c[`${which}1`]) facts.push(`${axis.label}: ${range(c[`${which}1`][i], c[`${which}2`][i])}`);
       else if (c[which]) facts.push(`${axis.label}: ${labelAt(axis, valueOf(mark, which, i))}`);
     } else if (c.base && series && which === (mark.horizontal ? "x" : "y")) {

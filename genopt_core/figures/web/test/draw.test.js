@@ -41,11 +41,11 @@ for (const [kind, [columns, options, selector]] of Object.entries(KINDS)) {
     const items = itemsOf({ ...mark, columns: { ...columns, tip: Object.values(columns)[0].map((_, i) => `tip ${i}`) } }, drawn.panel, 0);
     assert.ok(items.length >= 2);
     for (const item of items) assert.match(item.tip(), /^tip \d$/);
-    const labelled = figureOf({ ...panel, x: axis({ label: "across" }), y: axis({ label: "up" }) });
-    const shown = table(labelled, maker(document));
+    const labeled = figureOf({ ...panel, x: axis({ label: "across" }), y: axis({ label: "up" }) });
+    const shown = table(labeled, maker(document));
     assert.equal(shown.querySelectorAll("table").length, 1);
     const own = { text: 0, rule: 0, link: 0, line: 2, dot: 3, bar: 3 }[kind] ?? Object.values(columns)[0].length; // words and rules have no rows, a gap neither
-    assert.equal(sectionsOf(labelled)[0]?.rows.length ?? 0, own);
+    assert.equal(sectionsOf(labeled)[0]?.rows.length ?? 0, own);
   });
 }
 
@@ -129,7 +129,7 @@ test("labels never touch, at any width", () => {
   }
 });
 
-test("series differ by more than colour, and the legend shows how", () => {
+test("series differ by more than color, and the legend shows how", () => {
   const columns = (z) => ({ x: [0, 1], y: [0, 1], z: [z, z] });
   const drawn = draw(panelOf([{ kind: "line", columns: columns("a") }, { kind: "line", columns: columns("b") }], { series: { a: "c1", b: "c1" } }));
   const dashes = [...drawn.svg.querySelectorAll("[stroke-dasharray]")].map((g) => g.getAttribute("stroke-dasharray"));

@@ -105,12 +105,12 @@ test("an error takes the picture's place, and the next figure the error's", () =
   assert.equal(root.classList.contains("gx-has-problem"), false);
 });
 
-const grey = { phase: "off", words: "", part: 0, bytes: 16e6, possible: true, served: true };
+const idle = { phase: "off", words: "", part: 0, bytes: 16e6, possible: true, served: true };
 
 test("when Python fails the frames take over and answer", async () => {
   const fallback = { kind: "frames", live: false, status: "precomputed", ask: (params) => ({ figure: figureOf(params) }) };
   const python = { kind: "python", live: true, status: "Python", ask: () => Promise.reject(new Error("stopped")) };
-  const { view, root, text } = viewWith(fallback.ask, { fallback, python: { ...grey, phase: "on" } });
+  const { view, root, text } = viewWith(fallback.ask, { fallback, python: { ...idle, phase: "on" } });
   view.move({ k: 3, step: 0 });
   view.use(python);
   await tick();
@@ -123,7 +123,7 @@ test("when Python fails the frames take over and answer", async () => {
 
 test("a text without a frame is met with an offer, and the start of Python shows how far it is", () => {
   let started = 0;
-  const python = { ...grey, start: async () => started++ };
+  const python = { ...idle, start: async () => started++ };
   const { view, root, text } = viewWith(() => ({ needsPython: true }), { python });
   view.move({ k: 3, step: 0 });
   assert.match(text(".gx-problem p"), /for a text of your own this page starts Python \(about 16 MB, once a visit\)/);
@@ -144,7 +144,7 @@ test("a text without a frame is met with an offer, and the start of Python shows
 });
 
 test("no button where Python adds nothing, or cannot run", () => {
-  for (const python of [null, { ...grey, possible: false }]) {
+  for (const python of [null, { ...idle, possible: false }]) {
     const { root } = viewWith((params) => ({ figure: figureOf(params) }), { python });
     assert.equal(root.querySelector(".gx-run"), null);
   }

@@ -11,13 +11,13 @@ const sheet = read("../src/explore.css");
 const colors = { ...style.page, ...style.roles, ...style.cells };
 const declared = (css) => new Map([...css.matchAll(/--gx-([\w-]+): ([^;]+);/g)].map(([, name, value]) => [name, value]));
 
-test("the style sheet has each theme once and no colour of its own", () => {
+test("the style sheet has each theme once and no color of its own", () => {
   assert.deepEqual([...sheet.matchAll(/@colors (\w+);/g)].map(([, theme]) => theme), ["light", "dark", "system", "print"]);
   assert.deepEqual(sheet.match(/#[0-9a-f]{3,8}\b/gi), null);
   assert.doesNotMatch(colored(sheet), /@colors \w|undefined/);
 });
 
-test("light, dark and system are the colours of style.json", () => {
+test("light, dark and system are the colors of style.json", () => {
   const [light, dark, system] = ["light", "dark", "system"].map((theme) => declared(colored(`@colors ${theme};`)));
   for (const [name, color] of Object.entries(colors)) {
     const own = (value) => (color.host ? `var(${color.host[0]}, var(${color.host[1]}, ${value}))` : value);
