@@ -10,20 +10,38 @@ from places import BOOK
 CODE = re.compile(r"`([a-z0-9_.]+)\.(\w+)(?:\.(\w+)|\((\w+)\))?`")
 
 
-def rows() -> list[list[str]]:
-    lines = (BOOK / "notation.md").read_text(encoding="utf-8").splitlines()
-    table = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in lines if line[:1] == "|"]
-    return [[cell.strip() for cell in row] for row in table if not set("".join(row)) <= set("-: ")]
+HEAD = ["symbol", "meaning", "shape", "unit", "name in code", "first used"]
 
 
-def test_the_table_has_the_six_columns():
-    head = rows()[0]
-    assert head == ["symbol", "meaning", "shape", "unit", "name in code", "first used"]
-    assert all(len(row) == len(head) and all(row) for row in rows()), "an empty cell"
-    assert len(rows()) > 12
+def tables() -> dict[str, list[list[str]]]:
+    """The rows of each chapter's table, heads included."""
+    text = (BOOK / "notation.md").read_text(encoding="utf-8")
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        lines = [line for line in part.splitlines() if line[:1] == "|"]
+        table = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in lines]
+        cells = [[cell.strip() for cell in row] for row in table]
+        found[part.splitlines()[0]] = [row for row in cells if not set("".join(row)) <= set("-: ")]
+    return found
 
 
-@pytest.mark.parametrize("row", rows()[1:], ids=lambda row: row[0])
+ROWS = [row for table in tables().values() for row in table[1:]]
+
+
+def test_the_tables_have_the_six_columns():
+    assert all(table[0] == HEAD for table in tables().values())
+    assert all(len(row) == len(HEAD) and all(row) for row in ROWS), "an empty cell"
+    assert len(ROWS) > 60
+
+
+@pytest.mark.parametrize("chapter", tables())
+def test_a_symbol_has_one_meaning_in_a_chapter(chapter):
+    symbols = [s for row in tables()[chapter][1:] for s in re.findall(r"\$([^$]+)\$", row[0])]
+    assert len(symbols) > 5
+    assert sorted(symbols) == sorted(set(symbols))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_the_name_in_code_exists(row):
     """``module.function`` , ``module.function(argument)`` or ``module.Class.attribute``."""
     found = CODE.findall(row[4])
@@ -37,7 +55,7 @@ def test_the_name_in_code_exists(row):
             assert attribute in fields or hasattr(thing, attribute), (name, attribute)
 
 
-@pytest.mark.parametrize("row", rows()[1:], ids=lambda row: row[0])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_the_first_use_is_a_label_that_exists(row):
     label = re.search(r"\{(?:eq|ref|doc)\}`(?:[^`<]*<)?([\w/-]+)>?`", row[5])
     assert label, row[5]
