@@ -147,16 +147,20 @@ def test_learned_slopes_start_as_told_and_stay_positive(start, total):
     kind=st.sampled_from(KINDS),
     windowed=st.sampled_from(["no", "some", "all"]),
     masked=st.sampled_from(["no", "padding", "square"]),
+    size=st.sampled_from([0.1, 1, 4]),
 )
 def test_attention_is_its_definition(
-    seed, shared, groups, queries, before, rows, kind, windowed, masked
+    seed, shared, groups, queries, before, rows, kind, windowed, masked, size
 ):
     rng = np.random.default_rng(seed)
     heads, tokens = shared * groups, queries + before
     q, k, v = states(heads, shared, queries, tokens, seed=seed)
+    q, k = q * size, k * size
     least = {"no": 0, "some": 0, "all": 1}[windowed]
     windows = None if windowed == "no" else rng.integers(least, 12, heads)
-    bias = DistanceBias(rng.uniform(0, 2, heads), kind, rng.uniform(0.1, 2), windows=windows)
+    m, parameter = rng.uniform(0.01, 2, heads), rng.uniform(0.1, 2)
+    bias = DistanceBias(m, kind, parameter, windows=windows)
+    learned = DistanceBias(LearnedSlopes(heads, m), kind, parameter, windows=windows)
     mask = None
     if masked == "padding":
         mask = torch.arange(tokens) >= torch.tensor([[0], [seed % tokens]])
@@ -165,9 +169,9 @@ def test_attention_is_its_definition(
     expected = dense(q, k, v, bias._fixed(tokens), 0.3, mask)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "ROWS", rows)
-        for given_bias in (bias, bias(tokens + 3)):
+        for given_bias in (bias, bias(tokens + 3), learned):
             out = biased_attention(q, k, v, given_bias, scale=0.3, mask=mask)
-            np.testing.assert_allclose(out, expected, atol=1e-5)
+            np.testing.assert_allclose(out.detach(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [300, 2048])
@@ -204,14 +208,42 @@ def test_gradients_reach_states_slopes_and_parameter(kind, masked):
     )
 
 
-def test_two_more_channels_are_a_linear_bias():
-    q, k, _ = states(4, 4, 9, 9)
+@pytest.mark.parametrize("queries", [9, 4])
+def test_two_more_channels_are_a_linear_bias(queries):
+    q, k, _ = states(4, 4, queries, 9)
     m = torch.tensor([1.0, 0.5, 0.0, 0.1])
     a, b = with_linear_bias(q, k, m)
     scores = a @ b.mT * 8**-0.5 - q @ k.mT * 8**-0.5
     i = torch.arange(9)
-    expected = (-m[:, None, None] * (i[:, None] - i)).expand_as(scores)
+    expected = (-m[:, None, None] * (i[9 - queries :, None] - i)).expand_as(scores)
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+
+def widths(call, monkeypatch):
+    """How many keys each block looks at."""
+    seen, attend = [], attention._attend
+    monkeypatch.setattr(attention, "_attend", lambda *a: seen.append(a[1].shape[2]) or attend(*a))
+    call()
+    return seen
+
+
+@pytest.mark.usefixtures("small_rows")
+def test_keys_that_cannot_weigh_anything_are_not_looked_at(monkeypatch):
+    q, k, v = states(2, 1, 200, 200, batch=1)
+    steep, free = DistanceBias([4.0, 2.0]), DistanceBias([4.0, 0.0])
+    assert max(widths(lambda: biased_attention(q, k, v, steep), monkeypatch)) < 60
+    assert max(widths(lambda: biased_attention(q, k, v, free), monkeypatch)) == 200
+    windows = DistanceBias([0.0, 0.0], windows=[3, 7])
+    assert max(widths(lambda: biased_attention(q, k, v, windows), monkeypatch)) == 5 + 6
+    # the worst case: far keys along the query, near ones against it, as long as they come
+    q[:], k[:], v[:] = 1.0, -1.0, 0.0
+    k[:, :, :100], v[:, :, :100] = 1.0, 1.0
+    for size in (1.0, 3.0, 5.0):
+        for bias in (steep, DistanceBias(LearnedSlopes(2, [4.0, 2.0]))):
+            out = biased_attention(q * size, k * size, v, bias).detach()
+            np.testing.assert_allclose(
+                out, dense(q * size, k * size, v, steep._fixed(200)), atol=1e-5
+            )
 
 
 def kept(call):

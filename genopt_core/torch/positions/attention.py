@@ -1,10 +1,14 @@
 r"""Causal attention with a distance bias; of the bias one row of numbers a head is all there is."""
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from genopt_core.positions import tail_bound
 from genopt_core.torch.positions.bias import DistanceBias, as_line, bias_block
 
 ROWS = 256
@@ -25,9 +29,10 @@ def biased_attention(
 
     Along a row the distance falls by one a key and from row to row it rises by one, so with the
     queries in reverse order a block of the bias is a view, of strides 1 and 1, of one line of
-    numbers: the fused kernel reads it there, and blocks above the diagonal are left out.  If the
-    bias is learned or a mask comes with it, blocks are computed again on the way back instead of
-    being held.
+    numbers: the fused kernel reads it there, and blocks above the diagonal are left out.  So are
+    keys so far back that together they weigh less than rounding, whatever they contain.  Slopes
+    that are learned with a linear bias become two channels (`with_linear_bias`); other learned
+    biases, and those with a mask, are computed again on the way back instead of being held.
 
     Parameters
     ----------
@@ -40,7 +45,7 @@ def biased_attention(
         :math:`1/\sqrt{\text{dim}}` by default.
     mask : bool tensor, optional
         True may be seen; (batch, tokens) of padding, or (batch or 1, heads or 1, queries, tokens).
-        A query that sees nothing gets zeros.
+        A query that sees nothing gets zeros; what padding itself gets has no meaning.
     dropout : float
         Of the weights.
 
@@ -57,41 +62,39 @@ def biased_attention(
     """
     _check(query, key, value, bias, mask)
     heads, queries, tokens = query.shape[1], query.shape[2], key.shape[2]
-    if isinstance(bias, DistanceBias) and _extends(query, key, bias, mask):
-        strengths = bias.strengths()  # type: ignore[operator]  # learned, or it would not be here
-        q, k = with_linear_bias(query, key, strengths, scale)
-        v = torch.nn.functional.pad(value, (0, 2))  # the fused kernels want one width
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        out = scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=heads != k.shape[1]
-        )
-        return out[..., :-2]
     line, size = _line(query, tokens, bias)
-    shared = key.shape[1]
+    shared, width = key.shape[1], value.shape[3]
     if queries == 1:  # all query heads of a key head at once: no key is read twice
         block = line[:, size - tokens : size, None].mT
-        if mask is not None:
-            block = _masked(block, mask)
+        block = block if mask is None else _masked(block, mask)
         packed = query.reshape(query.shape[0], shared, heads // shared, -1)
         block = block.reshape(-1, shared, heads // shared, tokens)
         out = _attend(packed, key, value, block, scale, dropout)
         return out.reshape(*query.shape[:3], -1)
+    reach = tokens
+    if mask is None or mask.dim() == 2:
+        line, reach = _without_far(query, key, line, size, scale)
+    if isinstance(bias, DistanceBias) and bias.linear and line.requires_grad and _wide(query):
+        # no gradient has to pass through a block of bias: the fused kernel has none for it
+        strengths = bias.strengths()  # type: ignore[operator]  # learned, or without gradients
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        query, key = with_linear_bias(query, key, strengths, scale)
+        value = torch.nn.functional.pad(value, (0, 2))  # the fused kernels want one width
+        line = torch.where(line.detach() == -torch.inf, -torch.inf, 0.0)
     if heads != shared and query.device.type != "cpu":  # only the CPU's kernel does both
         key, value = (x.repeat_interleave(heads // shared, 1) for x in (key, value))
     before, flipped, outs = tokens - queries, query.flip(2), []
     again = torch.is_grad_enabled() and (line.requires_grad or mask is not None)
-    reach = bias.reach if isinstance(bias, DistanceBias) else None
 
     def attend_rows(first: int, last: int) -> Tensor:
         end = before + last
-        start = 0 if reach is None else max(0, before + first - reach + 1)
-        block = bias_block(line, size, end - 1 - start, last - first, end - start)
+        start = max(0, before + first - reach + 1)
+        block = bias_block(line, size, end - 1 - start, last - first, end - start)[None]
         if mask is not None:
             rows = mask if mask.dim() == 2 else mask[..., first:last, :].flip(2)
             block = _masked(block, rows[..., start:end])
         q = flipped[:, :, queries - last : queries - first]
-        k, v = key[:, :, start:end], value[:, :, start:end]
-        return _attend(q, k, v, block[None] if block.dim() == 3 else block, scale, dropout)
+        return _attend(q, key[:, :, start:end], value[:, :, start:end], block, scale, dropout)
 
     for first in reversed(range(0, queries, ROWS)):
         last = min(first + ROWS, queries)
@@ -100,7 +103,7 @@ def biased_attention(
             if again
             else attend_rows(first, last)
         )
-    return torch.cat(outs, 2).flip(2)
+    return torch.cat(outs, 2).flip(2)[..., :width]
 
 
 def with_linear_bias(
@@ -120,7 +123,8 @@ def with_linear_bias(
 
     Parameters
     ----------
-    query : (batch, heads, tokens, dim) tensor
+    query : (batch, heads, queries, dim) tensor
+        Of the last tokens.
     key : (batch, heads of keys, tokens, dim) tensor
     strengths : (heads,) tensor
     scale : float, optional
@@ -132,22 +136,43 @@ def with_linear_bias(
     at = torch.arange(key.shape[2], device=key.device, dtype=key.dtype)
     ones = torch.ones_like(at)
     m = strengths.to(query)[:, None] / s
-    more = torch.stack([m * ones, -m * at], -1).expand(len(query), -1, -1, -1)
+    here = at[key.shape[2] - query.shape[2] :]
+    more = torch.stack([m * torch.ones_like(here), -m * here], -1).expand(len(query), -1, -1, -1)
     where = torch.stack([at, ones], -1).expand(*key.shape[:2], -1, -1)
     return torch.cat([more, query], -1), torch.cat([where, key], -1)
 
 
-def _extends(query: Tensor, key: Tensor, bias: DistanceBias, mask: Tensor | None) -> bool:
-    """Whether two more channels do it: a linear bias with gradients, which masks cannot have."""
-    return (
-        bias.learned
-        and torch.is_grad_enabled()
-        and bias.distance == "linear"
-        and bias.windows is None
-        and mask is None
-        and query.shape[2] == key.shape[2]
-        and query.dtype in (torch.float32, torch.float64)
-    )
+def _wide(query: Tensor) -> bool:
+    return query.dtype in (torch.float32, torch.float64)
+
+
+def _without_far(
+    query: Tensor, key: Tensor, line: Tensor, size: int, scale: float | None
+) -> tuple[Tensor, int]:
+    """A line with −∞ where all that is beyond weighs less than rounding, and how far it reaches.
+
+    Whatever the contents are (`genopt_core.positions.tail_bound`).  It saves the blocks beyond, and
+    weights below the normal numbers, on which processors are several times as slow.
+    """
+    tokens, heads, dim = key.shape[2], query.shape[1], query.shape[3]
+    lost = torch.finfo(query.dtype).eps / 2
+    if line[:, size - tokens].min() > math.log(lost / tokens):
+        return line, tokens
+    with torch.no_grad():
+        table = line[:, size - tokens : size].flip(1).double().cpu().numpy()
+        q, k = (
+            torch.linalg.vector_norm(x, dim=-1).amax((0, 2)).double().cpu().numpy()
+            for x in (query, key)
+        )
+    if not (np.isfinite(q).all() and np.isfinite(k).all()):
+        return line, tokens
+    q = q if scale is None else q * abs(scale) * dim**0.5
+    seen = (tail_bound(table, q, k.repeat(heads // len(k)), dim) > lost).sum(1)
+    if seen.min() == tokens:
+        return line, tokens
+    first = torch.from_numpy(size - seen).to(line.device)[:, None]
+    far = torch.arange(line.shape[1], device=line.device) < first
+    return line.masked_fill(far, -torch.inf), int(seen.max())
 
 
 def _line(query: Tensor, tokens: int, bias: DistanceBias | Tensor) -> tuple[Tensor, int]:

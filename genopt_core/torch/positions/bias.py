@@ -100,9 +100,9 @@ class DistanceBias(nn.Module):
         return any(p.requires_grad for p in self.parameters())
 
     @property
-    def reach(self) -> int | None:
-        """Tokens beyond which no head sees, if all have windows."""
-        return None if self.windows is None or not self.windows.all() else int(self.windows.max())
+    def linear(self) -> bool:
+        """Whether the bias is a slope times the distance."""
+        return self.distance == "linear"
 
     def _fixed(self, length: int) -> np.ndarray:
         """The table as NumPy makes it, from the numbers of now."""
