@@ -12,7 +12,7 @@ import numpy as np
 
 from genopt_core.explorers.panels import counted
 from genopt_core.explorers.positions import methods
-from genopt_core.explorers.positions.methods import CHOSEN, PLACES, label, stored_places
+from genopt_core.explorers.positions.methods import CHOSEN, label, stored_places
 from genopt_core.explorers.reports import Column, Estimate, Row, half_interval
 from genopt_core.positions import bias_by_distance, effective_context
 
@@ -62,6 +62,18 @@ def _ranked(place: str) -> list[str]:
 
 
 # ------------------------------------------------------------------ what was run
+
+
+def run_name(place: str) -> str:
+    """A place in a few words.
+
+    >>> run_name("development"), run_name("moby-dick/64")
+    ('development', 'final, Moby-Dick at 64')
+    """
+    text, _, trained = place.partition("/")
+    if not trained:
+        return text
+    return f"final, {'Moby-Dick' if text == 'moby-dick' else 'addresses'} at {trained}"
 
 
 def runs() -> list[Row]:
@@ -124,7 +136,7 @@ def duels() -> list[Row]:
         rivals = dict.fromkeys([*peers[:1], *readings[:1], "rope-alibi", "alibi", "rope"])
         for rival in rivals:
             if rival in found:
-                rows.append({"run": PLACES[place]} | _duel(place, rival, peers[:1]))
+                rows.append({"run": run_name(place)} | _duel(place, rival, peers[:1]))
     return rows
 
 
@@ -257,18 +269,12 @@ def _perplexity() -> tuple[str, str]:
         means = np.array([found[name].mean(axis=0) for name in _ranked(place)])
         wins = int((found[CHOSEN].mean(axis=0) <= means.min(axis=0)).sum())
         told.append(
-            f"{PLACES[place].split(',')[0]}, {_short(place)}: lowest at {wins} of {len(means[0])} "
-            f"lengths among {len(means)}; best peer {label(peers[0])}"
+            f"{run_name(place)}: lowest at {wins} of {len(means[0])} lengths among {len(means)}, "
+            f"best peer {label(peers[0])}"
         )
         lowest.append(wins == len(means[0]))
         second.append(peers[0] == "kerple-power")
     return "; ".join(told), _verdict([*lowest, *second])
-
-
-def _short(place: str) -> str:
-    """The text of a place and the length that was trained."""
-    text, _, trained = place.partition("/")
-    return f"{'Moby-Dick' if text == 'moby-dick' else 'addresses'} at {trained or 64}"
 
 
 def _disagree() -> tuple[str, str]:

@@ -92,7 +92,7 @@ def pos_length(place: str, method: str, view: str) -> Figure:
                 x=Axis(
                     "tested length over trained length",
                     type="log",
-                    domain=(1, 80),
+                    domain=(1, 50),
                     ticks=list(at),
                     tick_labels=[f"{t}×" for t in at],
                 ),
