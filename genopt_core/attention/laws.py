@@ -232,7 +232,7 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     if wanted == 0 or not (w > 0).any():
         return 0.0
     low, high = 0.0, 1 / w[w > 0].min()
-    if wanted >= most:
+    if wanted >= most * (1 - 1e-12):
         return float(high)
     for _ in range(200):
         middle = (low + high) / 2
@@ -261,7 +261,7 @@ def inclusion(
     """
     w = np.asarray(weights, dtype=float)
     factor = kappa(w, total, cost)
-    return np.where(factor * w > 1 - 1e-12, 1.0, factor * w)
+    return np.where(factor * w > 1 - 1e-10, 1.0, factor * w)
 
 
 def expected_blocks(pi: npt.ArrayLike) -> float:

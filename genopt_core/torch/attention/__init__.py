@@ -1,0 +1,45 @@
+"""PrFlashAttention for PyTorch: plans, fused block-sparse causal attention, pooled rounds.
+
+>>> import torch
+>>> from genopt_core.torch.attention import DistanceLaw, near, pr_flash_attention, sample, sink
+>>> plan = (sink(1) | near(1) | sample(DistanceLaw.harmonic(), 4)).plan(2048)
+>>> q = k = v = torch.zeros(1, 8, 2048, 64)
+>>> pr_flash_attention(q, k, v, plan).shape
+torch.Size([1, 8, 2048, 64])
+"""
+
+from genopt_core.attention.laws import DistanceLaw
+from genopt_core.torch.attention.attention import (
+    chosen_path,
+    pr_flash_attention,
+    rounds_attention,
+)
+from genopt_core.torch.attention.plans import (
+    Design,
+    Plan,
+    default_block,
+    near,
+    plan_distances,
+    sample,
+    sink,
+)
+from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows
+from genopt_core.torch.online_softmax import merge_partials
+
+__all__ = [
+    "Design",
+    "DistanceLaw",
+    "Plan",
+    "block_mass",
+    "chosen_path",
+    "default_block",
+    "merge_partials",
+    "near",
+    "plan_cost",
+    "plan_distances",
+    "plan_rows",
+    "pr_flash_attention",
+    "rounds_attention",
+    "sample",
+    "sink",
+]

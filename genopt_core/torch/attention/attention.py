@@ -1,0 +1,303 @@
+r"""PrFlashAttention on tensors: causal attention over the blocks of a plan, with exact gradients.
+
+The fast form of `genopt_core.attention`: its estimators under the same names, for any batch, heads,
+dtype and device.
+
+Source: F. Li, arXiv 2410.18441, the section on PrFlashAttention; what is added is said there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from genopt_core.attention.estimators import ESTIMATORS, FLOOR, Estimator
+from genopt_core.checks import one_of, real
+from genopt_core.torch.attention.diagonals import diagonal_attention
+from genopt_core.torch.attention.flex import flex_path
+from genopt_core.torch.attention.gathered import gathered_attention
+from genopt_core.torch.attention.plans import Plan
+from genopt_core.torch.online_softmax import Partial, merge_partials
+
+__all__ = ["chosen_path", "pr_flash_attention", "rounds_attention"]
+
+Path = Literal["auto", "sdpa", "diagonal", "rows", "flex", "dense"]
+PATHS: tuple[Path, ...] = ("auto", "sdpa", "diagonal", "rows", "flex", "dense")
+
+
+def pr_flash_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    plan: Plan,
+    *,
+    bias: Tensor | None = None,
+    estimator: Estimator = "self-normalized",
+    scale: float | None = None,
+    lse: Tensor | None = None,
+    return_lse: bool = False,
+    path: Path = "auto",
+) -> Tensor | Partial:
+    r"""Causal attention, estimated from the blocks of a plan.
+
+    With every block kept for sure it is ``scaled_dot_product_attention(…, is_causal=True)``.
+    Memory is that of inputs, outputs and the plan; "difference" adds tokens x blocks, a bias
+    tokens x block, and the path "dense" tokens x tokens.  The same plan gives the same bits again,
+    forward and backward, on a CPU with the same number of threads.
+
+    Parameters
+    ----------
+    q : (batch, heads, tokens, dim) tensor
+    k, v : (batch, key_heads, tokens, dim) tensors
+        ``heads`` is a multiple of ``key_heads``.
+    plan : Plan
+        For this number of tokens; drawn before, so that backward and further calls use the same.
+    bias : (heads or 1, tokens) tensor, optional
+        A distance bias of chapter 3, by distance, as of
+        :func:`genopt_core.positions.bias_by_distance`.  One that needs a gradient takes the dense
+        path.
+    estimator : {"plain", "horvitz-thompson", "self-normalized", "difference"}
+        As in :mod:`genopt_core.attention.estimators`.
+    scale : float, optional
+        By default :math:`1/\sqrt d`.
+    lse : (batch, heads, tokens) tensor, optional
+        Exact logarithm of the mass, for "horvitz-thompson" only.
+    return_lse : bool
+        Also the logarithm of the estimated mass, with gradient.
+    path : {"auto", "sdpa", "diagonal", "rows", "flex", "dense"}
+        How it is computed; see `chosen_path`.
+
+    Returns
+    -------
+    out : (batch, heads, tokens, dim) tensor
+    lse : (batch, heads, tokens) tensor, float32 or float64
+        If asked for.
+
+    Examples
+    --------
+    >>> from genopt_core.torch.attention import near, sink
+    >>> q, k, v = torch.zeros(1, 4, 9, 2), torch.zeros(1, 2, 9, 2), torch.ones(1, 2, 9, 2)
+    >>> plan = (sink(1) | near(1)).plan(9, block=2)
+    >>> out, lse = pr_flash_attention(q, k, v, plan, return_lse=True)
+    >>> tuple(out.shape), lse[0, 0].exp().round().int().tolist()
+    ((1, 4, 9, 2), [1, 2, 3, 4, 5, 6, 5, 6, 5])
+    """
+    _check(q, k, v, plan, bias)
+    one_of(estimator, "estimator", ESTIMATORS)
+    if (lse is None) == (estimator == "horvitz-thompson"):
+        raise ValueError(
+            "lse must be given for the estimator 'horvitz-thompson' and for no other, got "
+            f"{'none' if lse is None else 'one'} for {estimator!r}"
+        )
+    if lse is not None and lse.shape != q.shape[:-1]:
+        raise ValueError(f"lse must have the shape {tuple(q.shape[:-1])}, got {tuple(lse.shape)}")
+    factor = q.shape[-1] ** -0.5 if scale is None else real(scale, "scale")
+    needs_mass = return_lse or estimator in ("horvitz-thompson", "difference")
+    how = chosen_path(q, k, v, plan, bias, needs_mass) if path == "auto" else path
+    one_of(how, "path", PATHS)
+    if how == "sdpa":
+        if not plan.full or bias is not None or needs_mass:
+            raise ValueError("path must be another than 'sdpa' for this plan, bias or estimator")
+        gqa = q.shape[1] != k.shape[1]
+        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=factor, enable_gqa=gqa)
+    if how == "diagonal" and plan.distances is None:
+        raise ValueError("path must be another than 'diagonal' for a plan without distances")
+    weighted = estimator != "plain"
+    mass: Tensor | None
+    if how == "flex":
+        out, mass = flex_path(q, k, v, bias, plan, weighted, factor, needs_mass)
+    else:
+        if k.shape[1] != q.shape[1]:
+            k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
+        if bias is not None:
+            bias = bias.expand(q.shape[1], -1)
+        out, mass = _computed(q, k, v, bias, plan, weighted, factor, how)
+    if estimator == "horvitz-thompson":
+        assert mass is not None
+        assert lse is not None
+        out = (out * (mass - lse).exp().unsqueeze(-1)).to(q.dtype)
+        mass = lse
+    elif estimator == "difference":
+        out, mass = _corrected(q, k, v, bias, plan, factor, out, mass)
+    return (out, mass) if return_lse else out  # type: ignore[return-value]
+
+
+def chosen_path(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    plan: Plan,
+    bias: Tensor | None = None,
+    needs_lse: bool = False,
+) -> Path:
+    """How `pr_flash_attention` computes a plan if it is not told.
+
+    Full attention is PyTorch's own call, and a bias that learns takes the dense one.  On a CPU a
+    plan by distance runs as block diagonals, any other gathers its rows: measured, both beat
+    compiled ``flex_attention`` and, at any density below all, a dense call with a mask.  On a GPU
+    ``flex_attention`` is taken, which is not measured.
+    """
+    if bias is not None and bias.requires_grad and torch.is_grad_enabled():
+        return "dense"
+    if bias is None and not needs_lse and plan.full:
+        return "sdpa"
+    if q.device.type == "cuda":
+        return "flex"
+    return "rows" if plan.distances is None else "diagonal"
+
+
+def rounds_attention(
+    q: Tensor, k: Tensor, v: Tensor, plans: Iterable[Plan], **options: object
+) -> Iterator[Partial]:
+    r"""Rounds of attention, pooled so far: after R of them, sums averaged, then divided.
+
+    As :func:`genopt_core.attention.pool_rounds`, one round at a time.
+
+    Parameters
+    ----------
+    q, k, v, **options
+        Of `pr_flash_attention`.
+    plans : iterable of Plan
+        Drawn independently.
+
+    Yields
+    ------
+    out : (batch, heads, tokens, dim) tensor
+    lse : (batch, heads, tokens) tensor
+    """
+    pooled: Partial | None = None
+    for done, plan in enumerate(plans):
+        new = pr_flash_attention(q, k, v, plan, return_lse=True, **options)  # type: ignore[arg-type]
+        pooled = new if pooled is None else merge_partials([pooled, new])  # type: ignore[list-item, assignment]
+        out, lse = pooled  # type: ignore[misc]
+        yield out.to(q.dtype), lse - math.log(done + 1)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, plan: Plan, bias: Tensor | None) -> None:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, as a design's plan(length) gives, got {plan!r}")
+    alike = q.ndim == k.ndim == v.ndim == 4 and k.shape == v.shape
+    if not (alike and q[:, :1].shape == k[:, :1].shape and q.shape[1] % max(k.shape[1], 1) == 0):
+        raise ValueError(
+            "q, k and v must have the shapes (batch, heads, tokens, dim) and twice (batch, "
+            "key_heads, tokens, dim), heads a multiple of key_heads, got "
+            f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+        )
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise TypeError(f"q, k and v must have one floating dtype, got {q.dtype}, {k.dtype}")
+    if plan.length != q.shape[2]:
+        raise ValueError(f"plan must be for {q.shape[2]} tokens, got one for {plan.length}")
+    for size, wanted, name in zip(plan.kept.shape, q.shape, ("batch", "heads"), strict=False):
+        if size not in (1, wanted):
+            raise ValueError(f"plan must be for a {name} of 1 or {wanted}, got {size}")
+    if bias is not None and (bias.ndim != 2 or bias.shape[0] not in (1, q.shape[1])):
+        raise ValueError(
+            f"bias must have the shape ({q.shape[1]} or 1, tokens), got {tuple(bias.shape)}"
+        )
+    if bias is not None and bias.shape[1] < q.shape[2]:
+        raise ValueError(f"bias must have {q.shape[2]} distances or more, got {bias.shape[1]}")
+    if q.device.type == "cpu":  # elsewhere it would make the host wait
+        for name, t in (("q", q), ("k", k), ("v", v)):
+            if not t.detach().sum(dtype=torch.promote_types(t.dtype, torch.float32)).isfinite():
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def _computed(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    weighted: bool,
+    scale: float,
+    how: Path,
+) -> Partial:
+    if how == "dense":
+        return _dense(q, k, v, bias, plan, weighted, scale)
+    run = diagonal_attention if how == "diagonal" else gathered_attention
+    tokens, more = q.shape[2], -q.shape[2] % plan.block
+    if more:  # the padding lies ahead of all queries, so causality hides it
+        q, k, v = (pad(t, (0, 0, 0, more)) for t in (q, k, v))
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    out, lse = run(q, k, v, bias, plan, weighted, scale)
+    return out[:, :, :tokens], lse[:, :, :tokens]
+
+
+def _dense(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    weighted: bool,
+    scale: float,
+) -> Partial:
+    """The same with all scores in view: for a bias that learns, and for tests."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    s = (q.to(wide) @ k.to(wide).mT) * scale
+    s = s + plan.to_dense_bias(weighted=weighted, dtype=wide).to(q.device)
+    if bias is not None:
+        i = torch.arange(q.shape[2], device=q.device)
+        s = s + bias[:, (i[:, None] - i).clamp_min(0)]
+    lse = s.logsumexp(-1)
+    return ((s - lse.unsqueeze(-1)).exp() @ v.to(wide)).to(q.dtype), lse
+
+
+def _corrected(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    plan: Plan,
+    scale: float,
+    out: Tensor,
+    lse: Tensor | None,
+) -> Partial:
+    r"""The sums plus :math:`\sum_j c_j \tilde N_j` with :math:`c_j = 1 - [j \in S] / \pi_j`."""
+    assert lse is not None
+    size, t, (b, h, n, _) = plan.block, plan.blocks, q.shape
+    wide = lse.dtype
+    full = n // size  # the last block, if it has fewer tokens, is nobody's past
+    kbar, vbar = (
+        pad(x[:, :, : full * size].to(wide).unflatten(2, (full, size)).mean(3), (0, 0, 0, t - full))
+        for x in (k, v)
+    )
+    weight = torch.where(plan.kept, 1 / plan.pi, 0.0).to(q.device, wide)
+    c = (1 - weight).tril(-1)
+    offset = torch.full_like(c, math.log(size)).masked_fill(c == 0, float("-inf"))
+    mean = None if bias is None else _mean_bias(bias.to(wide), n, size, t)
+    outs, masses = [], []
+    for i, j in itertools.product(range(b), range(h)):  # a head's numbers stay in the cache
+        at = (i if c.shape[0] > 1 else 0, j if c.shape[1] > 1 else 0)
+        rows, past = (x[at].repeat_interleave(size, 0)[:n] for x in (c, offset))
+        group = j // (h // k.shape[1])
+        s = torch.addmm(past, q[i, j].to(wide), kbar[i, group].mT, alpha=scale)
+        if mean is not None:
+            s = s + mean[j if len(mean) > 1 else 0]
+        exact, own = lse[i, j], out[i, j].to(wide)
+        top = torch.maximum(exact, s.amax(-1)).detach()
+        e = (s - top.unsqueeze(-1)).exp() * rows
+        known = (exact - top).exp()
+        mass = known + e.sum(-1)
+        good = mass > FLOOR * known
+        safe = torch.where(good, mass, 1.0)
+        sums = known.unsqueeze(-1) * own + e @ vbar[i, group]
+        outs.append(torch.where(good.unsqueeze(-1), sums / safe.unsqueeze(-1), own).to(q.dtype))
+        masses.append(torch.where(good, top + safe.log(), exact))
+    return torch.stack(outs).view_as(out), torch.stack(masses).view_as(lse)
+
+
+def _mean_bias(bias: Tensor, tokens: int, size: int, t: int) -> Tensor:
+    """Logarithm of the mean of exp(bias) over each block's keys, (heads, tokens, blocks)."""
+    sums = pad(bias[:, :tokens].exp().cumsum(-1), (1, 0))
+    i = torch.arange(tokens, device=bias.device)[:, None]
+    last = i - torch.arange(t, device=bias.device) * size  # distance of a block's first key
+    inside = sums[:, (last + 1).clamp(0, tokens)] - sums[:, (last + 1 - size).clamp(0, tokens)]
+    past = last >= size - 1
+    return torch.where(past, (inside / size).clamp_min(1e-30).log(), 0.0)

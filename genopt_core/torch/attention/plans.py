@@ -1,0 +1,414 @@
+r"""Which blocks are computed, and how likely each was to be: plans and what they are composed of.
+
+A *design* says how to choose, ``sink(1) | near(1) | sample(DistanceLaw.harmonic(), 4)``; a *plan*
+is what was drawn for one length.  Plans are small, T x T for T blocks, are drawn once, and serve
+forward, backward and any number of calls.
+
+Source: F. Li, arXiv 2410.18441, the section on PrFlashAttention, for choosing by distance; the
+composition by ``|`` is that of sparse-attention-hub's maskers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from genopt_core.attention.laws import DistanceLaw, inclusion
+from genopt_core.checks import one_of, real, whole
+
+__all__ = [
+    "Design",
+    "Plan",
+    "capped",
+    "default_block",
+    "near",
+    "plan_distances",
+    "sample",
+    "sink",
+    "systematic",
+]
+
+Each = Literal["plan", "head", "row"]
+
+
+def default_block(length: int) -> int:
+    """Tokens of a block at which the fused calls keep most of a dense call's rate, on a CPU.
+
+    A sixteenth of the length, at least 128 and at most 512: with smaller blocks the kernel's tiles
+    become small, with larger ones there is little to choose from.
+
+    >>> [default_block(n) for n in (100, 2048, 4096, 16384)]
+    [100, 128, 256, 512]
+    """
+    size = 1 << max(whole(length, "length") // 16, 1).bit_length() - 1
+    return min(max(size, 128), 512, length)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    r"""Blocks that were kept, with the probabilities they were kept with.
+
+    ``plan | other`` keeps what either keeps; the probabilities are those of independent draws.
+
+    Parameters
+    ----------
+    length : int
+        Tokens.
+    block : int
+        Tokens of a block; the last may have fewer.
+    kept : (1 or batch, 1 or heads, blocks, blocks) bool tensor
+        Lower triangle over query block and key block, the diagonal kept.
+    pi : tensor of that shape
+        Inclusion probabilities, positive where a block is kept; 1 on the diagonal.
+    distances : tuple of int, optional
+        Given if every row keeps the same distances, with the same probabilities, beside the first
+        ``sinks`` key blocks: then whole block diagonals are computed at once.
+    sinks : int
+        How many first key blocks are kept for sure.
+
+    Examples
+    --------
+    >>> plan = (sink(1) | near(1)).plan(16, block=4)
+    >>> plan.kept[0, 0].int().tolist(), plan.density
+    ([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]], 0.9)
+    """
+
+    length: int
+    block: int
+    kept: Tensor
+    pi: Tensor
+    distances: tuple[int, ...] | None = None
+    sinks: int = 0
+
+    def __post_init__(self) -> None:
+        whole(self.length, "length")
+        t = -(-self.length // whole(self.block, "block"))
+        k = self.kept
+        if k.dtype != torch.bool or k.ndim != 4 or k.shape[-2:] != (t, t):
+            raise ValueError(
+                f"kept must be boolean of the shape (batch, heads, {t}, {t}), "
+                f"got {k.dtype} {tuple(k.shape)}"
+            )
+        if k.triu(1).any() or not k.diagonal(dim1=-2, dim2=-1).all():
+            raise ValueError("kept must hold the diagonal and nothing above it")
+        if self.pi.shape != k.shape or not ((self.pi[k] > 0) & (self.pi[k] <= 1)).all():
+            raise ValueError(
+                "pi must have the shape of kept and be in (0, 1] where a block is kept, "
+                "as its weight is 1/pi"
+            )
+        if (self.pi.diagonal(dim1=-2, dim2=-1) != 1).any():
+            raise ValueError("pi must be 1 on the diagonal")
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks T."""
+        return self.kept.shape[-1]
+
+    @property
+    def density(self) -> float:
+        """Share of the lower triangle's blocks that are kept, mean over batch and heads."""
+        return self.kept.double().mean().item() * 2 * self.blocks / (self.blocks + 1)
+
+    @property
+    def full(self) -> bool:
+        """Whether everything is kept, with probability 1: then it is full attention."""
+        lower = torch.ones_like(self.kept[0, 0]).tril()
+        return bool(self.kept[..., lower].all() and (self.pi[..., lower] == 1).all())
+
+    @property
+    def log_weights(self) -> Tensor:
+        r""":math:`\ln(1/\pi)` where a block is kept, minus infinity elsewhere; as ``kept``."""
+        return torch.where(self.kept, -self.pi.log(), float("-inf"))
+
+    def __or__(self, other: Plan) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        if (self.length, self.block) != (other.length, other.block):
+            raise ValueError(
+                "plans must have one length and block, got "
+                f"{self.length}, {self.block} and {other.length}, {other.block}"
+            )
+        both = None
+        if self.distances is not None and other.distances is not None:
+            both = tuple(sorted({*self.distances, *other.distances}))
+        kept = self.kept | other.kept
+        sinks = max(self.sinks, other.sinks)
+        return Plan(
+            self.length,
+            self.block,
+            kept,
+            1 - (1 - self.pi) * (1 - other.pi),
+            both,
+            sinks if both is not None else 0,
+        )
+
+    def to(self, device: Any) -> Plan:
+        """The plan with its tensors on ``device``."""
+        return replace(self, kept=self.kept.to(device), pi=self.pi.to(device))
+
+    def to_dense_bias(self, *, weighted: bool = True, dtype: torch.dtype | None = None) -> Tensor:
+        r"""What a dense softmax adds to its scores to do the same: for tests, N x N of memory.
+
+        Returns
+        -------
+        (1 or batch, 1 or heads, length, length) tensor
+            :math:`\ln(1/\pi)`, or 0 if not ``weighted``; minus infinity where nothing is computed.
+        """
+        table = self.log_weights if weighted else self.log_weights.clamp_max(0)
+        for dim in (-2, -1):
+            table = table.repeat_interleave(self.block, dim).narrow(dim, 0, self.length)
+        ahead = torch.ones(self.length, self.length, dtype=torch.bool, device=table.device)
+        out = table.masked_fill(ahead.triu(1), float("-inf"))
+        return out.to(dtype or torch.get_default_dtype())
+
+    def to_block_mask(self, device: Any = None) -> Any:
+        """The plan as a ``BlockMask`` for ``torch.nn.attention.flex_attention``; no weights.
+
+        The diagonal is its list of partial blocks.  The mask function knows the plan too, because
+        flex_attention without ``torch.compile`` heeds only that.
+        """
+        from torch.nn.attention.flex_attention import BlockMask
+
+        kept = self.kept if device is None else self.kept.to(device)
+        size, t = self.block, self.blocks
+
+        def keeps(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
+            batch = b if kept.shape[0] > 1 else 0
+            head = h if kept.shape[1] > 1 else 0
+            return kept[batch, head, q // size, kv // size] & (q >= kv)
+
+        own = torch.arange(t, device=kept.device, dtype=torch.int32)
+        ones = torch.ones(*kept.shape[:3], dtype=torch.int32, device=kept.device)
+        index = own.view(t, 1).expand(*kept.shape).contiguous()
+        others = kept & ~torch.eye(t, dtype=torch.bool, device=kept.device)
+        order = others.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+        return BlockMask.from_kv_blocks(
+            ones,
+            index,
+            others.sum(-1, dtype=torch.int32),
+            order.to(torch.int32),
+            BLOCK_SIZE=size,
+            mask_mod=keeps,
+            seq_lengths=(self.length, self.length),
+        )
+
+
+@dataclass(frozen=True)
+class Design:
+    """How to choose blocks: made by `sink`, `near` and `sample`, joined by ``|``.
+
+    Parts that are sure come first: `sample` draws among the blocks that they leave.
+    """
+
+    sinks: int = 0
+    nears: int = 0
+    law: DistanceLaw | None = None
+    count: float | None = None
+    density: float | None = None
+    each: Each = "plan"
+
+    def __or__(self, other: Design) -> Design:
+        if not isinstance(other, Design):
+            return NotImplemented
+        if self.law is not None and other.law is not None:
+            raise ValueError("a design must have one sample(...); join drawn plans instead")
+        drawn = self if self.law is not None else other
+        return replace(
+            drawn, sinks=max(self.sinks, other.sinks), nears=max(self.nears, other.nears)
+        )
+
+    def plan(
+        self,
+        length: int,
+        *,
+        block: int | None = None,
+        heads: int = 1,
+        batch: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """Draw once.
+
+        Parameters
+        ----------
+        length : int
+            Tokens.
+        block : int, optional
+            By default `default_block` of the length.
+        heads, batch : int
+            How many draws of their own, where the sample is drawn for each head or row.
+        generator : torch.Generator, optional
+            On the CPU; by default PyTorch's own.
+        """
+        n = whole(length, "length")
+        size = min(whole(block, "block"), n) if block is not None else default_block(n)
+        t = -(-n // size)
+        i = torch.arange(t)
+        delta = i[:, None] - i
+        sure = (delta >= 0) & ((i < self.sinks) | (delta <= self.nears))
+        groups = (whole(batch, "batch"), whole(heads, "heads")) if self.each != "plan" else (1, 1)
+        shape = (*groups, t, t)
+        pi = sure.double().expand(shape)
+        kept = sure.expand(shape)
+        chosen: tuple[int, ...] | None = tuple(range(min(self.nears + 1, t)))
+        free = (delta > self.nears) & (i >= self.sinks)
+        if self.law is not None and free.any():
+            likely = _by_distance(self._inclusion(t, self.law, free), delta)
+            if self.each == "row":
+                draw = systematic(likely.expand(shape), generator)
+                chosen = None
+            else:
+                line = likely[-1].flip(-1)  # over distances 0, 1, …, as the last row meets them
+                drawn = systematic(line.expand(*groups, t), generator)
+                if self.each == "plan":
+                    chosen = (*chosen, *drawn[0, 0].nonzero().flatten().tolist())  # type: ignore[misc]
+                else:
+                    chosen = None
+                draw = drawn[..., delta.clamp_min(0)] & free
+            kept, pi = kept | draw, torch.where(sure, pi, likely)
+        sinks = min(self.sinks, t) if chosen is not None else 0
+        return Plan(n, size, kept.clone(), pi.clone(), chosen, sinks)
+
+    def _inclusion(self, t: int, law: DistanceLaw, free: Tensor) -> Tensor:
+        """Probabilities (rows, distances) if a row has its own, else one line of them."""
+        w = torch.from_numpy(law.weights(t))
+        pairs = torch.stack([free.diagonal(-d).sum() for d in range(t)])
+        w = torch.where(pairs > 0, w, 0.0)
+        if self.density is not None:
+            lower = t * (t + 1) / 2
+            least = (lower - int(pairs.sum())) / lower
+            most = least + int(pairs[w > 0].sum()) / lower
+            if not least * (1 - 1e-12) <= self.density <= most * (1 + 1e-12):
+                raise ValueError(
+                    f"density must be in [{least:.4g}, {most:.4g}] for {t} blocks, of which some "
+                    f"are always kept, got {self.density!r}"
+                )
+            some = w > 0
+            total = min(max(self.density - least, 0.0) * lower, float(pairs[some].sum()))
+            pi = torch.zeros_like(w)
+            cost = pairs[some].double().numpy()
+            pi[some] = torch.from_numpy(inclusion(w[some].numpy(), total, cost))
+            return pi
+        count = torch.tensor(float(self.count or 0.0), dtype=torch.float64)
+        if self.each != "row":
+            return capped(w, count)
+        rows = torch.arange(t)[:, None] - torch.arange(t)
+        seen = rows - self.sinks >= 0  # row i has the distances up to i - sinks
+        return capped(torch.where(seen, w.expand(t, t), 0.0), count.expand(t))
+
+
+def _by_distance(line: Tensor, delta: Tensor) -> Tensor:
+    """Over pairs (row, key block), from values over distances, or over rows and distances."""
+    at = delta.clamp_min(0)
+    out = line[at] if line.ndim == 1 else line.gather(-1, at)
+    return torch.where(delta >= 0, out, 0.0)
+
+
+def sink(blocks: int = 1) -> Design:
+    """Always keep the first key blocks, on which heads rest when they look for nothing."""
+    return Design(sinks=whole(blocks, "blocks", 0))
+
+
+def near(blocks: int = 1) -> Design:
+    """Always keep the blocks before the diagonal; the diagonal itself is kept in any case."""
+    return Design(nears=whole(blocks, "blocks", 0))
+
+
+def sample(
+    law: DistanceLaw,
+    count: float | None = None,
+    *,
+    density: float | None = None,
+    each: Each = "plan",
+) -> Design:
+    """Draw further blocks by a law over their distance, without replacement.
+
+    Parameters
+    ----------
+    law : DistanceLaw
+    count : float, optional
+        Blocks a row beside those that are always kept: the number of distances drawn, or, for
+        ``each="row"``, of blocks; all if there are fewer.
+    density : float, optional
+        Instead of ``count``: the expected share of the lower triangle, always kept blocks included.
+    each : {"plan", "head", "row"}
+        One draw of distances for all; one for each head; or a draw of blocks for each row of each
+        head.  The first is the fastest; the others err in each head or row by themselves.
+    """
+    if not isinstance(law, DistanceLaw):
+        raise TypeError(f"law must be a DistanceLaw, got {law!r}")
+    if (count is None) == (density is None):
+        raise ValueError(f"one of count and density must be given, got {count!r} and {density!r}")
+    if count is not None and real(count, "count") < 0:
+        raise ValueError(f"count must not be negative, got {count!r}")
+    if density is not None and not 0 < real(density, "density") <= 1:
+        raise ValueError(f"density must be in (0, 1], got {density!r}")
+    one_of(each, "each", ("plan", "head", "row"))
+    return Design(law=law, count=count, density=density, each=each)
+
+
+def plan_distances(
+    length: int,
+    law: DistanceLaw,
+    count: float | None = None,
+    *,
+    density: float | None = None,
+    sinks: int = 1,
+    nears: int = 1,
+    block: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Plan:
+    """One set of block distances for all rows and heads: what the fused block diagonals take.
+
+    The design ``sink(sinks) | near(nears) | sample(law, count, density=density)``, drawn.
+
+    Examples
+    --------
+    >>> plan = plan_distances(4096, DistanceLaw.harmonic(), density=0.5)
+    >>> plan.block, plan.sinks, plan.distances[:2]
+    (256, 1, (0, 1))
+    """
+    design = sink(sinks) | near(nears) | sample(law, count, density=density)
+    return design.plan(length, block=block, generator=generator)
+
+
+def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""Samples of exact inclusion probabilities along the last axis, a draw for each line.
+
+    As :func:`genopt_core.attention.systematic`, for a tensor of any shape at once; one uniform
+    number a line, drawn on the CPU.
+
+    >>> systematic(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()
+    [[True, False], [False, True]]
+    """
+    sums = pi.double().cumsum(-1)
+    close = sums.round()
+    sums = torch.where((sums - close).abs() < 1e-9, close, sums)
+    u = torch.rand((*pi.shape[:-1], 1), generator=generator, dtype=torch.float64)
+    teeth = (sums - u.to(pi.device)).ceil()
+    return torch.diff(teeth, dim=-1, prepend=torch.zeros_like(teeth[..., :1])) > 0
+
+
+def capped(weights: Tensor, total: Tensor) -> Tensor:
+    r"""Probabilities :math:`\min(1, \kappa w)` of sum ``total`` along the last axis, exactly.
+
+    As :func:`genopt_core.attention.inclusion` with costs of 1, a line each; a total above the
+    number of positive weights gives 1 to all of these.
+
+    >>> capped(torch.tensor([4.0, 1.0, 1.0]), torch.tensor(2.0)).tolist()
+    [1.0, 0.5, 0.5]
+    """
+    w, order = weights.double().sort(dim=-1, descending=True)
+    n = w.shape[-1]
+    rest = w.flip(-1).cumsum(-1).flip(-1)  # of this weight and all smaller ones
+    full = torch.arange(n, device=w.device)
+    factor = (total.double().unsqueeze(-1) - full) / rest.clamp_min(1e-300)
+    fits = (factor * w <= 1) | (w <= 0)
+    first = torch.where(fits.any(-1, keepdim=True), fits.to(torch.uint8).argmax(-1, True), n)
+    at = factor.gather(-1, first.clamp_max(n - 1)).clamp_min(0)
+    sorted_pi = torch.where(full < first, 1.0, (at * w).clamp_max(1.0))
+    sorted_pi = torch.where(w > 0, sorted_pi, 0.0)
+    sorted_pi = torch.where(sorted_pi > 1 - 1e-10, 1.0, sorted_pi)
+    return torch.empty_like(sorted_pi).scatter_(-1, order, sorted_pi)
