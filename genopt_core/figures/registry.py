@@ -34,6 +34,7 @@ class Explorer:
     function: Callable[..., Figure]
     controls: tuple[Control, ...]
     presets: tuple[Preset, ...]
+    code: str = ""
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -80,25 +81,31 @@ class Explorer:
             "controls": [control.to_json() for control in self.controls],
             "free": [control.name for control in self.controls if control.free],
             "presets": [preset.to_json() for preset in self.presets],
-        }
+        } | ({"code": self.code} if self.code else {})
 
 
 REGISTRY: dict[str, Explorer] = {}
 
 
 def explorer(
-    name: str, *controls: Control, title: str, alt: str, presets: Sequence[Preset]
+    name: str,
+    *controls: Control,
+    title: str,
+    alt: str,
+    presets: Sequence[Preset],
+    code: str = "",
 ) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
     """Register the decorated function as the explorer ``name``.
 
     ``alt`` says what kind of picture it is, for a reader who cannot see it; the readout adds the
-    numbers.  Every explorer has presets, one of which shows the method failing.
+    numbers.  Every explorer has presets, one of which shows the method failing.  ``code`` is the
+    call of the core behind the figure, with ``{control}`` where a setting stands: readers copy it.
     """
 
     def keep(function: Callable[..., Figure]) -> Callable[..., Figure]:
         if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
             raise ValueError(f"name must belong to one explorer only, got {name!r}")
-        entry = Explorer(name, title, alt, function, controls, tuple(presets))
+        entry = Explorer(name, title, alt, function, controls, tuple(presets), code)
         if not any(preset.fails for preset in presets):
             raise ValueError(f"presets of {name} must include one that fails, got {presets}")
         for preset in presets:

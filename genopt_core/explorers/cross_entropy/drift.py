@@ -40,6 +40,12 @@ CHOICES, RUNS, GENERATIONS = 8, 20, 24
         "smoothing", "Smoothing α", [0.4, 0.7, 1.0], start=0.7, help="Share of the new frequencies."
     ),
     title="Entropy falls although there is nothing to learn",
+    code=(
+        "from genopt_core.cross_entropy.drift import drift_law\n"
+        "from genopt_core.cross_entropy.plain import elite_size\n"
+        f"drift_law({CHOICES}, elite_size({{population}}, {{elite_fraction}}), {{smoothing}}, "
+        f"{GENERATIONS})"
+    ),
     alt=(
         "Above, the diversity of the distribution over generations: 20 runs as thin lines, their "
         "mean and the drift law. Below, the final distribution of each run as a row of cells."

@@ -72,6 +72,10 @@ def _what_it_does(ladder: str, method: Literal["recode", "drop"]) -> str:
     ),
     Choice("method", "Going down", METHODS, start="recode", help="How a code becomes narrower."),
     title="Does stepping down lose anything?",
+    code=(
+        "from genopt_core.kvcache import ladder_bound, parse_ladder\n"
+        "ladder_bound(1.0, parse_ladder({ladder}))"
+    ),
     alt=(
         "Staircase lines over a number between the minimum and the maximum of its group: what "
         "direct quantization at the last width restores, and what the ladder restores. A second "

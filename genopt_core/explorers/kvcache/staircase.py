@@ -39,6 +39,12 @@ def _held_bits(ladder: tuple[int, ...], sink: int) -> list[float]:
     ),
     sink_choice(0),
     title="The staircase over time",
+    code=(
+        "from genopt_core.kvcache import cache_bits, parse_ladder\n"
+        f"length = {TOKENS_A_STEP} * {{step}}\n"
+        f"cache_bits(length, parse_ladder({{ladder}}), {CHUNK}, metadata={GRID_BITS}, "
+        "sink={sink}) / max(length, 1)"
+    ),
     alt=(
         "Above, blocks over the token's place: their height is the bits of each number of that "
         "token, low for old tokens on the left, 16 for the newest. Below, the bits per number of "

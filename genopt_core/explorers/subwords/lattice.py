@@ -36,6 +36,10 @@ ROLES = {"longest match": "c2", "piece": "muted"}  # beside the chosen segmentat
     SIZE,
     LIMIT,
     title="All segmentations of a word, and the cheapest",
+    code=(
+        "from genopt_core.subwords import shortest_path, stored_costs\n"
+        'shortest_path({word}.lower() + "▁", stored_costs({size}), {k})'
+    ),
     alt=(
         "The characters of a word in a row. Arcs above them are the vocabulary's sub-words, those "
         "of the cheapest segmentation drawn heavily; below, it and the longest match as strips of "

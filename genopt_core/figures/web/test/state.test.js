@@ -64,6 +64,7 @@ test("code is Python", () => {
     asCode(description, { ...defaults(description), k: 5, show: true, word: 'a"\\\n▁' }),
     'from genopt_core import explore\nexplore("demo", k=5, show=True, word="a\\"\\\\\\n▁")',
   );
+  assert.ok(asCode({ ...description, code: "f({word}, {k})" }, defaults(description)).endsWith(`\n\n# what it computes\nf(${python(defaults(description).word)}, 3)`));
   assert.equal(python(null), "None");
   assert.equal(python(1e-7), "1e-7");
 });
