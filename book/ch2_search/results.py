@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from genopt_core.checks import one_of
 from genopt_core.explorers.cross_entropy.names import (
     BUDGETS,
     METHODS,
@@ -23,7 +24,6 @@ from genopt_core.explorers.reports import (
     half_interval,
     mean_with_deviation,
     mean_with_interval,
-    one_of,
     read,
 )
 
@@ -54,12 +54,12 @@ def confirmation() -> Result:
 
 
 def _label(race: Result, method: str) -> str:
-    return METHODS[one_of("method", method, race["methods"])]
+    return METHODS[one_of(method, "method", race["methods"])]
 
 
 def problems(race: Result, half: str = "held-out") -> list[str]:
     """The problems of a half that were run, in their order."""
-    one_of("half", half, HALVES)
+    one_of(half, "half", HALVES)
     return [name for name, fact in race["problems"].items() if fact["half"] == half]
 
 
@@ -82,7 +82,7 @@ def suite(race: Result, half: str = "held-out") -> list[Row]:
 
 def standings(race: Result, half: str = "held-out") -> list[Row]:
     """Mean regret of every method with its standard error, at every budget, best at 60 first."""
-    one_of("half", half, HALVES)
+    one_of(half, "half", HALVES)
     found = {(s["method"], s["budget"]): s for s in race["summary"] if s["half"] == half}
     methods = [m for m in race["methods"] if (m, 60) in found]
     rows = []
@@ -101,9 +101,9 @@ def by_problem(
     race: Result, budget: int, methods: Sequence[str], half: str = "held-out"
 ) -> list[Row]:
     """Mean regret of each problem (rows) and method (columns)."""
-    one_of("budget", budget, BUDGETS)
+    one_of(budget, "budget", BUDGETS)
     means = {(m, p): mean for m, p, b, _, mean, _ in race["means"] if b == budget}
-    columns = {METHODS[one_of("method", m, race["methods"])]: m for m in methods}
+    columns = {METHODS[one_of(m, "method", race["methods"])]: m for m in methods}
     return [
         {
             "problem": problem_label(p),
@@ -120,7 +120,7 @@ def duels(race: Result, ours: str, half: str = "held-out") -> list[Row]:
     the interval of the mean difference is from its spread between problems.  *Behind on* are the
     problems on which the other's mean regret is smaller.
     """
-    one_of("half", half, HALVES)
+    one_of(half, "half", HALVES)
     name = _label(race, ours)
     return [
         {
@@ -153,7 +153,7 @@ def _regrets(race: Result, method: str, problem: str, column: str) -> dict[int, 
 
 def recommendations(race: Result, ours: str, budget: int) -> list[Row]:
     """Mean regret of the best observed and of the recommended trial, on problems with noise."""
-    one_of("budget", budget, BUDGETS), _label(race, ours)
+    one_of(budget, "budget", BUDGETS), _label(race, ours)
     rows = []
     for problem in problems(race):
         family = race["problems"][problem]["family"]
@@ -231,7 +231,7 @@ def confirmed(confirmation: Result, ours: str, other: str = "random") -> list[Ro
             found.setdefault(name, {}).setdefault(method, {})[seed] = value
     rows = []
     for name, by_method in found.items():
-        a, b = (by_method[one_of("method", m, by_method)] for m in (other, ours))
+        a, b = (by_method[one_of(m, "method", by_method)] for m in (other, ours))
         gains = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]
         rows.append(
             {

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from genopt_core.checks import one_of
 from genopt_core.explorers.panels import counted
-from genopt_core.explorers.reports import Column, Estimate, Row, Spread, one_of, read
+from genopt_core.explorers.reports import Column, Estimate, Row, Spread, read
 
 LENGTHS = (2048, 4096)
 TOLERANCE = 0.02  # bits that a peer may have beyond the budget
@@ -219,7 +220,7 @@ def sums_and_wholes() -> list[Row]:
 
 
 def _scored(length: int) -> list[Row]:
-    one_of("length", length, LENGTHS)
+    one_of(length, "length", LENGTHS)
     return [e for e in _quality()["summary"] if e["length"] == length and e["design"] != "full"]
 
 

@@ -1,6 +1,7 @@
 r"""A search space: named parameters, some of which exist only beside certain values of others."""
 
 from collections.abc import Collection, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -83,16 +84,12 @@ class SearchSpace:
         return found
 
     def _parents_first(self) -> list[int]:
-        order: list[int] = []
-        left = list(range(len(self.names)))
-        while left:
-            ready = [i for i in left if all(p in order for p, _ in self._conditions[i])]
-            if not ready:
-                names = ", ".join(repr(self.names[i]) for i in left)
-                raise ValueError(f"the conditions of {names} run in a circle")
-            order += ready
-            left = [i for i in left if i not in ready]
-        return order
+        parents = {i: [parent for parent, _ in found] for i, found in self._conditions.items()}
+        try:
+            return list(TopologicalSorter(parents).static_order())
+        except CycleError as error:
+            names = ", ".join(repr(self.names[i]) for i in error.args[1][1:])
+            raise ValueError(f"the conditions of {names} run in a circle") from None
 
     def _check_reachable(self) -> None:
         """Refuse a parameter whose conditions contradict each other, its parents' included."""

@@ -1,34 +1,18 @@
 """Stored results as the pages report them: read once, as rows, shown as tables.
 
-The reports of a chapter are in its ``results`` module and return rows; `table` shows them.  One
-rule for all: the middle of several numbers is ``statistics.median``, and ± is half the width of
-Student's 95 % interval of a mean unless a column says *standard error* or *deviation*.
+The reports of a chapter are in ``results.py`` beside its evidence page and return rows; `table`
+shows them.  One rule for all: the middle of several numbers is ``statistics.median``, and ± is half
+the width of Student's 95 % interval of a mean unless a column says *standard error* or *deviation*.
 """
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from genopt_core import corpora
-from genopt_core.figures.table import MISSING, Column, Table
-
-__all__ = [
-    "MISSING",
-    "PEERS",
-    "Column",
-    "Estimate",
-    "Row",
-    "Spread",
-    "Table",
-    "half_interval",
-    "mean_with_deviation",
-    "mean_with_interval",
-    "one_of",
-    "read",
-    "table",
-]
+from genopt_core.figures.table import Column, Table
 
 Row = dict[str, Any]
 OPTUNA = "https://optuna.readthedocs.io/en/stable/reference/samplers/generated/optuna.samplers"
@@ -158,14 +142,6 @@ def mean_with_interval(values: Sequence[float]) -> Estimate:
 def mean_with_deviation(values: Sequence[float]) -> Estimate:
     """The mean and the standard deviation of a single value."""
     return Estimate(statistics.fmean(values), statistics.stdev(values))
-
-
-def one_of(name: str, value: Any, among: Iterable[Any]) -> Any:
-    """``value``, which must be one of ``among``."""
-    known = list(among)
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
-    return value
 
 
 def table(

@@ -4,17 +4,13 @@ Both are oracles for the methods that scale.  Fewest tokens is a linear objectiv
 vocabulary is a 0-1 vector, so a solver can prove it; least code length is not, and only exhaustive
 search is left.
 
-Why the likelihood has no certificate of the same kind.  For tokens every piece costs 1,
-whatever else is in the vocabulary, and a price per character can account for it.  The code
-length :math:`F(c) = C \ln C - \sum_s c_s \ln c_s` makes a piece the cheaper the more it is used:
-F is *concave* in the counts (and homogeneous of degree 1), so minimizing it over the polytope of
-fractional segmentations and shares puts the optimum at a corner that no local or dual argument
-finds, and the relaxation of a concave objective by its convex envelope forgets just this gain.
-The bound that remains is optimistic costs: no piece can cost less than
-:math:`\ln(C_{\min} / c_s^{\max})`, with the fewest tokens that any vocabulary needs and all
-occurrences of s; each word then costs at least its shortest path.  That is valid, and on 10 MB of
-English with 8,000 pieces 27 % below the best vocabulary known, too weak to say anything; the
-entropy of the words, the code length without any budget, is 14 % below.
+The likelihood has no certificate of the same kind.  For tokens every piece costs 1, whatever else
+is in the vocabulary, and a price per character can account for it.  The code length :math:`F(c) = C
+\ln C - \sum_s c_s \ln c_s` makes a piece the cheaper the more it is used: F is *concave* in the
+counts, so minimizing it over fractional segmentations and shares puts the optimum at a corner that
+no local or dual argument finds.  The bound that remains is optimistic costs, no piece below
+:math:`\ln(C_{\min} / c_s^{\max})` and each word at its shortest path: valid, and on 10 MB of
+English with 8,000 pieces 27 % below the best vocabulary known, too weak to say anything.
 """
 
 import itertools

@@ -138,12 +138,9 @@ class Vocabulary:
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
-    def _fields(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled without what was remembered, and made again: checked, and its arrays read-only.
-        return Vocabulary, self._fields()
+        return Vocabulary, tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     @cached_property
     def costs(self) -> dict[str, float]:

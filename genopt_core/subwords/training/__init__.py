@@ -1,18 +1,9 @@
-r"""How a vocabulary is trained.
+"""How a vocabulary is trained.
 
-Read in this order:
-
-- ``candidates`` — a first vocabulary without training: characters and frequent substrings
-- ``likelihood`` — what is maximized, and hard EM, both as in a textbook
-- ``substrings`` — all candidates of a corpus in arrays, and the places where they lie
-- ``arcs`` — a set of pieces as arcs
-- ``em`` — fitting the costs of given pieces
-- ``pruning`` — what is lost with a piece, exactly; taking out the least useful
-- ``search`` — what is gained by a piece; local search
-- ``dual`` and ``ascent`` — the relaxed problem: character prices, and shares of pieces
-- ``trainer`` and ``train`` — the schedule, and the public function
-
-The algorithm, with the functions to open::
+In reading order: ``candidates`` (a first vocabulary without training), ``likelihood`` (what is
+maximized, and hard EM, both as in a textbook), ``substrings`` (all candidates in arrays), ``arcs``,
+``em`` (fitting the costs of given pieces), ``pruning``, ``search`` (local), ``dual`` and ``ascent``
+(the relaxed problem), ``trainer`` and ``train``.  The algorithm, with the functions to open::
 
     train(word_counts, size, objective)
         table = Substrings(word_counts)            all substrings that are frequent enough,
