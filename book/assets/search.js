@@ -10,7 +10,9 @@ var Scorer = {
     const { query, words, stems } = this.prepare;
     const [name, title, , description, score] = result;
     const [page, section] = name.split("#");
-    if (description) return title.split(".").pop() === query ? 200 : score;
+    // a name of the API that is asked for comes first, a word of the glossary after the chapters
+    if (description?.startsWith("Python")) return title.split(".").pop() === query ? 200 : score;
+    if (description) return title.toLowerCase() === query ? 80 : score;
     const number = index.docnames.indexOf(name);
     result[0] = page;
     result[1] = index.titles[number];
