@@ -90,6 +90,17 @@ def test_the_menu_is_used_by_keyboard(watch, served):
     one.blame()
 
 
+def test_on_a_phone_the_menu_stays_inside_the_page(watch, served):
+    one = watch(viewport={"width": 390, "height": 844}).open(served + PAGES[0]).settled()
+    for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
+        root.get_by_role("button", name="Download").click()
+        box = root.locator(".gx-menu").bounding_box()
+        assert 0 <= box["x"]
+        assert box["x"] + box["width"] <= 390
+        assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
+        one.page.keyboard.press("Escape")
+
+
 def test_a_file_is_named_after_its_setting(watch, served):
     one = watch(accept_downloads=True).open(served + "ch1_subwords/paths.html")
     root = one.explorer()

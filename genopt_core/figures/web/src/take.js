@@ -47,6 +47,9 @@ export class Take {
 
   open(at) {
     this.menu.hidden = false;
+    // near the right edge, as on a phone, it opens to the left
+    const room = document.documentElement.clientWidth - this.button.getBoundingClientRect().left;
+    this.menu.classList.toggle("gx-leftward", room > 0 && room < this.menu.offsetWidth + 8);
     this.button.setAttribute("aria-expanded", "true");
     this.items.at(at).focus({ preventScroll: true });
   }
