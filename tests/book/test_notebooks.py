@@ -147,3 +147,21 @@ def test_no_stored_error_without_a_tag(path):
     for cell in code_cells(path):
         if "raises-exception" not in cell.metadata.get("tags", []):
             assert all(output.output_type != "error" for output in cell.outputs), cell.source
+
+
+PROSE = re.compile(r"\$\$.*?\$\$|\]\([^)]*\)|<[^>]+>|\$[^$]*\$", re.DOTALL)  # taken out
+WORDS_A_MINUTE = 180
+
+
+def test_the_time_on_a_page_is_its_chapter_s_and_enough_for_its_words(path):
+    """Output and tables are looked at, not read: they count for nothing here."""
+    words = "\n".join(cell.source for cell in markdown_cells(path))
+    said = re.search(r"\*About (\d+) minutes", words)
+    if not said:
+        return
+    index = (path.parent / "index.md").read_text(encoding="utf-8")
+    [promised] = re.findall(rf"\| {{doc}}`{path.stem}`.*?\| (\d+) min", index)
+    assert said[1] == promised
+    assert len(re.findall(r"[A-Za-z][\w'-]*", PROSE.sub(" ", words))) <= WORDS_A_MINUTE * int(
+        said[1]
+    )
