@@ -87,6 +87,7 @@ function nameOf(axis, figure) {
 /** One row for each value across, one column for each series; null if a series has two values at one place. */
 function wide(marks, spec, figure) {
   const names = marks.every((mark) => mark.columns.name);
+  const lone = Object.keys(spec.series ?? {}).length === 1; // then the label of the axis says it all
   const columns = new Map();
   const keys = new Map();
   let key = names ? "name" : "";
@@ -120,7 +121,7 @@ function wide(marks, spec, figure) {
     const single = c.z && new Set(c.z).size > 1 && new Set(places).size === places.length && (names || spec[across]?.type === "band");
     for (let i = 0; i < lengthOf(mark); i++) {
       const at = names ? c.name[i] : rowName(spec[across], c[across]?.[i] ?? c[`${across}1`]?.[i]);
-      const series = single ? "" : [c.z?.[i], runs.count > 1 ? `run ${runs.of[i]}` : ""].filter(Boolean).join(", ");
+      const series = single || (lone && spec[along]?.label) ? "" : [c.z?.[i], runs.count > 1 ? `run ${runs.of[i]}` : ""].filter(Boolean).join(", ");
       const header = [series, series && !spec[along]?.label ? "" : unit].filter(Boolean).join(", ");
       let fine = true;
       if (c[`${along}1`]) {
