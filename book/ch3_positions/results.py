@@ -30,8 +30,8 @@ SAME_TOTAL = (
 )
 SSMAX = ("rope", "alibi", "rope-alibi", "rope-harmonic", "rope-learned", "nope", "fire")
 COLUMNS = {
-    **{f"{t}×": Column(".4f", "nats", best="least") for t in (1, 2, 4, 8, 16)},
-    "deviation": Column(".4f", "nats, 16×"),
+    **{f"{t}×": Column(".4f", best="least") for t in (1, 2, 4, 8, 16)},
+    "deviation": Column(".4f"),
     "difference": Column("+.4f", "nats, 4× to 16×"),
     "p": Column(".1g"),
     "geometric": Column(".4f", "nats, 16×"),
@@ -110,10 +110,10 @@ def losses(place: str) -> list[Row]:
 
 def _kind(name: str) -> str:
     if methods.described(name)["learned"] == "fox":
-        return "data-dependent"
+        return "by data"
     if methods.is_reading(name):
-        return "a reading"
-    return "peer" if methods.is_peer(name) else "harmonic, without RoPE or with SSMax"
+        return "reading"
+    return "peer" if methods.is_peer(name) else "harmonic"
 
 
 def own() -> list[str]:

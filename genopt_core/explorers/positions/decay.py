@@ -18,7 +18,7 @@ DISTANCES = {
     "log": "log, ln(1 + δ)",
 }
 TITLES = {"geometric": "ALiBi's slopes", "harmonic": "Harmonic slopes"}
-TOTALS = {"own": "as the formula says", "geometric": "ALiBi's total", "fourfold": "4 times 1/h"}
+TOTALS = {"own": "as the formula says", "fourfold": "4 times 1/h", "geometric": "ALiBi's total"}
 LENGTHS = {64: "64", 1024: "1,024", 16384: "16,384"}
 ROLES = {f"head {h}": f"c{h}" for h in range(1, HEADS + 1)}
 LEAST = 1e-7  # weights below are not drawn

@@ -41,7 +41,7 @@ LEAST = 1e-8
     ),
     presets=(
         Preset("ALiBi", {}),
-        Preset("Harmonic slopes, four times as strong", {"kind": "harmonic", "total": "fourfold"}),
+        Preset("Strong harmonic slopes", {"kind": "harmonic", "total": "fourfold"}),
         Preset(
             "A power law frees nothing",
             {"kind": "harmonic", "distance": "harmonic"},
@@ -82,7 +82,7 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
                 y=Axis("most that the rest can weigh", type="log", domain=(LEAST, 1.5)),
                 title="Bound on everything beyond",
                 series=ROLES,
-                height=320,
+                height=260,
             ),
             Panel(
                 [
@@ -102,7 +102,7 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
                 y=Axis("head", type="band", domain=places),
                 title="Blocks that may be left out",
                 color={"label": "left out", "domain": [0, 1], "scheme": "sequential"},
-                height=320,
+                height=260,
             ),
         ],
         readout=(
