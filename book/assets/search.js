@@ -11,8 +11,12 @@ var Scorer = {
     const [name, title, , description, score] = result;
     const [page, section] = name.split("#");
     // a name of the API that is asked for comes first, a word of the glossary after the chapters
-    if (description?.startsWith("Python")) return title.split(".").pop() === query ? 200 : score;
-    if (description) return title.toLowerCase() === query ? 80 : score;
+    if (description) return title.split(".").pop() === query && description.startsWith("Python") ? 200 : score;
+    if (result[2].startsWith("#term-")) {
+      result[0] = page;
+      result[1] = `Glossary › ${result[2].slice(6).replaceAll("-", " ")}`;
+      return Math.min(score, 90);
+    }
     const number = index.docnames.indexOf(name);
     result[0] = page;
     result[1] = index.titles[number];
@@ -34,11 +38,13 @@ function prepareSearch() {
   const stemmer = new Stemmer();
   const unseen = ".genopt-explorer, .math, .copybtn, .headerlink, .bd-header-article, .bd-sidebar-secondary, "
     + ".prev-next-footer, .bd-footer-content, #searchbox, #jb-print-docs-body, .predict details";
-  const toText = Search.htmlToText;
   Search.htmlToText = (html, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html");
     for (const node of page.querySelectorAll(unseen)) node.remove();
-    return toText(page.documentElement.outerHTML, anchor);
+    for (const node of page.querySelectorAll("p, li, dt, dd, td, th, pre, h1, h2, h3, h4")) node.append(" ");
+    const place = anchor ? page.getElementById(anchor.slice(1)) : null;
+    const whole = place?.closest("section, dl.py, article") ?? page.querySelector("[role=main]");
+    return (place?.matches("dt") ? place.textContent + place.nextElementSibling.textContent : whole.textContent) || "…";
   };
   // a page that is opened as a file may not read the others
   if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
