@@ -238,12 +238,19 @@ def test_keys_that_cannot_weigh_anything_are_not_looked_at(monkeypatch):
     # the worst case: far keys along the query, near ones against it, as long as they come
     q[:], k[:], v[:] = 1.0, -1.0, 0.0
     k[:, :, :100], v[:, :, :100] = 1.0, 1.0
-    for size in (1.0, 3.0, 5.0):
+    for size, scale in ((1.0, None), (3.0, None), (5.0, None), (1.0, 3.0), (1.0, -3.0)):
         for bias in (steep, DistanceBias(LearnedSlopes(2, [4.0, 2.0]))):
-            out = biased_attention(q * size, k * size, v, bias).detach()
-            np.testing.assert_allclose(
-                out, dense(q * size, k * size, v, steep._fixed(200)), atol=1e-5
-            )
+            out = biased_attention(q * size, k * size, v, bias, scale=scale).detach()
+            expected = dense(q * size, k * size, v, steep._fixed(200), scale)
+            np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_a_mask_may_leave_far_keys_alone():
+    q, k, v = states(2, 1, 200, 200, batch=1, dtype=torch.float64)
+    mask = (torch.arange(200) < 2)[None].expand(200, 200)[None, None]
+    steep = DistanceBias([4.0, 2.0])
+    out = biased_attention(q, k, v, steep, mask=mask)
+    np.testing.assert_allclose(out, dense(q, k, v, steep._fixed(200), mask=mask), atol=1e-5)
 
 
 def kept(call):
@@ -281,11 +288,13 @@ def test_memory_held_for_the_way_back_is_linear_in_length(case):
 @pytest.mark.parametrize("queries", [1, 300])
 def test_other_dtypes(dtype, queries):
     q, k, v = states(4, 2, queries, 300, dtype=dtype)
-    bias = DistanceBias(formulas.slopes(4, "harmonic"), "harmonic")
-    out = biased_attention(q, k, v, bias)
-    assert out.dtype == dtype
     tolerance = {torch.bfloat16: 0.03, torch.float16: 4e-3, torch.float64: 1e-12}[dtype]
-    np.testing.assert_allclose(out.double(), dense(q, k, v, bias._fixed(300)), atol=tolerance)
+    m = LearnedSlopes(4).double()
+    fixed, learned = DistanceBias(m().detach(), "harmonic"), DistanceBias(m)
+    for bias in (fixed, learned):
+        out = biased_attention(q, k, v, bias).detach()
+        assert out.dtype == dtype
+        np.testing.assert_allclose(out.double(), dense(q, k, v, bias._fixed(300)), atol=tolerance)
 
 
 def test_dropout_leaves_the_mean():

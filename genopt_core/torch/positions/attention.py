@@ -80,7 +80,7 @@ def biased_attention(
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         query, key = with_linear_bias(query, key, strengths, scale)
         value = torch.nn.functional.pad(value, (0, 2))  # the fused kernels want one width
-        line = torch.where(line.detach() == -torch.inf, -torch.inf, 0.0)
+        line = torch.zeros_like(line).masked_fill_(line.detach() == -torch.inf, -torch.inf)
     if heads != shared and query.device.type != "cpu":  # only the CPU's kernel does both
         key, value = (x.repeat_interleave(heads // shared, 1) for x in (key, value))
     before, flipped, outs = tokens - queries, query.flip(2), []
