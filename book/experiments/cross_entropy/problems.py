@@ -198,7 +198,7 @@ def smooth_mixed(seed: int, noise: float = 0.0, name: str = "mixed-dev") -> Prob
 def network(seed: int, noise: float = 0.0, name: str = "network") -> Problem:
     """Shaped like tuning a network: the best rate depends on optimizer and batch; optimum 0."""
     rng = np.random.default_rng([4, seed])
-    center, shift = rng.uniform(-3.3, -1.7), rng.uniform(-0.6, 0.6, 4)
+    centre, shift = rng.uniform(-3.3, -1.7), rng.uniform(-0.6, 0.6, 4)
     slope = rng.uniform(0.3, 0.6) * rng.choice([-1, 1])
     w_best, b_best = rng.integers(1, 7, 2)
     d_best, drop = rng.integers(1, 7, 3), rng.uniform(0.1, 0.4)
@@ -211,7 +211,7 @@ def network(seed: int, noise: float = 0.0, name: str = "network") -> Problem:
 
     def true(x: Configuration) -> float:
         opt, act, norm = int(x["optimiser"]), int(x["activation"]), int(x["norm"])
-        z = math.log10(x["rate"]) - center - shift[opt] - slope * (x["batch"] - 3.5) / 3.5
+        z = math.log10(x["rate"]) - centre - shift[opt] - slope * (x["batch"] - 3.5) / 3.5
         value = 1.0 - math.exp(-0.5 * (z / (0.45 if z < 0 else 0.25)) ** 2)  # too high: divergence
         value += 0.6 * (x["dropout"] - drop - 0.05 * (x["width"] - w_best)) ** 2
         value += 0.5 * ((x["width"] - w_best) / 7) ** 2 + 0.2 * ((x["batch"] - b_best) / 7) ** 2
