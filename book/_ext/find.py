@@ -71,4 +71,5 @@ class SectionIndex(IndexBuilder):
 
 def use(app: Sphinx, config: Config) -> None:
     config.html_search_scorer = str(SCORES)
+    config.book_search = SCORES.read_text(encoding="utf-8")  # a change of it changes the pages
     sphinx.search.IndexBuilder = SectionIndex  # type: ignore[misc]

@@ -33,6 +33,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", theme.without_thebe, priority=900)
     app.connect("html-page-context", theme.without_idle_scripts, priority=900)
     app.add_config_value("book_repository", "", "html")
+    app.add_config_value("book_search", "", "html")
     app.connect("config-inited", theme.footer)
     app.connect("config-inited", find.use)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
