@@ -30,8 +30,8 @@ SAME_TOTAL = (
 )
 SSMAX = ("rope", "alibi", "rope-alibi", "rope-harmonic", "rope-learned", "nope", "fire")
 COLUMNS = {
-    **{f"{t}×": Column(".4f", best="least") for t in (1, 2, 4, 8, 16)},
-    "deviation": Column(".4f"),
+    **{f"{t}×": Column(".3f", best="least") for t in (1, 2, 4, 8, 16)},
+    "sd": Column(".3f"),
     "difference": Column("+.4f", "nats, 4× to 16×"),
     "p": Column(".1g"),
     "geometric": Column(".4f", "nats, 16×"),
@@ -104,7 +104,7 @@ def losses(place: str) -> list[Row]:
         row: Row = {"method": label(name), "kind": _kind(name)}
         for t, value in zip(methods.times(), values.mean(axis=0), strict=True):
             row[f"{t}×"] = float(value)
-        rows.append(row | {"deviation": float(values[:, -1].std(ddof=1))})
+        rows.append(row | {"sd": float(values[:, -1].std(ddof=1))})
     return sorted(rows, key=lambda row: row["16×"])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from genopt_core.explorers.positions.decay import HEADS, ROLES, SLOPES, TITLES, TOTALS, strengths
+from genopt_core.explorers.positions.decay import HEADS, ROLES, TITLES, TOTALS, strengths
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -13,14 +13,15 @@ from genopt_core.positions import bias_by_distance, skippable, skippable_blocks,
 
 BLOCK, BLOCKS = 64, 16
 LENGTH = BLOCK * BLOCKS
-DISTANCES = {"linear": "linear, δ", "harmonic": "harmonic numbers"}
-EPSILONS = {1e-4: "0.0001", 1e-3: "0.001", 1e-2: "0.01", 1e-1: "0.1"}
+KINDS = {"geometric": "ALiBi's", "harmonic": "1/h"}
+DISTANCES = {"linear": "linear", "harmonic": "harmonic"}
+EPSILONS = {1e-3: "0.001", 1e-2: "0.01", 1e-1: "0.1"}
 LEAST = 1e-8
 
 
 @explorer(
     "pos-skip",
-    Choice("kind", "Slopes", SLOPES, help="How the strength falls from head to head."),
+    Choice("kind", "Slopes", KINDS, help="How the strength falls from head to head."),
     Choice("distance", "Distance", DISTANCES, help="What a unit slope takes off."),
     Choice("total", "Total strength", TOTALS, help="What the slopes of all heads add up to."),
     Choice(
@@ -45,13 +46,13 @@ LEAST = 1e-8
         Preset(
             "A power law frees nothing",
             {"kind": "harmonic", "distance": "harmonic"},
-            "Its tail is too heavy: beyond a thousand tokens there is more weight than ε.",
+            "Too heavy a tail: there is always more than ε beyond.",
             fails=True,
         ),
         Preset(
             "Long queries and keys",
             {"c": 32},
-            "The bound knows only lengths. With those of a real model ALiBi frees little.",
+            "The bound knows only lengths: those of a real model free little.",
             fails=True,
         ),
         Preset("A tenth may go", {"eps": 1e-1, "c": 2}),
@@ -74,7 +75,7 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
     places = [f"{h + 1}" for h in range(HEADS)]
     grid = [(t, places[h], int(free[h, t])) for h in range(HEADS) for t in range(BLOCKS)]
     return Figure(
-        title=f"ε = {EPSILONS[eps]}, scores within ±{c}: {TITLES[kind]} over {DISTANCES[distance]}",
+        title=f"ε = {EPSILONS[eps]}, scores within ±{c}: {TITLES[kind]} over {DISTANCES[distance]} distance",
         panels=[
             Panel(
                 [figure.rule(y=eps, dash="dotted"), *lines],
