@@ -1,10 +1,10 @@
 """Time and memory of distance biases without a square, against RoPE + ALiBi by an additive mask.
 
-    python -m book.experiments.positions.speed [--rounds 9] [--quick]
+    python -m book.experiments.positions.speed [--rounds 5] [--quick]
 
 Writes book/data/results/positions_speed.json.  One thread, and CPU time of that thread rather than
 the clock, so that other work on the machine hardly matters.  What is compared takes turns; a ratio
-is that of the same turn, given as middle, smallest and largest.  About 6 CPU-minutes, of which most
+is that of the same turn, given as middle, smallest and largest.  About 7 CPU-minutes, of which most
 for SmolLM2; ``--quick`` half a minute, and writes nothing.
 """
 
@@ -190,7 +190,7 @@ def decoding(model, ids: Tensor, tokens: int, steps: int) -> list[dict]:
 
 def main() -> None:
     arguments = parser(__doc__, "quick")
-    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
     torch.set_num_threads(1)
     quick = options.quick
@@ -208,8 +208,8 @@ def main() -> None:
     with torch.no_grad():
         whole = [
             row
-            for n in ((128,) if quick else (1024, 2048))
-            for row in prefill(model, ids, n, 1 if quick else 3)
+            for n in ((128,) if quick else (2048,))
+            for row in prefill(model, ids, n, 1 if quick else 2)
         ]
         steps = [
             row
