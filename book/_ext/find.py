@@ -62,7 +62,7 @@ class SectionIndex(IndexBuilder):
     def feed(self, docname: str, filename: str, title: str, doctree: nodes.document) -> None:
         for name, heading, words in sections(title, doctree):
             where = f"{docname}#{name}" if name else docname
-            super().feed(where, filename, heading, words)  # type: ignore[arg-type]
+            super().feed(where, filename, heading, words)
 
     def prune(self, docnames: Iterable[str]) -> None:
         kept = set(docnames)
