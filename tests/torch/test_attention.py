@@ -407,12 +407,35 @@ def test_rows_keep_what_they_are_told(proxy, choose):
 def test_rows_of_a_wanted_density_and_their_draws():
     q, k, _ = inputs(128, batch=1, heads=2, key_heads=2, grad=False)
     g = torch.manual_seed(0)
-    plans = [att.plan_rows(q, k, density=0.45, block=8, generator=g) for _ in range(300)]
+    options = {"density": 0.45, "block": 8, "choose": "sample", "generator": g}
+    plans = [att.plan_rows(q, k, **options) for _ in range(300)]
     pi = plans[0].pi
     assert pi.sum().item() / (2 * 136) == pytest.approx(0.45, rel=1e-9)
     assert np.mean([p.density for p in plans]) == pytest.approx(0.45, abs=0.01)
     kept = torch.stack([p.kept for p in plans]).double().mean(0)
     assert ((kept - pi).abs() <= 6 * (pi * (1 - pi) / len(plans)).sqrt() + 1e-12).all()
+
+
+def test_a_fraction_of_a_block_goes_to_the_rows_that_miss_most():
+    q, k, _ = inputs(128, batch=1, heads=2, key_heads=2, grad=False)
+    plan = att.plan_rows(q, k, density=0.4, block=8)  # 47 sure blocks of 136, so 0.5 a row
+    assert plan.kept[0].sum((-2, -1)).tolist() == [54, 54]
+    assert (plan.pi[plan.kept] == 1).all()
+    mass = att.block_mass(q, k, 8)[0]
+    free = torch.ones(16, 16).tril(-2).bool()
+    free[:, 0] = False
+    best = torch.where(free, mass, 0.0).amax(-1)
+    more = (plan.kept[0] & free).sum(-1)
+    assert more.max() == 1
+    for h in range(2):
+        assert best[h][more[h] == 1].min() > best[h][more[h] == 0].max()
+
+
+def test_two_blocks_or_more_a_row_are_drawn_and_fewer_are_the_largest():
+    q, k, _ = inputs(128, batch=1, heads=2, key_heads=2, grad=False)
+    for count, sampled in ((1, False), (1.9, False), (2, True)):
+        plan = att.plan_rows(q, k, count, block=8)
+        assert bool((plan.pi[plan.kept] < 1).any()) == sampled
 
 
 def test_a_head_that_looks_at_one_far_block_keeps_it():

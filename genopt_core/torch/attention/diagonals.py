@@ -68,13 +68,17 @@ def _as_blocks(part: Tensor, size: int) -> Tensor:
     return part[0].unflatten(1, (-1, size)).transpose(0, 1)
 
 
-def head_groups(q: Tensor) -> list[slice]:
+def head_groups(q: Tensor, rounds: int) -> list[slice]:
     """Which of (heads, tokens, dim) are done together.
 
-    One after the other on a CPU, so that a head's tensors stay in its cache from round to round
-    (a fifth faster); all at once where calls are what costs.
+    As many as there are threads on a CPU, so that a head's tensors stay in its cache from round to
+    round (with one thread a tenth to a fifth faster); all at once in a single round, or where calls
+    are what costs.
     """
-    return [slice(h, h + 1) for h in range(len(q))] if pieces.fused(q.device) else [slice(None)]
+    if rounds == 1 or not pieces.fused(q.device):
+        return [slice(None)]
+    step = torch.get_num_threads()
+    return [slice(h, h + step) for h in range(0, len(q), step)]
 
 
 class _Diagonals(torch.autograd.Function):
@@ -97,9 +101,8 @@ class _Diagonals(torch.autograd.Function):
         shape = q.shape
         q, k, v = (t.flatten(0, 1) for t in (q, k, v))
         table = None if bias is None else bias.repeat(shape[0], 1)
-        all_out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        all_lse = torch.empty(q.shape[:2], dtype=wide, device=q.device)
-        for heads in head_groups(q):
+        outs, masses = [], []
+        for heads in head_groups(q, len(rounds)):
             Q, K, V = (_Views(t, heads, size) for t in (q, k, v))
             out = lse = torch.empty(0)
             for r in rounds:
@@ -119,8 +122,9 @@ class _Diagonals(torch.autograd.Function):
                 if r.weight:
                     mass = mass + r.weight
                 pieces.merge_into(out[r.queries], lse[r.queries], part, mass)
-            all_out[heads].unflatten(1, (-1, size)).copy_(out.transpose(0, 1))
-            all_lse[heads].unflatten(1, (-1, size)).copy_(lse.transpose(0, 1))
+            outs.append(out.to(q.dtype))
+            masses.append(lse)
+        all_out, all_lse = _joined(outs), _joined(masses)
         ctx.save_for_backward(q, k, v, table, all_out, all_lse)
         ctx.rounds, ctx.size, ctx.scale, ctx.shape = rounds, size, scale, shape
         ctx.set_materialize_grads(False)
@@ -137,23 +141,19 @@ class _Diagonals(torch.autograd.Function):
         more = None if g_lse is None else g_lse.flatten(0, 1)
         g, q, k, v, out = pieces.with_mass_gradient(g, more, q, k, v, out)
         wide = torch.promote_types(q.dtype, torch.float32)
-        grads = [torch.empty_like(q) if needed else None for needed in need]
-        for heads in head_groups(q):
-            G, Q, K, V, O = (_Views(x, heads, size) for x in (g, q, k, v, out))  # noqa: E741
-            L = _Views(lse.unsqueeze(-1), heads, size)
+        L = lse.unsqueeze(-1)
+        grads: list[list[Tensor]] = [[], [], []]
+        for heads in head_groups(q, len(ctx.rounds)):
+            views = [_Views(x, heads, size) for x in (g, q, k, v, out, L)]
             sums: list[Tensor | None] = []
             for r in ctx.rounds:
-                found = pieces.backward(
-                    G(r.queries, r.column),
-                    Q(r.queries, r.column),
-                    K(r.keys, r.column),
-                    V(r.keys, r.column),
-                    O(r.queries, r.column),
-                    L(r.queries, r.column).squeeze(-1) - r.weight,
-                    ctx.scale,
-                    r.distance == 0 and table is None,
-                    toeplitz(table, heads, r.distance, size, wide),
+                G, Q, K, V, O, mass = (  # noqa: E741
+                    x(r.keys if i in (2, 3) else r.queries, r.column) for i, x in enumerate(views)
                 )
+                causal = r.distance == 0 and table is None
+                mask = toeplitz(table, heads, r.distance, size, wide)
+                mass = mass.squeeze(-1) - r.weight
+                found = pieces.backward(G, Q, K, V, O, mass, ctx.scale, causal, mask)
                 if r.distance == 0:  # touches every block, so it is what the others add to
                     sums = [
                         part.to(wide) if needed else None
@@ -163,12 +163,18 @@ class _Diagonals(torch.autograd.Function):
                 for total, part, at in zip(sums, found, (r.queries, r.keys, r.keys), strict=True):
                     if total is not None:
                         total[at] += _as_blocks(part, size) if r.column else part
-            for grad, total in zip(grads, sums, strict=True):
-                if grad is not None and total is not None:
-                    grad[heads].unflatten(1, (-1, size)).copy_(total.transpose(0, 1))
+            for total, done in zip(sums, grads, strict=True):
+                if total is not None:
+                    done.append(total.to(q.dtype))
         return *(
-            None if grad is None else grad[..., : shape[-1]].reshape(shape) for grad in grads
+            _joined(done)[..., : shape[-1]].reshape(shape) if done else None for done in grads
         ), None, None, None, None  # fmt: skip
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Groups of (blocks, heads, block, …) as (all heads, tokens, …); of one group a view."""
+    flat = [part.transpose(0, 1).flatten(1, 2) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
 def toeplitz(

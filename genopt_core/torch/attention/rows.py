@@ -40,7 +40,7 @@ def plan_rows(
     mix: float = 0.1,
     sinks: int = 1,
     nears: int = 1,
-    choose: Literal["sample", "top"] = "sample",
+    choose: Literal["auto", "sample", "top"] = "auto",
     bias: Tensor | None = None,
     scale: float | None = None,
     generator: torch.Generator | None = None,
@@ -74,8 +74,10 @@ def plan_rows(
         :math:`\mu`, from 0 to 1; 1 is the law alone.
     sinks, nears : int
         First key blocks and blocks before the diagonal that are always kept.
-    choose : {"sample", "top"}
-        "top" keeps the largest of the mixture for sure, which no weights correct.
+    choose : {"auto", "sample", "top"}
+        "top" keeps the largest of the mixture for sure, which no weights correct; a fraction of a
+        block goes to the rows whose next block has the largest mass.  "auto" does so where fewer
+        than two blocks a row are free to choose, as one block drawn says little, and else samples.
     bias, scale
         As in `pr_flash_attention`; no bias for the antidiagonal proxy.
     generator : torch.Generator, optional
@@ -96,7 +98,7 @@ def plan_rows(
     if (count is None) == (density is None):
         raise ValueError(f"one of count and density must be given, got {count!r} and {density!r}")
     share = fraction(mix, "mix", zero=True)
-    one_of(choose, "choose", ("sample", "top"))
+    one_of(choose, "choose", ("auto", "sample", "top"))
     n = q.shape[2]
     size = min(whole(block, "block"), n) if block is not None else default_block(n)
     mass = block_mass(q, k, size, proxy, probes, bias=bias, scale=scale)
@@ -115,14 +117,28 @@ def plan_rows(
     seen, floor = (x / x.sum(-1, keepdim=True).clamp_min(1e-300) for x in (seen, floor))
     weight = (1 - share) * seen + share * floor
     wanted = places.clamp_max(each) if isinstance(each, int) else places.double().clamp_max(each)
-    if choose == "top":
-        rank = weight.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-        drawn = (rank < wanted.round()[:, None]) & free
+    if choose == "top" or (choose == "auto" and each < 2):
+        drawn = _largest(weight, mass, wanted.double(), free)
         pi = (drawn | sure).double()
     else:
         pi = torch.where(sure, 1.0, capped(weight, wanted.double().expand(weight.shape[:-1])))
         drawn = systematic(pi, generator) & free
     return Plan(n, size, drawn | sure, pi)
+
+
+def _largest(weight: Tensor, mass: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
+    """The blocks of the largest weight, ``wanted`` (rows,) of them on average over rows."""
+    rank = weight.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    whole_part = wanted.floor()
+    drawn = (rank < whole_part[:, None]) & free
+    more = int((wanted - whole_part).sum().round())
+    if more:
+        following = (rank == whole_part[:, None]) & free
+        gain = torch.where(following, mass, 0.0).sum(-1)
+        rows = torch.zeros_like(gain, dtype=torch.bool)
+        rows.scatter_(-1, gain.topk(more, dim=-1).indices, True)
+        drawn = drawn | (following & rows.unsqueeze(-1))
+    return drawn
 
 
 def _row_count(places: Tensor, sure: Tensor, density: float | None, t: int) -> float:
