@@ -75,7 +75,10 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
     places = [f"{h + 1}" for h in range(HEADS)]
     grid = [(t, places[h], int(free[h, t])) for h in range(HEADS) for t in range(BLOCKS)]
     return Figure(
-        title=f"ε = {EPSILONS[eps]}, scores within ±{c}: {TITLES[kind]} over {DISTANCES[distance]} distance",
+        title=(
+            f"ε = {EPSILONS[eps]}, scores within ±{c}: {TITLES[kind]} over "
+            f"{DISTANCES[distance]} distance"
+        ),
         panels=[
             Panel(
                 [figure.rule(y=eps, dash="dotted"), *lines],
