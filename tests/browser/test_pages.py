@@ -96,14 +96,18 @@ def test_the_foot_of_a_page_names_version_and_license(html, page):
     assert "CC BY 4.0" in foot
 
 
-# Code, equations and tables of which something is left to scroll.
+# Code, equations and tables of which something is left to scroll, folded code unfolded.
 CUT = """async () => {
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    const folded = document.querySelectorAll("article details.hide:not([open])");
+    for (const one of folded) one.open = true;
     await frame();
     await frame();
-    const boxes = document.querySelectorAll("article :is(pre, div.math, .genopt-table)");
-    return [...boxes].filter((box) => box.scrollWidth > box.clientWidth + 1)
+    const boxes = [...document.querySelectorAll("article :is(pre, div.math, .genopt-table)")];
+    const cut = boxes.filter((box) => box.scrollWidth > box.clientWidth + 1)
         .map((box) => [box.innerText.slice(0, 60), box.scrollWidth - box.clientWidth]);
+    for (const one of folded) one.open = false;
+    return cut;
 }"""
 
 
