@@ -463,6 +463,20 @@ def attend(q=None, plan=None, **options):
     return att.pr_flash_attention(*x, plan or (sink(1) | near(1)).plan(16, block=4), **options)
 
 
+def by_hand(distances, pi=((1, 0, 0), (0, 1, 0), (0, 0, 1)), sinks=0):
+    table = torch.tensor(pi, dtype=torch.float64)[None, None]
+    return Plan(12, 4, table > 0, table, distances, sinks)
+
+
+def test_a_plan_by_hand():
+    plan = by_hand((0, 2), pi=[[1, 0, 0], [0, 1, 0], [0.5, 0, 1]])
+    x = inputs(12)
+    for a, b in zip(outcome(x, plan, "diagonal"), outcome(x, plan, "dense"), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match="pi must depend on the distance alone"):
+        by_hand((0, 1), pi=[[1, 0, 0], [0.5, 1, 0], [0, 0.25, 1]])
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -490,6 +504,8 @@ def attend(q=None, plan=None, **options):
         (lambda: Plan(8, 4, torch.ones(1, 1, 2, 2) > 0, torch.ones(1, 1, 2, 2)), "nothing above"),
         (lambda: Plan(8, 4, torch.eye(2)[None, None] > 0, torch.zeros(1, 1, 2, 2)), "is 1/pi"),
         (lambda: Plan(8, 4, torch.eye(3)[None, None] > 0, torch.ones(1, 1, 3, 3)), "kept must be"),
+        (lambda: by_hand((0, 1)), "must say the same as kept"),
+        (lambda: by_hand((0, 2), pi=[[1, 0, 0], [0, 1, 0], [0.5, 0, 1]], sinks=1), "same as kept"),
         (lambda: att.plan_rows(*inputs(16)[:2]), "one of count and density"),
         (lambda: att.plan_rows(*inputs(16)[:2], 1, block=4, probes=5), "probes must be at most 4"),
         (lambda: att.plan_rows(*inputs(16)[:2], 1, block=4, mix=2), "mix must be in .*, got 2"),

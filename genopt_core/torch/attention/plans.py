@@ -101,6 +101,18 @@ class Plan:
             )
         if (self.pi.diagonal(dim1=-2, dim2=-1) != 1).any():
             raise ValueError("pi must be 1 on the diagonal")
+        if self.distances is not None:
+            i = torch.arange(t, device=k.device)
+            delta = i[:, None] - i
+            listed = torch.zeros(t, dtype=torch.bool, device=k.device)
+            listed[list(self.distances)] = True
+            first = (i < self.sinks) & (delta >= 0)
+            same = (listed[delta.clamp_min(0)] & (delta >= 0)) | first
+            likely = torch.where(first, 1.0, self.pi[0, 0, -1].flip(-1)[delta.clamp_min(0)])
+            if k.shape[:2] != (1, 1) or not torch.equal(k[0, 0], same):
+                raise ValueError("distances and sinks must say the same as kept, for all heads")
+            if (self.pi[0, 0] != likely)[same].any():
+                raise ValueError("pi must depend on the distance alone for a plan by distance")
 
     @property
     def blocks(self) -> int:
@@ -248,12 +260,14 @@ class Design:
         i = torch.arange(t)
         delta = i[:, None] - i
         sure = (delta >= 0) & ((i < self.sinks) | (delta <= self.nears))
-        groups = (whole(batch, "batch"), whole(heads, "heads")) if self.each != "plan" else (1, 1)
+        groups = (whole(batch, "batch"), whole(heads, "heads"))
+        free = (delta > self.nears) & (i >= self.sinks)
+        if self.each == "plan" or self.law is None or not free.any():
+            groups = (1, 1)
         shape = (*groups, t, t)
         pi = sure.double().expand(shape)
         kept = sure.expand(shape)
         chosen: tuple[int, ...] | None = tuple(range(min(self.nears + 1, t)))
-        free = (delta > self.nears) & (i >= self.sinks)
         if self.law is not None and free.any():
             likely = _by_distance(self._inclusion(t, self.law, free), delta)
             if self.each == "row":
