@@ -1,5 +1,6 @@
 """Rotation, biases and attention with them on tensors, against NumPy and two stock models."""
 
+import copy
 import math
 
 import numpy as np
@@ -119,6 +120,11 @@ def test_kept_table_grows_and_follows_what_is_learned():
         after = biased_attention(q, k, v, bias)
         np.testing.assert_allclose(after, dense(q, k, v, bias(23).numpy()), atol=1e-5)
     assert (before - after).abs().max() > 1e-3
+    twin = copy.deepcopy(bias)
+    with torch.no_grad():
+        twin.strengths.raw -= 1
+    torch.testing.assert_close(biased_attention(q, k, v, twin).detach(), before)
+    torch.testing.assert_close(biased_attention(q, k, v, bias).detach(), after)
 
 
 @pytest.mark.parametrize(("start", "total"), [("harmonic", None), ("geometric", 3.0)])

@@ -91,13 +91,14 @@ class DistanceBias(nn.Module):
         super().__init__()
         self.strengths, self.distance, self.parameter = strengths, distance, parameter
         self.windows = None if windows is None else np.array(windows)
+        self._numbers = [x for x in (strengths, parameter) if isinstance(x, LearnedSlopes)]
         self.heads = len(self._fixed(1))
         self._kept: dict[Any, tuple[Any, int, Tensor]] = {}
 
     @property
     def learned(self) -> bool:
         """Whether anything of it has gradients."""
-        return any(p.requires_grad for p in self.parameters())
+        return any(x.raw.requires_grad for x in self._numbers)
 
     @property
     def linear(self) -> bool:
@@ -139,7 +140,7 @@ class DistanceBias(nn.Module):
         """`as_line` of a table that is at least ``length`` long, and how long it is."""
         if self.learned and torch.is_grad_enabled():
             return as_line(self(length, device, dtype)), length
-        stamp = tuple((p.data_ptr(), p._version) for p in self.parameters())
+        stamp = tuple((x.raw.data_ptr(), x.raw._version) for x in self._numbers)
         old, size, line = self._kept.get((device, dtype), (None, 0, None))
         if line is None or size < length or old != stamp:
             size = 1 << max(8, (length - 1).bit_length())
