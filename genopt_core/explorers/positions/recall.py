@@ -119,7 +119,7 @@ def _against_loss(method: str, recalled: dict[str, float]) -> Panel:
                 tip=[f"{methods.label(n)}: {recalled[n]:.2f} at {loss[n]:.3f} nats" for n in names],
             ),
         ],
-        x=Axis("loss on text at 16 times the length, nats (development)", domain=(3.65, 4.85)),
+        x=Axis("loss on text at 16×, nats", domain=(3.65, 4.85)),
         y=Axis("share recalled", domain=(0, 1)),
         title="Against the loss on text",
         series={"shown": "accent", "all heads rotate": "c1", "nothing rotates": "c2"},
