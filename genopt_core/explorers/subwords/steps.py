@@ -86,7 +86,7 @@ def subword_steps(size: int, k: int, weight: str) -> Figure:
     )
     words = "running words" if weight == "running" else "distinct words"
     return Figure(
-        title=f"Step limit {k}, vocabulary of {size:,}",
+        title=f"Step limit {k}, vocabulary of {size:,}, the 3,000 most frequent words",
         panels=[bits, reach],
         readout=(
             f"{within[k - 1]:.1f} % of the {words} need at most {counted(k, 'sub-word')}; the "
