@@ -124,6 +124,9 @@ def test_layers_without_a_bias_among_others():
     y, mask = padded()
     ours, theirs = (m(y, attention_mask=mask).logits for m in (model, stock))
     torch.testing.assert_close(ours[mask == 1], theirs[mask == 1], atol=1e-5, rtol=0)
+    cache = DynamicCache(config=model.config)
+    pieces = [model(part, past_key_values=cache).logits for part in x.split([9, 13, 1], 1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), stock(x).logits, atol=1e-5, rtol=0)
 
 
 def test_a_sliding_window_of_the_model_stays():
@@ -215,6 +218,7 @@ def test_a_packed_staircase_is_read_as_it_would_be_restored(name, padding, monke
     model, (x, mask) = model_with(name), padded()
     x = torch.cat([x, ids(tokens=8, seed=2)], 1)
     mask = torch.cat([mask, torch.ones(2, 8, dtype=torch.long)], 1)
+    assert StaircaseCache(model.config).settings.reads_packed
     outputs = []
     for readers in ({NAME}, set()):
         monkeypatch.setattr("genopt_core.torch.kvcache.settings.READERS", readers)

@@ -23,7 +23,8 @@ NAMES = {
 }
 ROLES = ("c1", "c2", "c3", "c4", "c5", "c6")
 SHORT = {"cbow_sum": "sum", "cbow": "mean", "skipgram": "skip", 0: "0 (tree)"}
-WHOLE = {"cbow_sum": "cbow, sum", "cbow": "cbow, mean", "skipgram": "skip-gram"}  # where there is room for it
+# Where there is room for the whole name.
+WHOLE = {"cbow_sum": "cbow, sum", "cbow": "cbow, mean", "skipgram": "skip-gram"}
 PROBABILITY, ELITE, BEST = "p", "share of the elite", "elite (best quarter)"
 ROW = 1.6  # height of a row of bars; a probability of 1 is 1 high
 
