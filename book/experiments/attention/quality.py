@@ -5,11 +5,12 @@
     python -m book.experiments.attention.quality --again recommended   designs of that beginning
 
 Writes book/data/results/attention_quality.json after every text; what is there is kept, but for
-the designs of ``--again`` and, with ``--force``, all.  Proxy, probes, mixture and estimator of the
-recommended plan were chosen on the calibration text, which also gives the calibrated law.  One rule
-was added after a look at scored texts: fewer than two free blocks are not drawn but the largest
-(drawing gave 0.2536 against 0.2533 on one text), so 12 % is no clean hold-out.  The error of a token is the length of the difference to full attention over the length of that; a number
-is the mean over the tokens of 3 heads, one of each key head, in each of 5 layers, and over 2 draws
+the designs of ``--again`` and, with ``--force``, all. Proxy, probes, mixture and estimator of the
+recommended plan were chosen on the calibration text, which also gives the calibrated law. One
+rule was added after a look at scored texts: fewer than two free blocks are not drawn but the
+largest (drawing gave 0.2536 against 0.2533 on one text), so 12 % is no clean hold-out. The error
+of a token is the length of the difference to full attention over the length of that; a number is
+the mean over the tokens of 3 heads, one of each key head, in each of 5 layers, and over 2 draws
 where there is chance.
 """
 
