@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genopt_core import attention as att
-from genopt_core.attention import DistanceLaw
+from genopt_core.attention import blocks as att
+from genopt_core.attention.blocks import DistanceLaw
 from genopt_core.positions import bias_by_distance
 
 LAWS = [

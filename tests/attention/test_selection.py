@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genopt_core import attention as att
-from genopt_core.attention import DistanceLaw
+from genopt_core.attention import blocks as att
+from genopt_core.attention.blocks import DistanceLaw
 
 PROBABILITIES = st.lists(
     st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=1, max_size=12

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from oracles.attention import block_sums, dense
 
-from genopt_core import attention as att
-from genopt_core.attention import DistanceLaw
-from genopt_core.attention.estimators import FLOOR
+from genopt_core.attention import blocks as att
+from genopt_core.attention import merge_partials
+from genopt_core.attention.blocks import DistanceLaw
+from genopt_core.attention.blocks.estimators import FLOOR
 from genopt_core.positions import bias_by_distance
 
 
@@ -104,7 +105,7 @@ def test_horvitz_thompson_is_unbiased_and_plain_aims_at_a_biased_softmax():
     )
     np.testing.assert_allclose(unbiased, exact, atol=1e-8)
     plain = [att.estimate(q, k, v, s, pi, block, "plain") for s in kept]
-    pooled, _ = att.merge_partials(
+    pooled, _ = merge_partials(
         [(o, m + np.log(p)) for (o, m), p in zip(plain, probabilities, strict=True)]
     )
     biased, _ = dense(q, k, v, full, block, weights=np.log(att.by_distance(pi) + 1e-300))

@@ -7,7 +7,7 @@ from oracles.models import smollm
 from book.experiments.attention import heads, quality
 from book.experiments.attention.designs import KEPT, density_of, designs
 from book.experiments.common.store import read
-from genopt_core.attention import DistanceLaw
+from genopt_core.attention.blocks import DistanceLaw
 
 torch.set_num_threads(1)
 

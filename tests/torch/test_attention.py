@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles.attention import dense
 from torch.nn.functional import scaled_dot_product_attention
 
-from genopt_core import attention as numpy_room
+from genopt_core.attention import blocks as numpy_room
 from genopt_core.positions import bias_by_distance
 from genopt_core.torch import attention as att
 from genopt_core.torch.attention import DistanceLaw, Plan, near, pieces, sample, sink

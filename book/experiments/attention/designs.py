@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genopt_core.attention import DistanceLaw, kept_density, radial_distances
+from genopt_core.attention.blocks import DistanceLaw, kept_density, radial_distances
 from genopt_core.torch.attention import Plan, near, plan_cost, plan_rows, sample, sink
 from genopt_core.torch.attention.plans import Design
 

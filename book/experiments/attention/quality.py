@@ -36,7 +36,7 @@ from book.experiments.common.store import (
     rounded,
     write_results,
 )
-from genopt_core.attention import DistanceLaw, mass_by_distance
+from genopt_core.attention.blocks import DistanceLaw, mass_by_distance
 from genopt_core.torch.attention import near, pr_flash_attention, rounds_attention, sample, sink
 
 TARGET = RESULTS / "attention_quality.json"

@@ -28,7 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_results
-from genopt_core.attention import DistanceLaw
+from genopt_core.attention.blocks import DistanceLaw
 from genopt_core.torch.attention import (
     Plan,
     default_block,

@@ -8,7 +8,7 @@
 torch.Size([1, 8, 2048, 64])
 """
 
-from genopt_core.attention.laws import DistanceLaw
+from genopt_core.attention.blocks.laws import DistanceLaw
 from genopt_core.torch.attention.attention import (
     chosen_path,
     pr_flash_attention,

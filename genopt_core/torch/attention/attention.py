@@ -1,7 +1,7 @@
 r"""PrFlashAttention on tensors: causal attention over the blocks of a plan, with exact gradients.
 
-The fast form of `genopt_core.attention`: its estimators under the same names, for any batch, heads,
-dtype and device.
+The fast form of `genopt_core.attention.blocks`: its estimators under the same names, for any batch,
+heads, dtype and device.
 
 Source: F. Li, arXiv 2410.18441, the section on PrFlashAttention; what is added is said there.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from genopt_core.attention.estimators import ESTIMATORS, FLOOR, Estimator
+from genopt_core.attention.blocks.estimators import ESTIMATORS, FLOOR, Estimator
 from genopt_core.checks import one_of, real
 from genopt_core.torch.attention.diagonals import diagonal_attention
 from genopt_core.torch.attention.flex import flex_path
@@ -63,7 +63,7 @@ def pr_flash_attention(
         :func:`genopt_core.positions.bias_by_distance`.  One that needs a gradient takes the dense
         path.
     estimator : {"plain", "horvitz-thompson", "self-normalized", "difference"}
-        As in :mod:`genopt_core.attention.estimators`.
+        As in :mod:`genopt_core.attention.blocks.estimators`.
     scale : float, optional
         By default :math:`1/\sqrt d`.
     lse : (batch, heads, tokens) tensor, optional
@@ -157,7 +157,7 @@ def rounds_attention(
 ) -> Iterator[Partial]:
     r"""Rounds of attention, pooled so far: after R of them, sums averaged, then divided.
 
-    As :func:`genopt_core.attention.pool_rounds`, one round at a time.
+    As :func:`genopt_core.attention.blocks.pool_rounds`, one round at a time.
 
     Parameters
     ----------

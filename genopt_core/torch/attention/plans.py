@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genopt_core.attention.laws import DistanceLaw, inclusion
+from genopt_core.attention.blocks.laws import DistanceLaw, inclusion
 from genopt_core.checks import one_of, real, whole
 
 __all__ = [
@@ -391,8 +391,8 @@ def plan_distances(
 def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
     r"""Samples of exact inclusion probabilities along the last axis, a draw for each line.
 
-    As :func:`genopt_core.attention.systematic`, for a tensor of any shape at once; one uniform
-    number a line, drawn on the CPU.
+    As :func:`genopt_core.attention.blocks.systematic`, for a tensor of any shape at once; one
+    uniform number a line, drawn on the CPU.
 
     >>> systematic(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()
     [[True, False], [False, True]]
@@ -408,8 +408,8 @@ def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
 def capped(weights: Tensor, total: Tensor) -> Tensor:
     r"""Probabilities :math:`\min(1, \kappa w)` of sum ``total`` along the last axis, exactly.
 
-    As :func:`genopt_core.attention.inclusion` with costs of 1, a line each; a total above the
-    number of positive weights gives 1 to all of these.
+    As :func:`genopt_core.attention.blocks.inclusion` with costs of 1, a line each; a total above
+    the number of positive weights gives 1 to all of these.
 
     >>> capped(torch.tensor([4.0, 1.0, 1.0]), torch.tensor(2.0)).tolist()
     [1.0, 0.5, 0.5]

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genopt_core.attention.laws import DistanceLaw
+from genopt_core.attention.blocks.laws import DistanceLaw
 from genopt_core.checks import fraction, one_of, real, whole
 from genopt_core.torch.attention.plans import Plan, capped, default_block, systematic
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from genopt_core.attention.blocks.selection import check_kept
 from genopt_core.attention.online_softmax import Partial
-from genopt_core.attention.selection import check_kept
 from genopt_core.checks import real, whole
 
 __all__ = [

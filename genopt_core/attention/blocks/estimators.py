@@ -39,9 +39,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from genopt_core.attention.blocks.selection import check_kept
+from genopt_core.attention.blocks.tiles import block_count, check_inputs, tiled_attention
 from genopt_core.attention.online_softmax import Partial, merge_partials
-from genopt_core.attention.selection import check_kept
-from genopt_core.attention.tiles import block_count, check_inputs, tiled_attention
 from genopt_core.checks import one_of, real, whole
 
 __all__ = ["ESTIMATORS", "FLOOR", "estimate", "log_weights", "pool_rounds"]

@@ -1,0 +1,57 @@
+"""Chapter 4: causal attention over kept blocks of keys, and which blocks a law keeps.
+
+- :mod:`~genopt_core.attention.blocks.laws`: how likely a block distance is
+- :mod:`~genopt_core.attention.blocks.selection`: which blocks are kept, and how the draw is shared
+- :mod:`~genopt_core.attention.blocks.tiles`: attention over kept blocks, tile by tile
+- :mod:`~genopt_core.attention.blocks.estimators`: full attention, estimated from the kept blocks
+"""
+
+from genopt_core.attention.blocks.estimators import ESTIMATORS, estimate, log_weights, pool_rounds
+from genopt_core.attention.blocks.laws import (
+    DistanceLaw,
+    expected_blocks,
+    harmonic_blocks,
+    inclusion,
+    kappa,
+)
+from genopt_core.attention.blocks.selection import (
+    always_kept,
+    by_distance,
+    kept_density,
+    left_justify,
+    radial_distances,
+    sample_blocks,
+    sample_distances,
+    sample_subsequence,
+    skew,
+    systematic,
+    systematic_samples,
+)
+from genopt_core.attention.blocks.tiles import Tile, mass_by_distance, tiled_attention, walk_tiles
+
+__all__ = [
+    "DistanceLaw",
+    "ESTIMATORS",
+    "Tile",
+    "always_kept",
+    "by_distance",
+    "estimate",
+    "expected_blocks",
+    "harmonic_blocks",
+    "inclusion",
+    "kappa",
+    "kept_density",
+    "left_justify",
+    "log_weights",
+    "mass_by_distance",
+    "pool_rounds",
+    "radial_distances",
+    "sample_blocks",
+    "sample_distances",
+    "sample_subsequence",
+    "skew",
+    "systematic",
+    "systematic_samples",
+    "tiled_attention",
+    "walk_tiles",
+]
