@@ -251,7 +251,7 @@ class Design:
             By default `default_block` of the length.
         heads, batch : int
             How many draws of their own, where the sample is drawn for each head or row.
-        generator : torch.Generator, optional
+        generator : ``torch.Generator``, optional
             On the CPU; by default PyTorch's own.
         """
         n = whole(length, "length")

@@ -80,7 +80,7 @@ def plan_rows(
         than two blocks a row are free to choose, as one block drawn says little, and else samples.
     bias, scale
         As in `pr_flash_attention`; no bias for the antidiagonal proxy.
-    generator : torch.Generator, optional
+    generator : ``torch.Generator``, optional
         On the CPU.
 
     Returns
