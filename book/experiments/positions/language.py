@@ -17,6 +17,7 @@ is written when it is done, and a run that is written is not repeated.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from book.experiments.common.places import RESULTS
 from book.experiments.positions.models import METHODS, Decoders, Shape
 from book.experiments.positions.training import last_token_nats, train
 from genopt_core import corpora, files
@@ -186,6 +188,13 @@ def run(
     return rows
 
 
+def stored(text: str, trained: int) -> set[str]:
+    """The methods whose final rows are in the result already."""
+    path = RESULTS / "positions_final.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    return {method for cell, length, method, *_ in rows if (cell, length) == (text, trained)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -205,7 +214,8 @@ def main() -> None:
     for text, trained in stage["cells"]:
         if options.text not in (None, text) or options.trained not in (None, trained):
             continue
-        for group in groups(names, options.most):
+        done = stored(text, trained) if options.stage == "final" else set()
+        for group in groups([name for name in names if name not in done], options.most):
             path = options.out / f"language-{options.stage}-{text}-{trained}-{group[0]}.json"
             if path.is_file():
                 continue

@@ -4,7 +4,8 @@
     python -m book.experiments.positions.store --check    # compare only
 
 `language.py --stage final` writes a file a group of methods as it is done; what is there is stored,
-and a method counts where all of its seeds and lengths do.
+and a method counts where all of its seeds and lengths do.  What was stored before is kept, so that
+the runs go on from a fresh checkout.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
         for row in read(path)
         if (row["text"], row["trained"]) in CELLS and row["method"] in FINAL
     ]
+    new = {(row["text"], row["trained"], row["method"]) for row in rows}
+    before = read(STORED)
+    for values in before["rows"]:
+        row = dict(zip(COLUMNS, values, strict=True))
+        if (key := (row["text"], row["trained"], row["method"])) not in new:
+            learned = before["learned at the first seed"].get("/".join(map(str, key)))
+            rows.append(row | ({"learned": learned} if learned else {}))
     rows.sort(
         key=lambda row: (
             CELLS.index((row["text"], row["trained"])),
