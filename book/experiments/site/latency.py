@@ -131,6 +131,8 @@ def on_the_page(page: Page, address: str, engine: str, moves: int) -> dict[str, 
                 continue  # nothing here that one drags
             if engine == "python":
                 if root.get_attribute("data-engine") != "python":
+                    if not root.locator(".gx-run").count():
+                        continue  # Python adds nothing to its frames
                     root.locator(".gx-run").click()
                 page.wait_for_function(
                     "root => root.dataset.engine === 'python'",
