@@ -22,7 +22,7 @@ from genopt_core.checks import one_of, real
 from genopt_core.torch.attention.diagonals import diagonal_attention
 from genopt_core.torch.attention.flex import flex_path
 from genopt_core.torch.attention.gathered import gathered_attention
-from genopt_core.torch.attention.plans import Plan
+from genopt_core.torch.attention.plans import Plan, Terms
 from genopt_core.torch.online_softmax import Partial, merge_partials
 
 __all__ = ["chosen_path", "pr_flash_attention", "rounds_attention"]
@@ -111,20 +111,20 @@ def pr_flash_attention(
     weighted = estimator != "plain"
     mass: Tensor | None
     if how == "flex":
-        out, mass = flex_path(q, k, v, bias, plan, weighted, factor, needs_mass)
+        out, mass = flex_path(q, k, v, Terms(plan, bias, weighted, factor), needs_mass)
     else:
         if k.shape[1] != q.shape[1]:
             k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
         if bias is not None:
             bias = bias.expand(q.shape[1], -1)
-        out, mass = _computed(q, k, v, bias, plan, weighted, factor, how)
+        out, mass = _computed(q, k, v, Terms(plan, bias, weighted, factor), how)
     if estimator == "horvitz-thompson":
         assert mass is not None
         assert lse is not None
         out = (out * (mass - lse).exp().unsqueeze(-1)).to(q.dtype)
         mass = lse
     elif estimator == "difference":
-        out, mass = _corrected(q, k, v, bias, plan, factor, out, mass)
+        out, mass = _corrected(q, k, v, Terms(plan, bias, weighted, factor), out, mass)
     return (out, mass) if return_lse else out  # type: ignore[return-value]
 
 
@@ -139,9 +139,9 @@ def chosen_path(
     """How `pr_flash_attention` computes a plan if it is not told.
 
     Full attention is PyTorch's own call, and a bias that learns takes the dense one.  On a CPU a
-    plan by distance runs as block diagonals, any other gathers its rows: measured, both beat
-    compiled ``flex_attention`` and, at any density below all, a dense call with a mask.  On a GPU
-    ``flex_attention`` is taken, which is not measured.
+    plan by distance runs as block diagonals and any other gathers its rows: compiled
+    ``flex_attention`` has no backward there.  On a GPU ``flex_attention`` is taken, which is not
+    measured.
     """
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "dense"
@@ -208,37 +208,21 @@ def _check(q: Tensor, k: Tensor, v: Tensor, plan: Plan, bias: Tensor | None) -> 
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
-def _computed(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    weighted: bool,
-    scale: float,
-    how: Path,
-) -> Partial:
+def _computed(q: Tensor, k: Tensor, v: Tensor, terms: Terms, how: Path) -> Partial:
     if how == "dense":
-        return _dense(q, k, v, bias, plan, weighted, scale)
+        return _dense(q, k, v, terms)
     run = diagonal_attention if how == "diagonal" else gathered_attention
-    tokens, more = q.shape[2], -q.shape[2] % plan.block
+    tokens, more = q.shape[2], -q.shape[2] % terms.plan.block
     if more:  # the padding lies ahead of all queries, so causality hides it
         q, k, v = (pad(t, (0, 0, 0, more)) for t in (q, k, v))
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
-    out, lse = run(q, k, v, bias, plan, weighted, scale)
+    out, lse = run(q, k, v, terms)
     return out[:, :, :tokens], lse[:, :, :tokens]
 
 
-def _dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    weighted: bool,
-    scale: float,
-) -> Partial:
+def _dense(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Partial:
     """The same with all scores in view: for a bias that learns, and for tests."""
+    plan, bias, weighted, scale = terms
     wide = torch.promote_types(q.dtype, torch.float32)
     s = (q.to(wide) @ k.to(wide).mT) * scale
     s = s + plan.to_dense_bias(weighted=weighted, dtype=wide).to(q.device)
@@ -250,17 +234,11 @@ def _dense(
 
 
 def _corrected(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    scale: float,
-    out: Tensor,
-    lse: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, terms: Terms, out: Tensor, lse: Tensor | None
 ) -> Partial:
     r"""The sums plus :math:`\sum_j c_j \tilde N_j` with :math:`c_j = 1 - [j \in S] / \pi_j`."""
     assert lse is not None
+    plan, bias, _, scale = terms
     size, t, (b, h, n, _) = plan.block, plan.blocks, q.shape
     wide = lse.dtype
     full = n // size  # the last block, if it has fewer tokens, is nobody's past

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from genopt_core.torch.attention import pieces
-from genopt_core.torch.attention.plans import Plan
+from genopt_core.torch.attention.plans import Plan, Terms
 
 __all__ = ["diagonal_attention"]
 
@@ -85,16 +85,8 @@ class _Diagonals(torch.autograd.Function):
     """Forward merges rounds by their mass; backward runs them again with the final mass."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None,
-        plan: Plan,
-        weighted: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+        plan, bias, weighted, scale = terms
         rounds = list(_rounds(plan, weighted, bias is not None))
         size = plan.block
         wide = torch.promote_types(q.dtype, torch.float32)
@@ -136,10 +128,8 @@ class _Diagonals(torch.autograd.Function):
         q, k, v, table, out, lse = ctx.saved_tensors
         need, size, shape = ctx.needs_input_grad[:3], ctx.size, ctx.shape
         if not any(need) or (g is None and g_lse is None):
-            return (None,) * 7
-        g = torch.zeros_like(q) if g is None else g.contiguous().flatten(0, 1)
-        more = None if g_lse is None else g_lse.flatten(0, 1)
-        g, q, k, v, out = pieces.with_mass_gradient(g, more, q, k, v, out)
+            return (None,) * 4
+        g, q, k, v, out = pieces.with_mass_gradient(g, g_lse, q, k, v, out)
         wide = torch.promote_types(q.dtype, torch.float32)
         L = lse.unsqueeze(-1)
         grads: list[list[Tensor]] = [[], [], []]
@@ -168,7 +158,7 @@ class _Diagonals(torch.autograd.Function):
                     done.append(total.to(q.dtype))
         return *(
             _joined(done)[..., : shape[-1]].reshape(shape) if done else None for done in grads
-        ), None, None, None, None  # fmt: skip
+        ), None  # fmt: skip
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -193,28 +183,16 @@ def toeplitz(
     return line.flip(-1).unfold(-1, size, 1).flip(-2).unsqueeze(0)
 
 
-def diagonal_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    weighted: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def diagonal_attention(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
     """Output and mass over the kept blocks of a plan by distance.
 
     Parameters
     ----------
     q, k, v : (batch, heads, tokens, dim) tensors
         Of the same heads, tokens a multiple of the block.
-    bias : (heads, tokens) tensor or None
-        By distance, of the queries' dtype or float32; no gradient.
-    plan : Plan
-        With ``distances``.
-    weighted : bool
-        Whether kept blocks count 1/π.
-    scale : float
+    terms : Terms
+        A plan with ``distances``; a bias (heads, tokens) or none, of the queries' dtype or float32,
+        which gets no gradient.
 
     Returns
     -------
@@ -222,4 +200,4 @@ def diagonal_attention(
     lse : (batch, heads, tokens) tensor, float32 or float64
         Both with exact gradients, once.
     """
-    return _Diagonals.apply(q, k, v, bias, plan, weighted, scale)
+    return _Diagonals.apply(q, k, v, terms)

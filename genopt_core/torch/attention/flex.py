@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genopt_core.torch.attention.plans import Plan
+from genopt_core.torch.attention.plans import Terms
 
 __all__ = ["flex_path"]
 
@@ -25,14 +25,7 @@ def _compiled() -> Any:
 
 
 def flex_path(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    weighted: bool,
-    scale: float,
-    with_lse: bool,
+    q: Tensor, k: Tensor, v: Tensor, terms: Terms, with_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     """As `diagonal_attention`, but keys and values may have fewer heads, and tokens be any number.
 
@@ -40,7 +33,7 @@ def flex_path(
     """
     from torch.nn.attention.flex_attention import AuxRequest
 
-    plan = plan.to(q.device)
+    bias, weighted, plan = terms.bias, terms.weighted, terms.plan.to(q.device)
     table = plan.log_weights.clamp_min(-1e4).to(torch.promote_types(q.dtype, torch.float32))
     size, last = plan.block, 0 if bias is None else bias.shape[1] - 1
 
@@ -59,7 +52,7 @@ def flex_path(
         v,
         score_mod=score if weighted or bias is not None else None,
         block_mask=plan.to_block_mask(),
-        scale=scale,
+        scale=terms.scale,
         enable_gqa=q.shape[1] != k.shape[1],
         return_aux=AuxRequest(lse=True) if with_lse else None,
     )

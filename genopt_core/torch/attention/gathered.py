@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from genopt_core.torch.attention import pieces
 from genopt_core.torch.attention.diagonals import head_groups, toeplitz
-from genopt_core.torch.attention.plans import Plan
+from genopt_core.torch.attention.plans import Terms
 
 __all__ = ["gathered_attention"]
 
@@ -78,16 +78,8 @@ class _Gathered(torch.autograd.Function):
     """Forward and backward slab by slab, both with the plan that was drawn."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None,
-        plan: Plan,
-        weighted: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
+        plan, bias, weighted, scale = terms
         size, t, shape = plan.block, plan.blocks, q.shape
         wide = torch.promote_types(q.dtype, torch.float32)
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
@@ -130,10 +122,8 @@ class _Gathered(torch.autograd.Function):
         q, k, v, line, out, lse = ctx.saved_tensors
         need, size, shape = ctx.needs_input_grad[:3], ctx.size, ctx.shape
         if not any(need) or (g is None and g_lse is None):
-            return (None,) * 7
-        g = torch.zeros_like(q) if g is None else g.contiguous().flatten(0, 1)
-        more = None if g_lse is None else g_lse.flatten(0, 1)
-        g, q, k, v, out = pieces.with_mass_gradient(g, more, q, k, v, out)
+            return (None,) * 4
+        g, q, k, v, out = pieces.with_mass_gradient(g, g_lse, q, k, v, out)
         wide, t = torch.promote_types(q.dtype, torch.float32), q.shape[1] // size
         grads = [torch.empty_like(q) if needed else None for needed in need]
         for heads, slabs in ctx.work:
@@ -169,17 +159,9 @@ class _Gathered(torch.autograd.Function):
                     grad[heads].unflatten(1, (t, size)).copy_(total)
         return *(
             None if grad is None else grad[..., : shape[-1]].reshape(shape) for grad in grads
-        ), None, None, None, None  # fmt: skip
+        ), None  # fmt: skip
 
 
-def gathered_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    plan: Plan,
-    weighted: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def gathered_attention(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
     """Output and mass over the kept blocks of any plan; all as in `diagonal_attention`."""
-    return _Gathered.apply(q, k, v, bias, plan, weighted, scale)
+    return _Gathered.apply(q, k, v, terms)

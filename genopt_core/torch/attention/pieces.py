@@ -75,17 +75,21 @@ def merge_into(out: Tensor, lse: Tensor, piece: Tensor, mass: Tensor) -> None:
 
 
 def with_mass_gradient(
-    g: Tensor, g_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor
+    g: Tensor | None, g_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     r"""The five with a further channel that carries the gradient of the mass, if there is one.
+
+    Both gradients come as they are, (batch, heads, tokens, …); the others and what is given back
+    have batch and heads in one axis.
 
     The kernel computes :math:`p\,(g \cdot v - g \cdot o)`, and what is wanted has
     :math:`+ p\,g_L`: with a channel of 0 in the values, 1 in the output and :math:`-g_L` in its
     gradient the kernel does so itself.
     """
+    g = torch.zeros_like(q) if g is None else g.contiguous().flatten(0, 1)
     if g_lse is None:
         return g, q, k, v, out
     pad = torch.nn.functional.pad
-    last = (-g_lse).unsqueeze(-1).to(g.dtype)
+    last = -g_lse.flatten(0, 1).unsqueeze(-1).to(g.dtype)
     q, k, v = (pad(t, (0, 1)) for t in (q, k, v))
     return torch.cat([g, last], -1), q, k, v, pad(out, (0, 1), value=1)

@@ -11,7 +11,7 @@ composition by ``|`` is that of sparse-attention-hub's maskers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from genopt_core.checks import one_of, real, whole
 __all__ = [
     "Design",
     "Plan",
+    "Terms",
     "capped",
     "default_block",
     "near",
@@ -32,6 +33,15 @@ __all__ = [
 ]
 
 Each = Literal["plan", "head", "row"]
+
+
+class Terms(NamedTuple):
+    """What a path is told beside queries, keys and values."""
+
+    plan: Plan
+    bias: Tensor | None  # (heads or 1, tokens), by distance
+    weighted: bool  # whether a kept block counts 1/π
+    scale: float
 
 
 def default_block(length: int) -> int:
