@@ -55,7 +55,6 @@ DEFINED = {
     for label in found
     if label
 }
-WRITTEN = set(DEFINED.values())
 # A citation in a module, a class, a comment or a figure computes nothing.
 COMPUTED = {
     label
@@ -83,9 +82,6 @@ def test_every_formula_of_a_page_is_computed_by_a_function_that_cites_it(label):
 
 @pytest.mark.parametrize("label", sorted(CITED))
 def test_every_label_that_the_package_cites_is_on_a_page(label):
-    chapter = CHAPTER[label.split("-")[0]]  # a misspelled beginning is a KeyError
-    if chapter not in WRITTEN:
-        pytest.skip(f"{chapter} has no formulas yet")
     assert label in DEFINED
 
 
