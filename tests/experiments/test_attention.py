@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles.models import smollm
 
-from book.experiments.attention import heads, quality
+from book.experiments.attention import heads, quality, speed
 from book.experiments.attention.designs import KEPT, density_of, designs
 from book.experiments.common.store import read
 from genopt_core.attention.blocks import DistanceLaw
@@ -67,3 +67,24 @@ def test_a_part_measured_again():
         if name != "plain harmonic":  # one draw of distances for all, which varies
             assert density == pytest.approx(density_of(1024, 3), abs=1e-9)
     assert errors["recommended"] < errors["window + sink"] < errors["plain harmonic"]
+
+
+SPEED = read(speed.TARGET)
+
+
+@pytest.mark.parametrize("row", SPEED["one thread"], ids=lambda r: f"{r['tokens']}, {r['plan']}")
+def test_ratios_and_densities_follow_from_what_is_stored_beside_them(row):
+    for what in ("forward", "both"):
+        ratio = row[f"dense {what} ms"] / row[f"{what} ms"]
+        assert row[f"{what} x"] == pytest.approx(ratio, rel=1e-3)
+    wanted, sinks = row["plan"].split("%, ")
+    plan = speed.plan_near(row["tokens"], int(wanted) / 100, row["block"], int(sinks.split()[0]))
+    assert row["density"] == pytest.approx(plan.density, abs=1e-3)
+
+
+def test_memory_is_linear_in_length():
+    rows = SPEED["memory"]
+    assert [row["tokens"] for row in rows] == [4096, 8192, 16384]
+    for kind in ("diagonal MB", "rows MB", "difference MB"):
+        sizes = [row[kind] / row["tokens"] for row in rows]
+        assert max(sizes) <= 1.5 * min(sizes), (kind, sizes)
