@@ -22,6 +22,7 @@ from genopt_core.torch.attention.plans import (
     plan_distances,
     sample,
     sink,
+    stack_heads,
 )
 from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows
 from genopt_core.torch.online_softmax import merge_partials
@@ -42,4 +43,5 @@ __all__ = [
     "rounds_attention",
     "sample",
     "sink",
+    "stack_heads",
 ]

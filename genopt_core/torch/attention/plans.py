@@ -10,6 +10,7 @@ composition by ``|`` is that of sparse-attention-hub's maskers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,7 @@ __all__ = [
     "plan_distances",
     "sample",
     "sink",
+    "stack_heads",
     "systematic",
 ]
 
@@ -396,6 +398,37 @@ def plan_distances(
     """
     design = sink(sinks) | near(nears) | sample(law, count, density=density)
     return design.plan(length, block=block, generator=generator)
+
+
+def stack_heads(plans: Sequence[Plan]) -> Plan:
+    """One plan whose heads have a plan each: densities that differ from head to head.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        Of one length and block, each for one head.
+
+    Examples
+    --------
+    >>> few, more = near(0).plan(8, block=2), near(2).plan(8, block=2)
+    >>> stack_heads([few, more]).kept.sum((-2, -1)).tolist()
+    [[4, 9]]
+    """
+    if not plans:
+        raise ValueError("plans must hold a plan for each head, got none")
+    sizes = {(plan.length, plan.block) for plan in plans}
+    if len(sizes) > 1:
+        raise ValueError(f"plans must have one length and block, got {sorted(sizes)}")
+    if any(plan.kept.shape[1] != 1 for plan in plans):
+        raise ValueError(
+            f"plans must be for one head each, got {[plan.kept.shape[1] for plan in plans]}"
+        )
+    batch = max(plan.kept.shape[0] for plan in plans)
+    kept, pi = (
+        torch.cat([getattr(plan, name).expand(batch, -1, -1, -1) for plan in plans], 1)
+        for name in ("kept", "pi")
+    )
+    return Plan(plans[0].length, plans[0].block, kept, pi)
 
 
 def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
