@@ -46,6 +46,7 @@ MODULES = {
     "pos-recall": "positions.recall",
     "pos-skip": "positions.skipping",
     "pos-coins": "positions.coins",
+    "attn-tiles": "attention.tiles",
     "kv-channel": "kvcache.channel",
     "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",

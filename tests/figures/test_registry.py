@@ -201,6 +201,7 @@ FREE = {
     "search-costs": ["evaluation"],
     "pos-rotate": ["distance"],
     "pos-coins": ["seed"],
+    "attn-tiles": ["seed"],
     "kv-layers": ["budget"],
 }
 
