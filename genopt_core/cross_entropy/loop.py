@@ -160,6 +160,8 @@ def minimize(
             told = finished[: max(0, asked - batch_size + 1)]
             running = [Trial(t.number, t.params) for t in finished[len(told) :]]
             running += [trial for trial, _ in under_way]
+            if optimizer.avoid_repeats and optimizer.used_up([*told, *running]):
+                break
             trial = Trial(asked, optimizer.suggest(told, running, asked))
             under_way.append((trial, workers.submit(objective, trial.params, seeds)))
             asked += 1

@@ -7,6 +7,7 @@ resumed from its trials therefore goes on exactly as it would have, on this mach
 
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from genopt_core.cross_entropy.posterior import Posterior
 
 Method = Literal["plain", "plus", "posterior"]
-ASK, STARTUP, TIES, FITTED = range(4)  # purposes of random numbers, so that streams do not overlap
+ASK, STARTUP, TIES, FITTED, LAST_RESORT = range(
+    5
+)  # purposes of random numbers, so that streams do not overlap
+MOST_REDRAWN = 64
 FEWEST = 3  # finite values that the improved methods need before they fit anything
 # After a generation: the plain method's distribution, all trials so far, what a notebook shows.
 Fit = tuple[PlainState, list[Trial], Generation]
@@ -72,6 +76,11 @@ class CrossEntropy:
         Probability of an unscreened draw; by default 0.2 for "plus" and 0.1 for "posterior".
     deterministic : bool
         Whether the objective has no noise: then the best observed trial is also recommended.
+    avoid_repeats : bool, optional
+        True: no configuration that was tried or is running is proposed again while the space has
+        a new one; when it has none, a warning says so once, and `minimize` stops.  False: repeats
+        are allowed, as a noisy objective may want them.  By default "plus" and "posterior" avoid
+        them where the space is finite, as far as their draws find something new; "plain" does not.
     trials : iterable of Trial
         Finished trials to go on from.
 
@@ -112,6 +121,7 @@ class CrossEntropy:
         n_startup: int = 10,
         explore: float | None = None,
         deterministic: bool = False,
+        avoid_repeats: bool | None = None,
         trials: Iterable[Trial] = (),
     ) -> None:
         if not isinstance(space, SearchSpace):
@@ -138,6 +148,10 @@ class CrossEntropy:
         )
         self._check_floor()
         self.deterministic = bool(deterministic)
+        if avoid_repeats is not None and not isinstance(avoid_repeats, bool):
+            raise TypeError(f"avoid_repeats must be True, False or None, got {avoid_repeats!r}")
+        self.avoid_repeats = avoid_repeats
+        self._said_used_up = False
         self._sign = 1.0 if direction == "minimize" else -1.0
         self._rows: dict[int, tuple[dict[str, Any], Array]] = {}
         self._running: dict[int, Trial] = {}
@@ -224,26 +238,60 @@ class CrossEntropy:
         """The configuration of trial ``number``: a function of nothing but arguments and settings.
 
         ``finished`` comes in order of completion, which decides the generations.  The improved
-        methods propose nothing twice if ``avoid_repeats``, by default where the space is finite.
+        methods propose nothing twice if ``avoid_repeats``, by default as the search was told, or
+        else where the space is finite.
         """
-        avoid = self.space.is_finite if avoid_repeats is None else avoid_repeats
+        avoid = self.avoid_repeats if avoid_repeats is None else avoid_repeats
+        avoid = self.space.is_finite if avoid is None else avoid
         return self.space.decode(self._suggest(finished, running, number, avoid))
 
     def _suggest(
         self, finished: Sequence[Trial], running: Sequence[Trial], number: int, avoid: bool
     ) -> Array:
         rng = np.random.default_rng([self.seed, number, ASK])
-        if self.method == "plain":
+        strict = avoid and self.avoid_repeats is True
+        if self.method == "plain" and not strict:
             return self._state(finished).draw(self.space, rng)
         rows, scores, keys = self._data(finished)
         others = np.array([self._row(trial) for trial in running]).reshape(-1, len(self.space))
         seen = {*keys, *(row.tobytes() for row in others)} if avoid else set()
-        if number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
-            return self._stratified(number, seen, rng)
-        if self.method == "plus":
+        if self.method == "plain":
+            state = self._state(finished)
+            draws = (state.draw(self.space, rng) for _ in range(MOST_REDRAWN))
+            row = next((row for row in draws if row.tobytes() not in seen), None)
+            row = state.draw(self.space, rng) if row is None else row
+        elif number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
+            row = self._stratified(number, seen, rng)
+        elif self.method == "plus":
             share = self.settings.elite_fraction
-            return propose(self.space, rows, scores, others, seen, share, self.explore, rng)
-        return self._posterior.propose(rows, scores, others, seen, self.explore, rng)
+            row = propose(self.space, rows, scores, others, seen, share, self.explore, rng)
+        else:
+            row = self._posterior.propose(rows, scores, others, seen, self.explore, rng)
+        if strict and row.tobytes() in seen and self.space.is_finite:
+            return self._new(row, seen, number)
+        return row
+
+    def _new(self, row: Array, seen: set[bytes], number: int) -> Array:
+        """Any configuration that is not seen, else ``row`` and, once, a warning."""
+        if len(seen) < self.space.size:
+            rng = np.random.default_rng([self.seed, number, LAST_RESORT])
+            for other in self.space.configurations(rng):
+                if other.tobytes() not in seen:
+                    return other
+        if not self._said_used_up:
+            self._said_used_up = True
+            warnings.warn(f"{self._used_up_words()}; from here on they repeat", stacklevel=2)
+        return row
+
+    def _used_up_words(self) -> str:
+        return f"all {self.space.size} configurations have been tried"
+
+    def used_up(self, trials: Iterable[Trial]) -> bool:
+        """Whether nothing is new: every configuration of a finite space is among the trials."""
+        trials = list(trials)
+        if len(trials) < self.space.size:
+            return False
+        return len({self._row(trial).tobytes() for trial in trials}) == self.space.size
 
     def _stratified(self, number: int, seen: set[bytes], rng: np.random.Generator) -> Array:
         """One row of a Latin hypercube: ``n_startup`` trials, each value range met once."""
@@ -379,7 +427,13 @@ class CrossEntropy:
 
     @property
     def stopped(self) -> str | None:
-        """Why the plain method would stop here, or None; the other methods never do."""
+        """Why the search would stop here, or None.
+
+        The plain method has its two rules; each method stops that is to avoid repeats and has
+        tried everything.
+        """
+        if self.avoid_repeats and self.used_up(self._told()):
+            return self._used_up_words()
         fits = self._generations(self._told()) if self.method == "plain" else []
         if not fits:
             return None

@@ -96,6 +96,11 @@ class Categorical:
         """The number of choices."""
         return len(self.choices)
 
+    @property
+    def levels(self) -> int:
+        """The number of choices."""
+        return len(self.choices)
+
     def encode(self, value: Any) -> float:
         """The index of a choice."""
         with contextlib.suppress(TypeError, KeyError):
@@ -115,6 +120,10 @@ class Categorical:
     def snap(self, z: Array) -> Array:
         """The coordinates that values have: here they are indices already."""
         return np.asarray(z, float)
+
+    def code(self, index: int) -> float:
+        """The coordinate of the choice of an index."""
+        return float(index)
 
     def label(self, cell: int) -> str:
         """A cell in words."""
@@ -193,6 +202,20 @@ class _Number:
             return z
         v, (low, high) = self._value(z), self._scale()
         return np.clip(((np.log(v) if self.log else v) - low) / (high - low), 0.0, 1.0 - 1e-12)
+
+    @property
+    def levels(self) -> int:
+        """The number of values, of what is not continuous."""
+        n = self._levels()
+        assert n is not None
+        return n
+
+    def code(self, index: int) -> float:
+        """The coordinate of the value of an index, counted from ``low``."""
+        if self.kind == "level":
+            return float(index)
+        value = min(self.low + index * self.step, self.high)
+        return float(self.snap(np.array(self.encode(value))))
 
     def label(self, cell: int) -> str:
         """A cell in words: the value of the level, or of the cell's middle."""

@@ -1,6 +1,8 @@
 r"""A search space: named parameters, some of which exist only beside certain values of others."""
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -182,10 +184,69 @@ class SearchSpace:
         """Rows drawn uniformly over all cells, shape (size, parameters)."""
         return self.fill((rng.random((size, len(self))) * self.cells).astype(int), rng)
 
+    # ---------------------------------------------------------------- all configurations
+
+    @cached_property
+    def size(self) -> float:
+        """The number of different configurations; infinite with a continuous parameter.
+
+        >>> switch, level = Categorical([True, False]), Integer(1, 9, when={"switch": True})
+        >>> SearchSpace({"switch": switch, "level": level}).size
+        10
+        """
+        if not self.is_finite:
+            return math.inf
+        levels = [p.levels for p in self.parameters.values()]
+        parents = {parent for found in self._conditions.values() for parent, _ in found}
+        alone = [i for i in self._order if i not in parents]
+        # Only what others depend on is gone through; the rest multiplies.
+        total = 0
+        for row, there in self._combinations([i for i in self._order if i in parents], None):
+            total += math.prod(levels[i] for i in alone if self._exists(i, row, there))
+        return total
+
+    def configurations(self, rng: np.random.Generator) -> Iterator[Array]:
+        """The rows of all configurations of a finite space, each once, made one after the other.
+
+        Where each parameter begins is random.  Of any n + 1 of them one is not among n known ones.
+        """
+        for row, _ in self._combinations(self._order, rng):
+            yield self.settle(row[None])[0]
+
+    def _exists(self, i: int, row: Array, there: Array) -> bool:
+        return all(there[parent] and row[parent] in codes for parent, codes in self._conditions[i])
+
+    def _combinations(
+        self, columns: list[int], rng: np.random.Generator | None
+    ) -> Iterator[tuple[Array, Array]]:
+        """Coordinates of some columns, parents first, and which of them exist; changed in place."""
+        row, there = np.zeros(len(self)), np.zeros(len(self), bool)
+        parameters = list(self.parameters.values())
+
+        def extend(at: int) -> Iterator[tuple[Array, Array]]:
+            if at == len(columns):
+                yield row, there
+                return
+            i = columns[at]
+            there[i] = self._exists(i, row, there)
+            for index in _order(parameters[i].levels, rng) if there[i] else [0]:
+                row[i] = parameters[i].code(index)
+                yield from extend(at + 1)
+
+        yield from extend(0)
+
     def labels(self, name: str) -> list[str]:
         """The cells of a parameter in words, in the order of its probabilities."""
         parameter = self.parameters[name]
         return [parameter.label(i) for i in range(parameter.cells)]
+
+
+def _order(n: int, rng: np.random.Generator | None) -> Iterator[int]:
+    """The numbers below n, from a random one on in random strides, without a list of them."""
+    start, stride = (0, 1) if rng is None else (int(rng.random() * n), 1 + int(rng.random() * n))
+    while math.gcd(stride, n) != 1:
+        stride += 1
+    return ((start + k * stride) % n for k in range(n))
 
 
 def draw_cells(probabilities: Sequence[Array], size: int, rng: np.random.Generator) -> Array:

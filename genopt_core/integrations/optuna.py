@@ -160,6 +160,10 @@ class CrossEntropySampler(BaseSampler):
     the finished trials (`infer_space`).  One that is new, whose range changes or that depends on
     more than one other is drawn alone, by "plus" (or "plain") from the trials on the same branch.
 
+    With ``avoid_repeats=True`` no configuration of a finite space is proposed again while a new one
+    is left, and a warning says when none is.  It begins when a first trial is finished, and holds
+    while no parameter is drawn alone.  A study is not stopped.
+
     Examples
     --------
     >>> import optuna
@@ -217,7 +221,10 @@ class CrossEntropySampler(BaseSampler):
             search = self._search(study, space)
             pairs, inside = self._trials(study, search)
             finished = _without_repeated(pairs)
-            avoid = self.method != "plain" and search.core.space.is_finite and inside
+            avoid = search.core.avoid_repeats
+            if avoid is None:
+                avoid = self.method != "plain"
+            avoid = avoid and search.core.space.is_finite and inside
             avoided: list[Trial] = []
             for _ in range(ATTEMPTS):
                 running = self._running(study, trial, space, search.core)
@@ -294,7 +301,8 @@ class CrossEntropySampler(BaseSampler):
             if len(searches) >= MOST_SEARCHES:
                 del searches[next(iter(searches))]
             start = None, True
-            searches[tag] = _Search(core, Prefix(partial(_see, core.space), start, _same_number))
+            see = partial(_see, core.space, core.avoid_repeats is True)
+            searches[tag] = _Search(core, Prefix(see, start, _same_number))
         return searches[tag]
 
     @staticmethod
@@ -379,13 +387,17 @@ def _all_alike(before: Any, trial: FrozenTrial) -> Any:
 
 
 def _see(
-    space: SearchSpace, before: tuple[Trial | None, bool], frozen: FrozenTrial
+    space: SearchSpace, lenient: bool, before: tuple[Trial | None, bool], frozen: FrozenTrial
 ) -> tuple[Trial | None, bool]:
-    """The core's trial, if it lies in a space, and whether there are no other names so far."""
+    """The core's trial, if it lies in a space, and whether there are no other names so far.
+
+    If ``lenient``, a name that has but one value is none.
+    """
     params = {n: v for n, v in frozen.params.items() if n in space.parameters}
     value = frozen.value if frozen.state == TrialState.COMPLETE else None
     trial = Trial(frozen.number, params).finished(value) if _fits(space, params) else None
-    return trial, before[1] and frozen.params.keys() <= space.parameters.keys()
+    names = {n for n, d in frozen.distributions.items() if not (lenient and d.single())}
+    return trial, before[1] and names <= space.parameters.keys()
 
 
 def _without_repeated(pairs: list[Pair]) -> list[Trial]:

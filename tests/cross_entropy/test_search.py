@@ -256,6 +256,81 @@ def test_a_space_smaller_than_the_budget_is_searched_through():
         assert result.best.params == {"a": 0, "b": 4}
 
 
+# ------------------------------------------------------------------ no configuration twice
+
+SMALL = SearchSpace({"a": Categorical(range(3)), "b": Integer(0, 1)})
+BRANCHED = SearchSpace(
+    {
+        "x": Integer(3, 400, log=True, when={"kind": "far"}),
+        "step": Float(-0.3, 0.3, step=0.1, when={"kind": ["near", "far"], "fine": 2}),
+        "kind": Categorical(["far", "near", None]),
+        "fine": Integer(1, 2, when={"kind": ["near", "far"]}),
+        "odd": Float(0, 10, step=0.07),
+    }
+)
+
+
+@pytest.mark.parametrize("space", [SMALL, BRANCHED, GRID], ids=["small", "branched", "grid"])
+def test_all_configurations_are_those_that_draws_find(space):
+    rng = np.random.default_rng(0)
+    listed = [row.tobytes() for row in space.configurations(rng)]
+    assert len(set(listed)) == len(listed) == space.size
+    drawn = [space.decode(row) for row in space.uniform(3000, rng)]
+    assert {space.encode(params).tobytes() for params in drawn} <= set(listed)
+    for row in list(space.configurations(rng))[:300]:
+        assert space.encode(space.decode(row)).tobytes() == row.tobytes()
+
+
+def test_the_size_of_a_space_is_told_without_going_through_it():
+    """By hand: 143 of odd; far: 398 of x, near: 1, each with 1 + 7 of step; None: 1."""
+    assert BRANCHED.size == 143 * (398 * 8 + 8 + 1)
+    assert SearchSpace({f"x{i}": Integer(0, 2**60) for i in range(4)}).size == (2**60 + 1) ** 4
+    assert SearchSpace({"x": Float(0, 1), "c": Categorical(["a", "b"])}).size == math.inf
+    endless = SearchSpace({"x": Integer(0, 2**60), "y": Integer(0, 5)})
+    first = endless.configurations(np.random.default_rng(1))
+    assert len({next(first).tobytes() for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_avoiding_repeats_finds_all_of_a_small_space_then_says_so(method):
+    """Ask and tell go on after the one warning; the branch that is drawn once in 40 is found."""
+    kinds = Categorical([None, *range(39)])
+    space = SearchSpace({"kind": kinds, "x": Integer(0, 59, when={"kind": 7})})
+    assert space.size == 99
+    search = CrossEntropy(space, method, seed=3, avoid_repeats=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(33):  # three are running at a time
+            for trial in search.ask(3):
+                search.tell(trial, float(trial.params.get("x", 99)))
+    assert len({tuple(t.params.items()) for t in search.trials}) == 99
+    assert search.stopped == "all 99 configurations have been tried"
+    with pytest.warns(UserWarning, match="all 99 configurations have been tried") as caught:
+        search.ask(5)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_minimize_that_avoids_repeats_stops_when_nothing_is_new(method, batch_size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = minimize(
+            lambda p: p["a"] - p["b"], SMALL, 40, method=method, avoid_repeats=True,
+            batch_size=batch_size,
+        )  # fmt: skip
+    assert len({tuple(t.params.values()) for t in result.trials}) == len(result.trials) == 6
+    assert result.stopped == "all 6 configurations have been tried"
+    assert result.best.params == {"a": 0, "b": 1}
+
+
+def test_a_noisy_search_may_repeat_before_the_space_is_used_up():
+    result = minimize(table, SMALL, 40, method="plus", seed=1, avoid_repeats=False)
+    assert len(result.trials) == 40
+    first = [tuple(t.params.values()) for t in result.trials[:6]]
+    assert len(set(first)) < 6
+
+
 # ------------------------------------------------------------------ failures and bad input
 
 
@@ -332,6 +407,7 @@ def test_budget_0_and_a_single_choice(method):
         ({"floor": 0.1}, "tolerance must be at least 0.4"),
         ({"trials": [Trial(1, {})]}, "without gaps"),
         ({"executor": "dask"}, "executor must be"),
+        ({"avoid_repeats": "yes"}, "avoid_repeats must be"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words):

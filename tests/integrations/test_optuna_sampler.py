@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,33 @@ def test_a_range_that_changes_and_a_part_without_a_reason_are_drawn_alone():
         study.optimize(changing, n_trials=30)
         assert set(infer_space(study.trials)) == {"z"}
         assert all(t.state == TrialState.COMPLETE for t in study.trials)
+
+
+# ------------------------------------------------------------------ no configuration twice
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_avoiding_repeats_tries_all_of_a_small_space_before_it_says_that_nothing_is_new(method):
+    """Six configurations, 40 trials, a parameter of one value, a failure: nothing comes twice."""
+
+    def small(trial):
+        trial.suggest_float("fixed", 1.0, 1.0)
+        value = trial.suggest_categorical("a", [0, 1, 2]) - trial.suggest_int("b", 0, 1)
+        if trial.number == 2:
+            raise ZeroDivisionError
+        return value
+
+    study = optuna.create_study(
+        sampler=CrossEntropySampler(method=method, seed=1, avoid_repeats=True)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.optimize(small, n_trials=6, catch=(ZeroDivisionError,))
+    assert len({tuple(t.params.items()) for t in study.trials}) == 6
+    with pytest.warns(UserWarning, match="all 6 configurations have been tried") as caught:
+        study.optimize(small, n_trials=34)
+    assert len(caught) == 1
+    assert len(study.trials) == 40
 
 
 # ------------------------------------------------------------------ what Optuna may hand over
