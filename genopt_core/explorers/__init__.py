@@ -47,6 +47,7 @@ MODULES = {
     "pos-skip": "positions.skipping",
     "pos-coins": "positions.coins",
     "attn-tiles": "attention.tiles",
+    "attn-triangle": "attention.triangle",
     "kv-channel": "kvcache.channel",
     "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",

@@ -1,11 +1,13 @@
 """The numbers in the figures of chapter 4 are those of attention, computed here in another way."""
 
+import re
+
 import numpy as np
 import pytest
 from oracles.figures import drawn, marks
 
 from genopt_core import explorers as ex
-from genopt_core.explorers.attention import tiles
+from genopt_core.explorers.attention import tiles, triangle
 from genopt_core.explorers.attention.example import drawn_head
 
 
@@ -85,3 +87,82 @@ def test_the_states_of_the_tiles_follow_the_step():
     assert figure.limits == {"step": (1, 21)}
     assert "21 of 36 tiles" in figure.cost
     assert figure.to_json() == drawn("attn-tiles", step=21, pattern="window")
+
+
+# ------------------------------------------------------------------ the triangle
+
+
+def weights(law):
+    delta = np.arange(16)
+    return {
+        "harmonic": 1 / (1 + delta),
+        "zipf": 1 / (1 + delta) ** 2,
+        "geometric": 0.7**delta,
+        "uniform": np.ones(16),
+        "radial": np.array([1, 1, *[0.5] * 2, *[0.25] * 4, *[0.125] * 8]),
+    }[law]
+
+
+@pytest.mark.parametrize("law", list(triangle.LAWS))
+@pytest.mark.parametrize("density", list(triangle.DENSITIES))
+def test_the_curve_is_the_capped_law_and_its_cost_is_the_density(law, density):
+    figure = drawn("attn-triangle", law=law, density=density)
+    (line,) = marks(figure["panels"][1], "line")
+    factor = float(re.search(r"κ = (\d+\.\d+) ", figure["readout"])[1])
+    w = weights(law)
+    pi = np.minimum(1, factor * w)
+    pi[0] = 1
+    assert line["columns"]["y"] == pytest.approx(pi, abs=0.006), "κ is printed to two digits"
+    assert (16 - np.arange(16)) @ line["columns"]["y"] == pytest.approx(density * 136, rel=1e-3)
+
+
+@pytest.mark.parametrize("selection", list(triangle.SELECTIONS))
+@pytest.mark.parametrize("sure", list(triangle.SURE))
+def test_the_views_show_the_same_blocks_and_the_sure_ones_are_among_them(selection, sure):
+    given = {"selection": selection, "sure": sure, "seed": 1}
+    shown = {}
+    for view in triangle.VIEWS:
+        (cells,) = marks(drawn("attn-triangle", view=view, **given)["panels"][0], "cell")
+        grid = np.zeros((16, 16), int)
+        columns = cells["columns"]
+        grid[columns["y"], columns["x"]] = columns["value"]
+        shown[view] = grid
+    for view, grid in shown.items():
+        assert (grid.sum(axis=1) == shown["key"].sum(axis=1)).all(), view
+    i = np.arange(16)
+    assert (shown["key"][i, i] == 4).all()
+    for row in range(16):
+        assert (shown["distance"][row, : row + 1] == shown["key"][row, : row + 1][::-1]).all()
+        assert (np.diff(shown["left"][row]) <= 0).all()
+    if sure != "none":
+        assert (shown["key"][:, 0] == 4).all()
+    if sure == "near":
+        assert (shown["distance"][1:, 1] == 4).all()
+    if selection == "shared":
+        assert set(np.unique(shown["key"])) == {0, 4}
+    if selection != "rows" and sure == "none":
+        assert all(len(set(shown["distance"][d:, d])) == 1 for d in range(16))
+        assert (np.diff(shown["left"].sum(axis=1)) >= 0).all(), "the outline of a triangle"
+    figure = ex.draw("attn-triangle", **given)
+    mean = shown["key"].sum() / 4
+    never = 136 - (shown["key"] > 0).sum()
+    assert f"keep {mean:.1f} of 136" in figure.readout
+    assert f"and {never} blocks are kept by no head" in figure.readout
+
+
+def test_over_many_draws_the_mean_is_what_is_expected():
+    """Within four standard errors."""
+    for selection in triangle.SELECTIONS:
+        means = [
+            triangle.drawn_blocks("harmonic", 0.305, selection, "sink", s).sum() / 4
+            for s in range(400)
+        ]
+        readout = ex.draw("attn-triangle", selection=selection, sure="sink").readout
+        expected = float(re.search(r"average, (\d+\.\d) expected", readout)[1])
+        assert np.mean(means) == pytest.approx(expected, abs=4 * np.std(means) / 20)
+
+
+def test_the_meter_has_the_harmonic_law_in_closed_form():
+    (bar,) = marks(drawn("attn-triangle")["panels"][2], "bar")
+    h = sum(1 / n for n in range(1, 17))
+    assert bar["columns"]["x"][2:] == pytest.approx([17 * h - 16, 136], rel=1e-3)

@@ -202,6 +202,7 @@ FREE = {
     "pos-rotate": ["distance"],
     "pos-coins": ["seed"],
     "attn-tiles": ["seed"],
+    "attn-triangle": ["seed"],
     "kv-layers": ["budget"],
 }
 
