@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from genopt_core.torch.smollm import INSTALL, find_smollm, load_smollm
 
@@ -25,6 +25,29 @@ def tiny(kv_heads=2, *, dim=16, dtype=torch.float32, layers=3):
         pad_token_id=0,
     )
     return LlamaForCausalLM(config).eval().to(dtype).requires_grad_(False)
+
+
+def alternating(*, window=64, kinds=5 * ("sliding",) + ("full",), vocab=97, dtype=torch.float32):
+    """Layers with a window and of full attention in turn, in the way of Gemma 3."""
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=vocab,
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=len(kinds),
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        sliding_window=window,
+        layer_types=[f"{kind}_attention" for kind in kinds],
+        max_position_embeddings=8192,
+        initializer_range=0.2,
+        tie_word_embeddings=False,  # tied random weights repeat what they hear
+        bos_token_id=1,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return Gemma3ForCausalLM(config).eval().to(dtype).requires_grad_(False)
 
 
 @cache

@@ -1,9 +1,9 @@
 """The staircase cache for models of ``transformers``.
 
 The modules in reading order: ``settings`` (what the layers of a cache share), ``codec`` (packed
-chunks), ``layer`` (one layer's keys and values), ``storage`` (tensors on disk), ``cache`` (all
-layers: what ``generate`` takes), ``attention`` (which reads packed chunks) and ``calibration``
-(which ladder each layer gets).
+chunks), ``layer`` (one layer's keys and values), ``window`` (a layer that forgets by itself),
+``storage`` (tensors on disk), ``cache`` (all layers: what ``generate`` takes), ``attention`` (which
+reads packed chunks) and ``calibration`` (which ladder each layer gets).
 """
 
 from genopt_core.torch.kvcache.attention import register

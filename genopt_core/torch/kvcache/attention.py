@@ -51,16 +51,17 @@ def staircase_attention(
 ) -> tuple[Tensor, None]:
     """Attention function of ``transformers``: ``(batch, queries, heads, dim)`` output, no weights.
 
-    Over a packed cache there is no position bias, soft cap or dropout.
+    Over a staircase cache there is no position bias, soft cap or dropout; learned sinks (GPT-OSS)
+    are refused with any cache, as SDPA does not know them.
     """
     view = taken_from(key)
+    for name in ("s_aux", *(("position_bias", "softcap") if view else ())):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} is not supported over a staircase cache; use 'eager'")
     if view is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    for name in ("position_bias", "softcap"):
-        if kwargs.get(name) is not None:
-            raise ValueError(f"{name} is not supported over a staircase cache; use 'sdpa'")
     if dropout:
         raise ValueError(f"dropout must be 0 over a staircase cache, got {dropout}")
     if not view.segments:  # nothing is packed yet

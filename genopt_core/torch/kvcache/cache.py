@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, get_layer_types_and_kwargs
+from transformers.cache_utils import Cache, DynamicCache
 
 from genopt_core.checks import one_of
 from genopt_core.kvcache.ladder import (
@@ -21,10 +21,10 @@ from genopt_core.kvcache.ladder import (
     format_ladder,
     limit_bits,
 )
-from genopt_core.torch.kvcache import storage
+from genopt_core.torch.kvcache import storage, window
 from genopt_core.torch.kvcache.codec import codec_of
 from genopt_core.torch.kvcache.layer import StaircaseLayer
-from genopt_core.torch.kvcache.settings import Settings, decoder_of
+from genopt_core.torch.kvcache.settings import FULL_KIND, Settings, layer_kinds, stair_count
 
 OPTIONS = tuple(field.name for field in fields(Settings) if field.name != "config")
 
@@ -39,10 +39,14 @@ class StaircaseCache(Cache):
     touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work per token does not
     grow with the cache.
 
+    In models that alternate full attention with a window, as Gemma 3 does, layers of full attention
+    step down.  The others forget old tokens by themselves and hold what the cache of transformers
+    holds of the newest; wherever layers are counted or numbered, they are left out.
+
     Parameters
     ----------
     config : configuration of transformers
-        Of the model; all layers must attend to all tokens.
+        Of the model; each layer must attend to all tokens or to a window of them.
     ladder : sequence of int, or one such sequence a layer
         Widths of keys from new to old, 16 meaning full precision, the dtype of the model.
         ``"16/8/4/2"``, as the book writes it, is a ladder too.
@@ -63,7 +67,8 @@ class StaircaseCache(Cache):
         Of the rotation.
     full_dtype : torch.dtype, optional
         In which full-precision parts are kept; by default that of the model.  A float32 model
-        loses nothing visible with ``torch.float16``, and holds half the bytes there.
+        loses nothing visible with ``torch.float16``, and holds half the bytes there.  Layers with
+        a window keep that of the model.
 
     Examples
     --------
@@ -92,22 +97,20 @@ class StaircaseCache(Cache):
         full_dtype: torch.dtype | None = None,
     ):
         self.settings = Settings(config, chunk, sink, codec, group_size, seed, full_dtype)
-        text = decoder_of(config)
-        kinds, _ = get_layer_types_and_kwargs(text)
-        foreign = sorted(set(kinds) - {"full_attention"})
-        if foreign:
-            raise ValueError(
-                f"config must have full attention in all layers, got {foreign}; a layer that "
-                "forgets old tokens by itself has none to step down"
-            )
-        count = text.num_hidden_layers
+        count = stair_count(config)
         keys = _per_layer(ladder, count, "ladder")
         values = keys if value_ladder is None else _per_layer(value_ladder, count, "value_ladder")
-        layers = [StaircaseLayer(self.settings, k, v) for k, v in zip(keys, values, strict=True)]
-        for side in SIDES:  # now rather than in the middle of a forward pass
-            widths = {width for layer in layers for width in layer.ladders[side]} - {FULL}
+        for side, rows in zip(SIDES, (keys, values), strict=True):  # now, not in a forward pass
+            widths = {width for row in rows for width in row} - {FULL}
             codec_of(self.settings, side, self.settings.head_dim).check(sorted(widths))
-        super().__init__(layers=list(layers))
+        ladders = zip(keys, values, strict=True)
+        # the layers with a window are the library's own, whatever its version makes of them
+        own = zip(layer_kinds(config), DynamicCache(config=config).layers, strict=True)
+        layers = [
+            StaircaseLayer(self.settings, *next(ladders)) if kind == FULL_KIND else layer
+            for kind, layer in own
+        ]
+        super().__init__(layers=layers)
 
     def __repr__(self) -> str:
         """One line."""
@@ -117,24 +120,32 @@ class StaircaseCache(Cache):
         ladder = format_ladder(keys)
         if keys != values:
             ladder = f"keys {ladder}, values {format_ladder(values)}"
+        count = len(self.window_layers)
+        windows = f" and {count} window{'s' * (count > 1)}" if count else ""
         return (
-            f"{type(self).__name__}({len(layers)} layers, "
+            f"{type(self).__name__}({len(layers)} layers{windows}, "
             f"{'ladders by layer' if pairs else ladder}, {self.get_seq_length()} tokens, "
             f"{self.nbytes() / 1e6:.2f} MB)"
         )
 
     @property
     def stair_layers(self) -> list[StaircaseLayer]:
-        """The layers, by their own type."""
+        """The layers that step down, in order."""
         return [layer for layer in self.layers if isinstance(layer, StaircaseLayer)]
 
+    @property
+    def window_layers(self) -> list[Any]:
+        """The layers with a window, in order, as transformers made them."""
+        return [layer for layer in self.layers if not isinstance(layer, StaircaseLayer)]
+
     def nbytes(self) -> int:
-        """Bytes held: codes, metadata, sinks and residuals of all layers."""
-        return sum(t.nbytes for layer in self.stair_layers for t in layer.tensors)
+        """Bytes held: codes, metadata, sinks and residuals of all layers, and the windows."""
+        stairs = sum(t.nbytes for layer in self.stair_layers for t in layer.tensors)
+        return stairs + sum(t.nbytes for layer in self.window_layers for t in window.tensors(layer))
 
     def expected_bytes(self) -> float:
-        """What :meth:`nbytes` must be (book, eq. kv-memory)."""
-        total = 0.0
+        """What :meth:`nbytes` must be (book, eq. kv-memory), and the newest tokens of windows."""
+        total = float(sum(window.expected_bytes(layer) for layer in self.window_layers))
         for layer in self.stair_layers:
             if not layer.is_initialized:
                 continue
@@ -153,16 +164,20 @@ class StaircaseCache(Cache):
         return total
 
     def bits_per_element(self) -> float:
-        """Bits held over numbers cached; 0 for an empty cache."""
-        numbers = 0
+        """Bits held over numbers cached, layers with a window left out; 0 for an empty cache."""
+        numbers = held = 0
         for layer in self.stair_layers:
             if layer.is_initialized:
+                held += sum(t.nbytes for t in layer.tensors)
                 for x in (layer.keys, layer.values):
                     numbers += x.shape[0] * x.shape[1] * x.shape[3] * layer.get_seq_length()
-        return 8 * self.nbytes() / numbers if numbers else 0.0
+        return 8 * held / numbers if numbers else 0.0
 
     def limit_bits(self) -> float:
-        """Bits per element of a very long cache, metadata included (book, eq. kv-memory)."""
+        """Bits per element of a very long cache, metadata included (book, eq. kv-memory).
+
+        Of the layers that step down; a window adds nothing to a very long cache.
+        """
         codecs = (codec_of(self.settings, side, self.settings.head_dim) for side in SIDES)
         keys, values = (codec.metadata_bits() for codec in codecs)
         ladders = [layer.ladders for layer in self.stair_layers]
@@ -173,7 +188,10 @@ class StaircaseCache(Cache):
         return float(np.mean(each))
 
     def stairs(self, layer: int = 0, side: Side = "key") -> list[Stair]:
-        """Stairs of a layer that are really held, as :func:`~genopt_core.kvcache.stairs_by_age`."""
+        """Stairs of a layer that are really held, as :func:`~genopt_core.kvcache.stairs_by_age`.
+
+        ``layer`` counts the layers of full attention.
+        """
         return self.stair_layers[layer].stairs(one_of(side, "side", SIDES))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -182,8 +200,8 @@ class StaircaseCache(Cache):
         if self.settings.full_dtype is not None:
             options["full_dtype"] = str(self.settings.full_dtype)
         rows, tensors = [], dict[str, Tensor]()
-        for i, layer in enumerate(self.stair_layers):
-            row, held = layer.state()
+        for i, layer in enumerate(self.layers):
+            row, held = layer.state() if isinstance(layer, StaircaseLayer) else window.state(layer)
             rows.append(row)
             tensors |= {f"{i}.{name}": t for name, t in held.items()}
         storage.write(path, tensors, {**options, "layers": rows})
@@ -196,16 +214,22 @@ class StaircaseCache(Cache):
         altered, of another format, or not of this model's shape.
         """
         tensors, description = storage.read(path)
-        rows, count = description["layers"], decoder_of(config).num_hidden_layers
-        if count != len(rows):
-            raise ValueError(f"{path} has {len(rows)} layers, the model has {count}")
+        rows, kinds = description["layers"], layer_kinds(config)
+        if len(kinds) != len(rows):
+            raise ValueError(f"{path} has {len(rows)} layers, the model has {len(kinds)}")
+        if [kind == FULL_KIND for kind in kinds] != ["key" in row for row in rows]:
+            raise ValueError(f"{path} has windows in other layers than the model has, {kinds}")
         options = {name: description[name] for name in OPTIONS}
         if options["full_dtype"] is not None:
             options["full_dtype"] = getattr(torch, options["full_dtype"].removeprefix("torch."))
-        cache = cls(config, [r["key"] for r in rows], [r["value"] for r in rows], **options)
-        for i, (layer, row) in enumerate(zip(cache.stair_layers, rows, strict=True)):
+        stairs = [row for row in rows if "key" in row]
+        cache = cls(config, [r["key"] for r in stairs], [r["value"] for r in stairs], **options)
+        for i, (layer, row) in enumerate(zip(cache.layers, rows, strict=True)):
             start = f"{i}."
             own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+            if not isinstance(layer, StaircaseLayer):
+                window.fill(layer, row, own)
+                continue
             dims = {t.shape[-1] for name, t in own.items() if name.startswith("rest")}
             if dims - {cache.settings.head_dim}:
                 raise ValueError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from transformers.cache_utils import get_layer_types_and_kwargs
 
 from genopt_core.checks import one_of, whole
 
@@ -12,6 +13,10 @@ NAME = "genopt_staircase"
 """Under which ``transformers`` knows the attention function that reads packed chunks."""
 READERS = {NAME}
 """All attention functions that do; who registers another one adds its name."""
+FULL_KIND = "full_attention"
+"""What transformers calls a layer that attends to all tokens."""
+WINDOWS = ("sliding_attention", "chunked_attention")
+"""And those that attend to the newest tokens alone: they have no old ones to step down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +41,11 @@ class Settings:
 
     @property
     def head_dim(self) -> int:
-        """Channels of a head."""
-        text = decoder_of(self.config)
+        """Channels of a head of full attention."""
+        text, kinds = decoder_of(self.config), layer_kinds(self.config)
+        each = getattr(text, "per_layer_config", None)  # not in every transformers 5
+        if each and FULL_KIND in kinds:  # in Gemma 4 layers with a window have others
+            text = each[kinds.index(FULL_KIND)]
         return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
     @property
@@ -53,6 +61,28 @@ def decoder_of(config: Any) -> Any:
         name = type(config).__name__
         raise TypeError(f"config must be a configuration of transformers, got {name}{hint}")
     return config.get_text_config(decoder=True)
+
+
+def layer_kinds(config: Any) -> list[str]:
+    """What each layer attends to, in the words of transformers."""
+    return list(get_layer_types_and_kwargs(decoder_of(config))[0])
+
+
+def stair_count(config: Any) -> int:
+    """How many layers step down: those of full attention, if all others have a window."""
+    kinds = layer_kinds(config)
+    foreign = sorted(set(kinds) - {FULL_KIND, *WINDOWS})
+    if foreign:
+        raise ValueError(
+            f"config must have layers of full_attention or with a window ({', '.join(WINDOWS)}), "
+            f"got {foreign}; what they hold is not keys and values of each token"
+        )
+    if FULL_KIND not in kinds:
+        raise ValueError(
+            f"config must have full_attention in some layer, got {sorted(set(kinds))} in all; a "
+            "layer that forgets old tokens by itself has none to step down"
+        )
+    return kinds.count(FULL_KIND)
 
 
 def cache_word(model: Any) -> str:
