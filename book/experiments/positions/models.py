@@ -20,6 +20,7 @@ from genopt_core.positions import (
     inverse_frequencies,
     relative_buckets,
     slopes,
+    yarn_temperature,
 )
 
 Learned = Literal["fixed", "slopes", "kerple-log", "kerple-power", "fire", "t5", "fox"]
@@ -185,6 +186,30 @@ METHODS = {**FIXED, **LEARNED}
 
 
 @dataclass(frozen=True)
+class Change:
+    """What is done to trained decoders of ``base`` before they are scored."""
+
+    base: str
+    label: str
+    scaling: Literal["none", "linear", "ntk", "yarn"] = "none"  # of the frequencies, by the ratio
+    softer: bool = False  # the bias is divided by the ratio of tested to trained length
+    dropped: bool = False  # no rotation any more, and a tenth of the training once more
+
+
+CHANGES = {
+    "rope-interpolated": Change("rope", "RoPE, interpolated at test time", scaling="linear"),
+    "rope-ntk": Change("rope", "RoPE, NTK at test time", scaling="ntk"),
+    "rope-yarn": Change("rope", "RoPE, YaRN at test time", scaling="yarn"),
+    "rope-drope": Change("rope", "DroPE (two stages)", dropped=True),
+    "alibi-interpolated": Change("alibi", "ALiBi, interpolated at test time", softer=True),
+    "rope-alibi-interpolated": Change(
+        "rope-alibi", "RoPE + ALiBi, bias interpolated at test time", softer=True
+    ),
+}
+"""Rows that need no training of their own, added after the final seeds were fixed."""
+
+
+@dataclass(frozen=True)
 class Shape:
     """Sizes of a decoder."""
 
@@ -211,6 +236,7 @@ class Decoders:
     ) -> None:
         methods = [METHODS[name] for name in names]
         self.names, self.seeds, self.shape, self.device = names, seeds, shape, device
+        self.trained, self.sharper, self.softer = trained, 1.0, 1.0
         self.methods = [m for m in methods for _ in seeds]
         R, H = len(self.methods), shape.heads
         first = [self._drawn(seed) for seed in seeds]
@@ -244,6 +270,30 @@ class Decoders:
         self.ssmax, self.omega = self.ssmax.to(device), self.omega.to(device)
         self._tables: dict[str, Tensor] = {}
         self._kept: dict[Any, Any] = {}
+
+    def part(self, name: str) -> Decoders:
+        """The decoders of one method alone, with copies of their weights."""
+        one = Decoders([name], self.seeds, self.shape, self.trained, self.device)
+        first = self.names.index(name) * len(self.seeds)
+        for key, w in self.weights.items():
+            kept = w.detach()[first : first + len(self.seeds)].clone()
+            one.weights[key] = kept.requires_grad_(True)
+        return one
+
+    def changed(self, change: Change, times: float) -> Decoders:
+        """Those of ``change.base`` as they are read at ``times`` the trained length."""
+        one = self.part(change.base)
+        if change.scaling != "none":
+            given = {"scaling": change.scaling, "factor": times, "trained_length": self.trained}
+            omega = inverse_frequencies(self.shape.head_dim, **given)  # type: ignore[arg-type]
+            one.omega = torch.from_numpy(omega).to(self.device).expand_as(one.omega)
+        if change.scaling == "yarn":
+            one.sharper = yarn_temperature(times) ** 2
+        if change.dropped:
+            one.omega = torch.zeros_like(one.omega)
+        if change.softer:
+            one.softer = times
+        return one
 
     def _drawn(self, seed: int) -> dict[str, Tensor]:
         """The start of one decoder; what every method has is drawn first, so that it is shared."""
@@ -314,9 +364,10 @@ class Decoders:
             else:
                 continue
             table = table.index_copy(0, at, new)
-        i = torch.arange(length, device=self.device)
-        delta = i[:, None] - i[None]
-        out = table[..., delta.clamp(min=0)].masked_fill(delta < 0, -math.inf)
+        # distances fall by one a key and rise by one a row: rows are windows on one line, and the
+        # way back is a sum over windows, many times as fast on a GPU as that of an index
+        above = torch.full_like(table[..., 1:], -math.inf)
+        out = torch.cat([table.flip(-1), above], -1).unfold(-1, length, 1).flip(-2)
         if "fire" in self.kinds:
             out = out.index_copy(
                 0, self.kinds["fire"], self._fire(layer, length, self.kinds["fire"])
@@ -335,7 +386,8 @@ class Decoders:
                         m.strengths(self.shape.heads), length, m.distance, windows=given
                     )
                 )
-            self._tables["fixed"] = torch.from_numpy(np.stack(rows)).float().to(self.device)
+            rows = np.stack(rows) / self.softer
+            self._tables["fixed"] = torch.from_numpy(rows).float().to(self.device)
         return self._tables["fixed"][..., :length]
 
     def _units(self, length: int) -> Tensor:
@@ -388,7 +440,7 @@ class Decoders:
                 W["ssmax"][:, i, None] * seen[None, :, None],
                 torch.ones((), device=self.device),
             )  # (R, L, H)
-            q = q * scale[:, None, ..., None]
+            q = q * (scale * self.sharper)[:, None, ..., None]
             rows = last if last and i == s.layers - 1 else L
             q, k, v = q[:, :, -rows:].transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
             bias = self._kept_bias(i, L)[..., -rows:, :]
@@ -400,13 +452,24 @@ class Decoders:
                 bias = bias.expand(R, B, -1, -1, -1).index_add(0, at, more)
             if torch.is_grad_enabled():
                 out = (q @ k.transpose(-1, -2) / math.sqrt(s.head_dim) + bias).softmax(-1) @ v
-            else:  # one kernel a replica, which holds no scores
-                attend = torch.nn.functional.scaled_dot_product_attention
-                out = torch.stack([attend(*each) for each in zip(q, k, v, bias, strict=True)])
+            else:
+                out = self._attend(q, k, v, bias)
             x = x[:, :, -rows:] + self._mm(out.transpose(2, 3).flatten(3), W[f"{i}.out"])
             a, b = self._mm(self._norm(x, W[f"{i}.norm2"]), W[f"{i}.up"]).chunk(2, -1)
             x = x + self._mm(torch.nn.functional.silu(a) * b, W[f"{i}.down"])
         return self._mm(self._norm(x, W["norm"]), W["embedding"].transpose(1, 2))
+
+    @staticmethod
+    def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """Attention by kernels that hold no scores."""
+        attend = torch.nn.functional.scaled_dot_product_attention
+        R, B, H = q.shape[:3]
+        if q.device.type == "cpu" or bias.shape[1] > 1:  # one a replica
+            return torch.stack([attend(*each) for each in zip(q, k, v, bias, strict=True)])
+        # a replica is a few more heads, and the bias is not repeated for the rows of a batch
+        q, k, v = (x.transpose(0, 1).flatten(1, 2) for x in (q, k, v))
+        square = bias[:, 0].flatten(0, 1)[None].expand(B, -1, -1, -1)
+        return attend(q, k, v, square).unflatten(1, (R, H)).transpose(0, 1)
 
     @staticmethod
     def _norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
 """Recall against distance: one key, four keys (MQAR with gaps set by hand), and copying a string.
 
-    python -m book.experiments.positions.recall --stage final --device cuda
+    python -m book.experiments.positions.recall --stage final --device cuda --seconds 150
     python -m book.experiments.positions.recall --quick           # not stored
 
-Two-layer decoders learn each task on sequences of 64 tokens and are asked at distances up to 16
-times as long.  Accuracy is of the most likely token, over sequences that all have the distance
-asked for, so that a curve against distance is a curve against distance.
+Two-layer decoders learn all three tasks at once, on sequences of 64 tokens, and are asked at
+distances up to 16 times as long.  Copying and one key are easy and teach the circuit that four keys
+need; and distances are spread evenly, as near ones can be guessed without it.  Accuracy is of the
+most likely token, over sequences that all have the distance asked for, so that a curve against
+distance is a curve against distance.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,18 +20,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from book.experiments.positions.models import METHODS, Decoders, Shape
-from book.experiments.positions.training import train
+from book.experiments.positions.models import CHANGES, Decoders, Shape
+from book.experiments.positions.training import RATE, at_once, machine, train
+from genopt_core import files
 
 KEYS, VALUES, FILLERS, MARK = 16, 16, 31, 63  # tokens 0-15, 16-31, 32-62, and the mark of "copy"
-VOCAB, TRAINED, ROWS, STRING = 64, 64, 64, 6
+VOCAB, TRAINED, STRING = 64, 64, 6
 SHAPE = Shape(VOCAB, layers=2, width=64, heads=8, hidden=176)
 DISTANCES = (4, 8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
 PAIRS = {"one-key": 1, "four-keys": 4}
-TASKS = (*PAIRS, "copy")
+SHARES = {"one-key": 8, "four-keys": 16, "copy": 8}  # rows of a batch
+DECAY = 0.01
+ASKED = [
+    "rope-learned-fourfold",
+    "rope-harmonic-double",
+    "rope-harmonic-double-mix",
+    "harmonic-double-mix",
+    "rope-harmonic",
+    "rope-alibi",
+    "alibi",
+    "rope",
+    "kerple-log",
+    "fire",
+    "windows",
+    "rope-windows",
+    "nope",
+]
 STAGES = {
-    "development": {"seeds": [100, 101], "steps": 1500},
-    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 2500},
+    "development": {"seeds": [100, 101], "steps": 3000},
+    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 8000},
     "quick": {"seeds": [100], "steps": 10},
 }
 
@@ -78,23 +96,26 @@ def copies(rows: int, length: int, gaps: Tensor, gen: torch.Generator) -> tuple[
     return tokens, counted
 
 
-def training_rows(task: str, gen: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch of the task; gaps spread evenly over the logarithm of the distance."""
-    low, high = (2 if task in PAIRS else STRING + 1), TRAINED - STRING - 2
-    shape = (ROWS, PAIRS[task]) if task in PAIRS else (ROWS,)
-    gaps = (low * (high / low) ** torch.rand(shape, generator=gen)).long()
-    if task in PAIRS:
-        return pairs(ROWS, TRAINED, PAIRS[task], gaps, gen)
-    return copies(ROWS, TRAINED, gaps, gen)
+def training_rows(gen: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of all tasks; gaps spread evenly over the distances within the trained length."""
+    high, parts = TRAINED - STRING - 2, []
+    for task, rows in SHARES.items():
+        low = 2 if task in PAIRS else STRING + 1
+        shape = (rows, PAIRS[task]) if task in PAIRS else (rows,)
+        gaps = torch.randint(low, high + 1, shape, generator=gen)
+        if task in PAIRS:
+            parts.append(pairs(rows, TRAINED, PAIRS[task], gaps, gen))
+        else:
+            parts.append(copies(rows, TRAINED, gaps, gen))
+    tokens, counted = (torch.cat(part) for part in zip(*parts, strict=True))
+    return tokens, counted
 
 
-def batches(
-    task: str, seeds: list[int], methods: int, device: str
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(seeds: list[int], methods: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
     """The same sequences for a seed whatever the method."""
     generators = [torch.Generator().manual_seed(2000 + seed) for seed in seeds]
     while True:
-        drawn = [training_rows(task, g) for g in generators]
+        drawn = [training_rows(g) for g in generators]
         tokens, counted = (
             torch.stack(part).to(device).repeat(methods, 1, 1) for part in zip(*drawn, strict=True)
         )
@@ -112,7 +133,8 @@ def accuracy(models: Decoders, task: str, distance: int, sequences: int) -> Tens
     else:
         tokens, counted = copies(sequences, length, torch.full((sequences,), distance), gen)
     right = torch.zeros(len(models.methods), device=models.device)
-    chunk = max(1, int(1.0e9 / (len(models.methods) * SHAPE.heads * length**2 * 4)))
+    models._kept = {}  # the weights may have moved
+    chunk = at_once(models, length)
     for part, mask in zip(tokens.split(chunk), counted.split(chunk), strict=True):
         part, mask = part.to(models.device), mask.to(models.device)
         logits = models(part[:, :-1].expand(len(models.methods), *part[:, :-1].shape))
@@ -120,33 +142,62 @@ def accuracy(models: Decoders, task: str, distance: int, sequences: int) -> Tens
     return right / counted.sum().to(models.device)
 
 
-def run(names: list[str], task: str, stage: dict, device: str, sequences: int) -> list[dict]:
-    """Rows: task, method, seed, distance, accuracy."""
-    seeds = stage["seeds"]
+def asked(models: Decoders, sequences: int, name: str = "") -> Iterator[dict]:
+    """Rows of trained decoders, or of those that ``name`` of `models.CHANGES` makes of them."""
+    for distance in DISTANCES:
+        length = max(TRAINED, distance + 16)
+        one = models
+        if name and not CHANGES[name].dropped:
+            one = models.changed(CHANGES[name], length / TRAINED)
+        for task in SHARES:
+            if task == "copy" and distance <= STRING:
+                continue
+            for r, value in enumerate(accuracy(one, task, distance, sequences).tolist()):
+                yield {
+                    "task": task,
+                    "method": name or one.names[r // len(one.seeds)],
+                    "seed": one.seeds[r % len(one.seeds)],
+                    "distance": distance,
+                    "accuracy": round(value, 4),
+                }
+
+
+def run(names: list[str], stage: dict, device: str, sequences: int) -> Iterator[list[dict]]:
+    """Rows (task, method, seed, distance, accuracy): of the methods, then of what changes them."""
+    seeds, steps = stage["seeds"], stage["steps"]
     models = Decoders(names, seeds, SHAPE, TRAINED, device)
     started = time.perf_counter()
 
     def say(step: int, loss: Tensor) -> None:
-        if step % 250 == 0 or step + 1 == stage["steps"]:
+        if step % 500 == 0 or step + 1 == steps:
             spent = time.perf_counter() - started
-            print(f"  step {step + 1:5}, {spent:6.1f} s, loss {loss.mean():.3f}", flush=True)
+            each = loss.detach().view(len(names), -1).mean(1).tolist()
+            told = " ".join(f"{name} {x:.2f}" for name, x in zip(names, each, strict=True))
+            print(f"  step {step + 1:5}, {spent:6.1f} s, loss {told}", flush=True)
 
-    train(models, batches(task, seeds, len(names), device), stage["steps"], progress=say)
-    rows = []
-    for distance in DISTANCES:
-        if task == "copy" and distance <= STRING:
-            continue
-        for r, value in enumerate(accuracy(models, task, distance, sequences).tolist()):
-            rows.append(
-                {
-                    "task": task,
-                    "method": names[r // len(seeds)],
-                    "seed": seeds[r % len(seeds)],
-                    "distance": distance,
-                    "accuracy": round(value, 4),
-                }
-            )
-    return rows
+    stream = batches(seeds, len(names), device)
+    train(models, stream, steps, decay=DECAY, progress=say)
+    yield list(asked(models, sequences))
+    for name, change in CHANGES.items():
+        if change.base in names:
+            one = models
+            if change.dropped:
+                one = models.changed(change, 1)
+                train(one, batches(seeds, 1, device), steps // 10, rate=RATE / 2, decay=DECAY)
+            yield list(asked(one, sequences, name))
+
+
+def affordable(names: list[str], seeds: list[int], device: str, seconds: float) -> int:
+    """Steps that ``seconds`` allow, from the time of a few."""
+    spent: list[float] = []
+
+    def note(step: int, loss: Tensor) -> None:
+        loss.sum().item()  # waits until the step is done
+        spent.append(time.perf_counter())
+
+    models = Decoders(names, seeds, SHAPE, TRAINED, device)
+    train(models, batches(seeds, len(names), device), 25, progress=note)
+    return max(1, int(seconds * 15 / (spent[-1] - spent[9])))
 
 
 def main() -> None:
@@ -154,30 +205,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stage", choices=sorted(STAGES), default="quick")
+    parser.add_argument("--quick", action="store_true", help="a few steps, whatever the stage")
     parser.add_argument("--only", help="methods, separated by commas")
-    parser.add_argument("--task", choices=TASKS)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--seconds", type=float, help="no more steps than fit into so many seconds")
     parser.add_argument("--sequences", type=int, default=128)
-    parser.add_argument("--most", type=int, default=16, help="methods trained as one batch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path(".cache/positions"))
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     stage = STAGES[options.stage] | ({"steps": options.steps} if options.steps else {})
-    names = (
-        options.only.split(",") if options.only else [n for n, m in METHODS.items() if not m.every]
-    )
+    names = options.only.split(",") if options.only else ASKED
+    if options.quick:
+        stage |= STAGES["quick"]
+        options.sequences = 2
+    if options.seconds:
+        most = affordable(names, stage["seeds"], options.device, options.seconds)
+        stage["steps"] = min(stage["steps"], most)
     options.out.mkdir(parents=True, exist_ok=True)
-    for task in [options.task] if options.task else TASKS:
-        for group in (names[i : i + options.most] for i in range(0, len(names), options.most)):
-            path = options.out / f"recall-{options.stage}-{task}-{group[0]}.json"
-            if path.is_file():
-                continue
-            print(f"{path.name}: {len(group)} methods x {len(stage['seeds'])} seeds", flush=True)
-            rows = run(group, task, stage, options.device, options.sequences)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(rows), encoding="utf-8")
-            part.replace(path)
+    path = options.out / f"recall-{options.stage}-{names[0]}.json"
+    print(f"{len(names)} methods x {len(stage['seeds'])} seeds, {stage['steps']} steps", flush=True)
+    rows: list[dict] = []
+    for more in run(names, stage, options.device, options.sequences):
+        rows += more
+        given = {"steps": stage["steps"], "device": machine(options.device), "rows": rows}
+        files.write_json(path, given)
 
 
 if __name__ == "__main__":
