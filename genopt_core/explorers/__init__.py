@@ -48,6 +48,7 @@ MODULES = {
     "pos-coins": "positions.coins",
     "attn-tiles": "attention.tiles",
     "attn-triangle": "attention.triangle",
+    "attn-rounds": "attention.rounds",
     "kv-channel": "kvcache.channel",
     "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",

@@ -7,7 +7,8 @@ import pytest
 from oracles.figures import drawn, marks
 
 from genopt_core import explorers as ex
-from genopt_core.explorers.attention import tiles, triangle
+from genopt_core.attention.blocks import systematic_samples
+from genopt_core.explorers.attention import rounds, tiles, triangle
 from genopt_core.explorers.attention.example import drawn_head
 
 
@@ -166,3 +167,87 @@ def test_the_meter_has_the_harmonic_law_in_closed_form():
     (bar,) = marks(drawn("attn-triangle")["panels"][2], "bar")
     h = sum(1 / n for n in range(1, 17))
     assert bar["columns"]["x"][2:] == pytest.approx([17 * h - 16, 136], rel=1e-3)
+
+
+# ------------------------------------------------------------------ rounds
+
+
+def sums_of_blocks(peak, seed):
+    """Numerator and mass of each key block for each query of the last block, and all centroids."""
+    head = drawn_head(64, seed, peak, rounds.SINK, values=4)
+    q, v = head.queries[60:], head.values + 1
+    e = np.where(np.arange(64) <= np.arange(60, 64)[:, None], np.exp(q @ head.keys.T / 3), 0)
+    mass = e.reshape(4, 16, 4).sum(axis=2)
+    numerator = (e[..., None] * v).reshape(4, 16, 4, 4).sum(axis=2)
+    rough = 4 * np.exp(q @ head.keys.reshape(16, 4, 9).mean(axis=1).T / 3)
+    return numerator, mass, rough[..., None] * v.reshape(16, 4, 4).mean(axis=1), rough
+
+
+def distance(out, full):
+    return np.linalg.norm(out - full, axis=(-2, -1)) / np.linalg.norm(full)
+
+
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize(("law", "peak"), [("harmonic", 1.5), ("uniform", 3.0), ("geometric", 0.5)])
+def test_errors_of_rounds_are_those_of_sums_over_the_drawn_blocks(law, peak, sink):
+    found = rounds.converging(law, 5, peak, sink, 1)
+    numerator, mass, rough_numerator, rough = sums_of_blocks(peak, 1)
+    full = numerator.sum(axis=1) / mass.sum(axis=1, keepdims=True)
+    pi = rounds.probabilities(law, 5, sink)
+    assert pi.sum() == pytest.approx(5)
+    assert pi[-1] == 1
+    assert (pi[0] == 1) == sink
+    samples, chance = systematic_samples(pi)
+    drawn_ones = np.random.default_rng(1).choice(len(samples), p=chance, size=(64, 256))
+    taken = samples[drawn_ones]  # (repeats, rounds, blocks)
+    for column, count in enumerate(rounds.ROUNDS):
+        many = taken[:, :count].mean(axis=1)  # how often each block is in
+        over = many / pi
+        n, z = (np.einsum("rb,qb...->rq...", over, x) for x in (numerator, mass))
+        plain = np.einsum("rb,qbv->rqv", many, numerator)
+        plain = plain / np.einsum("rb,qb->rq", many, mass)[..., None]
+        assert found.errors["plain"][:, column] == pytest.approx(distance(plain, full))
+        ratio = distance(n / z[..., None], full)
+        assert found.errors["self-normalized"][:, column] == pytest.approx(ratio)
+        exact = distance(n / mass.sum(axis=1)[:, None], full)
+        assert found.errors["horvitz-thompson"][:, column] == pytest.approx(exact)
+        left = np.where(pi < 1, 1 - over, 0)
+        n = n + np.einsum("rb,qbv->rqv", left, rough_numerator)
+        z = z + np.einsum("rb,qb->rq", left, rough)
+        if count > 1:  # a single round with a mass below 0 takes the ratio instead
+            difference = distance(n / z[..., None], full)
+            assert found.errors["difference"][:, column] == pytest.approx(difference)
+    limit = (numerator * pi[:, None]).sum(axis=1) / (mass @ pi)[:, None]
+    assert found.limit == pytest.approx(float(distance(limit, full)))
+    shares = (mass / mass.sum(axis=1, keepdims=True)).mean(axis=0)
+    assert found.shares == pytest.approx(shares)
+    tilted = mass * pi
+    tilted = (tilted / tilted.sum(axis=1, keepdims=True)).mean(axis=0)
+    assert found.limit_shares == pytest.approx(tilted)
+
+
+def test_unbiased_rounds_fall_by_the_root_and_plain_ones_stay():
+    """Of 64 repeats: the exact rate for the one whose output is unbiased in every round."""
+    for law in rounds.LAWS:
+        errors = rounds.converging(law, 8, 1.5, True, 0).errors
+        fall = {n: np.sqrt((e**2).mean(axis=0)) for n, e in errors.items()}
+        x = np.log(rounds.ROUNDS)
+        assert np.polyfit(x, np.log(fall["horvitz-thompson"]), 1)[0] == pytest.approx(
+            -0.5, abs=0.05
+        )
+        limit = rounds.converging(law, 8, 1.5, True, 0).limit
+        assert fall["plain"][-1] == pytest.approx(limit, rel=0.05)
+        for name in ("self-normalized", "difference"):
+            assert fall[name][-1] < fall["plain"][-1] / 3
+
+
+@pytest.mark.parametrize("estimator", list(rounds.ESTIMATORS))
+def test_the_readout_of_rounds_has_the_errors_that_are_drawn(estimator):
+    figure = drawn("attn-rounds", estimator=estimator, law="uniform", kept=8)
+    (chosen,) = marks(figure["panels"][0], "dot")
+    errors = rounds.converging("uniform", 8, 1.5, True, 0)
+    rms = np.sqrt((errors.errors[estimator] ** 2).mean(axis=0))
+    assert chosen["columns"]["y"] == pytest.approx(rms, rel=1e-3)
+    for value in (rms[0], rms[-1], errors.limit):
+        assert f"{100 * value:.1f} %" in figure["readout"]
+    assert "from round 3 on" in figure["cost"], "17 blocks of 8 a round"

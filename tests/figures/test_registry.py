@@ -203,6 +203,7 @@ FREE = {
     "pos-coins": ["seed"],
     "attn-tiles": ["seed"],
     "attn-triangle": ["seed"],
+    "attn-rounds": ["seed"],
     "kv-layers": ["budget"],
 }
 
