@@ -240,9 +240,7 @@ def _over_blocks(
             "rows"  # each call has a plan of its own, none of which is worth compiling
         )
     if settings.rounds > 1:
-        out = q
-        for out, _ in rounds_attention(q, k, v, plans, **options):
-            pass
+        *_, (out, _) = rounds_attention(q, k, v, plans, **options)
         return out
     return pr_flash_attention(q, k, v, next(plans), **options)  # type: ignore[return-value]
 

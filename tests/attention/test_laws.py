@@ -81,6 +81,18 @@ def test_kappa_meets_any_cost(weights, share):
     assert ((pi >= 0) & (pi <= 1)).all()
 
 
+@pytest.mark.parametrize("steep", [1, 16, 50])
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.6])
+def test_kappa_meets_a_cost_under_a_law_that_spans_hundreds_of_decades(steep, share):
+    w = np.exp(-float(steep) * np.arange(12))
+    cost = np.arange(12, 0, -1)
+    total = share * float(cost.sum())
+    pi = att.inclusion(w, total, cost)
+    assert float(cost @ pi) == pytest.approx(total, rel=1e-9)
+    assert ((pi >= 0) & (pi <= 1)).all()
+    assert (np.diff(pi) <= 0).all()
+
+
 def test_a_bias_implies_the_mean_of_its_exponential_over_a_pair_of_blocks():
     table, block = bias_by_distance([0.7], 40, "linear")[0], 5
     found = DistanceLaw.implied(table, block).weights(8)

@@ -4,9 +4,23 @@
 - :mod:`~genopt_core.attention.blocks.selection`: which blocks are kept, and how the draw is shared
 - :mod:`~genopt_core.attention.blocks.tiles`: attention over kept blocks, tile by tile
 - :mod:`~genopt_core.attention.blocks.estimators`: full attention, estimated from the kept blocks
+- :mod:`~genopt_core.attention.blocks.guarantee`: how many blocks a promise (ε, δ) needs
 """
 
 from genopt_core.attention.blocks.estimators import ESTIMATORS, estimate, log_weights, pool_rounds
+from genopt_core.attention.blocks.guarantee import (
+    blocks_needed,
+    kept_by_bias,
+    mass_bounds,
+    promise_errors,
+    promised_error,
+    ratio_error,
+    relative_deviation,
+    serfling_blocks,
+    serfling_error,
+    student_quantile,
+    wilson_interval,
+)
 from genopt_core.attention.blocks.laws import (
     DistanceLaw,
     expected_blocks,
@@ -34,24 +48,35 @@ __all__ = [
     "ESTIMATORS",
     "Tile",
     "always_kept",
+    "blocks_needed",
     "by_distance",
     "estimate",
     "expected_blocks",
     "harmonic_blocks",
     "inclusion",
     "kappa",
+    "kept_by_bias",
     "kept_density",
     "left_justify",
     "log_weights",
+    "mass_bounds",
     "mass_by_distance",
     "pool_rounds",
+    "promise_errors",
+    "promised_error",
     "radial_distances",
+    "ratio_error",
+    "relative_deviation",
     "sample_blocks",
     "sample_distances",
     "sample_subsequence",
+    "serfling_blocks",
+    "serfling_error",
     "skew",
+    "student_quantile",
     "systematic",
     "systematic_samples",
     "tiled_attention",
     "walk_tiles",
+    "wilson_interval",
 ]

@@ -58,7 +58,7 @@ FLOOR = 0.3
 
 
 def log_weights(kept: npt.ArrayLike, pi: npt.ArrayLike) -> np.ndarray:
-    r""":math:`\ln(1/\pi)` of the kept blocks, minus infinity elsewhere.
+    r""":math:`\ln(1/\pi)` of the kept blocks, minus infinity elsewhere (book, eq. attn-weight).
 
     Parameters
     ----------
@@ -102,6 +102,9 @@ def estimate(
     floor: float = FLOOR,
 ) -> Partial:
     r"""Output of one round, and the logarithm of its estimated mass.
+
+    (book, eq. attn-plain), (book, eq. attn-horvitz), (book, eq. attn-self-normalized) and (book,
+    eq. attn-difference), by ``estimator``.
 
     Parameters
     ----------
@@ -205,7 +208,7 @@ def _mean_bias(bias: np.ndarray, tokens: int, count: int, size: int) -> np.ndarr
 
 
 def pool_rounds(rounds: Sequence[Partial]) -> Partial:
-    r"""Rounds of the same attention as one: their sums are averaged, then divided.
+    r"""Rounds of the same attention as one: sums averaged, then divided (book, eq. attn-pool).
 
     .. math:: o = \frac{\sum_r \hat N_r}{\sum_r \hat Z_r}, \qquad
               L = \ln \frac{1}{R} \sum_r \hat Z_r

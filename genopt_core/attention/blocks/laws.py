@@ -12,6 +12,7 @@ bands: X. Li et al., "Radial Attention", arXiv 2506.19852.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -106,7 +107,7 @@ class DistanceLaw:
 
     @classmethod
     def implied(cls, table: npt.ArrayLike, block: int) -> DistanceLaw:
-        r"""The law that a distance bias of chapter 3 suggests, block by block.
+        r"""The law that a distance bias of chapter 3 suggests (book, eq. attn-implied).
 
         .. math:: w_\delta \propto \operatorname{mean}_{(s, t)} e^{b(\delta B + s - t)}
 
@@ -145,12 +146,17 @@ class DistanceLaw:
         return cls("implied", make)
 
     def weights(self, blocks: int) -> np.ndarray:
-        r"""The weights :math:`w_0, …, w_{T-1}`, divided by the first; (blocks,) float64 array."""
+        r"""The weights :math:`w_0, …, w_{T-1}`, divided by the first (book, eq. attn-law).
+
+        Returns
+        -------
+        (blocks,) float64 array
+        """
         w = _weights(self.make(whole(blocks, "blocks")), "weights")
         return w / w[0]
 
     def inclusion(self, blocks: int, density: float) -> np.ndarray:
-        r"""Inclusion probability of each distance for a wanted expected density.
+        r"""Inclusion probability of each distance for a wanted density (book, eq. attn-inclusion).
 
         .. math:: \pi_\delta = \min(1, \kappa\, w_\delta), \quad \pi_0 = 1, \qquad
                   \sum_\delta (T - \delta)\,\pi_\delta = s\,\frac{T(T+1)}{2}
@@ -186,7 +192,7 @@ class DistanceLaw:
         return np.concatenate([[1.0], inclusion(w[1:], far, pairs[1:])])
 
     def log_bias(self, blocks: int, density: float) -> np.ndarray:
-        r"""What plain dropping adds to the scores in the limit of many rounds.
+        r"""What plain dropping adds to the scores over many rounds (book, eq. attn-limit).
 
         :math:`\ln \pi_\delta` at each block distance: the mean of kept sums is the sum under that
         bias; for the harmonic law :math:`-\ln(1 + \delta)`, up to a constant, where
@@ -197,7 +203,7 @@ class DistanceLaw:
 
 
 def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = None) -> float:
-    r"""The factor at which the expected cost is what one wants, by bisection.
+    r"""The factor at which the expected cost is as wanted, by bisection (book, eq. attn-kappa).
 
     .. math:: \sum_j c_j \min(1, \kappa\, w_j) = C
 
@@ -231,11 +237,11 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
         raise ValueError(f"total must be in [0, {most:g}], got {total!r}")
     if wanted == 0 or not (w > 0).any():
         return 0.0
-    low, high = 0.0, 1 / w[w > 0].min()
+    low, high = wanted / float(c @ w), 1 / max(w[w > 0].min(), 1e-300)
     if wanted >= most * (1 - 1e-12):
         return float(high)
-    for _ in range(200):
-        middle = (low + high) / 2
+    for _ in range(200):  # of the exponent, as a steep law spans hundreds of decades
+        middle = math.sqrt(low) * math.sqrt(high)
         if not low < middle < high:
             break
         if c @ np.minimum(1, middle * w) < wanted:
@@ -265,7 +271,9 @@ def inclusion(
 
 
 def expected_blocks(pi: npt.ArrayLike) -> float:
-    r"""Blocks of the lower triangle kept on average, :math:`\sum_\delta (T-\delta)\pi_\delta`.
+    r"""Blocks of the lower triangle kept on average (book, eq. attn-cost).
+
+    .. math:: \sum_\delta (T - \delta)\, \pi_\delta
 
     >>> expected_blocks([1.0, 0.5, 1 / 3])
     4.333333333333333
@@ -275,7 +283,9 @@ def expected_blocks(pi: npt.ArrayLike) -> float:
 
 
 def harmonic_blocks(blocks: int) -> float:
-    r"""The same for the harmonic law at :math:`\kappa = 1`: :math:`(T + 1) H_T - T`.
+    r"""The same for the harmonic law at :math:`\kappa = 1` (book, eq. attn-harmonic).
+
+    .. math:: (T + 1) H_T - T
 
     Of order :math:`T \ln T`, where all are :math:`T (T + 1) / 2`.
 

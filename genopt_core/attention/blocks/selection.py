@@ -39,8 +39,8 @@ def systematic(pi: npt.ArrayLike, rng: np.random.Generator) -> np.ndarray:
     r"""A sample in which entry j is with probability :math:`\pi_j` exactly; its size hardly varies.
 
     One uniform number u; j is in if the running sum of the probabilities passes one of
-    u, u + 1, u + 2, … within it.  The size is :math:`\sum_j \pi_j`, rounded down or up, and exactly
-    that if it is whole.  Nothing is drawn twice.
+    u, u + 1, u + 2, … within it (book, eq. attn-systematic).  The size is :math:`\sum_j \pi_j`,
+    rounded down or up, and exactly that if it is whole.  Nothing is drawn twice.
 
     Parameters
     ----------
@@ -171,7 +171,9 @@ def always_kept(blocks: int, sink: int = 1, near: int = 1) -> np.ndarray:
 
 
 def skew(triangle: npt.ArrayLike) -> np.ndarray:
-    r"""The same lower triangle by (query block, distance): entry (i, δ) is that of (i, i − δ).
+    r"""The same lower triangle by query block and distance (book, eq. attn-skew).
+
+    Entry (i, δ) is that of (i, i − δ).
 
     It maps the triangle :math:`j \le i` onto the triangle :math:`\delta \le i` and is its own
     inverse.
@@ -188,7 +190,7 @@ def skew(triangle: npt.ArrayLike) -> np.ndarray:
 
 
 def left_justify(kept: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    r"""The kept key blocks of each row pushed to the left, in their order.
+    r"""The kept key blocks of each row pushed to the left, in their order (book, eq. attn-outline).
 
     Returns
     -------

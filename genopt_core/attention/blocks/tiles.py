@@ -78,7 +78,7 @@ def walk_tiles(
     bias: npt.ArrayLike | None = None,
     scale: float | None = None,
 ) -> Iterator[Tile]:
-    r"""Each tile of causal block attention in turn, rows of queries first.
+    r"""Each tile of causal block attention in turn, rows of queries first (book, eq. attn-running).
 
     .. math:: m' = \max(m, \max_j s_j), \quad
               \ell \leftarrow e^{m - m'} \ell + \sum_j e^{s_j - m'}, \quad
@@ -169,7 +169,7 @@ def tiled_attention(
     bias: npt.ArrayLike | None = None,
     scale: float | None = None,
 ) -> Partial:
-    """The end of each row of :func:`walk_tiles`: attention over the kept blocks.
+    """The end of each row of :func:`walk_tiles`: attention over kept blocks (book, eq. attn-ratio).
 
     Returns
     -------
