@@ -78,7 +78,8 @@ def fixed(chosen: Callable[[int, int], Tensor]) -> Draw:
     return draw
 
 
-def _window(t: int, kept: int, sinks: int) -> Tensor:
+def window_mask(t: int, kept: int, sinks: int) -> Tensor:
+    """The nearest blocks and the first ones, so many beside each row's own."""
     i = torch.arange(t)
     delta = i[:, None] - i
     near_by = delta <= torch.where(i[:, None] <= kept, kept, kept - sinks)
@@ -177,10 +178,10 @@ def designs(calibrated: DistanceLaw) -> dict[str, Compared]:
         "plain harmonic": Compared(paper("plan"), "plain", "paper"),
         "plain harmonic, each row": Compared(paper("row"), "plain", "paper"),
         "window": Compared(
-            fixed(lambda t, k: _window(t, k, 0)), "plain", "data-independent", False
+            fixed(lambda t, k: window_mask(t, k, 0)), "plain", "data-independent", False
         ),
         "window + sink": Compared(
-            fixed(lambda t, k: _window(t, k, 1)), "plain", "data-independent", False
+            fixed(lambda t, k: window_mask(t, k, 1)), "plain", "data-independent", False
         ),
         "radial + sink": Compared(fixed(_radial), "plain", "data-independent", False),
         "BigBird-style": Compared(by_law(uniform), "plain", "data-independent"),
