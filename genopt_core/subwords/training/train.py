@@ -6,11 +6,12 @@ is NP-hard; the search, the token penalty and the certificate are this book's ad
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from genopt_core.checks import one_of, whole
+from genopt_core.checks import one_of, real
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
@@ -18,6 +19,7 @@ from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import Segmentation, fitted_costs
 from genopt_core.subwords.training.substrings import Substrings, check_size
 from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Step, Trainer
+from genopt_core.subwords.training.unit import common_unit, in_units
 
 Objective = Literal["likelihood", "tokens"] | float
 LONGEST_WORD = 256
@@ -25,13 +27,13 @@ LONGEST_WORD = 256
 
 
 def train(
-    word_counts: Mapping[str, int],
+    word_counts: Mapping[str, float],
     vocab_size: int,
     objective: Objective = "likelihood",
     *,
     effort: Literal["fast", "standard", "best"] = "standard",
     max_piece: int = 16,
-    min_count: int | None = None,
+    min_count: float | None = None,
     at_most: bool = False,
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
@@ -48,8 +50,10 @@ def train(
 
     Parameters
     ----------
-    word_counts : mapping of str to int
-        As `corpora.count_words` gives them.
+    word_counts : mapping of str to number
+        As `corpora.count_words` gives them, or weighted.  The unit does not matter: *once* is the
+        largest number of which all counts are multiples, 1 for plain occurrences; weights without
+        one make it the smallest count.
     vocab_size : int
         Pieces in all.  Every character of the words is one of them.
     objective : {"likelihood", "tokens"} or float
@@ -61,10 +65,10 @@ def train(
         a number "best" starts from the relaxation of the certificate, which takes longer.
     max_piece : int
         Longest piece, in characters.
-    min_count : int, optional
-        Least number of occurrences of a candidate of two characters or more.  By default one in
-        300,000 words, at least 2: rarer candidates fit the corpus, not the language.  With
-        "tokens" one in a million.
+    min_count : number, optional
+        Least count of a candidate of two characters or more, in the unit of the counts.  By
+        default one in 300,000 words, at least twice: rarer candidates fit the corpus, not the
+        language.  With "tokens" one in a million.
     at_most : bool
         Whether a corpus too small for ``vocab_size`` gets fewer pieces, the substrings that occur
         at least twice (or ``min_count`` times), in place of an error.
@@ -94,22 +98,30 @@ def train(
     weight = _length_cost(objective)
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
-    table, size, least = _candidates(word_counts, vocab_size, max_piece, min_count, one_in, at_most)
+    counts = _in_chunks(check_words(word_counts))
+    unit = common_unit(counts.values())
+    counts = in_units(counts, unit)
+    if min_count is not None and real(min_count, "min_count") <= 0:
+        raise ValueError(f"min_count must be above 0, got {min_count!r}")
+    # a count of just so many units may have lost its last bits
+    floor = None if min_count is None else float(min_count) / unit * (1 - 1e-9)
+    table, size, least = _candidates(counts, vocab_size, max_piece, floor, one_in, at_most, unit)
     with reporting(progress, 0, "training") as report:
-        trainer = Trainer(table, size, plan, report)
+        trainer = Trainer(table, size, plan, lambda step: report(_in_counts(step, unit)))
         tokens = objective == "tokens"
         pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
     return _vocabulary(
         pieces,
         state,
         weight,
+        unit,
         {
             "trainer": "genopt_core.subwords.train",
             "objective": objective,
             "effort": effort,
             "max_piece": table.max_piece,
-            "min_count": least,
-            "words": float(table.weight.sum()),
+            "min_count": min_count or (least * unit if unit != 1 else least),
+            "words": float(table.weight.sum()) * unit,
             "distinct_words": len(table.words),
             "interrupted": trainer.interrupted,
         },
@@ -117,19 +129,19 @@ def train(
 
 
 def _candidates(
-    word_counts: Mapping[str, int],
+    counts: dict[str, float],
     vocab_size: int,
     max_piece: int,
-    min_count: int | None,
+    min_count: float | None,
     one_in: int,
     at_most: bool,
-) -> tuple[Substrings, int, int]:
-    counts = _in_chunks(check_words(word_counts))
+    unit: float,
+) -> tuple[Substrings, int, float]:
+    """Candidates, the size, and how often each candidate occurs at least; counts are in units."""
     size = check_size(vocab_size, len(set().union(*counts)))
-    if min_count is None:
-        tries = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
-    else:
-        tries = [whole(min_count, "min_count")]
+    tries: list[float] = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
+    if min_count is not None:
+        tries = [min_count]
     for least in tries:
         table = Substrings(counts, max_piece, least)
         kept = table.maximal()
@@ -139,11 +151,16 @@ def _candidates(
             return table, size, least
         if at_most and least == tries[:2][-1]:
             return table.only(kept), int(kept.sum()), least
-    often = {1: "once", 2: "twice"}.get(least, f"{least} times")
+    often = {"1": "once", "2": "twice"}.get(f"{least * unit:.6g}", f"{least * unit:.6g} times")
     raise ValueError(
         f"vocab_size must be at most {len(table)}, the number of different substrings of up to "
         f"{max_piece} characters that occur at least {often}, got {size}; at_most=True takes fewer"
     )
+
+
+def _in_counts(step: Step, unit: float) -> Step:
+    """What a step needs for the counts as they were given."""
+    return step if unit == 1 else replace(step, bits=step.bits * unit, tokens=step.tokens * unit)
 
 
 def _in_chunks(counts: dict[str, float]) -> dict[str, float]:
@@ -175,7 +192,11 @@ def _length_cost(objective: Objective) -> float:
 
 
 def _vocabulary(
-    pieces: Pieces, state: Segmentation, length_cost: float, provenance: dict[str, Any]
+    pieces: Pieces,
+    state: Segmentation,
+    length_cost: float,
+    unit: float,
+    provenance: dict[str, Any],
 ) -> Vocabulary:
     number = np.flatnonzero(pieces.chosen)
     counts = state.counts[number]
@@ -184,7 +205,7 @@ def _vocabulary(
     return Vocabulary(
         pieces=tuple(pieces.table.texts(number)),
         log_probabilities=-fitted_costs(state.counts, 0.0)[number],
-        counts=counts,
+        counts=counts * unit,
         provenance=provenance,
         length_cost=length_cost,
     )

@@ -1,0 +1,108 @@
+"""The unit of the word counts: a corpus weighs what it weighs, its vocabulary stays the same."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genopt_core import corpora
+from genopt_core.subwords import train
+from genopt_core.subwords.training.unit import common_unit, in_units
+
+FACTORS = [0.01, 0.1, 1 / 3, 0.5, 0.7, 2, math.pi, 10, 1e3, 1e9, 1e17]
+
+
+@pytest.fixture(scope="module")
+def words():
+    return corpora.count_words(corpora.load("moby-dick")[:100_000])
+
+
+# ------------------------------------------------------------------ the unit itself
+
+
+@given(
+    counts=st.lists(st.integers(1, 10**5), min_size=1, max_size=40),
+    factor=st.sampled_from(FACTORS) | st.floats(1e-6, 1e6),
+)
+def test_multiples_give_back_the_whole_numbers(counts, factor):
+    unit = math.gcd(*counts) if len(counts) > 1 else counts[0] / 2
+    scaled = {str(i): count * factor for i, count in enumerate(counts)}
+    found = common_unit(scaled.values())
+    assert found == pytest.approx(unit * factor, rel=1e-9)
+    assert list(in_units(scaled, found).values()) == [count // unit for count in counts]
+
+
+def test_counts_as_they_are_counted_are_left_alone(words):
+    assert common_unit(words.values()) == 1
+    assert in_units(words, 1.0) == words
+    assert common_unit([5000, 7001]) == 1  # a list without its rare words
+
+
+def test_weights_without_a_measure_leave_the_smallest_count():
+    rng = np.random.default_rng(0)
+    counts = {str(i): x for i, x in enumerate(rng.uniform(1, 50, 300))}
+    unit = common_unit(counts.values())
+    assert unit == min(counts.values())
+    assert in_units(counts, unit) == {word: count / unit for word, count in counts.items()}
+    assert common_unit([math.pi, math.pi]) == math.pi
+
+
+def test_one_word_is_worth_a_piece_whatever_its_count():
+    for count in (1, 3, 0.03, 1e9):
+        assert set(train({"abcabc": count}, 4).pieces) == {"a", "b", "c", "abcabc"}
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize(
+    "options", [{"objective": 5.0, "effort": "fast"}, {"objective": "tokens", "effort": "fast"}]
+)
+def test_the_unit_of_the_counts_changes_no_piece(words, options):
+    plain = train(words, 500, **options)
+    for factor in FACTORS:
+        scaled = train({word: n * factor for word, n in words.items()}, 500, **options)
+        assert scaled.pieces == plain.pieces
+        np.testing.assert_array_equal(scaled.log_probabilities, plain.log_probabilities)
+        np.testing.assert_allclose(scaled.counts, plain.counts * factor, rtol=1e-9)
+        for what in ("words", "min_count"):
+            expected = plain.provenance[what] * factor
+            assert scaled.provenance[what] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_mixture_is_the_same_in_any_unit(words):
+    other = corpora.count_words(corpora.load("moby-dick")[300_000:350_000])
+    both = sorted(words.keys() | other.keys())
+    whole = {w: 7 * words.get(w, 0) + 3 * other.get(w, 0) for w in both}
+    shares = {w: 0.7 * words.get(w, 0) + 0.3 * other.get(w, 0) for w in both}
+    assert train(shares, 400, effort="fast").pieces == train(whole, 400, effort="fast").pieces
+    weights = {w: words.get(w, 0) / math.e + other.get(w, 0) / math.pi for w in both}
+    plain = train(weights, 400, effort="fast")
+    for factor in (0.01, 8, 1e9):  # no common measure: the smallest count is the unit
+        scaled = train({w: x * factor for w, x in weights.items()}, 400, effort="fast")
+        assert len(set(scaled.pieces) ^ set(plain.pieces)) <= 4  # ties go by the last bits
+
+
+def test_min_count_is_in_the_unit_of_the_counts(words):
+    plain = train(words, 300, effort="fast", min_count=20)
+    for factor in (0.01, 3, 1e9):
+        scaled = {word: n * factor for word, n in words.items()}
+        vocabulary = train(scaled, 300, effort="fast", min_count=20 * factor)
+        assert vocabulary.pieces == plain.pieces
+        assert vocabulary.provenance["min_count"] == 20 * factor
+    assert plain.pieces != train(words, 300, effort="fast").pieces
+    with pytest.raises(ValueError, match=r"occur at least 0.2 times"):
+        train({word: n * 0.01 for word, n in words.items()}, 9000, min_count=0.2)
+    for bad, error in ((-1, ValueError), (math.nan, ValueError), ("two", TypeError)):
+        with pytest.raises(error, match="min_count must be"):
+            train(words, 300, min_count=bad)
+
+
+def test_progress_is_in_the_unit_of_the_counts(words):
+    seen, scaled = [], []
+    train(words, 300, effort="fast", progress=seen.append)
+    train({w: n * 0.5 for w, n in words.items()}, 300, effort="fast", progress=scaled.append)
+    assert [2 * step.bits for step in scaled] == pytest.approx([step.bits for step in seen])
+    assert [2 * step.tokens for step in scaled] == [step.tokens for step in seen]
