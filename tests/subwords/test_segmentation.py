@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from scipy.optimize import linprog
 from genopt_core.subwords import (
     UNKNOWN,
     UNKNOWN_EXTRA,
+    Vocabulary,
     exact_step_costs,
     flow_program,
     greedy_path,
@@ -318,3 +322,28 @@ def test_a_path_is_a_sequence_of_its_pieces():
     assert path[1:] == path.pieces[1:]
     assert path != path.pieces
     assert len(shortest_path("abc", {"a": 1.0})) == 0
+
+
+def test_a_path_has_all_that_a_sequence_has():
+    """`Vocabulary.segment` gives it: pieces, with cuts, cost and limit beside them."""
+    path = shortest_path("abca", {"a": 1.0, "bc": 1.0}, 3)
+    assert isinstance(path, Sequence)
+    assert list(reversed(path)) == ["a", "bc", "a"]
+    assert (path.index("bc"), path.index("a", 1), path.count("a")) == (1, 2, 2)
+    assert "bc" in path
+    assert "b" not in path
+    assert path[-2:] == ("bc", "a")
+    match path:
+        case [first, *rest]:
+            assert (first, rest) == ("a", ["bc", "a"])
+    first, *_ = path
+    assert np.array(path).tolist() == ["a", "bc", "a"]
+    with pytest.raises(IndexError):
+        path[3]
+    with pytest.raises(ValueError, match=r"^$"):
+        path.index("b")
+    assert (path.cuts, path.cost, path.limit) == ((0, 1, 3, 4), 3.0, 3)
+    assert pickle.loads(pickle.dumps(path)) == replace(path) == path
+    assert hash(path) == hash(replace(path))
+    whole = Vocabulary(("w", "h", "ale"), np.log([0.25, 0.25, 0.5]), np.ones(3)).segment("whale")
+    assert (len(whole), list(whole), "".join(whole)) == (3, ["w", "h", "ale"], "whale")

@@ -29,8 +29,11 @@ IfInfeasible = Literal["report", "raise_limit", "unknown"]
 
 
 @dataclass(frozen=True)
-class Path:
-    """One segmentation of a word, and a sequence of its pieces: ``len``, loops and ``join`` work.
+class Path(Sequence[str]):
+    """One segmentation of a word, and a sequence of its pieces, as a tuple of strings is one.
+
+    ``len``, loops, places, slices, ``in``, ``index``, ``join`` and patterns work.  Equal are paths
+    that also cost the same; compare ``path.pieces`` with a tuple of strings.
 
     Attributes
     ----------
@@ -42,6 +45,12 @@ class Path:
         In nats, summed from left to right; infinite without a path.
     limit : int or None
         The step limit it was found under, after raising it where that was asked for.
+
+    Examples
+    --------
+    >>> path = shortest_path("lower", {"low": 1.0, "er": 2.0, "lo": 1.0, "wer": 3.0})
+    >>> len(path), list(path), path[0], path[-1:], "/".join(path), path.index("er")
+    (2, ['low', 'er'], 'low', ('er',), 'low/er', 1)
     """
 
     pieces: tuple[str, ...]
