@@ -18,6 +18,7 @@ CHAPTER = {
     "race": "ch2_search",
     "w": "ch2_search",
     "pos": "ch3_positions",
+    "attn": "ch4_attention",
     "kv": "ch5_kvcache",
 }
 LABEL = r"[a-z0-9]+(?:-[a-z0-9]+)+"
