@@ -73,6 +73,7 @@ def test_as_many_blocks_as_needed_and_not_one_more(deviation, blocks, eps, delta
 def test_the_finite_population_ends_at_all_blocks():
     assert att.blocks_needed([0.0, 1e-9, 1e9, np.inf], 30, 0.1, 0.1, 4).tolist() == [4, 4, 30, 30]
     assert att.promised_error(5.0, 30, [30, 31], 0.1, 4).tolist() == [0, 0]
+    assert att.promised_error([0.0, 5.0], 30, 0, 0.1, 4).tolist() == [np.inf, np.inf]
     few = att.blocks_needed(1.0, np.array([5, 50, 500, 5_000_000]), 0.05, 0.05, 8)
     endless = (stats.t.ppf(0.975, 7) / 0.05) ** 2
     assert few.tolist()[0] == 5
@@ -151,6 +152,10 @@ def test_as_many_as_serfling_asks_for_and_not_one_more(span, blocks, eps, delta)
     assert att.serfling_error(span, blocks, n, delta) <= eps
     if n > 1:
         assert att.serfling_error(span, blocks, n - 1, delta) > eps
+    # the answer for many rows is that for each
+    many = att.serfling_blocks([span, 1e-3, 1e3], [blocks, 0, 64], eps, delta)
+    assert many[0] == n
+    assert many[1] == 0
 
 
 def test_the_mass_of_a_block_lies_between_its_bounds():

@@ -186,7 +186,8 @@ def promised_error(
     t = student_quantile(1 - _chance(delta) / 2, whole(drawn, "drawn") - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.maximum(1 / n - 1 / m, 0)
-        return np.where(n >= m, 0.0, t * r * np.sqrt(share))
+        error = np.where(n > 0, t * r * np.sqrt(share), np.inf)
+    return np.where(n >= m, 0.0, error)
 
 
 def serfling_error(
@@ -222,7 +223,7 @@ def serfling_error(
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = np.minimum(1 - (n - 1) / m, (1 - n / m) * (1 + 1 / n))
         bound = np.asarray(span, dtype=float) * np.sqrt(np.maximum(rho, 0) * log / (2 * n))
-    return np.where(n >= m, 0.0, bound)
+    return np.where(n >= m, 0.0, np.where(n > 0, bound, np.inf))
 
 
 def serfling_blocks(
@@ -239,10 +240,10 @@ def serfling_blocks(
     e = _positive(eps, "eps")
     low, high = np.zeros(s.shape, dtype=np.int64), m.astype(np.int64)
     while (high - low > 1).any():  # the error falls with the number, and is 0 at m
-        middle = (low + high) // 2
-        good = serfling_error(s, m, np.maximum(middle, 1), delta) <= e
+        middle = np.maximum((low + high) // 2, 1)
+        good = serfling_error(s, m, middle, delta) <= e
         low, high = np.where(good, low, middle), np.where(good, middle, high)
-    return high
+    return np.minimum(high, m)
 
 
 def mass_bounds(

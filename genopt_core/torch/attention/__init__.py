@@ -14,6 +14,7 @@ from genopt_core.torch.attention.attention import (
     pr_flash_attention,
     rounds_attention,
 )
+from genopt_core.torch.attention.guarantee import Coverage, Promise, coverage, verify
 from genopt_core.torch.attention.plans import (
     Design,
     Plan,
@@ -28,11 +29,14 @@ from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows
 from genopt_core.torch.online_softmax import merge_partials
 
 __all__ = [
+    "Coverage",
     "Design",
     "DistanceLaw",
     "Plan",
+    "Promise",
     "block_mass",
     "chosen_path",
+    "coverage",
     "default_block",
     "merge_partials",
     "near",
@@ -44,4 +48,5 @@ __all__ = [
     "sample",
     "sink",
     "stack_heads",
+    "verify",
 ]
