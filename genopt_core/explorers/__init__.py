@@ -49,6 +49,8 @@ MODULES = {
     "attn-tiles": "attention.tiles",
     "attn-triangle": "attention.triangle",
     "attn-rounds": "attention.rounds",
+    "attn-promise": "attention.promise",
+    "attn-bridge": "attention.bridge",
     "kv-channel": "kvcache.channel",
     "kv-nested": "kvcache.nested",
     "kv-staircase": "kvcache.staircase",

@@ -1,5 +1,6 @@
 """The numbers in the figures of chapter 4 are those of attention, computed here in another way."""
 
+import math
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ from oracles.figures import drawn, marks
 
 from genopt_core import explorers as ex
 from genopt_core.attention.blocks import systematic_samples
-from genopt_core.explorers.attention import rounds, tiles, triangle
+from genopt_core.explorers.attention import bridge, promise, rounds, tiles, triangle
 from genopt_core.explorers.attention.example import drawn_head
 
 
@@ -251,3 +252,134 @@ def test_the_readout_of_rounds_has_the_errors_that_are_drawn(estimator):
     for value in (rms[0], rms[-1], errors.limit):
         assert f"{100 * value:.1f} %" in figure["readout"]
     assert "from round 3 on" in figure["cost"], "17 blocks of 8 a round"
+
+
+# ------------------------------------------------------------------ a promise
+
+
+def promised(spread, eps, delta, pilot, sure, of):
+    """Errors and sizes of the same orders, one draw after the other."""
+    from scipy.stats import t as student
+
+    mass, sums = promise.other_blocks(spread)
+    known = sure / (1 - sure)
+    whole_mass, whole_sum = known + mass.sum(), known + sums.sum(axis=0)
+    quantile = student.ppf(1 - delta / 2, pilot - 1)
+    errors, sizes = [], []
+    for order in np.random.default_rng(1).random((1000, 64)).argsort(axis=1):
+        z, n = mass[order[:pilot]], sums[order[:pilot]]
+        about = known + 64 * z.mean()
+        if of == "mass":
+            spread_ = 64 * z.std(ddof=1) / about
+        else:
+            out = (known + 64 * n.mean(axis=0)) / about
+            e = n - z[:, None] * out
+            spread_ = 64 * math.sqrt(e.var(axis=0, ddof=1).sum()) / about / np.linalg.norm(out)
+        x = (quantile * spread_ / eps) ** 2
+        size = min(max(math.ceil(x / (1 + x / 64) - 1e-9), pilot), 64)
+        sizes.append(size)
+        used = order[:size]
+        z = known + 64 * mass[used].mean()
+        if of == "mass":
+            errors.append(abs(z - whole_mass) / whole_mass)
+        else:
+            out = (known + 64 * sums[used].mean(axis=0)) / z
+            full = whole_sum / whole_mass
+            errors.append(np.linalg.norm(out - full) / np.linalg.norm(full))
+    return np.array(errors), np.mean(sizes)
+
+
+@pytest.mark.parametrize("of", list(promise.OF))
+@pytest.mark.parametrize(
+    ("spread", "pilot", "sure"), [("even", 8, 0.5), ("one", 4, 0.0), ("tail", 16, 0.9)]
+)
+def test_a_promise_is_kept_as_often_as_is_said(of, spread, pilot, sure):
+    errors, size = promised(spread, 0.1, 0.2, pilot, sure, of)
+    figure = drawn("attn-promise", delta=0.2, pilot=pilot, spread=spread, sure=sure, of=of)
+    share = float((errors <= 0.1).mean())
+    assert f"asks for {size:.1f} of 64" in figure["readout"]
+    assert f"and {100 * share:.1f} % of 1,000 draws" in figure["readout"]
+    assert ("broken" in figure["readout"]) == (share + 2 * math.sqrt(share * 0.2 / 1000) < 0.8)
+    (bars,) = marks(figure["panels"][1], "bar")
+    counts, _ = np.histogram(np.minimum(errors / 0.1, 2.999), np.linspace(0, 3, 19))
+    assert bars["columns"]["y"] == counts.tolist()
+    assert sum(bars["columns"]["y"][:6]) == pytest.approx(1000 * share)
+    (dots,) = marks(figure["panels"][2], "dot")
+    assert dots["columns"]["x"][promise.PILOTS.index(pilot)] == pytest.approx(share, rel=1e-3)
+
+
+def test_intervals_of_a_promise_are_scipy_s():
+    from scipy.stats import binomtest
+
+    table = ex.draw("attn-promise", spread="uneven").panels[2].table
+    for share, low, high in zip(table["share of draws"], table["from"], table["to"], strict=True):
+        found = binomtest(round(1000 * share), 1000).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((found.low, found.high))
+
+
+def test_a_true_bound_asks_for_all_where_one_block_is_heavy():
+    assert "asks for 64 of 64" in ex.draw("attn-promise", spread="one").cost
+    mass, _ = promise.other_blocks("one")
+    assert mass.sum() == pytest.approx(1)
+    assert mass.argmax() == promise.HEAVY
+    (bars,) = marks(drawn("attn-promise", spread="one", sure=0.9)["panels"][0], "bar")
+    assert bars["columns"]["y"] == pytest.approx(0.1 * mass, rel=1e-3)
+
+
+# ------------------------------------------------------------------ the bridge to chapter 3
+
+
+@pytest.mark.parametrize("distance", list(bridge.DISTANCES))
+@pytest.mark.parametrize(("slope", "block", "c", "eps"), [(0.125, 16, 1, 0.01), (2.0, 64, 0, 0.1)])
+def test_the_bridge_shows_the_mean_weight_of_blocks_and_the_bound(distance, slope, block, c, eps):
+    given = {"distance": distance, "slope": slope, "block": block, "c": c, "eps": eps}
+    figure = drawn("attn-bridge", **given)
+    length = 12 * block
+    cost = np.arange(length) if distance == "linear" else np.cumsum([0, *1 / np.arange(1, length)])
+    weight = np.exp(-slope * cost)
+    i = np.arange(block)
+    law = []
+    for delta in range(12):
+        apart = delta * block + i[:, None] - i
+        law.append(np.mean([weight[d] for d in apart.ravel() if 0 <= d < length]))
+    law = np.array(law) / law[0]
+    bound, free = [], []
+    for delta in range(12):
+        nearest = max(delta * block - block + 1, 0)
+        far, near = weight[nearest:].sum(), weight[:nearest].sum()
+        bound.append(far / (far + math.exp(-2 * c) * near))
+        free.append(delta > 0 and bound[-1] <= eps)
+    shown = {m["columns"]["z"][0]: m["columns"]["y"] for m in marks(figure["panels"][0], "line")}
+
+    def read(values):
+        return pytest.approx(
+            np.where(values >= bridge.LEAST, values, np.nan), rel=1e-3, nan_ok=True
+        )
+
+    for name, values in ((bridge.LAW, law), (bridge.BOUND, np.array(bound))):
+        assert [math.nan if y is None else y for y in shown[name]] == read(values)
+    (rects,) = marks(figure["panels"][1], "rect")
+    states = rects["columns"]["z"]
+    apart = [
+        int(y - x) for x, y in zip(rects["columns"]["x1"], rects["columns"]["y1"], strict=True)
+    ]
+    assert [s == bridge.SKIPPED for s in states] == [free[d] for d in apart]
+    assert all(s == bridge.KEPT for s, d in zip(states, apart, strict=True) if d == 0)
+    skipped, kept = states.count(bridge.SKIPPED), states.count(bridge.KEPT)
+    assert f"{kept} of 78 blocks are computed" in figure["cost"]
+    assert (
+        f"the {66 - skipped} others beside the diagonal the draw keeps {kept - 12},"
+        in (figure["readout"])
+    )
+    said = f"so {skipped} of 78 blocks may go for sure" if skipped else "No block may go for sure"
+    assert said in figure["readout"]
+
+
+def test_half_of_what_the_bound_leaves_is_drawn_by_the_implied_law():
+    found = bridge.bridged("harmonic", 1.0, 16, 1, 0.01, 0)
+    assert not found.free.any()
+    assert found.pi[1:] @ np.arange(11, 0, -1) == pytest.approx(33)
+    inner = found.pi[(found.pi < 1) & (found.pi > 0)] / found.law[(found.pi < 1) & (found.pi > 0)]
+    assert inner == pytest.approx(np.full(len(inner), inner[0]))
+    far = found.law[2:] * np.arange(2, 12)
+    assert far.max() / far.min() < 1.05, "it falls as 1/δ"

@@ -204,6 +204,7 @@ FREE = {
     "attn-tiles": ["seed"],
     "attn-triangle": ["seed"],
     "attn-rounds": ["seed"],
+    "attn-bridge": ["seed"],
     "kv-layers": ["budget"],
 }
 
