@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -136,7 +137,7 @@ class Plan:
         """Share of the lower triangle's blocks that are kept, mean over batch and heads."""
         return self.kept.double().mean().item() * 2 * self.blocks / (self.blocks + 1)
 
-    @property
+    @cached_property
     def full(self) -> bool:
         """Whether everything is kept, with probability 1: then it is full attention."""
         lower = torch.ones_like(self.kept[0, 0]).tril()
@@ -170,7 +171,9 @@ class Plan:
         )
 
     def to(self, device: Any) -> Plan:
-        """The plan with its tensors on ``device``."""
+        """The plan with its tensors on ``device``; itself if they are there."""
+        if torch.empty(0, device=device).device == self.kept.device == self.pi.device:
+            return self  # a new one is checked, which makes the host wait
         return replace(self, kept=self.kept.to(device), pi=self.pi.to(device))
 
     def to_dense_bias(self, *, weighted: bool = True, dtype: torch.dtype | None = None) -> Tensor:
@@ -192,8 +195,14 @@ class Plan:
         """The plan as a ``BlockMask`` for ``torch.nn.attention.flex_attention``; no weights.
 
         The diagonal is its list of partial blocks.  The mask function knows the plan too, because
-        flex_attention without ``torch.compile`` heeds only that.
+        flex_attention without ``torch.compile`` heeds only that.  It is made once.
         """
+        made = self.__dict__.setdefault("_block_masks", {})
+        if device not in made:
+            made[device] = self._block_mask(device)
+        return made[device]
+
+    def _block_mask(self, device: Any) -> Any:
         from torch.nn.attention.flex_attention import BlockMask
 
         kept = self.kept if device is None else self.kept.to(device)
