@@ -1,0 +1,305 @@
+"""Stores what the scripts for a GPU left in a folder, and makes the tables of the figures.
+
+    python -m book.experiments.attention.store FOLDER      # results of a run, then tables
+    python -m book.experiments.attention.store             # tables only
+    python -m book.experiments.attention.store --check     # only compares the tables
+
+Summaries are derived here and nowhere else.  ± is one standard error over windows, each a piece of
+text of its own; ranges are over texts.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from book.experiments.attention.designs import KEPT
+from book.experiments.attention.heads import CALIBRATION
+from book.experiments.common.main import parser
+from book.experiments.common.places import RESULTS, TABLES
+from book.experiments.common.store import read, rounded, sha256, write_or_check, write_results
+
+FILES = {
+    name: RESULTS / f"attention_{name}.json"
+    for name in ("quality", "perplexity", "needle", "training", "gpu_speed", "speed")
+}
+COLUMNS = (
+    *("text", "window", "design", "kept", "density", "nll"),
+    *("more", "more se", "more half", "kl", "kl se", "kl half"),
+)
+CPU = ["tokens", "block", "density", "sink", "forward", "both", "dense forward", "dense both"]
+BY_ROW = [
+    *("tokens", "block", "density", "plan", "dense forward"),
+    *("kept forward", "kept both", "difference forward", "difference both"),
+]
+GPU = [
+    *("call", "tokens", "heads", "dim", "density", "free"),
+    *("forward", "both", "dense forward", "dense both"),
+]
+SCORED = 3
+"""The first texts: those that `quality.py` scores."""
+
+
+# ------------------------------------------------------------------ results
+
+
+def perplexity(raw: dict[str, Any]) -> dict[str, Any]:
+    """The rows as numbers, texts and designs by their place in a list."""
+    texts = list(dict.fromkeys(r["text"] for r in raw["rows"]))
+    names = ["full", *raw["designs"]]
+    rows = []
+    for r in raw["rows"]:
+        found = {"density": 1.0, **r, "text": texts.index(r["text"])}
+        found["design"] = names.index(r["design"])
+        rows.append([rounded(found[c], 4) for c in COLUMNS])
+    content = {key: raw[key] for key in ("model", "tokens", "block", "densities", "device")}
+    content |= {"texts": texts, "designs": raw["designs"], "columns": list(COLUMNS)}
+    content["summary"] = summary(named(content | {"rows": rows}), raw["designs"])
+    return content | {"rows": rows, "seconds": raw["seconds"], "provenance": raw["provenance"]}
+
+
+def named(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the stored perplexities with the names of texts and designs."""
+    names = ["full", *content["designs"]]
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    return [r | {"text": content["texts"][r["text"]], "design": names[r["design"]]} for r in rows]
+
+
+def mean_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Rise of perplexity in per cent and divergence, means over windows with standard errors."""
+    rows = list(rows)
+    found: dict[str, Any] = {"windows": len(rows)}
+    for name, values in (
+        ("rise", [100 * math.expm1(r["more"]) for r in rows]),
+        ("rise half", [100 * math.expm1(r["more half"]) for r in rows]),
+        ("kl", [r["kl"] for r in rows]),
+        ("kl half", [r["kl half"] for r in rows]),
+    ):
+        found[name] = rounded(statistics.fmean(values), 4)
+        se = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+        found[f"{name} se"] = None if math.isnan(se) else rounded(se, 3)
+    return found
+
+
+def summary(rows: list[dict[str, Any]], about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of every design and number of kept blocks: means, and over the recommended plan's."""
+    found = []
+    keys = dict.fromkeys((r["kept"], r["design"]) for r in rows if r["design"] != "full")
+    for kept, design in keys:
+        mine = [r for r in rows if (r["kept"], r["design"]) == (kept, design)]
+        where = {(r["text"], r["window"]) for r in mine}
+        ours = [
+            r
+            for r in rows
+            if (r["kept"], r["design"]) == (kept, "recommended")
+            and (r["text"], r["window"]) in where
+        ]
+        entry = {"kept": kept, "design": design, "family": about[design]["family"]}
+        entry |= mean_of(mine)
+        if len(ours) == len(mine):
+            over = mean_of(ours)
+            for name in ("rise", "kl"):
+                entry[f"recommended over it, {name}"] = rounded(over[name] / entry[name], 3)
+        found.append(entry)
+    return found
+
+
+def store(folder: Path) -> None:
+    """Results of a run, as far as they are there."""
+    for name, path in FILES.items():
+        made = folder / path.name
+        if name in ("quality", "speed") or not made.is_file():
+            continue
+        raw = read(made)
+        content = perplexity(raw) if name == "perplexity" else raw
+        print(f"{path.name}: {write_results(path, content)} bytes")
+
+
+# ------------------------------------------------------------------ tables
+
+
+def error() -> dict[str, Any]:
+    """Output error by place and design, at each number of kept blocks."""
+    found = read(FILES["quality"])
+    texts = {n: row["error"] for n, row in found["texts"].items()}
+    scored = [t for n, t in texts.items() if n != CALIBRATION]
+    names = list(found["designs"])
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": sha256(FILES["quality"]),
+        "densities": found["densities"],
+        "kept": found["kept"],
+        "designs": {
+            n: [d["family"], d["estimator"], d["plan cost"]] for n, d in found["designs"].items()
+        },
+        "mean": {
+            n: [
+                [rounded(f([t[n][i] for t in scored]), 4) for f in (statistics.fmean, min, max)]
+                for i in range(len(KEPT))
+            ]
+            for n in names
+        },
+        "texts": {text: {n: values[n] for n in names} for text, values in texts.items()},
+    }
+
+
+def predictions() -> dict[str, Any]:
+    """Rise of perplexity and divergence by place and design."""
+    content = read(FILES["perplexity"])
+    rows = [r for r in named(content) if r["design"] != "full"]
+    three = content["texts"][:SCORED]
+    places = {"mean of three": three, "mean of six": content["texts"]}
+    places |= {text: [text] for text in content["texts"]}
+    counts = sorted({r["kept"] for r in rows})
+    table: dict[str, dict[str, list]] = {}
+    for place, texts in places.items():
+        here = table.setdefault(place, {})
+        for design in content["designs"]:
+            line = []
+            for kept in counts:
+                mine = [
+                    r
+                    for r in rows
+                    if (r["kept"], r["design"]) == (kept, design) and r["text"] in texts
+                ]
+                if {r["text"] for r in mine} != set(texts):
+                    line.append(None)
+                    continue
+                m = mean_of(mine)
+                line.append(
+                    [
+                        m[f"{n}{half}{se}"]
+                        for n in ("rise", "kl")
+                        for half in ("", " half")
+                        for se in ("", " se")
+                    ]
+                )
+            if any(line):
+                here[design] = line
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": sha256(FILES["perplexity"]),
+        "counts": counts,
+        "densities": [content["densities"][str(k)] for k in counts],
+        "columns": [
+            *("rise", "rise se", "rise half", "rise half se"),
+            *("kl", "kl se", "kl half", "kl half se"),
+        ],
+        "families": {n: d["family"] for n, d in content["designs"].items()},
+        "places": table,
+    }
+
+
+def needle() -> dict[str, Any]:
+    """Mean log probability, and share of exact answers, by depth."""
+    content = read(FILES["needle"])
+    rows = []
+    for r in content["rows"]:
+        log, exact = (
+            [rounded(statistics.fmean(each), 4) for each in zip(*r[n], strict=True)]
+            for n in ("log", "exact")
+        )
+        own = [r[n] for n in ("length", "kept", "design", "rounds", "density")]
+        rows.append([*own, len(r["log"]), log, exact])
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": sha256(FILES["needle"]),
+        "depths": content["depths"],
+        "columns": ["length", "kept", "design", "rounds", "density", "trials", "log", "exact"],
+        "rows": rows,
+    }
+
+
+def training() -> dict[str, Any]:
+    """Held-out losses, arms x seeds, along the way and by way of evaluation."""
+    content = read(FILES["training"])
+    cells = {}
+    for cell in content["cells"]:
+        arms, seeds = len(cell["arms"]), len(cell["seeds"])
+
+        def by_arm(values: list[float], n: int = seeds, a: int = arms) -> list[list[float]]:
+            return [values[i * n : (i + 1) * n] for i in range(a)]
+
+        steps = [c for c in cell["curve"] if "sample" in c]
+        cells[cell["name"]] = {
+            "arms": [a["label"] for a in cell["arms"]],
+            "computed": cell["computed"],
+            "steps": [c["step"] for c in steps],
+            "full": [by_arm(c["full"]) for c in steps],
+            "sample": [by_arm(c["sample"]) for c in steps],
+            "training": [by_arm(c["training"]) for c in steps],
+            "final": {n: by_arm(values) for n, values in cell["final"].items()},
+            "training tokens": cell["training tokens"],
+            "tokens a step": cell["tokens a step"],
+        }
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": sha256(FILES["training"]),
+        "cells": cells,
+    }
+
+
+def speed() -> dict[str, Any]:
+    """Times on a CPU and on a GPU."""
+    cpu, gpu = read(FILES["speed"]), read(FILES["gpu_speed"])
+    ways = ("forward", "both")
+    one = [
+        [r["tokens"], r["block"], r["density"], int("1 sink" in r["plan"])]
+        + [r[f"{w} ms"] for w in ways]
+        + [r[f"dense {w} ms"] for w in ways]
+        for r in cpu["one thread"]
+    ]
+    rows = [
+        [r["tokens"], r["block"], r["density"], r["plan ms"], r["dense forward ms"]]
+        + [r[f"{kind} {w} x"] for kind in ("kept", "difference") for w in ways]
+        for r in cpu["rows"]
+    ]
+    on_gpu = [
+        [r["call"], r["tokens"], r["heads"], r["dim"], r["density"], r["host waits"] == "no"]
+        + [r.get(f"{w} ms") for w in ways]
+        + [r.get(f"dense {w} ms") for w in ways]
+        for r in gpu["rows"]
+        if "failed" not in r
+    ]
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": [sha256(FILES["speed"]), sha256(FILES["gpu_speed"])],
+        "device": gpu["device"],
+        "cpu columns": CPU,
+        "cpu": one,
+        "rows columns": BY_ROW,
+        "rows": rows,
+        "gpu columns": GPU,
+        "gpu": on_gpu,
+    }
+
+
+MADE = {
+    "error": (error, ("quality",)),
+    "predictions": (predictions, ("perplexity",)),
+    "needle": (needle, ("needle",)),
+    "training": (training, ("training",)),
+    "speed": (speed, ("speed", "gpu_speed")),
+}
+
+
+def main() -> None:
+    arguments = parser(__doc__, "check")
+    arguments.add_argument("folder", type=Path, nargs="?", help="where the run left its files")
+    options = arguments.parse_args()
+    if options.folder is not None:
+        store(options.folder)
+    same = True
+    for name, (make, sources) in MADE.items():
+        if all(FILES[source].is_file() for source in sources):
+            same &= write_or_check(TABLES / f"attention_{name}.json", make(), options.check)
+        else:
+            print(f"attention_{name}: nothing measured yet")
+    raise SystemExit(0 if same or not options.check else 1)
+
+
+if __name__ == "__main__":
+    main()
