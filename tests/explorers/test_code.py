@@ -10,6 +10,7 @@ WITH_CODE = [name for name in explorers.names() if explorers.get(name).code]
 SAID = {
     "subword-lattice": lambda path: "|".join(path.pieces),
     "cem-drift": lambda law: f"the law says {law[-1]:.3f}",
+    "attn-bridge": lambda kept: "No block may go" if kept.all() else f"From {kept.sum()} block",
     "kv-staircase": lambda bits: f"the cache holds {bits:.2f} bits a number",
     "kv-nested": lambda bound: f"(bound {float(bound):.3f})",
 }

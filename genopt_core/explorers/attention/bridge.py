@@ -64,6 +64,12 @@ def bridged(distance: Any, slope: float, block: int, c: int, eps: float, seed: i
     Choice("c", "Scores within ±", (0, 1, 4), start=1, help="What contents can do at most."),
     Seed("seed", "Seed", 2, help="Which of the other blocks are drawn."),
     title="From a bias to a draw",
+    code=(
+        "from genopt_core.attention.blocks import kept_by_bias\n"
+        "from genopt_core.positions import bias_by_distance\n"
+        f"table = bias_by_distance([{{slope}}], {BLOCKS} * {{block}}, {{distance}})\n"
+        "kept_by_bias(table, {c}, 1.0, 1, {block}, {eps})"
+    ),
     alt=(
         "On the left, over the distance in blocks and on a logarithmic axis, the mean weight that "
         "a bias gives a block, the probability to keep it, and the most that it and all beyond "
@@ -93,7 +99,7 @@ def bridged(distance: Any, slope: float, block: int, c: int, eps: float, seed: i
     ),
 )
 def attn_bridge(distance: str, slope: float, block: int, eps: float, c: int, seed: int) -> Figure:
-    """The law that a bias implies, beside the bound of chapter 3 (book, eq. pos-blocks)."""
+    """The law of a bias (book, eq. attn-implied) beside chapter 3's bound (book, eq. pos-tail)."""
     found = bridged(distance, slope, block, c, eps, seed)
     skipped = int(by_distance(found.free).sum())
     kept = int(found.kept.sum())

@@ -109,7 +109,7 @@ def kept_promise(spread: str, eps: float, delta: float, pilot: int, sure: float,
     ),
 )
 def attn_promise(eps: float, delta: float, pilot: int, spread: str, sure: float, of: str) -> Figure:
-    """The normal size after a pilot, and what came of it in repeated draws."""
+    """The size after a pilot (book, eq. attn-needed), and what came of it in many draws."""
     found = {n: kept_promise(spread, eps, delta, n, sure, of) for n in PILOTS}
     here = found[pilot]
     mass, _ = other_blocks(spread)

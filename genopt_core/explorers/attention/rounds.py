@@ -174,7 +174,7 @@ def _error(out: np.ndarray, full: np.ndarray) -> np.ndarray:
     ),
 )
 def attn_rounds(estimator: str, law: str, kept: int, peak: float, sink: bool, seed: int) -> Figure:
-    """Errors of pooled rounds by estimator, and the level of plain dropping."""
+    """Pooled rounds (book, eq. attn-pool), and what plain ones tend to (book, eq. attn-limit)."""
     found = converging(law, kept, peak, sink, seed)
     return Figure(
         title=f"{ESTIMATORS[estimator].capitalize()}, {LAWS[law].split(',')[0]} law",

@@ -104,7 +104,7 @@ def walked(pattern: str, seed: int) -> Walk:
     ),
 )
 def attn_tiles(step: int, pattern: str, seed: int) -> Figure:
-    """The online softmax over kept tiles; of each row the last query is shown."""
+    """The online softmax (book, eq. attn-running); of each row the last query is shown."""
     walk = walked(pattern, seed)
     count = len(walk.tiles)
     at = min(step, count)

@@ -116,7 +116,7 @@ def shown_as(kept: np.ndarray, view: str) -> np.ndarray:
 def attn_triangle(
     law: str, density: float, selection: str, sure: str, view: str, seed: int
 ) -> Figure:
-    """Inclusion probabilities of a law and blocks drawn by them, in one of three shapes."""
+    """Probabilities (book, eq. attn-inclusion) and a draw, skewed (book, eq. attn-skew) or not."""
     kept = drawn_blocks(law, density, selection, sure, seed)
     pi = MADE[law].inclusion(BLOCKS, density)
     always = always_kept(BLOCKS, *ALWAYS[sure])
