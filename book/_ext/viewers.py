@@ -44,6 +44,8 @@ EQUATION = re.compile(rf"(?m)^((?:> )?){ANCHOR}\n\1\$\$(.*?)\s*\\tag\{{[^}}]*\}}
 NEW_EQUATION = re.compile(rf"(?m)^((?:> )?)\$\$(.*?)\$\$ \(({LABEL})\)$")
 STATEMENT = re.compile(rf"> \*\*(Theorem|Algorithm) (\S+) \((.+?)\)\.\*\* {ANCHOR}")
 HEADING = re.compile(r"(?m)^(#+) (Exercise|Solution) (\S+): (.+)$")
+# What may stand behind the last exercise of a page and is no part of it.
+AFTER = re.compile(r"(?m)^(?:> )?(?:\*\*Next\.|Solutions, executed)")
 ROLE = re.compile(r"\{(eq|prf:ref|ref|doc|cite:t|cite:p)\}`(?:([^`<]*?) <)?([^`>]+)>?`")
 CITED = rf"\[[^\]]+\]\([^)\s]*{re.escape(BIBLIOGRAPHY)}#([\w-]+)\)"
 
@@ -103,7 +105,8 @@ class Book:
                     self.place[label], self.title[label] = page, title_
                     if kind == "Exercise":
                         self._add(kind, label, page, chapter, counts)
-                        self.exercises[label] = block.partition("\n")[2].strip()
+                        body = re.split(AFTER, block.partition("\n")[2])[0]
+                        self.exercises[label] = body.strip()
 
     def _add(self, kind: str, label: str, page: str, chapter: int, counts: Counter[str]) -> None:
         counts[kind] += 1
@@ -218,10 +221,11 @@ def asked_again(text: str, page: str, book: Book) -> str:
         exercise = roles(book.exercises[f"exercise-{name}"], where)
         question = re.sub(r"\s*\{ref\}`Solution <[^>]+>`", "", exercise)
         lines = f"{question}\n\n{{ref}}`Back to the exercise <exercise-{name}>`".split("\n")
-        return f"{match[1]}\n\n" + "\n".join(f"> {line}".rstrip() for line in lines) + "\n"
+        quote = "\n".join(f"> {line}".rstrip() for line in lines)
+        return f"{match[1]}\n\n{quote}\n\n"  # without the blank line the text would join it
 
     return re.sub(
-        r"(?m)^(?P<all>(#+) (Solution) \S+: (?P<title>.+))\n+(?:>.*\n?)*",
+        r"(?m)^(?P<all>(#+) (Solution) \S+: (?P<title>.+))\n+(?:>.*\n?)*\n*",
         lambda m: quoted({1: m["all"], 4: m["title"]}),  # type: ignore[arg-type]
         text,
     )

@@ -102,3 +102,18 @@ def test_labels_are_on_one_page_each(book):
     ]
     assert len(found) == len(set(found))
     assert set(found) <= book.place.keys()
+
+
+def test_an_exercise_ends_before_the_box_that_leads_on(book):
+    assert len(book.exercises) > 20
+    for exercise in book.exercises.values():
+        assert "Next." not in exercise
+        assert "Solutions, executed" not in exercise
+
+
+def test_a_solution_does_not_join_the_quotation_above_it(book):
+    page = "ch1_subwords/paths_solutions.ipynb"
+    once = viewers.tidy("## Solution ?: Count the ways\n\nChoose.", page, book)
+    assert once.startswith("## Solution 1.1: Count the ways\n\n> *Easy.* ")
+    assert once.endswith(")\n\nChoose.")
+    assert viewers.tidy(once, page, book) == once
