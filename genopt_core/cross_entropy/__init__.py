@@ -5,8 +5,9 @@ The modules read in this order:
 - ``rare_event``: where the method comes from
 - ``parameters``, ``space``: what is searched
 - ``plain``: elites, frequencies, moments, smoothing; ``drift``: why it sharpens without a signal
+- ``pareto``, ``outcomes``: the order of trials with several objectives or constraints
 - ``kernels``, ``plus``: all evaluations count, NumPy only
-- ``surrogate``, ``posterior``: the elite's probability given the data (on demand, with SciPy)
+- ``surrogate``, ``gains``, ``posterior``: the elite's probability given the data (SciPy, on demand)
 - ``trials``, ``prefix``, ``optimizer``: ask and tell; ``loop``: the whole search, on any executor
 - ``tabular``, ``table_search``, ``regret``, ``noise``: searches on objectives whose answer is known
 

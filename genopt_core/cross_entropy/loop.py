@@ -140,6 +140,11 @@ def minimize(
     confirm_repeats = checks.whole(confirm_repeats, "confirm_repeats")
     retries = checks.whole(retries, "retries", 0)
     optimizer = CrossEntropy(space, **settings)
+    if optimizer.is_multiple:
+        raise ValueError(
+            "direction must be one direction, for several objectives ask and tell a CrossEntropy; "
+            f"got {settings['direction']!r}"
+        )
     done = sorted(trials, key=lambda trial: trial.number)
     if [trial.number for trial in done] != list(range(len(done))):
         raise ValueError(

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from genopt_core import checks
+from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.parameters import Array
+from genopt_core.cross_entropy.pareto import dominance_ranks
 from genopt_core.cross_entropy.plain import PlainSettings, PlainState, elite_set, unchanged
-from genopt_core.cross_entropy.plus import fit_elite, propose
+from genopt_core.cross_entropy.plus import elite_of_all, fit_elite, propose
 from genopt_core.cross_entropy.prefix import Prefix
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Generation, Trial, relative_entropy
@@ -25,6 +27,7 @@ from genopt_core.cross_entropy.trials import Generation, Trial, relative_entropy
 if TYPE_CHECKING:
     from genopt_core.cross_entropy.posterior import Posterior
 
+Direction = Literal["minimize", "maximize"]
 Method = Literal["plain", "plus", "posterior"]
 ASK, STARTUP, TIES, FITTED, LAST_RESORT = range(
     5
@@ -54,7 +57,9 @@ class CrossEntropy:
         "posterior".
     seed : int
         Not negative.  An integer and no ``Generator``, since a resumed search must draw the same.
-    direction : {"minimize", "maximize"}
+    direction : {"minimize", "maximize"} or a sequence of them
+        One for each objective.  With several, the elite is the best by front and hypervolume share
+        (`pareto.standing`), and "posterior" weighs by the expected gain of hypervolume.
     population_size : int
         N, evaluations a generation.  For the improved methods it only divides `history`.
     elite_fraction : float, optional
@@ -109,7 +114,7 @@ class CrossEntropy:
         method: Method = "posterior",
         *,
         seed: int = 0,
-        direction: Literal["minimize", "maximize"] = "minimize",
+        direction: Direction | Sequence[Direction] = "minimize",
         population_size: int = 20,
         elite_fraction: float | None = None,
         smoothing: float = 0.7,
@@ -128,7 +133,14 @@ class CrossEntropy:
             raise TypeError(f"space must be a SearchSpace, got {type(space).__name__}")
         self.space = space
         self.method: Method = checks.one_of(method, "method", ("plain", "plus", "posterior"))
-        self.direction = checks.one_of(direction, "direction", ("minimize", "maximize"))
+        self.direction = direction if isinstance(direction, str) else tuple(direction)
+        directions = [direction] if isinstance(direction, str) else list(direction)
+        if not directions:
+            raise ValueError("direction must name at least one direction, got none")
+        for each in directions:
+            checks.one_of(each, "direction", ("minimize", "maximize"))
+        self._signs = np.array([1.0 if each == "minimize" else -1.0 for each in directions])
+        self.is_multiple = len(directions) > 1
         self.seed = checks.whole(seed, "seed", 0)
         self.n_startup = checks.whole(n_startup, "n_startup")
         if elite_fraction is None:
@@ -152,7 +164,7 @@ class CrossEntropy:
             raise TypeError(f"avoid_repeats must be True, False or None, got {avoid_repeats!r}")
         self.avoid_repeats = avoid_repeats
         self._said_used_up = False
-        self._sign = 1.0 if direction == "minimize" else -1.0
+        self._sign = float(self._signs[0])
         self._rows: dict[int, tuple[dict[str, Any], Array]] = {}
         self._running: dict[int, Trial] = {}
         self._finished: dict[int, Trial] = {}  # in order of telling
@@ -166,7 +178,7 @@ class CrossEntropy:
             self._fit, (start, [], first), lambda one, two: all(map(operator.is_, one, two))
         )
         for trial in trials:
-            self.tell(trial, trial.value)
+            self.tell(trial, trial.values or trial.value, trial.constraints)
 
     def _check_floor(self) -> None:
         most = int(max(self.space.cells[~self.space.is_real], default=1))
@@ -199,18 +211,25 @@ class CrossEntropy:
         self._running[trial.number] = trial
         return trial
 
-    def tell(self, trial: Trial, value: Any) -> Trial:
+    def tell(self, trial: Trial, value: Any, constraints: Any = ()) -> Trial:
         """Record what came of a trial, and return it; None, NaN and infinity mean that it failed.
 
         Also takes trials of another process or an earlier day, which it has not handed out itself.
+        With several objectives ``value`` is a sequence.  A trial with one of the ``constraints``
+        (a sequence, or a mapping of names) above 0 ranks behind all feasible ones, the less the
+        sum of what is above 0 the better.
 
         Raises ``ValueError`` if the trial is finished already or not in the space, ``TypeError`` if
-        the value is no number.
+        the value is no number, or has not one number for each objective.
         """
         if trial.number in self._finished:
             raise ValueError(f"trial {trial.number} has a value already")
         self._row(trial)
-        done = trial.finished(value)
+        done = trial.finished(value, constraints)
+        if done.state == "complete" and len(done.values) != self.is_multiple * len(self._signs):
+            n = len(self._signs)
+            wanted = f"a sequence of {n} numbers" if self.is_multiple else "one number"
+            raise TypeError(f"value must be {wanted}, got {value!r}")
         self._running.pop(trial.number, None)
         self._finished[trial.number] = done
         self._next = max(self._next, trial.number + 1)
@@ -221,9 +240,13 @@ class CrossEntropy:
         """All trials by number, the running ones included."""
         return sorted([*self._told(), *self._running.values()], key=lambda trial: trial.number)
 
-    def key(self, trial: Trial) -> tuple[float, int]:
-        """What to sort finished trials by: the best first, failures last, equal ones by number."""
-        return self._score(trial), trial.number
+    def key(self, trial: Trial) -> tuple[float, ...]:
+        """What to sort finished trials of one objective by: the best first, failures last.
+
+        Those that violate constraints come behind, equal ones by number.
+        """
+        lost = trial.state == "failed"
+        return math.inf if lost else trial.violation, self._score(trial), trial.number
 
     # ---------------------------------------------------------------- the pure function
 
@@ -266,7 +289,8 @@ class CrossEntropy:
             share = self.settings.elite_fraction
             row = propose(self.space, rows, scores, others, seen, share, self.explore, rng)
         else:
-            row = self._posterior.propose(rows, scores, others, seen, self.explore, rng)
+            outcomes = self._outcomes(finished)
+            row = self._posterior.propose(rows, scores, others, seen, self.explore, rng, outcomes)
         if strict and row.tobytes() in seen and self.space.is_finite:
             return self._new(row, seen, number)
         return row
@@ -331,7 +355,17 @@ class CrossEntropy:
         observed = self._observed(finished)
         keys = [key for key, _ in observed]
         rows = np.frombuffer(b"".join(keys)).reshape(-1, len(self.space))
+        outcomes = self._outcomes(finished)
+        if outcomes is not None:
+            size = elite_of_all(len(finished), self.settings.elite_fraction)
+            return rows, outcomes.scores(size), keys
         return rows, np.array([score for _, score in observed], float), keys
+
+    def _outcomes(self, finished: Sequence[Trial]) -> Outcomes | None:
+        """What decides the order with several objectives or constraints, else None."""
+        if self.is_multiple or any(trial.constraints for trial in finished):
+            return Outcomes.of(finished, self._signs)
+        return None
 
     @cached_property
     def _posterior(self) -> "Posterior":
@@ -363,13 +397,13 @@ class CrossEntropy:
             elite = elite + len(sofar) - len(batch)
             if len(elite) >= 2:  # else the distribution stays and the next generation redraws
                 state = state.refit(self.space, rows[elite], t, self.settings)
-                level = self._sign * float(scores[elite[-1]])
+                level = sofar[elite[-1]].value
             fitted = state.cell_probabilities(self.space)
         else:
             elite = fit_elite(self.space, rows, scores, self.settings.elite_fraction).indices
             elite = elite[np.isfinite(scores[elite])]
             if len(elite):
-                level = self._sign * float(scores[elite[-1]])
+                level = sofar[elite[-1]].value
             fitted = self._fitted(sofar)
         generation = self._generation(t, batch, [sofar[i] for i in elite], level, fitted)
         if self.method == "plain":
@@ -409,7 +443,7 @@ class CrossEntropy:
             fraction = self.settings.elite_fraction
             return fit_elite(self.space, rows, scores, fraction).probabilities
         rng = np.random.default_rng([self.seed, len(finished), FITTED])
-        return list(self._posterior.distribution(rows, scores, rng))
+        return list(self._posterior.distribution(rows, scores, rng, self._outcomes(finished)))
 
     def distribution(self) -> dict[str, Array]:
         """Probabilities of each parameter's cells; `SearchSpace.labels` puts the cells in words."""
@@ -448,12 +482,31 @@ class CrossEntropy:
     def best(self) -> Trial:
         """The trial with the best value observed; under noise, the luckiest draw.
 
-        Raises ``ValueError`` if no trial is complete.
+        If no trial is feasible, the one that violates the constraints least.
+
+        Raises ``ValueError`` if no trial is complete, or with several objectives.
         """
+        if self.is_multiple:
+            raise ValueError("several objectives have no best trial; `front` has the best ones")
         complete = [trial for trial in self._told() if trial.value is not None]
         if not complete:
             raise ValueError("no trial is complete: nothing has been told, or all have failed")
-        return min(complete, key=self._score)
+        return min(complete, key=lambda trial: self.key(trial)[:2])
+
+    @property
+    def front(self) -> list[Trial]:
+        """The feasible trials that no other dominates, by number; of one objective the best ones.
+
+        >>> from genopt_core.cross_entropy import Float
+        >>> space = SearchSpace({"x": Float(0, 1)})
+        >>> search = CrossEntropy(space, "plus", direction=["minimize", "maximize"])
+        >>> told = [search.tell(search.ask(), v) for v in ([1, 1], [2, 2], [2, 1], [0, 0])]
+        >>> [trial.number for trial in search.front]
+        [0, 1, 3]
+        """
+        good = [t for t in self.trials if t.state == "complete" and t.violation <= 0]
+        ranks = dominance_ranks(Outcomes.of(good, self._signs).losses)
+        return [trial for trial, rank in zip(good, ranks, strict=True) if rank == 0]
 
     def recommend(self) -> Trial:
         """The trial to use: the best observed without noise, else that of least posterior mean.
@@ -466,5 +519,10 @@ class CrossEntropy:
         rows, scores, _ = self._data(finished)
         if self.deterministic or np.isfinite(scores).sum() < 5:
             return best
+        allowed = np.isfinite(scores)
+        if (outcomes := self._outcomes(finished)) is not None:
+            allowed, scores = outcomes.feasible, outcomes.losses[:, 0]
+            if not allowed.any():
+                return best
         means = self._posterior.means(rows, scores)
-        return finished[int(np.argmin(np.where(np.isfinite(scores), means, math.inf)))]
+        return finished[int(np.argmin(np.where(allowed, means, math.inf)))]

@@ -49,7 +49,7 @@ def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: fl
     """
     n = len(scores)
     order = np.argsort(scores, kind="stable")
-    size = min(n, max(3, math.ceil(elite_fraction * min(n, 4 * math.sqrt(n) + 10))))
+    size = elite_of_all(n, elite_fraction)
     weights = rank_weights(size)
     width = float(np.clip(0.54 * n ** (-1 / (4 + len(space))), 0.04, 0.6))
     prior = 1 / (1 + math.sqrt(n))
@@ -57,6 +57,11 @@ def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: fl
     kernels = cell_kernels(space, cells[order[:size]], active[order[:size]], width)
     fitted = project(kernels, active[order[:size]], weights, prior)
     return Elite(order[:size], order[size:], weights, cells, active, kernels, prior, width, fitted)
+
+
+def elite_of_all(n: int, elite_fraction: float) -> int:
+    """How many of n evaluations are elite: a share of at most 4 sqrt(n) + 10 of them, 3 or more."""
+    return min(n, max(3, math.ceil(elite_fraction * min(n, 4 * math.sqrt(n) + 10))))
 
 
 def propose(

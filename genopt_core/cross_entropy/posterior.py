@@ -7,11 +7,21 @@ sampling (Brookes and Listgarten) and of cross-entropy search on a surrogate (Ba
 2010); what is ours is how the parts are put together.  Needs SciPy.
 """
 
-import numpy as np
-from scipy.special import ndtr
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
+
+from genopt_core.cross_entropy.gains import expected_gain, expected_hypervolume, feasibility
 from genopt_core.cross_entropy.kernels import cell_kernels, project
+from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.parameters import Array
+from genopt_core.cross_entropy.pareto import (
+    dominance_ranks,
+    free_boxes,
+    largest_shares,
+    reference_point,
+)
 from genopt_core.cross_entropy.plus import first_unseen, fit_elite
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
 from genopt_core.cross_entropy.surrogate import (
@@ -27,7 +37,11 @@ FITTED = DRAWS // 8
 KERNEL = 0.08
 UNIFORM = 0.1  # the defensive share of the uniform distribution
 POLISHED = 4
+FEWEST_TOLD = 3  # trials that told a constraint, before a process is fitted to it
 STEPS = 0.15, 0.05, 0.015
+MOST_ON_FRONT = {2: 400, 3: 40, 4: 16}
+"""Of a front, the most by number of losses from which a gain is computed; beyond four losses 10."""
+Gain = Callable[[Array], Array]
 
 
 class Posterior:
@@ -36,24 +50,101 @@ class Posterior:
     def __init__(self, space: SearchSpace, deterministic: bool, elite_fraction: float) -> None:
         self.space, self.deterministic = space, deterministic
         self.elite_fraction = elite_fraction
-        self._known: tuple[bytes, Array, float] | None = None
+        self._known: dict[str, tuple[bytes, Array, float]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
 
     # ---------------------------------------------------------------- the model
 
-    def _condition(self, rows: Array, scores: Array) -> tuple[GaussianProcess, Array]:
-        """The process given the trials; a failure counts as the worst value there is."""
+    def _condition(
+        self, rows: Array, scores: Array, name: str = "score"
+    ) -> tuple[GaussianProcess, Array]:
+        """The process given the trials; a failure counts as the worst value there is.
+
+        Hyperparameters are kept by name: there is one process for each objective.
+        """
         scores = np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].max())
         first = checkpoint(len(scores))
         key = rows[:first].tobytes() + scores[:first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)
-        if self._known is None or self._known[0] != key:
+        if name not in self._known or self._known[name][0] != key:
             exponent = warp_exponent(scores[:first])
             theta = process.fit(rows[:first], normal_scores(scores[:first], exponent))
-            self._known = (key, theta, exponent)
-        _, theta, exponent = self._known
+            self._known[name] = (key, theta, exponent)
+        _, theta, exponent = self._known[name]
         values = normal_scores(scores, exponent)
         return process.condition(theta, rows, values), values
+
+    def _constraint(self, rows: Array, told: Array, name: str) -> GaussianProcess | None:
+        """The process of a constraint, on a scale that keeps 0; None while too few have told it."""
+        rows, told = rows[~np.isnan(told)], told[~np.isnan(told)]
+        if len(told) < FEWEST_TOLD:
+            return None
+        first = checkpoint(len(told))
+        told = np.nan_to_num(told)
+        scale = float(np.median(np.abs(told[:first]))) or 1.0
+        values = np.arcsinh(told / scale)
+        key = rows[:first].tobytes() + told[:first].tobytes()
+        process = GaussianProcess(self.space, self.deterministic)
+        if name not in self._known or self._known[name][0] != key:
+            self._known[name] = (key, process.fit(rows[:first], values[:first]), 1.0)
+        return process.condition(self._known[name][1], rows, values)
+
+    # ---------------------------------------------------------------- the gain
+
+    def _gain(self, rows: Array, scores: Array, running: Array, outcomes: Outcomes | None) -> Gain:
+        """What a row is worth; what is running counts as evaluated with its posterior mean."""
+        if outcomes is None:
+            return self._gain_of_one(rows, scores, running)
+        allowed = [
+            process
+            for i, told in enumerate(outcomes.constraints)
+            if (process := self._constraint(rows, told, f"constraint {i}")) is not None
+        ]
+        feasible = outcomes.feasible
+        gain: Gain = partial(feasibility, allowed)
+        if not feasible.any():
+            return gain  # first of all something feasible
+        if outcomes.losses.shape[1] == 1:
+            better = self._gain_of_one(rows, outcomes.losses[:, 0], running, feasible)
+        else:
+            better = self._gain_of_several(rows, outcomes.losses, running, feasible)
+        return (lambda near: better(near) * gain(near)) if allowed else better
+
+    def _gain_of_one(
+        self, rows: Array, scores: Array, running: Array, feasible: Array | None = None
+    ) -> Gain:
+        process, values = self._condition(rows, scores)
+        if feasible is None:
+            level = self._level(process, rows, values)
+        else:
+            level = self._level(process, rows[feasible], values[feasible])
+        self._believe(process, rows, values, running)
+        return partial(expected_gain, process, level)
+
+    def _gain_of_several(self, rows: Array, losses: Array, running: Array, feasible: Array) -> Gain:
+        """Expected hypervolume over the front of what is known, in normal scores."""
+        processes, known = [], []
+        for j, column in enumerate(losses.T):
+            process, values = self._condition(rows, column, f"objective {j}")
+            known.append(values if self.deterministic else process.mean(rows))
+            if len(running):
+                known[-1] = np.concatenate([known[-1], process.mean(running)])
+                self._believe(process, rows, values, running)
+            processes.append(process)
+        feasible = np.concatenate([feasible, np.ones(len(running), bool)])
+        reached = np.stack(known, 1)[feasible]
+        front = reached[dominance_ranks(reached) == 0]
+        reference = reference_point(reached)
+        most = MOST_ON_FRONT.get(len(processes), 10)
+        if len(front) > most:
+            front = front[largest_shares(front, most, reference)]
+        return partial(expected_hypervolume, processes, *free_boxes(front, reference))
+
+    @staticmethod
+    def _believe(process: GaussianProcess, rows: Array, values: Array, running: Array) -> None:
+        if len(running):
+            believed = np.concatenate([values, process.mean(running)])
+            process.condition(process.theta, np.concatenate([rows, running]), believed)
 
     def means(self, rows: Array, scores: Array) -> Array:
         """Posterior means at the trials themselves, in normal scores."""
@@ -62,12 +153,7 @@ class Posterior:
     # ---------------------------------------------------------------- the projection
 
     def _project(
-        self,
-        process: GaussianProcess,
-        level: float,
-        rows: Array,
-        scores: Array,
-        rng: np.random.Generator,
+        self, gain: Gain, rows: Array, scores: Array, rng: np.random.Generator
     ) -> tuple[list[Array], Array, Array]:
         r"""Cross-entropy on the posterior: the distribution, and all draws with their weights.
 
@@ -75,7 +161,8 @@ class Posterior:
                   v = \arg\max_v \mathbb E_{g^*}[\ln f(X; v)]
 
         (book, eq. cem-posterior).  The weight of a draw is :math:`\mathbb E[(\gamma - S(x))_+]`,
-        the same tail weighted by how far it reaches below the level.
+        the same tail weighted by how far it reaches below the level; with several objectives the
+        expected hypervolume that it adds, with constraints times the probability that they hold.
         """
         space = self.space
         start = fit_elite(space, rows, scores, self.elite_fraction)
@@ -88,7 +175,7 @@ class Posterior:
             cells[: DRAWS // 2] = self._mutants(rows[top], rng)
             draws = space.fill(cells, rng)
             pool = np.concatenate([pool, draws])
-            gains = np.concatenate([gains, expected_gain(process, level, draws)])
+            gains = np.concatenate([gains, gain(draws)])
             best = np.argsort(-gains, kind="stable")[:FITTED]
             weights = gains[best] / max(gains[best].sum(), 1e-300)
             weights = 0.5 * weights + 0.5 / len(best)
@@ -108,11 +195,16 @@ class Posterior:
         other = np.where(space.is_category, anywhere, near)
         return np.where(moved | (cells < 0), other, cells)
 
-    def distribution(self, rows: Array, scores: Array, rng: np.random.Generator) -> list[Array]:
+    def distribution(
+        self,
+        rows: Array,
+        scores: Array,
+        rng: np.random.Generator,
+        outcomes: Outcomes | None = None,
+    ) -> list[Array]:
         """Probabilities of every parameter's cells, given the trials."""
-        process, values = self._condition(rows, scores)
-        level = self._level(process, rows, values)
-        return self._project(process, level, rows, scores, rng)[0]
+        gain = self._gain(rows, scores, rows[:0], outcomes)
+        return self._project(gain, rows, scores, rng)[0]
 
     def _level(self, process: GaussianProcess, rows: Array, values: Array) -> float:
         return float(values.min() if self.deterministic else process.mean(rows).min())
@@ -127,34 +219,26 @@ class Posterior:
         seen: set[bytes],
         explore: float,
         rng: np.random.Generator,
+        outcomes: Outcomes | None = None,
     ) -> Array:
         """The next row: with probability ``explore`` a plain draw, else the best one, polished.
 
-        What is running counts as evaluated with its posterior mean.
+        ``scores`` order the trials; with several objectives or constraints ``outcomes`` say why.
         """
-        process, values = self._condition(rows, scores)
-        level = self._level(process, rows, values)
-        if len(running):
-            believed = np.concatenate([values, process.mean(running)])
-            process.condition(process.theta, np.concatenate([rows, running]), believed)
-        fitted, pool, gains = self._project(process, level, rows, scores, rng)
+        gain = self._gain(rows, scores, running, outcomes)
+        fitted, pool, gains = self._project(gain, rows, scores, rng)
         if rng.random() < explore:
             draws = self.space.fill(draw_cells(fitted, 64, rng), rng)
             return first_unseen(draws, seen, self.space, rng)
         best = np.argsort(-gains, kind="stable")[:POLISHED]
-        polished, polished_gains = self._polish(process, level, pool[best], seen, rng)
+        polished, polished_gains = self._polish(gain, pool[best], seen, rng)
         if len(polished):
             return polished[int(np.argmax(polished_gains))]
         ranked = pool[np.argsort(-gains, kind="stable")]
         return first_unseen(ranked, seen, self.space, rng)
 
     def _polish(
-        self,
-        process: GaussianProcess,
-        level: float,
-        starts: Array,
-        seen: set[bytes],
-        rng: np.random.Generator,
+        self, gain: Gain, starts: Array, seen: set[bytes], rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """Coordinate ascent on the gain from several rows at once; exact on short lists."""
         space = self.space
@@ -168,7 +252,7 @@ class Posterior:
                 groups = [self._neighbours(row, step, rng) for row in current[moving]]
                 owner = np.repeat(np.flatnonzero(moving), [len(group) for group in groups])
                 near = space.settle(np.concatenate(groups))
-                gains = expected_gain(process, level, near)
+                gains = gain(near)
                 if seen:
                     gains[[row.tobytes() in seen for row in near]] = -1.0
                 for i in np.flatnonzero(moving):
@@ -206,13 +290,6 @@ class Posterior:
                 other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
             self._changes[i, code] = other
         return self._changes[i, code]
-
-
-def expected_gain(process: GaussianProcess, level: float, rows: Array) -> Array:
-    r""":math:`\mathbb E[(\gamma - S(x))_+]` under the posterior, at each row."""
-    mean, std = process.predict(rows)
-    z = (level - mean) / std
-    return np.asarray(std * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)))
 
 
 def reflect(z: Array) -> Array:

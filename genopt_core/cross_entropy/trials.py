@@ -1,6 +1,7 @@
 """What a search records: trials, and the generations that they make up."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,27 +19,57 @@ class Trial:
     ``number`` counts from 0 in the order of asking; with the search's seed it fixes the random
     numbers. ``value`` is what the objective returned: a failed trial (exception, NaN or infinite
     value) has none and ranks behind all others.
+
+    With several objectives ``values`` has one number each and ``value`` is None.  ``constraints``
+    are numbers by name; the trial is feasible if none is above 0.
     """
 
     number: int
     params: dict[str, Any] = field(hash=False)
     value: float | None = None
     state: State = "running"
+    values: tuple[float, ...] = ()
+    constraints: Mapping[str, float] = field(default_factory=dict, hash=False)
 
-    def finished(self, value: Any) -> "Trial":
-        """This trial with its value; failed if that is None, NaN or infinite.
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))  # JSON makes a list of it
 
-        Raises ``TypeError`` if the value is neither None nor a number.
+    @property
+    def violation(self) -> float:
+        """The sum of the constraints that are above 0."""
+        return float(sum(c for c in self.constraints.values() if c > 0))
+
+    def finished(self, value: Any, constraints: Any = ()) -> "Trial":
+        """This trial with its value or values; failed if one is None, NaN or infinite.
+
+        ``constraints`` may have names or not.  Raises ``TypeError`` if the value is neither None
+        nor a number.
         """
+        named = _named(constraints)
         if value is None:
-            return Trial(self.number, self.params, None, "failed")
+            return Trial(self.number, self.params, None, "failed", (), named)
+        several = isinstance(value, list | tuple) or (
+            isinstance(value, np.ndarray) and value.size > 1
+        )
         try:
-            number = float(value)
+            numbers = [float(v) for v in (value if several else [value])]
         except (TypeError, ValueError):
             raise TypeError(f"value must be a number or None, got {value!r}") from None
-        if not math.isfinite(number):
-            return Trial(self.number, self.params, None, "failed")
-        return Trial(self.number, self.params, number, "complete")
+        if not all(map(math.isfinite, numbers)):
+            return Trial(self.number, self.params, None, "failed", (), named)
+        if several:
+            return Trial(self.number, self.params, None, "complete", tuple(numbers), named)
+        return Trial(self.number, self.params, numbers[0], "complete", (), named)
+
+
+def _named(constraints: Any) -> dict[str, float]:
+    """Constraints by name; those without one are called 0, 1, …, as Optuna does."""
+    if not isinstance(constraints, Mapping):
+        constraints = dict(zip(map(str, range(len(constraints))), constraints, strict=True))
+    named = {str(name): float(c) for name, c in constraints.items()}
+    if any(map(math.isnan, named.values())):
+        raise ValueError(f"constraints must be numbers, got {constraints!r}")
+    return named
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ the trials in the storage; what it keeps can be computed again.  Needs Optuna 5 
 import json
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from genopt_core.cross_entropy.optimizer import CrossEntropy, Method
+from genopt_core.cross_entropy.optimizer import CrossEntropy, Direction, Method
 from genopt_core.cross_entropy.parameters import Array, Categorical, Float, Integer, Parameter
 from genopt_core.cross_entropy.prefix import Prefix
 from genopt_core.cross_entropy.space import SearchSpace
@@ -35,6 +35,8 @@ from genopt_core.cross_entropy.trials import Generation, Trial
 
 PROPOSED = "genopt:proposed"
 """The system attribute under which a running trial's proposal is stored for the other workers."""
+CONSTRAINTS = "constraints"
+"""The system attribute from which Optuna reads the values of a ``constraints_func``."""
 FEWEST_OF_BRANCH = 5
 """Trials on the same branch below which a conditional parameter learns from all branches."""
 ATTEMPTS = 8
@@ -137,7 +139,7 @@ class _Memory:
 
 
 class CrossEntropySampler(BaseSampler):
-    r"""Proposes trials by `CrossEntropy`; one objective, any number of workers.
+    r"""Proposes trials by `CrossEntropy`; any number of objectives, constraints and workers.
 
     Parameters
     ----------
@@ -146,6 +148,10 @@ class CrossEntropySampler(BaseSampler):
     seed : int, optional
         With a seed, sequential trials do not depend on how a search was cut into processes.  All
         workers may have the same one.  Without, it is drawn at random.
+    constraints_func : callable, optional
+        From a finished trial to a sequence of numbers, of which none above 0 is feasible, as for
+        Optuna's samplers.  Constraints that an objective sets itself (``trial.set_constraint``)
+        count too.
     **settings
         Of `CrossEntropy`, but ``direction``, ``trials`` and ``space``, which come from the study.
 
@@ -164,6 +170,8 @@ class CrossEntropySampler(BaseSampler):
     is left, and a warning says when none is.  It begins when a first trial is finished, and holds
     while no parameter is drawn alone.  A study is not stopped.
 
+    With several objectives ``study.best_trials`` are the result, as with all of Optuna's samplers.
+
     Examples
     --------
     >>> import optuna
@@ -175,14 +183,22 @@ class CrossEntropySampler(BaseSampler):
     """
 
     def __init__(
-        self, *, method: Method = "posterior", seed: int | None = None, **settings: Any
+        self,
+        *,
+        method: Method = "posterior",
+        seed: int | None = None,
+        constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
+        **settings: Any,
     ) -> None:
         for name in ("space", "direction", "trials"):
             if name in settings:
                 raise TypeError(f"{name} comes from the study and cannot be set")
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if constraints_func is not None and not callable(constraints_func):
+            raise TypeError(f"constraints_func must be callable, got {constraints_func!r}")
         self.method, self.seed, self.settings = method, seed, settings
+        self.constraints_func = constraints_func
         CrossEntropy(SearchSpace({"x": Float(0, 1)}), method, seed=seed, **settings)  # its checks
         self._forget()
 
@@ -191,7 +207,8 @@ class CrossEntropySampler(BaseSampler):
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("method", "seed", "settings")}
+        names = ("method", "seed", "settings", "constraints_func")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -206,7 +223,6 @@ class CrossEntropySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The parameters of the finished trials whose presence is understood and that can vary."""
-        self._raise_error_if_multi_objective(study)
         with self._lock:
             return {name: d for name, (d, _) in self._infer(study).items()}
 
@@ -250,7 +266,6 @@ class CrossEntropySampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The value of a parameter that not all trials have, given the branch taken so far."""
-        self._raise_error_if_multi_objective(study)
         space = {param_name: (param_distribution, parameter(param_distribution))}
         with self._lock:
             search = self._search(study, space, crc=zlib.crc32(param_name.encode()))
@@ -268,6 +283,24 @@ class CrossEntropySampler(BaseSampler):
                 rng = np.random.default_rng([core.seed, trial.number])
                 return core.space.decode(core.space.uniform(1, rng)[0])[param_name]
             return core.suggest(finished, [], trial.number, avoid_repeats=False)[param_name]
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Ask for the constraints of a trial that ran to an end, and store them beside it.
+
+        Raises ``ValueError`` if one is NaN; what ``constraints_func`` raises goes on.
+        """
+        if self.constraints_func is None or state == TrialState.FAIL:
+            return
+        told = tuple(float(c) for c in self.constraints_func(trial))
+        if np.isnan(told).any():
+            raise ValueError(f"constraints_func must return numbers, got {told!r}")
+        study._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, told)
 
     # ---------------------------------------------------------------- from Optuna to the core
 
@@ -365,15 +398,17 @@ class CrossEntropySampler(BaseSampler):
 def _publish(study: Study, trial: FrozenTrial, space: Space, params: dict[str, Any]) -> None:
     """Write down what a running trial is about to evaluate.
 
-    The one place that uses what Optuna keeps private, hence the pin below 5.1: a sampler is handed
-    frozen trials, to which nothing public writes.
+    This and `CrossEntropySampler.after_trial` use what Optuna keeps private, hence the pin below
+    5.1: a sampler is handed frozen trials, to which nothing public writes.
     """
     coded = {n: float(space[n][0].to_internal_repr(value)) for n, value in params.items()}
     study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, json.dumps(coded))
 
 
-def _direction(study: Study) -> Literal["minimize", "maximize"]:
-    return "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
+def _direction(study: Study) -> Direction | list[Direction]:
+    words: dict[bool, Direction] = {True: "maximize", False: "minimize"}
+    found = [words[direction == StudyDirection.MAXIMIZE] for direction in study.directions]
+    return found if len(found) > 1 else found[0]
 
 
 def _same_number(one: FrozenTrial, two: FrozenTrial) -> bool:
@@ -394,8 +429,11 @@ def _see(
     If ``lenient``, a name that has but one value is none.
     """
     params = {n: v for n, v in frozen.params.items() if n in space.parameters}
-    value = frozen.value if frozen.state == TrialState.COMPLETE else None
-    trial = Trial(frozen.number, params).finished(value) if _fits(space, params) else None
+    trial = None
+    if _fits(space, params):
+        values = frozen.values if frozen.state == TrialState.COMPLETE else None
+        value = values[0] if values is not None and len(values) == 1 else values
+        trial = Trial(frozen.number, params).finished(value, frozen.constraints)
     names = {n for n, d in frozen.distributions.items() if not (lenient and d.single())}
     return trial, before[1] and names <= space.parameters.keys()
 

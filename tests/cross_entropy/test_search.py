@@ -407,6 +407,9 @@ def test_budget_0_and_a_single_choice(method):
         ({"floor": 0.1}, "tolerance must be at least 0.4"),
         ({"trials": [Trial(1, {})]}, "without gaps"),
         ({"executor": "dask"}, "executor must be"),
+        ({"direction": ["minimize", "maximize"]}, "direction must be one direction"),
+        ({"direction": []}, "direction must name at least one"),
+        ({"direction": ["up", "minimize"]}, "direction must be"),
         ({"avoid_repeats": "yes"}, "avoid_repeats must be"),
     ],
 )
@@ -427,6 +430,61 @@ def test_telling_nonsense_is_refused():
     with pytest.raises(ValueError, match="no parameter"):
         search.tell(Trial(9, {"who": 1}), 2.0)
     assert [t.value for t in search.trials] == [1.0]
+
+
+def test_several_objectives_are_asked_and_told_and_have_a_front_but_no_best():
+    search = CrossEntropy(SPACE, "plus", direction=["minimize", "maximize"])
+    told = [search.tell(search.ask(), v) for v in ([1, 1], (2, 2), np.array([2.0, 1]), None)]
+    assert [t.state for t in told] == ["complete"] * 3 + ["failed"]
+    assert [t.values for t in told] == [(1.0, 1.0), (2.0, 2.0), (2.0, 1.0), ()]
+    assert search.front == told[:2]
+    again = CrossEntropy(SPACE, "plus", direction=("minimize", "maximize"), trials=search.trials)
+    assert again.trials == search.trials
+    assert again.ask() == search.ask()
+    assert told[0] == Trial(**json.loads(json.dumps(vars(told[0]))))
+    for value in (1.0, [1.0, 2.0, 3.0], [1.0]):
+        with pytest.raises(TypeError, match="value must be a sequence of 2 numbers, got"):
+            search.tell(search.ask(), value)
+    with pytest.raises(ValueError, match="several objectives have no best trial"):
+        search.recommend()
+    one = CrossEntropy(SPACE, "plus")
+    with pytest.raises(TypeError, match="value must be one number, got"):
+        one.tell(one.ask(), [1.0, 2.0])
+
+
+def test_constraints_put_feasible_trials_first():
+    search = CrossEntropy(SPACE, "plus", direction="maximize", population_size=4)
+    values = ((9.0, [0.1, -1]), (1.0, {"a": 0}), (5.0, [2.0]), (2.0, [-1.0]), (None, ()), (2.0, ()))
+    told = [search.tell(search.ask(), value, constraints) for value, constraints in values]
+    assert [t.number for t in sorted(told, key=search.key)] == [3, 5, 1, 0, 2, 4]
+    assert search.best == told[3]
+    assert search.front == [told[3], told[5]]
+    assert search.history[1].elites[:2] == (3, 1)
+    assert told[0].violation == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="constraints must be numbers"):
+        search.tell(search.ask(), 1.0, [math.nan])
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_expected_hypervolume_is_the_mean_of_many_draws(m):
+    from genopt_core.cross_entropy.gains import expected_hypervolume
+    from genopt_core.cross_entropy.pareto import free_boxes, hypervolume_gains
+
+    class Normal:
+        def __init__(self, mean, std):
+            self.mean, self.std = mean, std
+
+        def predict(self, rows):
+            return self.mean[rows], self.std[rows]
+
+    rng = np.random.default_rng(m)
+    boxes = free_boxes(rng.random((8, m)), np.ones(m))
+    means, stds = rng.random((m, 5)), rng.uniform(0.05, 0.5, (m, 5))
+    processes = [Normal(*pair) for pair in zip(means, stds, strict=True)]
+    exact = expected_hypervolume(processes, *boxes, np.arange(5))
+    for i in range(5):
+        gains = hypervolume_gains(rng.normal(means[:, i], stds[:, i], (40_000, m)), *boxes)
+        assert exact[i] == pytest.approx(gains.mean(), abs=4 * gains.std() / 200)
 
 
 def test_tell_returns_the_finished_trial_and_key_ranks_it():

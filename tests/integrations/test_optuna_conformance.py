@@ -14,7 +14,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class TestConformance(
     pytest_samplers.BasicSamplerTestCase,
     pytest_samplers.RelativeSamplerTestCase,
-    pytest_samplers.SingleOnlySamplerTestCase,
+    pytest_samplers.MultiObjectiveSamplerTestCase,
 ):
     @pytest.fixture
     def sampler(self, method):

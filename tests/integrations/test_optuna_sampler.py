@@ -258,13 +258,12 @@ def test_the_sampler_is_the_search():
 
 
 def test_bad_input():
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=CrossEntropySampler(seed=1))
-    with pytest.raises(ValueError, match="objective"):
-        study.optimize(lambda t: (t.suggest_float("x", 0, 1), 1.0), n_trials=1)
     with pytest.raises(ValueError, match="method must be"):
         CrossEntropySampler(method="best")
     with pytest.raises(TypeError, match="comes from the study"):
         CrossEntropySampler(direction="maximize")
+    with pytest.raises(TypeError, match="constraints_func must be callable"):
+        CrossEntropySampler(constraints_func=[0.0])
     with pytest.raises(TypeError, match="unexpected"):
         CrossEntropySampler(color=3)
     with pytest.raises(ValueError, match="distribution must be"):
