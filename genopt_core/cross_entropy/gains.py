@@ -9,6 +9,8 @@ from scipy.special import ndtr
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.surrogate import GaussianProcess
 
+CAUTION = 3.0
+"""The power of the probability that constraints hold; at 1 two of three proposals break them."""
 PAIRS = 200_000
 """The most pairs of a row and a box at a time, so that memory stays small."""
 
@@ -69,9 +71,12 @@ def expected_hypervolume(
 
 
 def feasibility(processes: list[GaussianProcess], rows: Array) -> Array:
-    r"""The probability that all constraints hold, :math:`\prod_c \Phi(-\mu_c / \sigma_c)`."""
+    r"""The probability that all constraints hold, to the power `CAUTION`.
+
+    .. math:: \Bigl( \prod_c \Phi(-\mu_c / \sigma_c) \Bigr)^\kappa
+    """
     found = np.ones(len(rows))
     for process in processes:
         mean, std = process.predict(rows)
         found *= ndtr(-mean / std)
-    return found
+    return found**CAUTION

@@ -286,8 +286,12 @@ class CrossEntropy:
         elif number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
             row = self._stratified(number, seen, rng)
         elif self.method == "plus":
+            outcomes = self._outcomes(finished)
             share = self.settings.elite_fraction
-            row = propose(self.space, rows, scores, others, seen, share, self.explore, rng)
+            feasible = outcomes.feasible if outcomes and outcomes.constraints else None
+            row = propose(
+                self.space, rows, scores, others, seen, share, self.explore, rng, feasible
+            )
         else:
             outcomes = self._outcomes(finished)
             row = self._posterior.propose(rows, scores, others, seen, self.explore, rng, outcomes)

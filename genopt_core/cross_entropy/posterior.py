@@ -162,7 +162,7 @@ class Posterior:
 
         (book, eq. cem-posterior).  The weight of a draw is :math:`\mathbb E[(\gamma - S(x))_+]`,
         the same tail weighted by how far it reaches below the level; with several objectives the
-        expected hypervolume that it adds, with constraints times the probability that they hold.
+        expected hypervolume that it adds, with constraints times `gains.feasibility`.
         """
         space = self.space
         start = fit_elite(space, rows, scores, self.elite_fraction)
