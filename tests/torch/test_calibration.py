@@ -1,16 +1,20 @@
 """Ladders by layer: measured costs against plain runs of the model, and the division of bits."""
 
+import copy
 import itertools
+import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.models import tiny
+from oracles.models import alternating, tiny
+from transformers import DynamicCache
 
 from genopt_core import kvcache as kv
-from genopt_core.torch.kvcache import StaircaseCache
+from genopt_core.torch.kvcache import Calibration, StaircaseCache, calibration
 from genopt_core.torch.kvcache.calibration import (
     LADDERS,
     calibrate_ladders,
@@ -95,6 +99,24 @@ def test_divergence_is_that_of_torch_and_never_negative():
         divergence(p, q[:3])
 
 
+def test_divergence_in_blocks_is_that_of_all_rows_at_once(monkeypatch):
+    """To the last bit: stored costs stay what they are."""
+    p, q = (torch.randn(3, 11, 50, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    p, q = p.log_softmax(-1), q.log_softmax(-1)
+    p[1, 2, :7] = -torch.inf
+    monkeypatch.setattr(calibration, "BLOCK", 10**9)
+    whole = divergence(p, q)
+    for block in (1, 50, 120, 700):
+        monkeypatch.setattr(calibration, "BLOCK", block)
+        assert torch.equal(divergence(p, q), whole)
+    e = p.double().exp()
+    gap = (q - p).double()
+    plain = torch.where(e > 0, e * (gap.expm1() - gap), q.double().exp()).sum(-1)
+    assert torch.equal(whole, plain)
+    assert divergence(p[0, 0], q[0, 0]).shape == ()
+    assert divergence(p[:0], q[:0]).shape == (0, 11)
+
+
 # ------------------------------------------------------------------ costs
 
 
@@ -120,6 +142,30 @@ def test_costs_are_those_of_whole_runs_with_a_staircase(codec):
         assert costs[layer][side, option] == pytest.approx(whole, rel=1e-3)
         assert whole > 1e-10
     assert np.abs(np.array(costs)[:, :, 2]).max() < 1e-10  # full precision costs nothing
+
+
+@pytest.mark.parametrize("order", [("sliding", "full", "sliding", "full"), ("full", "sliding")])
+def test_costs_of_models_with_windows_are_those_of_whole_runs(order):
+    """Layers with a window are nobody's choice, and hold what they hold in a plain run."""
+    model, ids = alternating(window=16, kinds=order), text(rows=2) % 97
+    options = {"chunk": 16, "sink": 2}
+    costs = list(layer_costs(model, ids, CHOICE, decoded=24, **options))
+    full = order.count("full")
+    assert np.shape(costs) == (full, 2, 3)
+
+    def run(cache):
+        model(ids[:, :-24], past_key_values=cache)
+        return model(ids[:, -24:], past_key_values=cache).logits.log_softmax(-1)
+
+    exact = run(DynamicCache(config=model.config))
+    for layer, side, option in itertools.product(range(full), (0, 1), (0, 1)):
+        sides = [[(16,)] * full, [(16,)] * full]
+        sides[side][layer] = CHOICE[option]
+        whole = divergence(exact, run(StaircaseCache(model.config, *sides, **options)))
+        assert costs[layer][side, option] == pytest.approx(whole.mean().item(), rel=1e-3)
+    keys, values = calibrate_ladders(model, ids, 8.0, CHOICE, progress=False, **SMALL)
+    assert len(keys) == len(values) == full
+    assert StaircaseCache(model.config, keys, values, **options).limit_bits() <= 8
 
 
 def test_the_caller_and_the_model_are_left_as_they_were_even_when_interrupted():
@@ -154,6 +200,91 @@ def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
     at = [[LADDERS.index(k), LADDERS.index(v)] for k, v in zip(keys, values, strict=True)]
     picked = np.take_along_axis(costs, np.array(at)[..., None], -1).sum()
     assert picked <= costs[:, :, 1].sum()  # 2 bits everywhere fit the budget too
+
+
+# ------------------------------------------------------------------ stored, resumed
+
+
+def test_a_result_is_saved_and_loaded(tmp_path):
+    model = tiny()
+    found = calibrate_ladders(model, text(tokens=160), 4.0, progress=False, **SMALL)
+    keys, values = found
+    assert found == (keys, values)
+    path = tmp_path / "ladders.json"
+    found.save(path)
+    back = Calibration.load(path)
+    assert back == found
+    assert (back.budget, back.length, back.measured.ladders) == (4.0, None, LADDERS)
+    np.testing.assert_array_equal(back.measured.costs, found.measured.costs)
+    assert choose_ladders(model.config, back.measured.costs, 4.0, chunk=16, sink=2) == found
+    for other in (copy.copy(found), pickle.loads(pickle.dumps(found))):
+        assert other == found
+        assert other.measured.about == found.measured.about
+    content = json.loads(path.read_text())
+    assert content["about"]["text"]["tokens"] == [1, 160]
+    assert content["about"]["options"] == {"chunk": "16", "decoded": "24", "sink": "2"}
+    assert content["made with"]["torch"] == torch.__version__
+    assert [f.name for f in tmp_path.iterdir()] == ["ladders.json"]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    model, path = tiny(), tmp_path / "costs.json"
+    run = {"store": path, **SMALL}
+    whole = calibrate_ladders(model, text(tokens=160), 4.0, progress=False, **SMALL)
+
+    def stops(record):
+        if record.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_ladders(model, text(tokens=160), 4.0, progress=stops, **run)
+    with pytest.raises(ValueError, match="must hold all layers, got 2 of a run that"):
+        Calibration.load(path)
+    seen = []
+    again = calibrate_ladders(model, text(tokens=160), 4.0, progress=seen.append, **run)
+    assert [record.done for record in seen] == [3]  # two layers were not measured again
+    assert again == whole == Calibration.load(path)
+    np.testing.assert_array_equal(again.measured.costs, whole.measured.costs)
+
+    # another budget, and the model is not even asked
+    monkeypatch.setattr(calibration, "_prompt", lambda *args: pytest.fail("measured again"))
+    more = calibrate_ladders(model, text(tokens=160), 8.0, progress=False, **run)
+    assert more != whole
+    assert Calibration.load(path).budget == 8.0
+
+
+def test_time_left_comes_from_the_layers_that_are_done(monkeypatch):
+    seen, clock = [], itertools.count(0.0, 10.0)
+    monkeypatch.setattr(calibration.time, "monotonic", lambda: next(clock))
+    calibrate_ladders(tiny(), text(tokens=160), 4.0, progress=seen.append, **SMALL)
+    left = [record.seconds_left for record in seen]
+    head = 128 * 64 / sum(p.numel() for p in tiny().model.layers[0].parameters())
+    expected = [10 * (3 + 2 * head) / (3 + head), 20 * (1 + head) / (5 + 2 * head), 0]
+    assert left == pytest.approx(expected)
+
+
+def test_costs_of_something_else_are_refused(tmp_path):
+    path = tmp_path / "costs.json"
+    ids = text(tokens=160)
+    calibrate_ladders(tiny(), ids, 4.0, store=path, progress=False, **SMALL)
+    other = tiny()
+    other.model.layers[2].mlp.up_proj.weight.add_(1e-3)
+    for change, message in (
+        ({"model": other}, "another model"),
+        ({"ids": ids.flip(1)}, "another text"),
+        ({"ladders": CHOICE}, "another ladders"),
+        ({"decoded": 25}, "another options"),
+    ):
+        given = {"model": tiny(), "ids": ids, "budget": 8.0, "store": path, **SMALL, **change}
+        with pytest.raises(ValueError, match=message):
+            calibrate_ladders(progress=False, **given)
+    for damaged in ("", "{}", path.read_text()[:-40], path.read_text().replace("-1", "-2", 1)):
+        bad = tmp_path / "bad.json"
+        bad.write_text(damaged)
+        with pytest.raises(ValueError, match=r"must be a file of calibrate_ladders \(genopt"):
+            Calibration.load(bad)
+    with pytest.raises(FileNotFoundError):
+        Calibration.load(tmp_path / "nothing.json")
 
 
 @pytest.mark.parametrize(

@@ -19,35 +19,30 @@ True
 """
 
 import contextlib
+import copy
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from genopt_core.checks import whole
-from genopt_core.kvcache.allocation import allocate_layers
-from genopt_core.kvcache.ladder import FULL, SIDES, Side, cache_bits
+from genopt_core.kvcache.ladder import FULL, SIDES, Side
 from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
-from genopt_core.torch.kvcache.codec import codec_of
-from genopt_core.torch.kvcache.settings import Settings, cache_word, decoder_of
-
-LADDERS: tuple[tuple[int, ...], ...] = (
-    (16, 4, 4, 3, 3, 2, 2, 1),
-    (16, 4, 4, 4, 4, 3, 3, 2),
-    (16, 4, 4, 4, 4, 3),
-    (16, 8, 8, 4),
-    (16, 8),
-)
-"""Ladders to choose from, by falling loss: the stairs above each floor follow measured mass.  For a
-budget at a short length, add flat ones such as ``(16, 2)``."""
+from genopt_core.torch.kvcache.choice import LADDERS, Calibration, Costs, choose_ladders, described
+from genopt_core.torch.kvcache.settings import cache_word, stair_count, stair_places
 
 PREFILL = 512
 """Tokens of the prompt that the model reads at once."""
+
+
+BLOCK = 2**16
+"""Probabilities that are compared at once: what the processor keeps near."""
 
 
 class Layer(NamedTuple):
@@ -57,6 +52,8 @@ class Layer(NamedTuple):
     total: int
     cost: np.ndarray
     """(2, ladders), in nats a token: keys, then values."""
+    seconds_left: float
+    """An estimate from the layers done so far."""
 
 
 def divergence(exact: Tensor, other: Tensor) -> Tensor:
@@ -73,10 +70,21 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
     """
     if exact.shape != other.shape:
         raise ValueError(f"other must have the shape of exact, {exact.shape}, got {other.shape}")
+    words = exact.shape[-1]
+    blocks = (x.reshape(-1, words).split(max(1, BLOCK // max(1, words))) for x in (exact, other))
+    each = [_divergence(p, q) for p, q in zip(*blocks, strict=True)]
+    return torch.cat(each).view(exact.shape[:-1])
+
+
+def _divergence(exact: Tensor, other: Tensor) -> Tensor:
+    """The divergence of a few rows, which stay in the processor's own memory meanwhile."""
     # the sum of terms p ln(p/q) - p + q, none of them negative, rounds less than the plain sum
-    p, gap = exact.double().exp(), (other - exact).double()
-    # what cannot follow, p = 0, adds q alone
-    return torch.where(p > 0, p * (gap.expm1() - gap), other.double().exp()).sum(-1)
+    p, gap = exact.double().exp_(), (other - exact).double()
+    terms = gap.expm1().sub_(gap).mul_(p)
+    never = ~(p > 0)  # what cannot follow adds q alone
+    if never.any():
+        terms = torch.where(never, other.double().exp(), terms)
+    return terms.sum(-1)
 
 
 def layer_costs(
@@ -98,7 +106,8 @@ def layer_costs(
     Parameters
     ----------
     model : transformers model
-        A causal language model of ``transformers`` in evaluation mode, full attention everywhere.
+        A causal language model of ``transformers`` in evaluation mode, with the layers that a
+        :class:`StaircaseCache` takes.
     ids : (batch, tokens) int tensor
         The calibration text.
     ladders : sequence of ladders
@@ -106,7 +115,7 @@ def layer_costs(
     decoded : int
         Tokens at the end that are predicted.
     layers : sequence of int, optional
-        Which layers, by default all in order.
+        Which layers, by default all in order.  Layers with a window are left out and not counted.
     **cache
         ``chunk``, ``sink``, ``codec``, ``group_size``, ``seed`` of the :class:`StaircaseCache`.
 
@@ -144,15 +153,16 @@ def _costs(
     decoded: int,
     layers: Sequence[int] | None,
 ) -> Iterator[np.ndarray]:
+    places = stair_places(model.config)
     prompt = _prompt(model, ids[:, :-decoded])
     with _recorded(model) as outputs:
         exact = _predictions(model, ids, decoded, prompt)
-    for i in range(len(prompt)) if layers is None else layers:
-        cost = np.zeros((2, len(probes) // 2))
-        with _replayed(model, outputs, i):
+    for i in range(len(places)) if layers is None else layers:
+        cost, place = np.zeros((2, len(probes) // 2)), places[i]
+        with _replayed(model, outputs, place):
             for (side, option), probe in probes.items():
                 lowered = list(prompt)
-                lowered[i] = _lowered(probe, i, *prompt[i])
+                lowered[place] = _lowered(probe, i, prompt[place])
                 other = _predictions(model, ids, decoded, lowered)
                 row = 0 if side == "key" else 1
                 cost[row, option] = divergence(exact, other).mean().item()
@@ -168,14 +178,15 @@ def calibrate_ladders(
     ladders: Sequence[Sequence[int]] = LADDERS,
     *,
     length: int | None = None,
+    store: str | os.PathLike[str] | None = None,
     progress: bool | Callable[[Layer], object] = True,
     **options: Any,
-) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+) -> Calibration:
     """Ladders of keys and of values, one a layer, that fit ``budget`` best (book, eq. kv-layers).
 
-    They are for ``StaircaseCache(config, keys, values, ...)``.  It takes long: 15 to 30 seconds a
-    layer for 135 million parameters on one free core.  The text must have 1408 tokens with the
-    defaults; a smaller ``decoded`` needs fewer.
+    They are for ``StaircaseCache(config, keys, values, ...)``, and ``keys, values =`` takes them
+    out of the result.  It takes long: 10 to 20 seconds a layer for 135 million parameters on one
+    free core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
 
     Parameters
     ----------
@@ -186,65 +197,58 @@ def calibrate_ladders(
     length : int, optional
         Tokens in the cache at which the budget holds (book, eq. kv-memory, mean over one chunk's
         lengths up to it); by default in the limit, where only the floors count.
+    store : path, optional
+        A file that is written after each layer.  If it is there, what it holds is not measured
+        again: an interrupted run goes on, and another budget costs nothing.  The result is in it
+        at the end, as :meth:`Calibration.save` writes it.
     progress : bool or function
-        As in `genopt_core.progress`; the records are `Layer`.
+        As in `genopt_core.progress`; the records are `Layer`, with an estimate of the time left.
+
+    Raises
+    ------
+    ValueError
+        Also if ``store`` holds costs of another model, text, choice of ladders or option.
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
     cache = {name: value for name, value in options.items() if name != "decoded"}
-    count = decoder_of(model.config).num_hidden_layers
+    count = stair_count(model.config)
     nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
     choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
-    costs = []
+    waiting = layer_costs(model, ids, ladders, **options)  # refuses too; measures nothing yet
+    found = Costs(tuple(tuple(map(int, x)) for x in ladders), described(model, ids, options))
+    if store is not None and os.path.exists(store):
+        found = found.going_on(store)
+        todo = range(len(found.costs), count)
+        waiting = layer_costs(model, ids, ladders, layers=todo, **options) if todo else iter(())
+    first, work = len(found.costs), _work(model)
     with reporting(progress, count, "calibrating", "layers") as report:
-        for cost in layer_costs(model, ids, ladders, **options):
-            costs.append(cost)
-            report(Layer(len(costs), count, cost))
-    return choose_ladders(model.config, costs, budget, ladders, length=length, **cache)
+        start = last = time.monotonic()
+        for cost in waiting:
+            now = time.monotonic()
+            found, last = found.and_one(cost, now - last), now
+            if store is not None:
+                found.write(store)
+            done = len(found.costs)
+            left = (now - start) * float(work[done:].sum() / work[first:done].sum())
+            report(Layer(done, count, cost, left))
+    chosen = choose_ladders(model.config, found.costs, budget, ladders, length=length, **cache)
+    result = Calibration(*chosen, found, budget, length)
+    if store is not None:
+        result.save(store)
+    return result
 
 
-def choose_ladders(
-    config: Any,
-    costs: npt.ArrayLike,
-    budget: float,
-    ladders: Sequence[Sequence[int]] = LADDERS,
-    *,
-    length: int | None = None,
-    **cache: Any,
-) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Ladders of keys and of values, one a layer, from measured costs (book, eq. kv-layers).
+def _work(model: Any) -> np.ndarray:
+    """About how long each layer takes, in passes through one layer: those above it, and the head.
 
-    ``costs`` (layers, 2, ladders) come from :func:`layer_costs`; config and ``cache`` are those of
-    the :class:`StaircaseCache` and decide what metadata count.  The rest is as in
-    :func:`calibrate_ladders`.
+    Of the layers that step down, in order.
     """
-    c = np.asarray(costs, dtype=float)
-    count = decoder_of(config).num_hidden_layers
-    if c.shape != (count, 2, len(ladders)):
-        raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
-    if not ladders:
-        raise ValueError("ladders must not be empty, got none")
-    every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
-    settings = every[0].settings
-    bits = np.zeros((2, len(ladders)))
-    for row, side in zip(bits, SIDES, strict=True):
-        meta = codec_of(settings, side, settings.head_dim).metadata_bits()
-        row[:] = [_bits(ladder, meta, length, settings) for ladder in ladders]
-    chosen = allocate_layers(c.reshape(2 * count, -1), np.tile(bits, (count, 1)), budget)
-    picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
-    return picked[::2], picked[1::2]
-
-
-def _bits(ladder: Sequence[int], metadata: float, length: int | None, settings: Settings) -> float:
-    """Bits per element of one side, in the limit or at a length."""
-    if length is None:
-        return ladder[-1] + metadata * (ladder[-1] < FULL)
-    chunk, sink = settings.chunk, settings.sink
-    if length < chunk:
-        raise ValueError(f"length must be at least chunk={chunk}, got {length}")
-    lengths = range(length - chunk + 1, length + 1)
-    held = [cache_bits(n, ladder, chunk, metadata=metadata, sink=sink) / n for n in lengths]
-    return float(np.mean(held))
+    layers = model.get_decoder().layers
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    size = sum(p.numel() for p in layers[0].parameters())
+    words = 0.0 if head is None else head.numel() / max(size, 1)
+    return np.array([len(layers) - i + words for i in stair_places(model.config)])
 
 
 def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:
@@ -254,33 +258,30 @@ def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any])
     return StaircaseCache(model.config, *pair, **cache)
 
 
-def _prompt(model: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of all layers, read in full precision."""
+def _prompt(model: Any, ids: Tensor) -> list[Any]:
+    """All layers of the library's cache after the prompt, in full precision."""
     cache = DynamicCache(config=model.config)
     given = {cache_word(model): cache, "use_cache": True, "logits_to_keep": 1}
     for part in ids.split(PREFILL, dim=1):
         model(part, **given)
-    layers: list[Any] = cache.layers
-    return [(layer.keys, layer.values) for layer in layers]
+    return list(cache.layers)
 
 
-def _lowered(probe: StaircaseCache, i: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values as they come back from layer ``i`` of a staircase cache."""
-    layer = probe.stair_layers[i]
+def _lowered(probe: StaircaseCache, i: int, exact: Any) -> Any:
+    """The layer with keys and values as they come back from layer ``i`` of a staircase cache."""
+    layer, lowered = probe.stair_layers[i], copy.copy(exact)
     layer.reset()
-    layer.update(keys, values)
-    restored = layer.view(keys[..., :0, :], values[..., :0, :]).restore()
+    layer.update(exact.keys, exact.values)
+    none = exact.keys[..., :0, :], exact.values[..., :0, :]
+    lowered.keys, lowered.values = layer.view(*none).restore()
     layer.reset()
-    return restored
+    return lowered
 
 
-def _predictions(
-    model: Any, ids: Tensor, decoded: int, states: Sequence[tuple[Tensor, Tensor]]
-) -> Tensor:
+def _predictions(model: Any, ids: Tensor, decoded: int, layers: Sequence[Any]) -> Tensor:
     """Log probabilities after each of the last ``decoded`` tokens."""
     cache = DynamicCache(config=model.config)
-    for i, (keys, values) in enumerate(states):
-        cache.update(keys, values, i)
+    cache.layers = [copy.copy(layer) for layer in layers]  # they make new tensors as they grow
     logits = model(ids[:, -decoded:], **{cache_word(model): cache}, use_cache=True).logits
     return logits.float().log_softmax(-1)
 

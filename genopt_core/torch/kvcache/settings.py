@@ -68,8 +68,8 @@ def layer_kinds(config: Any) -> list[str]:
     return list(get_layer_types_and_kwargs(decoder_of(config))[0])
 
 
-def stair_count(config: Any) -> int:
-    """How many layers step down: those of full attention, if all others have a window."""
+def stair_places(config: Any) -> list[int]:
+    """Which layers step down: those of full attention, if all others have a window."""
     kinds = layer_kinds(config)
     foreign = sorted(set(kinds) - {FULL_KIND, *WINDOWS})
     if foreign:
@@ -82,7 +82,12 @@ def stair_count(config: Any) -> int:
             f"config must have full_attention in some layer, got {sorted(set(kinds))} in all; a "
             "layer that forgets old tokens by itself has none to step down"
         )
-    return kinds.count(FULL_KIND)
+    return [i for i, kind in enumerate(kinds) if kind == FULL_KIND]
+
+
+def stair_count(config: Any) -> int:
+    """How many layers step down."""
+    return len(stair_places(config))
 
 
 def cache_word(model: Any) -> str:

@@ -1,0 +1,218 @@
+r"""Measured costs of ladders, the best choice by them, and both in a file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from torch import Tensor
+
+from genopt_core.files import write_json
+from genopt_core.kvcache.allocation import allocate_layers
+from genopt_core.kvcache.ladder import FULL, SIDES, cache_bits
+from genopt_core.torch.kvcache.cache import StaircaseCache
+from genopt_core.torch.kvcache.codec import codec_of
+from genopt_core.torch.kvcache.settings import Settings, stair_count
+
+Ladder = tuple[int, ...]
+FORMAT = "genopt-calibration-1"
+SAMPLES = 64
+"""Numbers of each weight that tell one model from another."""
+
+LADDERS: tuple[tuple[int, ...], ...] = (
+    (16, 4, 4, 3, 3, 2, 2, 1),
+    (16, 4, 4, 4, 4, 3, 3, 2),
+    (16, 4, 4, 4, 4, 3),
+    (16, 8, 8, 4),
+    (16, 8),
+)
+"""Ladders to choose from, by falling loss: the stairs above each floor follow measured mass.  For a
+budget at a short length, add flat ones such as ``(16, 2)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What ladders cost a model, layer by layer, as far as it is measured."""
+
+    ladders: tuple[Ladder, ...]
+    about: dict[str, Any]
+    """Model, text and options, as :func:`described`."""
+    costs: tuple[np.ndarray, ...] = ()
+    """(2, ladders) arrays, in nats a token: keys, then values; one for each layer that is done."""
+    seconds: float = 0.0
+    """That measuring took."""
+
+    def and_one(self, cost: np.ndarray, seconds: float) -> Self:
+        """With one layer more."""
+        return replace(self, costs=(*self.costs, cost), seconds=self.seconds + seconds)
+
+    def going_on(self, path: str | os.PathLike[str]) -> Self:
+        """What a file holds of the same measurement.
+
+        Raises ``ValueError`` if it holds another one.
+        """
+        held, _ = self.read(path)
+        same = {"ladders": held.ladders == self.ladders}
+        same |= {name: held.about.get(name) == self.about[name] for name in self.about}
+        if not all(same.values()):
+            other = ", ".join(name for name, agrees in same.items() if not agrees)
+            raise ValueError(
+                f"store must be of the same model, text, ladders and options, got {os.fspath(path)}"
+                f" with another {other}"
+            )
+        return held
+
+    def write(self, path: str | os.PathLike[str], chosen: Mapping[str, Any] | None = None) -> None:
+        """Write all that is known, whole or not at all."""
+        content = {
+            "format": FORMAT,
+            "about": self.about,
+            "made with": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "seconds": round(self.seconds, 1),
+            "ladders": self.ladders,
+            "costs": [cost.tolist() for cost in self.costs],
+            "chosen": chosen,
+        }
+        write_json(path, content, indent=1)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> tuple[Self, dict[str, Any] | None]:
+        """What :meth:`write` wrote: the costs, and what was chosen by them."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format is {content['format']!r}")
+            ladders = tuple(map(tuple, content["ladders"]))
+            costs = tuple(np.array(cost, float) for cost in content["costs"])
+            if any(cost.shape != (2, len(ladders)) for cost in costs):
+                raise ValueError("costs and ladders do not fit")
+            return cls(ladders, content["about"], costs, content["seconds"]), content["chosen"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{os.fspath(path)} must be a file of calibrate_ladders ({FORMAT}): {error}"
+            ) from error
+
+
+class Calibration(tuple[list[Ladder], list[Ladder]]):
+    """Ladders of keys and of values, one a layer, and the measurement behind them.
+
+    A pair: ``keys, values = calibration``.
+
+    Attributes
+    ----------
+    measured : Costs
+        Its ``costs`` are (2, ladders) arrays, one a layer, for :func:`choose_ladders`.
+    budget, length
+        As in :func:`~genopt_core.torch.kvcache.calibrate_ladders`.
+    """
+
+    measured: Costs
+    budget: float
+    length: int | None
+
+    def __new__(
+        cls,
+        keys: list[Ladder],
+        values: list[Ladder],
+        measured: Costs,
+        budget: float,
+        length: int | None = None,
+    ) -> Self:
+        """The pair, and where it comes from."""
+        self = super().__new__(cls, (keys, values))
+        self.measured, self.budget, self.length = measured, budget, length
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """How a copy is made."""
+        return (*self, self.measured, self.budget, self.length)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ladders, costs and where they come from as JSON, whole or not at all."""
+        keys, values = self
+        chosen = {"budget": self.budget, "length": self.length, "keys": keys, "values": values}
+        self.measured.write(path, chosen)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        """
+        measured, chosen = Costs.read(path)
+        if chosen is None:
+            raise ValueError(
+                f"{os.fspath(path)} must hold all layers, got {len(measured.costs)} of a run that "
+                "was interrupted: calibrate_ladders(..., store=path) goes on"
+            )
+        keys, values = ([tuple(ladder) for ladder in chosen[side]] for side in ("keys", "values"))
+        return cls(keys, values, measured, chosen["budget"], chosen["length"])
+
+
+def described(model: Any, ids: Tensor, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What costs depend on, in words and digests: model, text and options."""
+    total = hashlib.sha256(str(model.config.model_type).encode())
+    for name, weight in model.state_dict().items():
+        few = weight.flatten()[:: max(1, weight.numel() // SAMPLES)]
+        total.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        total.update(few.double().cpu().numpy().tobytes())
+    text = hashlib.sha256(ids.cpu().long().numpy().tobytes()).hexdigest()
+    return {
+        "model": {"type": model.config.model_type, "sha256": total.hexdigest()},
+        "text": {"tokens": list(ids.shape), "sha256": text},
+        "options": {name: str(value) for name, value in sorted(options.items())},
+    }
+
+
+def choose_ladders(
+    config: Any,
+    costs: npt.ArrayLike,
+    budget: float,
+    ladders: Sequence[Sequence[int]] = LADDERS,
+    *,
+    length: int | None = None,
+    **cache: Any,
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Ladders of keys and of values, one a layer, from measured costs (book, eq. kv-layers).
+
+    ``costs`` (layers, 2, ladders) come from :func:`layer_costs`; config and ``cache`` are those of
+    the :class:`StaircaseCache` and decide what metadata count.  The rest is as in
+    :func:`calibrate_ladders`.
+    """
+    c = np.asarray(costs, dtype=float)
+    count = stair_count(config)
+    if c.shape != (count, 2, len(ladders)):
+        raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
+    if not ladders:
+        raise ValueError("ladders must not be empty, got none")
+    every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
+    settings = every[0].settings
+    bits = np.zeros((2, len(ladders)))
+    for row, side in zip(bits, SIDES, strict=True):
+        meta = codec_of(settings, side, settings.head_dim).metadata_bits()
+        row[:] = [_bits(ladder, meta, length, settings) for ladder in ladders]
+    chosen = allocate_layers(c.reshape(2 * count, -1), np.tile(bits, (count, 1)), budget)
+    picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
+    return picked[::2], picked[1::2]
+
+
+def _bits(ladder: Sequence[int], metadata: float, length: int | None, settings: Settings) -> float:
+    """Bits per element of one side, in the limit or at a length."""
+    if length is None:
+        return ladder[-1] + metadata * (ladder[-1] < FULL)
+    chunk, sink = settings.chunk, settings.sink
+    if length < chunk:
+        raise ValueError(f"length must be at least chunk={chunk}, got {length}")
+    lengths = range(length - chunk + 1, length + 1)
+    held = [cache_bits(n, ladder, chunk, metadata=metadata, sink=sink) / n for n in lengths]
+    return float(np.mean(held))
