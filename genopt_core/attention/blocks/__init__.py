@@ -7,7 +7,13 @@
 - :mod:`~genopt_core.attention.blocks.guarantee`: how many blocks a promise (ε, δ) needs
 """
 
-from genopt_core.attention.blocks.estimators import ESTIMATORS, estimate, log_weights, pool_rounds
+from genopt_core.attention.blocks.estimators import (
+    ESTIMATORS,
+    estimate,
+    log_weights,
+    pool_rounds,
+    self_similarity,
+)
 from genopt_core.attention.blocks.guarantee import (
     blocks_needed,
     kept_by_bias,
@@ -70,6 +76,7 @@ __all__ = [
     "sample_blocks",
     "sample_distances",
     "sample_subsequence",
+    "self_similarity",
     "serfling_blocks",
     "serfling_error",
     "skew",

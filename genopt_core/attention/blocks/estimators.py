@@ -42,9 +42,9 @@ import numpy.typing as npt
 from genopt_core.attention.blocks.selection import check_kept
 from genopt_core.attention.blocks.tiles import block_count, check_inputs, tiled_attention
 from genopt_core.attention.online_softmax import Partial, merge_partials
-from genopt_core.checks import one_of, real, whole
+from genopt_core.checks import fraction, one_of, real, whole
 
-__all__ = ["ESTIMATORS", "FLOOR", "estimate", "log_weights", "pool_rounds"]
+__all__ = ["ESTIMATORS", "FLOOR", "estimate", "log_weights", "pool_rounds", "self_similarity"]
 
 Estimator = Literal["plain", "horvitz-thompson", "self-normalized", "difference"]
 ESTIMATORS: tuple[Estimator, ...] = (
@@ -100,6 +100,7 @@ def estimate(
     scale: float | None = None,
     lse: npt.ArrayLike | None = None,
     floor: float = FLOOR,
+    guard: float = 0.0,
 ) -> Partial:
     r"""Output of one round, and the logarithm of its estimated mass.
 
@@ -118,6 +119,10 @@ def estimate(
         Logarithm of the exact mass, for "horvitz-thompson" only.
     floor : float
         For "difference": 0 keeps its sums as they are wherever its mass is positive.
+    guard : float
+        For "difference", from 0 to 1: blocks whose `self_similarity` is below it are never filled
+        in by their centroid, which says little about them.  They count by their draws alone, so
+        both sums stay unbiased.
 
     Returns
     -------
@@ -156,6 +161,8 @@ def estimate(
                 "as a block that is seen in part has no centroid"
             )
         coefficient = np.tril(1 - np.exp(weights), -1)  # type: ignore[arg-type]
+        if fraction(guard, "guard", zero=True):
+            coefficient = coefficient * (self_similarity(keys, block) >= guard)
         return _corrected(query, keys, values, out, mass, coefficient, block, bias, scale, floor)
     return out, mass
 
@@ -205,6 +212,39 @@ def _mean_bias(bias: np.ndarray, tokens: int, count: int, size: int) -> np.ndarr
     weight = np.where(distance >= 0, np.exp(bias[np.maximum(distance, 0)]), 1.0)
     with np.errstate(divide="ignore"):
         return np.log(weight.reshape(tokens, count, size).mean(axis=2))
+
+
+def self_similarity(keys: npt.ArrayLike, block: int) -> np.ndarray:
+    r"""How much the keys of a block are alike: the mean cosine between two of them.
+
+    .. math:: \frac1{B^2} \sum_{s, t \in j} \frac{k_s \cdot k_t}{\lVert k_s\rVert\lVert k_t\rVert}
+              = \Bigl\lVert \frac1B \sum_{t \in j} \frac{k_t}{\lVert k_t \rVert} \Bigr\rVert^2
+
+    From 0 to 1, where all point the same way.
+
+    Parameters
+    ----------
+    keys : (tokens, dim) array
+    block : int
+
+    Returns
+    -------
+    (blocks,) array
+
+    Source: SpargeAttn (arXiv 2502.18137), which computes blocks of low self-similarity in any case.
+
+    Examples
+    --------
+    >>> self_similarity([[1.0, 0.0], [3.0, 0.0], [1.0, 0.0], [0.0, 1.0]], 2).tolist()
+    [1.0, 0.5]
+    """
+    k, size = np.asarray(keys, dtype=float), whole(block, "block")
+    if k.ndim != 2 or not len(k):
+        raise ValueError(f"keys must have the shape (tokens, dim), got {k.shape}")
+    length = np.linalg.norm(k, axis=1, keepdims=True)
+    unit = k / np.where(length > 0, length, 1.0)
+    parts = [unit[i : i + size].mean(axis=0) for i in range(0, len(k), size)]
+    return np.square(parts).sum(axis=1)
 
 
 def pool_rounds(rounds: Sequence[Partial]) -> Partial:

@@ -15,6 +15,7 @@ from genopt_core.torch.attention.attention import (
     rounds_attention,
 )
 from genopt_core.torch.attention.guarantee import Coverage, Promise, coverage, verify
+from genopt_core.torch.attention.module import PrFlashAttention, expected_attention
 from genopt_core.torch.attention.plans import (
     Design,
     Plan,
@@ -25,7 +26,7 @@ from genopt_core.torch.attention.plans import (
     sink,
     stack_heads,
 )
-from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows
+from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows, self_similarity
 from genopt_core.torch.online_softmax import merge_partials
 
 __all__ = [
@@ -33,11 +34,13 @@ __all__ = [
     "Design",
     "DistanceLaw",
     "Plan",
+    "PrFlashAttention",
     "Promise",
     "block_mass",
     "chosen_path",
     "coverage",
     "default_block",
+    "expected_attention",
     "merge_partials",
     "near",
     "plan_cost",
@@ -46,6 +49,7 @@ __all__ = [
     "pr_flash_attention",
     "rounds_attention",
     "sample",
+    "self_similarity",
     "sink",
     "stack_heads",
     "verify",

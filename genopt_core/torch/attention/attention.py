@@ -11,24 +11,40 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from genopt_core.attention.blocks.estimators import ESTIMATORS, FLOOR, Estimator
-from genopt_core.checks import one_of, real
+from genopt_core.checks import fraction, one_of, real
 from genopt_core.torch.attention.diagonals import diagonal_attention
 from genopt_core.torch.attention.flex import flex_path
 from genopt_core.torch.attention.gathered import gathered_attention
 from genopt_core.torch.attention.plans import Plan, Terms
+from genopt_core.torch.attention.rows import self_similarity
 from genopt_core.torch.online_softmax import Partial, merge_partials
 
 __all__ = ["chosen_path", "pr_flash_attention", "rounds_attention"]
 
 Path = Literal["auto", "sdpa", "diagonal", "rows", "flex", "dense"]
 PATHS: tuple[Path, ...] = ("auto", "sdpa", "diagonal", "rows", "flex", "dense")
+
+_NO_DROPOUT = "the drawn plan is the dropout: draw a plan of lower density each step"
+_NO_MASK = (
+    "attention is causal and has no other mask: cut padding off, row by row, as "
+    "genopt_core.integrations.attention does"
+)
+HINTS = {
+    "dropout": _NO_DROPOUT,
+    "dropout_p": _NO_DROPOUT,
+    "attn_mask": _NO_MASK,
+    "attention_mask": _NO_MASK,
+    "is_causal": "attention is always causal",
+    "enable_gqa": "key heads are always shared: heads must be a multiple of key_heads",
+}
+"""What to do instead of giving an argument of another attention function."""
 
 
 def pr_flash_attention(
@@ -42,7 +58,9 @@ def pr_flash_attention(
     scale: float | None = None,
     lse: Tensor | None = None,
     return_lse: bool = False,
+    guard: float = 0.0,
     path: Path = "auto",
+    **foreign: Any,
 ) -> Tensor | Partial:
     r"""Causal attention, estimated from the blocks of a plan.
 
@@ -70,8 +88,13 @@ def pr_flash_attention(
         Exact logarithm of the mass, for "horvitz-thompson" only.
     return_lse : bool
         Also the logarithm of the estimated mass, with gradient.
+    guard : float
+        For "difference", from 0 to 1: blocks whose `self_similarity` is below it are never filled
+        in by their centroid.
     path : {"auto", "sdpa", "diagonal", "rows", "flex", "dense"}
         How it is computed; see `chosen_path`.
+    **foreign
+        Arguments of other attention functions, each refused with a hint what to do instead.
 
     Returns
     -------
@@ -88,6 +111,8 @@ def pr_flash_attention(
     >>> tuple(out.shape), lse[0, 0].exp().round().int().tolist()
     ((1, 4, 9, 2), [1, 2, 3, 4, 5, 6, 5, 6, 5])
     """
+    for name, value in foreign.items():
+        raise TypeError(f"{HINTS.get(name, f'{name} is no argument here')}, got {name}={value!r}")
     _check(q, k, v, plan, bias)
     one_of(estimator, "estimator", ESTIMATORS)
     if (lse is None) == (estimator == "horvitz-thompson"):
@@ -97,6 +122,7 @@ def pr_flash_attention(
         )
     if lse is not None and lse.shape != q.shape[:-1]:
         raise ValueError(f"lse must have the shape {tuple(q.shape[:-1])}, got {tuple(lse.shape)}")
+    fraction(guard, "guard", zero=True)
     factor = q.shape[-1] ** -0.5 if scale is None else real(scale, "scale")
     needs_mass = return_lse or estimator in ("horvitz-thompson", "difference")
     how = chosen_path(q, k, v, plan, bias, needs_mass) if path == "auto" else path
@@ -124,7 +150,7 @@ def pr_flash_attention(
         out = (out * (mass - lse).exp().unsqueeze(-1)).to(q.dtype)
         mass = lse
     elif estimator == "difference":
-        out, mass = _corrected(q, k, v, Terms(plan, bias, weighted, factor), out, mass)
+        out, mass = _corrected(q, k, v, Terms(plan, bias, weighted, factor), out, mass, guard)
     return (out, mass) if return_lse else out  # type: ignore[return-value]
 
 
@@ -234,7 +260,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Partial:
 
 
 def _corrected(
-    q: Tensor, k: Tensor, v: Tensor, terms: Terms, out: Tensor, lse: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, terms: Terms, out: Tensor, lse: Tensor | None, guard: float
 ) -> Partial:
     r"""The sums plus :math:`\sum_j c_j \tilde N_j` with :math:`c_j = 1 - [j \in S] / \pi_j`."""
     assert lse is not None
@@ -248,6 +274,9 @@ def _corrected(
     )
     weight = torch.where(plan.kept, 1 / plan.pi, 0.0).to(q.device, wide)
     c = (1 - weight).tril(-1)
+    if guard:
+        alike = (self_similarity(k, size) >= guard).to(c)
+        c = c * alike.repeat_interleave(h // k.shape[1], 1).unsqueeze(2)
     offset = torch.full_like(c, math.log(size)).masked_fill(c == 0, float("-inf"))
     mean = None if bias is None else _mean_bias(bias.to(wide), n, size, t)
     outs, masses = [], []

@@ -21,7 +21,7 @@ from genopt_core.attention.blocks.laws import DistanceLaw
 from genopt_core.checks import fraction, one_of, real, whole
 from genopt_core.torch.attention.plans import Plan, capped, default_block, systematic
 
-__all__ = ["block_mass", "plan_cost", "plan_rows"]
+__all__ = ["block_mass", "plan_cost", "plan_rows", "self_similarity"]
 
 Proxy = Literal["probe", "centroid", "antidiagonal"]
 PROXIES: tuple[Proxy, ...] = ("probe", "centroid", "antidiagonal")
@@ -41,6 +41,7 @@ def plan_rows(
     sinks: int = 1,
     nears: int = 1,
     choose: Literal["auto", "sample", "top"] = "auto",
+    guard: float = 0.0,
     bias: Tensor | None = None,
     scale: float | None = None,
     generator: torch.Generator | None = None,
@@ -78,6 +79,9 @@ def plan_rows(
         "top" keeps the largest of the mixture for sure, which no weights correct; a fraction of a
         block goes to the rows whose next block has the largest mass.  "auto" does so where fewer
         than two blocks a row are free to choose, as one block drawn says little, and else samples.
+    guard : float
+        From 0 to 1: key blocks whose `self_similarity` is below it are always kept, beside
+        ``count`` others, as no estimate by a few numbers says what they hold; not with ``density``.
     bias, scale
         As in `pr_flash_attention`; no bias for the antidiagonal proxy.
     generator : ``torch.Generator``, optional
@@ -98,14 +102,24 @@ def plan_rows(
     if (count is None) == (density is None):
         raise ValueError(f"one of count and density must be given, got {count!r} and {density!r}")
     share = fraction(mix, "mix", zero=True)
+    if fraction(guard, "guard", zero=True) and density is not None:
+        raise ValueError(f"guard must be 0 if density is given, got {guard!r}")
+    if guard and count is not None and count != int(count):
+        raise ValueError(f"count must be whole with a guard, got {count!r}")
     one_of(choose, "choose", ("auto", "sample", "top"))
     n = q.shape[2]
     size = min(whole(block, "block"), n) if block is not None else default_block(n)
+    if size == n:  # one block, of which nothing is asked
+        proxy, probes = "probe", min(whole(probes, "probes"), 1)
     mass = block_mass(q, k, size, proxy, probes, bias=bias, scale=scale)
     t = mass.shape[-1]
     i = torch.arange(t, device=q.device)
     delta = i[:, None] - i
     sure = (delta >= 0) & ((i < whole(sinks, "sinks", 0)) | (delta <= whole(nears, "nears", 0)))
+    if guard:
+        unlike = self_similarity(k, size) < guard
+        unlike = unlike.repeat_interleave(q.shape[1] // k.shape[1], 1).unsqueeze(2)
+        sure = sure | (unlike & (delta >= 0))
     free = (delta >= 0) & ~sure
     places = free.sum(-1)
     each = real(count, "count") if count is not None else _row_count(places, sure, density, t)
@@ -126,11 +140,29 @@ def plan_rows(
     return Plan(n, size, drawn | sure, pi)
 
 
+@torch.no_grad()
+def self_similarity(k: Tensor, block: int) -> Tensor:
+    r"""How much the keys of each block are alike, (batch, key_heads, blocks), from 0 to 1.
+
+    As :func:`genopt_core.attention.blocks.self_similarity`.
+
+    >>> self_similarity(torch.ones(1, 1, 8, 3), 4).allclose(torch.ones(2))
+    True
+    """
+    size, n = whole(block, "block"), k.shape[2]
+    wide = torch.promote_types(k.dtype, torch.float32)
+    unit = torch.nn.functional.normalize(k.to(wide), dim=-1, eps=1e-30)
+    t = -(-n // size)
+    sums = torch.nn.functional.pad(unit, (0, 0, 0, t * size - n)).unflatten(2, (t, size)).sum(3)
+    first = torch.arange(t, device=k.device) * size
+    return (sums / (n - first).clamp_max(size).unsqueeze(-1)).square().sum(-1)
+
+
 def _largest(weight: Tensor, mass: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
-    """The blocks of the largest weight, ``wanted`` (rows,) of them on average over rows."""
+    """The blocks of the largest weight, ``wanted`` of them on average over rows."""
     rank = weight.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     whole_part = wanted.floor()
-    drawn = (rank < whole_part[:, None]) & free
+    drawn = (rank < whole_part.unsqueeze(-1)) & free
     more = int((wanted - whole_part).sum().round())
     if more:
         following = (rank == whole_part[:, None]) & free
