@@ -81,7 +81,7 @@ def shown_as(kept: np.ndarray, view: str) -> np.ndarray:
         start=0.305,
         help="Expected share of the triangle; κ is found by bisection.",
     ),
-    Choice("selection", "A draw", SELECTIONS, start="heads", help="Who shares a draw."),
+    Choice("selection", "A draw", SELECTIONS, help="Four heads, and who of them shares a draw."),
     Choice("sure", "Kept for sure", SURE, help="Added to what is drawn, with probability 1."),
     Choice("view", "Shown", VIEWS, help="The same blocks; each view is a lower triangle."),
     Seed("seed", "Seed", 2, help="What is drawn."),
@@ -93,10 +93,10 @@ def shown_as(kept: np.ndarray, view: str) -> np.ndarray:
         "harmonic law at κ = 1, and of the whole triangle."
     ),
     presets=(
-        Preset("Harmonic, a draw a head", {}),
+        Preset("Harmonic, one draw for all", {}),
         Preset(
             "Pushed to the left",
-            {"view": "left", "selection": "shared"},
+            {"view": "left"},
             "With shared distances the rows, closed up, are a triangle again.",
         ),
         Preset(
@@ -107,7 +107,7 @@ def shown_as(kept: np.ndarray, view: str) -> np.ndarray:
         Preset("With the first and the near block", {"sure": "near", "density": 0.2}),
         Preset(
             "One draw: what one misses, all miss",
-            {"selection": "shared", "density": 0.2},
+            {"density": 0.2},
             "No head and no row makes up for a distance that was not drawn.",
             fails=True,
         ),
@@ -131,7 +131,7 @@ def attn_triangle(
         title=f"{LAWS[law].split(',')[0].capitalize()}, {wanted} drawn, {VIEWS[view]}",
         panels=[_triangle(shown_as(kept, view), view), _curve(pi, kept), _meter(mean, expected)],
         readout=(
-            f"With κ = {factor:.2f} four heads keep {mean:.1f} of {TRIANGLE} blocks on average, "
+            f"With κ = {factor:.2f} the heads keep {mean:.1f} of {TRIANGLE} blocks on average, "
             f"{expected:.1f} expected, and {never} blocks are kept by no head."
         ),
         cost=(
