@@ -289,3 +289,50 @@ def test_rows_always_keep_blocks_of_low_self_similarity():
 def test_refusals_of_the_guard(call, words):
     with pytest.raises(ValueError, match=words):
         call(*inputs(16), near(1).plan(16, block=4))
+
+
+# ------------------------------------------------------------------ a shorter sequence
+
+
+def test_a_subsequence_is_causal_attention_among_the_chosen():
+    x = inputs(64)
+    plan = att.plan_subsequence(64, HARMONIC, 2.5, block=4, generator=seeded(1))
+    chosen = plan.kept[0, 0, -1]
+    assert chosen[0]
+    assert 4 <= chosen.sum() <= 5
+    at = torch.arange(64).view(16, 4)[chosen].flatten()
+    short = [t[:, :, at] for t in x]
+    expected = scaled_dot_product_attention(*short, is_causal=True)
+    found = att.pr_flash_attention(*x, plan, estimator="plain")
+    torch.testing.assert_close(found[:, :, at], expected)
+    own = ~chosen
+    alone = [t.unflatten(2, (16, 4))[:, :, own].flatten(0, 2).unsqueeze(1) for t in x]
+    expected = scaled_dot_product_attention(*alone, is_causal=True).view(2, 4, -1, 6)
+    other = torch.arange(64).view(16, 4)[own].flatten()
+    torch.testing.assert_close(found[:, :, other], expected)
+
+
+def test_weights_of_a_subsequence_are_exact():
+    """Six standard errors of how often a row that is chosen has each block with it."""
+    g, together, rows = seeded(), torch.zeros(9, 9), torch.zeros(9)
+    likely: dict[int, torch.Tensor] = {}
+    for _ in range(3000):
+        plan = att.plan_subsequence(36, DistanceLaw.zipf(0.5), 3, block=4, generator=g)
+        chosen = plan.kept[0, 0, -1]
+        together += plan.kept[0, 0] * chosen[:, None]
+        rows += chosen
+        for i in chosen.nonzero().flatten().tolist():
+            likely[i] = plan.pi[0, 0, i]
+    assert len(likely) == 9
+    for i, pi in likely.items():
+        error = 6 * (pi * (1 - pi) / rows[i]).sqrt() + 1e-9
+        assert ((together[i] / rows[i] - pi).abs() <= error).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 6])
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_short_subsequences(tokens, count):
+    plan = att.plan_subsequence(tokens, HARMONIC, count, block=4)
+    assert plan.kept[0, 0, -1].all() or count == 0
+    with pytest.raises(ValueError, match="count must not be negative, got -1"):
+        att.plan_subsequence(tokens, HARMONIC, -1)

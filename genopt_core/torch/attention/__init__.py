@@ -27,6 +27,7 @@ from genopt_core.torch.attention.plans import (
     stack_heads,
 )
 from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows, self_similarity
+from genopt_core.torch.attention.subsequence import plan_subsequence
 from genopt_core.torch.online_softmax import merge_partials
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "plan_cost",
     "plan_distances",
     "plan_rows",
+    "plan_subsequence",
     "pr_flash_attention",
     "rounds_attention",
     "sample",

@@ -67,7 +67,9 @@ def pr_flash_attention(
     With every block kept for sure it is ``scaled_dot_product_attention(…, is_causal=True)``.
     Memory is that of inputs, outputs and the plan; "difference" adds tokens x blocks, a bias
     tokens x block, and the path "dense" tokens x tokens.  The same plan gives the same bits again,
-    forward and backward, on a CPU with the same number of threads.
+    forward and backward, on a CPU with the same number of threads.  There a value that is not
+    finite is refused; on other devices, where asking would make the host wait, it spreads to the
+    rows that see it.
 
     Parameters
     ----------

@@ -107,6 +107,7 @@ def plan_rows(
     if guard and count is not None and count != int(count):
         raise ValueError(f"count must be whole with a guard, got {count!r}")
     one_of(choose, "choose", ("auto", "sample", "top"))
+    one_of(proxy, "proxy", PROXIES)
     n = q.shape[2]
     size = min(whole(block, "block"), n) if block is not None else default_block(n)
     if size == n:  # one block, of which nothing is asked
