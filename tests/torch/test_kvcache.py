@@ -244,6 +244,36 @@ def test_packed_attention_refuses_what_it_cannot_do():
             staircase_attention(model, k[:, :, :1], handle, value, None, **options)
 
 
+def test_restoring_a_cache_for_each_token_is_said_once(recwarn):
+    from genopt_core.torch.kvcache.settings import warn_restoring
+
+    model, (x, _) = tiny(), padded(rows=1)
+
+    def decode(attention, **options):
+        recwarn.clear()
+        model.set_attn_implementation(attention)
+        cache = StaircaseCache(model.config, chunk=8, **options)
+        model.generate(x, past_key_values=cache, max_new_tokens=20, do_sample=False)
+        return [str(w.message) for w in recwarn if "staircase" in str(w.message)]
+
+    warn_restoring.cache_clear()
+    assert decode(PACKED) == []
+    assert decode("sdpa", ladder=(16,)) == []  # nothing is packed, so nothing is restored
+    (said,) = decode("sdpa")
+    assert said.startswith("attention 'sdpa' has the staircase cache restored for each new token")
+    assert "model.set_attn_implementation(genopt_core.torch.kvcache.register())" in said
+    assert decode("sdpa") == []
+    (said,) = decode("eager")
+    assert said.startswith("attention 'eager'")
+    # a prompt in chunks is no reason
+    warn_restoring.cache_clear()
+    recwarn.clear()
+    cache = StaircaseCache(model.config, chunk=8)
+    for _ in range(3):
+        model(x, past_key_values=cache)
+    assert not list(recwarn)
+
+
 # ------------------------------------------------------------------ bytes and memory: bar 2
 
 

@@ -33,9 +33,11 @@ class StaircaseCache(Cache):
     """A cache for ``generate`` whose tokens lose bits as they age (book, algorithm kv-saq).
 
     It goes wherever a cache goes: ``model.generate(..., cache=cache)``, ``past_key_values=cache``
-    before transformers 5.24.  With any attention function the layers restore what they hold for
-    each step.  With the one that :func:`~genopt_core.torch.kvcache.register` installs, attention
-    reads the packed chunks one after the other and nothing is restored as a whole.  Closing a chunk
+    before transformers 5.24.  Call ``model.set_attn_implementation(register())`` first, see
+    :func:`~genopt_core.torch.kvcache.register`: then attention reads the packed chunks one after
+    the other and nothing is restored as a whole.  With any other attention function, such as the
+    default "sdpa", the layers restore what they hold for each step, which is slower and warns once
+    when tokens come one by one.  Closing a chunk
     touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work per token does not
     grow with the cache.
 

@@ -1,7 +1,9 @@
 """What all layers of one staircase cache have in common."""
 
 import inspect
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -49,9 +51,24 @@ class Settings:
         return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
     @property
+    def attention(self) -> str | None:
+        """Name of the model's attention function, as it is now."""
+        return getattr(decoder_of(self.config), "_attn_implementation", None)
+
+    @property
     def reads_packed(self) -> bool:
-        """Whether the model's attention function walks over packed chunks by itself."""
-        return getattr(decoder_of(self.config), "_attn_implementation", None) in READERS
+        """Whether that function walks over packed chunks by itself."""
+        return self.attention in READERS
+
+
+@cache
+def warn_restoring(attention: str | None) -> None:
+    """Say once that this attention function makes the cache restore itself for each token."""
+    warnings.warn(
+        f"attention {attention!r} has the staircase cache restored for each new token; faster, the "
+        "more the longer, is model.set_attn_implementation(genopt_core.torch.kvcache.register())",
+        stacklevel=2,
+    )
 
 
 def decoder_of(config: Any) -> Any:
