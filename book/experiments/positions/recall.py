@@ -29,7 +29,7 @@ VOCAB, TRAINED, STRING = 64, 64, 6
 SHAPE = Shape(VOCAB, layers=2, width=64, heads=8, hidden=176)
 DISTANCES = (4, 8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
 PAIRS = {"one-key": 1, "four-keys": 4}
-SHARES = {"one-key": 8, "four-keys": 16, "copy": 8}  # rows of a batch
+SHARES = {"one-key": 6, "four-keys": 20, "copy": 6}  # rows of a batch
 DECAY = 0.01
 ASKED = [
     "rope-learned-fourfold",
@@ -48,7 +48,7 @@ ASKED = [
 ]
 STAGES = {
     "development": {"seeds": [100, 101], "steps": 3000},
-    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 8000},
+    "final": {"seeds": [0, 1, 2, 3, 4], "steps": 12000},
     "quick": {"seeds": [100], "steps": 10},
 }
 
