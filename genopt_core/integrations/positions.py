@@ -64,7 +64,8 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     model : model of transformers
         A decoder with rotary embeddings and attention functions, as Llama, Mistral or Qwen2.
     encoding : Encoding, or one a layer
-        Of one share of rotated pairs.  One object for all layers shares what is learned.
+        Layers rotate one share of their pairs or do not rotate (RoPE in three of four layers).  One
+        object for all layers shares what is learned.
 
     Notes
     -----
@@ -90,10 +91,13 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
                 f"encoding must have {config.num_attention_heads} heads, those of the model's "
                 f"queries, got {one.bias.heads}"
             )
-    shares = {one.rotated for one in each}
+    shares = {one.rotated for one in each if one.rotated} or {0.0}
     if len(shares) > 1:
         raise ValueError(f"encoding must rotate one share of pairs in all layers, got {shares}")
-    _turn(decoder, config, stock[0], 1.0 if encoding is None else shares.pop(), encoding is None)
+    share = shares.pop()
+    _turn(decoder, config, stock[0], 1.0 if encoding is None else share, encoding is None)
+    for layer, one in zip(layers, each, strict=True):
+        _hold_still(layer, one.rotated != share)
     device = decoder.rotary_emb.inv_freq.device
     for layer, one in zip(layers, each, strict=True):
         layer.genopt_bias = None if one.bias is None else one.bias.to(device)
@@ -232,6 +236,24 @@ def _parts(model: Any) -> tuple[Any, list[Any]]:
             f"got {type(model).__name__}"
         )
     return decoder, layers
+
+
+def _hold_still(layer: nn.Module, still: bool) -> None:
+    """Let a layer rotate as the others do, or not at all."""
+    hook = layer.__dict__.pop("_genopt_still", None)
+    if hook is not None:
+        hook.remove()
+    if still:
+        layer.__dict__["_genopt_still"] = layer.register_forward_pre_hook(
+            _without_angles, with_kwargs=True
+        )
+
+
+def _without_angles(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments of attention with angles of 0."""
+    cos, sin = kwargs["position_embeddings"]
+    angles = torch.ones_like(cos), torch.zeros_like(sin)
+    return args, kwargs | {"position_embeddings": angles}
 
 
 def _turn(decoder: Any, config: Any, stock: dict[str, Any], share: float, restore: bool) -> None:

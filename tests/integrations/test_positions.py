@@ -129,6 +129,41 @@ def test_layers_without_a_bias_among_others():
     torch.testing.assert_close(torch.cat(pieces, 1), stock(x).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("bias", [None, DistanceBias([0.5, 0.2, 0.1, 0.0])], ids=["free", "biased"])
+def test_layers_that_do_not_rotate_among_others(bias):
+    """RoPE in three of four layers: what the others do with angles of 0, written out."""
+    model, stock, x = tiny(layers=4), tiny(layers=4), ids()
+    expected = stock(x).logits
+    turning, still = Encoding(1.0, bias), Encoding(0.0, bias)
+
+    def without(layer, args, kwargs):
+        cos, sin = kwargs["position_embeddings"]
+        return args, kwargs | {"position_embeddings": (cos * 0 + 1, sin * 0)}
+
+    use(stock, turning)
+    stock.model.layers[3].self_attn.register_forward_pre_hook(without, with_kwargs=True)
+    for _ in range(2):  # asking twice is asking once
+        use(model, [turning, turning, turning, still])
+        assert torch.equal(model(x).logits, stock(x).logits)
+        assert (model(x).logits - expected).abs().max() > 1e-3
+    cache = DynamicCache(config=model.config)
+    pieces = [model(part, past_key_values=cache).logits for part in x.split([9, 13, 1], 1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), stock(x).logits, atol=1e-5, rtol=0)
+    y, mask = padded()
+    single = model(y[:1, 6:]).logits
+    row = model(y, attention_mask=mask).logits[:1, 6:]
+    torch.testing.assert_close(row, single, atol=1e-5, rtol=0)
+    use(model, None)
+    assert torch.equal(model(x).logits, expected)
+
+
+def test_all_layers_still_is_no_rotation():
+    model, other, x = tiny(), tiny(), ids()
+    use(model, [Encoding(0.0)] * 3)
+    use(other, encoding("nope", 4))
+    assert torch.equal(model(x).logits, other(x).logits)
+
+
 def test_a_sliding_window_of_the_model_stays():
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 128}
@@ -370,7 +405,7 @@ def llama3():
         (lambda: use(tiny(), encoding("alibi", 8)), "encoding must have 4 heads.* got 8"),
         (lambda: use(tiny(), [encoding("alibi", 4)]), "encoding must be one or 3.* got 1"),
         (
-            lambda: use(tiny(), [Encoding(1.0), Encoding(0.0), Encoding(1.0)]),
+            lambda: use(tiny(), [Encoding(1.0), Encoding(0.5), Encoding(1.0)]),
             "encoding must rotate one share",
         ),
         (lambda: use(llama3(), Encoding(0.5)), "rope_type 'llama3', got the share 0.5"),
