@@ -39,6 +39,8 @@ UNIFORM = 0.1  # the defensive share of the uniform distribution
 POLISHED = 4
 FEWEST_TOLD = 3  # trials that told a constraint, before a process is fitted to it
 STEPS = 0.15, 0.05, 0.015
+WINDOW = 300
+"""The most trials that a process is conditioned on, so that a proposal's cost stops growing."""
 MOST_ON_FRONT = {2: 400, 3: 40, 4: 16}
 """Of a front, the most by number of losses from which a gain is computed; beyond four losses 10."""
 Gain = Callable[[Array], Array]
@@ -56,9 +58,9 @@ class Posterior:
     # ---------------------------------------------------------------- the model
 
     def _condition(
-        self, rows: Array, scores: Array, name: str = "score"
+        self, rows: Array, scores: Array, kept: Array, name: str = "score"
     ) -> tuple[GaussianProcess, Array]:
-        """The process given the trials; a failure counts as the worst value there is.
+        """The process given the trials that are kept; a failure counts as the worst value there is.
 
         Hyperparameters are kept by name: there is one process for each objective.
         """
@@ -67,72 +69,83 @@ class Posterior:
         key = rows[:first].tobytes() + scores[:first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)
         if name not in self._known or self._known[name][0] != key:
-            exponent = warp_exponent(scores[:first])
-            theta = process.fit(rows[:first], normal_scores(scores[:first], exponent))
+            fitted = window(scores[:first])
+            exponent = warp_exponent(scores[fitted])
+            theta = process.fit(rows[fitted], normal_scores(scores[fitted], exponent))
             self._known[name] = (key, theta, exponent)
         _, theta, exponent = self._known[name]
-        values = normal_scores(scores, exponent)
-        return process.condition(theta, rows, values), values
+        values = normal_scores(scores[kept], exponent)
+        return process.condition(theta, rows[kept], values), values
 
-    def _constraint(self, rows: Array, told: Array, name: str) -> GaussianProcess | None:
+    def _constraint(
+        self, rows: Array, told: Array, kept: Array, name: str
+    ) -> GaussianProcess | None:
         """The process of a constraint, on a scale that keeps 0; None while too few have told it."""
-        rows, told = rows[~np.isnan(told)], told[~np.isnan(told)]
-        if len(told) < FEWEST_TOLD:
+        kept = kept[~np.isnan(told[kept])]
+        if len(kept) < FEWEST_TOLD:
             return None
-        first = checkpoint(len(told))
+        known = np.flatnonzero(~np.isnan(told))
+        first = known[: checkpoint(len(known))]
         told = np.nan_to_num(told)
-        scale = float(np.median(np.abs(told[:first]))) or 1.0
+        scale = float(np.median(np.abs(told[first]))) or 1.0
         values = np.arcsinh(told / scale)
-        key = rows[:first].tobytes() + told[:first].tobytes()
+        key = rows[first].tobytes() + told[first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)
         if name not in self._known or self._known[name][0] != key:
-            self._known[name] = (key, process.fit(rows[:first], values[:first]), 1.0)
-        return process.condition(self._known[name][1], rows, values)
+            fitted = first[window(np.abs(values[first]))]  # near its boundary
+            self._known[name] = (key, process.fit(rows[fitted], values[fitted]), 1.0)
+        return process.condition(self._known[name][1], rows[kept], values[kept])
 
     # ---------------------------------------------------------------- the gain
 
     def _gain(self, rows: Array, scores: Array, running: Array, outcomes: Outcomes | None) -> Gain:
         """What a row is worth; what is running counts as evaluated with its posterior mean."""
+        kept = window(scores)
         if outcomes is None:
-            return self._gain_of_one(rows, scores, running)
+            return self._gain_of_one(rows, scores, running, kept)
         allowed = [
             process
             for i, told in enumerate(outcomes.constraints)
-            if (process := self._constraint(rows, told, f"constraint {i}")) is not None
+            if (process := self._constraint(rows, told, kept, f"constraint {i}")) is not None
         ]
         feasible = outcomes.feasible
         gain: Gain = partial(feasibility, allowed)
         if not feasible.any():
             return gain  # first of all something feasible
         if outcomes.losses.shape[1] == 1:
-            better = self._gain_of_one(rows, outcomes.losses[:, 0], running, feasible)
+            better = self._gain_of_one(rows, outcomes.losses[:, 0], running, kept, feasible)
         else:
-            better = self._gain_of_several(rows, outcomes.losses, running, feasible)
+            better = self._gain_of_several(rows, outcomes.losses, running, kept, feasible)
         return (lambda near: better(near) * gain(near)) if allowed else better
 
     def _gain_of_one(
-        self, rows: Array, scores: Array, running: Array, feasible: Array | None = None
+        self,
+        rows: Array,
+        scores: Array,
+        running: Array,
+        kept: Array,
+        feasible: Array | None = None,
     ) -> Gain:
-        process, values = self._condition(rows, scores)
-        if feasible is None:
-            level = self._level(process, rows, values)
-        else:
-            level = self._level(process, rows[feasible], values[feasible])
-        self._believe(process, rows, values, running)
+        process, values = self._condition(rows, scores, kept)
+        counted = np.ones(len(kept), bool) if feasible is None else feasible[kept]
+        level = self._level(process, process.rows[counted], values[counted])
+        self._believe(process, values, running)
         return partial(expected_gain, process, level)
 
-    def _gain_of_several(self, rows: Array, losses: Array, running: Array, feasible: Array) -> Gain:
+    def _gain_of_several(
+        self, rows: Array, losses: Array, running: Array, kept: Array, feasible: Array
+    ) -> Gain:
         """Expected hypervolume over the front of what is known, in normal scores."""
         processes, known = [], []
         for j, column in enumerate(losses.T):
-            process, values = self._condition(rows, column, f"objective {j}")
-            known.append(values if self.deterministic else process.mean(rows))
+            process, values = self._condition(rows, column, kept, f"objective {j}")
+            known.append(values if self.deterministic else process.mean(process.rows))
             if len(running):
                 known[-1] = np.concatenate([known[-1], process.mean(running)])
-                self._believe(process, rows, values, running)
+                self._believe(process, values, running)
             processes.append(process)
-        feasible = np.concatenate([feasible, np.ones(len(running), bool)])
-        reached = np.stack(known, 1)[feasible]
+        counted = np.concatenate([feasible[kept], np.ones(len(running), bool)])
+        reached = np.stack(known, 1)[counted]
         front = reached[dominance_ranks(reached) == 0]
         reference = reference_point(reached)
         most = MOST_ON_FRONT.get(len(processes), 10)
@@ -141,14 +154,14 @@ class Posterior:
         return partial(expected_hypervolume, processes, *free_boxes(front, reference))
 
     @staticmethod
-    def _believe(process: GaussianProcess, rows: Array, values: Array, running: Array) -> None:
+    def _believe(process: GaussianProcess, values: Array, running: Array) -> None:
         if len(running):
             believed = np.concatenate([values, process.mean(running)])
-            process.condition(process.theta, np.concatenate([rows, running]), believed)
+            process.condition(process.theta, np.concatenate([process.rows, running]), believed)
 
     def means(self, rows: Array, scores: Array) -> Array:
         """Posterior means at the trials themselves, in normal scores."""
-        return self._condition(rows, scores)[0].mean(rows)
+        return self._condition(rows, scores, window(scores))[0].mean(rows)
 
     # ---------------------------------------------------------------- the projection
 
@@ -290,6 +303,24 @@ class Posterior:
                 other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
             self._changes[i, code] = other
         return self._changes[i, code]
+
+
+def window(scores: Array) -> Array:
+    """Indices of the trials that a process is conditioned on, in their order, at most `WINDOW`.
+
+    All of them, while they are no more; then the best half of so many, and the other half spread
+    evenly over the ranks of the rest, so that what is known to be bad stays known.
+
+    >>> np.array_equal(window(np.zeros(300)), np.arange(300)), len(window(np.zeros(900)))
+    (True, 300)
+    """
+    n = len(scores)
+    if n <= WINDOW:
+        return np.arange(n)
+    order = np.argsort(scores, kind="stable")
+    best = WINDOW // 2
+    rest = np.linspace(best, n - 1, WINDOW - best).astype(int)
+    return np.sort(order[np.concatenate([np.arange(best), rest])])
 
 
 def reflect(z: Array) -> Array:

@@ -510,6 +510,61 @@ def test_an_interrupt_is_no_failure():
     assert went_on.trials == minimize(loss, SPACE, 20, method="plus").trials
 
 
+# ------------------------------------------------------------------ many trials
+
+
+def test_the_window_holds_all_trials_then_the_best_and_some_of_every_rank():
+    from genopt_core.cross_entropy.posterior import WINDOW, window
+
+    rng = np.random.default_rng(0)
+    for n in (1, WINDOW - 1, WINDOW):
+        assert window(rng.random(n)).tolist() == list(range(n)), "as they came, none left out"
+    for n in (WINDOW + 1, 2 * WINDOW, 5000):
+        scores = np.where(rng.random(n) < 0.1, math.inf, rng.random(n))
+        kept = window(scores)
+        assert len(set(kept)) == WINDOW
+        assert (np.diff(kept) > 0).all()
+        ranks = np.sort(np.argsort(np.argsort(scores, kind="stable"))[kept])
+        assert ranks[: WINDOW // 2].tolist() == list(range(WINDOW // 2))
+        assert ranks[-1] == n - 1
+        assert np.diff(ranks).max() <= math.ceil((n - WINDOW / 2) / (WINDOW / 2 - 1))
+
+
+@pytest.mark.parametrize("kind", ["one", "noisy", "constraints", "several"])
+def test_a_posterior_of_many_trials_is_conditioned_on_no_more_than_the_window(kind, monkeypatch):
+    """With a small window: proposals, recommendation and a resumed search."""
+    from genopt_core.cross_entropy import posterior
+    from genopt_core.cross_entropy.surrogate import GaussianProcess
+
+    sizes = []
+    for name in ("fit", "condition"):
+        once = getattr(GaussianProcess, name)
+
+        def counted(self, *arguments, once=once, rows=0 if name == "fit" else 1):
+            sizes.append(len(arguments[rows]))
+            return once(self, *arguments)
+
+        monkeypatch.setattr(GaussianProcess, name, counted)
+    monkeypatch.setattr(posterior, "WINDOW", 30)
+    settings = {"seed": 1, "deterministic": kind == "one"}
+    if kind == "several":
+        settings["direction"] = ["minimize", "maximize"]
+    search = CrossEntropy(SPACE, "plus", **settings)
+    for n in range(120):
+        trial = search.ask()
+        value = loss(trial.params)
+        several = [value, trial.params["units"]]
+        constraints = [trial.params["units"] - 200] if kind == "constraints" and n % 3 else []
+        search.tell(trial, several if kind == "several" else value, constraints)
+    settings["trials"] = search.trials
+    one = CrossEntropy(SPACE, "posterior", **settings)
+    asked = one.ask(3)
+    assert CrossEntropy(SPACE, "posterior", **settings).ask(3) == asked
+    if kind != "several":
+        assert one.recommend().value <= sorted(t.value for t in search.trials)[20]
+    assert max(sizes) == 30 + 2, "and what is running"
+
+
 # ------------------------------------------------------------------ noise
 
 
