@@ -46,7 +46,7 @@ def plan_rows(
     scale: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Plan:
-    r"""Blocks of each row and head by what the row seems to look for: the recommended plan.
+    r"""Blocks of each row by what it seems to look for: the recommended plan (book, eq. attn-rows).
 
     .. math:: \pi_{ij} = \min\Bigl(1, \kappa_i\,\bigl((1 - \mu)\,\hat p_{ij}
               + \mu\, w_{i-j}\bigr)\Bigr), \qquad
