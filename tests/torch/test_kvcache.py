@@ -265,6 +265,11 @@ def test_restoring_a_cache_for_each_token_is_said_once(recwarn):
     assert decode("sdpa") == []
     (said,) = decode("eager")
     assert said.startswith("attention 'eager'")
+    model.config._attn_implementation = "another"  # that may compute something else than ours
+    other, _, _ = filled(model.config, 30, 1, chunk=8)
+    assert len(other.stairs()) > 2
+    assert not any("another" in str(w.message) for w in recwarn)
+    model.set_attn_implementation("sdpa")
     # a prompt in chunks is no reason
     warn_restoring.cache_clear()
     recwarn.clear()

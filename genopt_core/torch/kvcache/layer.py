@@ -11,7 +11,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from genopt_core.kvcache.ladder import FULL, SIDES, Side, Stair, merge_stairs, width_at
 from genopt_core.torch.kvcache.codec import Chunks, Codec, codec_of, join, lowered, restored
-from genopt_core.torch.kvcache.settings import NAME, Settings, warn_restoring
+from genopt_core.torch.kvcache.settings import NAME, PLAIN, Settings, warn_restoring
 
 PAGE = 8
 """Most chunks of the floor that are kept as one tensor, so that attention has few pieces.  Eight
@@ -141,8 +141,8 @@ class StaircaseLayer(CacheLayerMixin):
         self._append(*view.recent)
         if self.settings.reads_packed:
             return hand_over(view)
-        if view.segments and key_states.shape[-2] == 1:  # from now on a whole cache a token
-            warn_restoring(self.settings.attention)
+        if view.segments and key_states.shape[-2] == 1 and self.settings.attention in PLAIN:
+            warn_restoring(self.settings.attention)  # from now on a whole cache a token
         return view.restore()
 
     def view(self, key_states: Tensor, value_states: Tensor) -> View:

@@ -15,6 +15,8 @@ NAME = "genopt_staircase"
 """Under which ``transformers`` knows the attention function that reads packed chunks."""
 READERS = {NAME}
 """All attention functions that do; who registers another one adds its name."""
+PLAIN = {"sdpa", "eager"}
+"""Those of transformers that compute the same as ours, so ours may take their place."""
 FULL_KIND = "full_attention"
 """What transformers calls a layer that attends to all tokens."""
 WINDOWS = ("sliding_attention", "chunked_attention")
