@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import fonts
-from browser.reader import Watch
+from browser.reader import CALM, Desk, Watch, address
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,19 @@ def contexts(chromium):
         one.close()
 
 
+@pytest.fixture(scope="session")
+def plain(chromium):
+    """A context whose pages leave formulas as they are written and jump instead of gliding.
+
+    To open one is half the work.
+    """
+    context = chromium.new_context(**CALM)
+    empty = {"content_type": "text/javascript", "body": ""}
+    context.route("**/mathjax/**", lambda route: route.fulfill(**empty))
+    yield context
+    context.close()
+
+
 @pytest.fixture
 def watch(contexts):
     """Start a watched page in the context with the given options."""
@@ -39,23 +52,33 @@ def watch(contexts):
 
 
 @pytest.fixture(scope="session")
-def desk(contexts) -> dict[str, Watch]:
-    """The page that lies open between tests, by its address; it is closed with its context."""
-    return {}
+def desk(contexts):
+    """The pages that lie open between tests; they are closed with their context."""
+    return Desk(contexts)
 
 
 @pytest.fixture
-def opened(desk, contexts, served, page):
-    """``page``, served and settled; the next test finds it open, so leave it as it is."""
-    wanted = served + page
-    if wanted not in desk:
-        while desk:
-            desk.popitem()[1].page.close()
-        desk[wanted] = Watch(contexts()).open(wanted).settled()
-    one = desk[wanted]
-    yield one
-    one.page.emulate_media(media="screen", color_scheme="light")
-    one.blame()
+def visit(desk, served, html):
+    """Come to a page by "http" or "file"; the next test finds it open, its figures at their start.
+
+    What a test changes beyond figures, window and colors it puts back.
+    """
+    seen: list[Watch] = []
+
+    def come(page: str, scheme: str = "http") -> Watch:
+        seen.append(desk.open(page, address(served, html, scheme, page)))
+        return seen[-1]
+
+    yield come
+    desk.tidy()
+    for one in seen:
+        one.blame()
+
+
+@pytest.fixture
+def opened(visit, page):
+    """``page``, served and settled."""
+    return visit(page)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +95,7 @@ def phones(launch, chromium, tmp_path_factory):
                     pytest.skip(f"fonts-dejavu-{name} is not installed")
                 config = fonts.config(tmp_path_factory.mktemp(name), found)
                 browser = launch(FONTCONFIG_FILE=config)
-            kept[name] = browser.new_context(viewport={"width": 360, "height": 740})
+            kept[name] = browser.new_context(viewport={"width": 360, "height": 740}, **CALM)
         return kept[name]
 
     yield phone

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import yaml
 from places import BOOK
+from playwright.sync_api import Error
 
 from genopt_core.figures.widget import MIME
 
+WINDOW = {"width": 1280, "height": 720}  # of a page, where a test asks for no other
+CALM = {"reduced_motion": "reduce"}
 LIMIT_MS = 60_000  # when a test gives up; nothing waits for a time to pass
 # The living parts of an explorer; the pictures for print have classes of the same names.
 PICTURE, READOUT = ".gx-picture > .gx-panels", "output.gx-readout"
 
 # Every explorer is ready, fonts and formulas are there, nothing fades, no box moves between frames.
+# One number stands for all boxes; what is inside a drawing or a formula moves with its box.  The
+# theme scrolls smoothly, so that for a second all boxes would move: "instant".
 SETTLED = """async limit => {
     const end = performance.now() + limit;
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
@@ -26,10 +31,10 @@ SETTLED = """async limit => {
         }
     };
     for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]")) {
-        root.scrollIntoView({block: "center"});
+        root.scrollIntoView({block: "center", behavior: "instant"});
         await until(() => root.dataset.ready, `no picture of ${root.dataset.explorer}`);
     }
-    scrollTo(0, 0);
+    scrollTo({top: 0, behavior: "instant"});
     await globalThis.MathJax?.startup?.promise;
     await document.fonts.ready;
     const moving = () => document.getAnimations().some((one) =>
@@ -38,11 +43,12 @@ SETTLED = """async limit => {
     let before = "", still = 0;
     await until(() => {
         const page = document.documentElement;
-        const boxes = [...document.querySelectorAll("article *")].map((node) => {
+        let boxes = 0;
+        for (const node of document.querySelectorAll("article :not(svg *, mjx-container *)")) {
             const {x, y, width, height} = node.getBoundingClientRect();
-            return [x, y, width, height];
-        });
-        const now = JSON.stringify([page.scrollWidth, page.scrollHeight, boxes]);
+            boxes = (31 * boxes + x + 3 * y + 5 * width + 7 * height) % 1e9;
+        }
+        const now = [page.scrollWidth, page.scrollHeight, boxes].join();
         still = now === before ? still + 1 : 0;
         before = now;
         return still >= 2;
@@ -110,11 +116,13 @@ class Watch:
 
     def settled(self):
         """Wait until every explorer is drawn and the layout stands still."""
+        self.page.bring_to_front()  # of pages behind it a browser draws a frame a second
         self.page.evaluate(SETTLED, LIMIT_MS)
         return self
 
     def explorer(self, number: int = 0):
-        """The explorer ``number`` of the page, scrolled to and ready."""
+        """The explorer ``number`` of the page in front, scrolled to and ready."""
+        self.page.bring_to_front()
         root = self.page.locator(".genopt-explorer").nth(number)
         root.scroll_into_view_if_needed()
         root.and_(self.page.locator("[data-ready]")).wait_for()
@@ -133,14 +141,66 @@ class Watch:
         self.blame()
 
 
+# Back to where a page starts: figures, focus, scroll.
+TIDY = """() => {
+    for (const root of document.querySelectorAll("div.genopt-explorer[data-ready]"))
+        root.querySelector(".gx-reset").click();
+    document.activeElement?.blur();
+    scrollTo({top: 0, behavior: "instant"});
+}"""
+
+
+class Desk:
+    """The pages that lie open between tests: one document, from a server and from a file.
+
+    Their reader asks for less motion: a second of gliding at every jump is most of a test.
+    """
+
+    def __init__(self, contexts):
+        self.contexts = contexts
+        self.document = ""
+        self.pages: dict[str, Watch] = {}
+
+    def open(self, document: str, address: str) -> Watch:
+        """The page at ``address``, settled, as a reader finds it who has just come."""
+        if document != self.document:
+            self.clear()
+        self.document = document
+        if address not in self.pages:
+            self.pages[address] = Watch(self.contexts(**CALM)).open(address)
+        return self.pages[address].settled()
+
+    def tidy(self):
+        """After a test: what a test leaves in disorder is opened anew for the next one."""
+        for address, one in list(self.pages.items()):
+            try:
+                one.page.emulate_media(media="screen", color_scheme="light")
+                one.page.set_viewport_size(WINDOW)
+                one.page.evaluate(TIDY)
+            except Error:
+                one.page.close()
+                del self.pages[address]
+
+    def clear(self):
+        """Close all pages; nobody blames them, their tests did."""
+        while self.pages:
+            self.pages.popitem()[1].page.close()
+
+
 def draws(root) -> int:
     return int(root.get_attribute("data-draws"))
 
 
+SHOWN = """(root, [picture, ...words]) => [
+    root.querySelector(picture).innerHTML,
+    words.map((place) => root.querySelector(place).innerText).join(""),
+]"""
+
+
 def shown(root) -> tuple[str, str]:
     """What a reader sees: the picture, and the sentence or the reason why there is none."""
-    words = [root.locator(place).inner_text() for place in (READOUT, ".gx-problem")]
-    return root.locator(PICTURE).inner_html(), "".join(words)
+    picture, words = root.evaluate(SHOWN, [PICTURE, READOUT, ".gx-problem"])
+    return picture, words
 
 
 SAYS = """([root, words]) => (root.querySelector('.gx-readout').innerText +

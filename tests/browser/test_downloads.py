@@ -8,13 +8,12 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from browser.reader import address, contents, explorers_in_source
+from browser.reader import contents, explorers_in_source
 
 pytestmark = pytest.mark.browser
 
 PAGES = [page for page in contents() if explorers_in_source(page)]
 SVG = "{http://www.w3.org/2000/svg}"
-DARK = {"color_scheme": "dark", "accept_downloads": True}
 
 
 def taken(one, root, kind):
@@ -29,8 +28,10 @@ def taken(one, root, kind):
 @pytest.mark.parametrize(
     ("scheme", "page"), [*(("file", page) for page in PAGES), ("http", PAGES[0])]
 )
-def test_every_figure_is_saved_in_light_colors_under_a_name(watch, served, html, scheme, page):
-    one = watch(**DARK).open(address(served, html, scheme, page)).settled()
+def test_every_figure_is_saved_in_light_colors_under_a_name(visit, scheme, page):
+    one = visit(page, scheme)
+    one.page.emulate_media(color_scheme="dark")
+    one.settled()
     for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
         name = root.get_attribute("data-explorer")
         said = root.locator("output.gx-readout").inner_text()

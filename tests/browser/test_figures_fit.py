@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser.reader import READOUT, Watch, contents, explorers_in_source
+from browser.reader import LIMIT_MS, READOUT, contents, explorers_in_source
 
 pytestmark = pytest.mark.browser
 
@@ -13,10 +13,12 @@ HEADER = 52  # pixels of the page's header, which stays; scroll-margin-top of a 
 
 # For each figure of the page, at its start and at each preset: what stands outside the window or
 # its place.  A figure is looked at when its size is the same in three frames.
-LOOK = """async ([limit, header]) => {
+LOOK = """async ([limit, header, ms]) => {
+    const end = performance.now() + ms;
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
     const still = async (root) => {
         for (let same = 0, before = ""; same < 3;) {
+            if (performance.now() > end) throw new Error(`still moving after ${ms} ms`);
             await frame();
             const {width, height} = root.getBoundingClientRect();
             const now = [width, height, root.dataset.draws].join();
@@ -61,48 +63,54 @@ LOOK = """async ([limit, header]) => {
 
 @pytest.mark.parametrize("size", DESKS, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("page", PAGES)
-def test_a_figure_with_all_it_has_fits_the_window_at_every_preset(watch, served, page, size):
+def test_a_figure_with_all_it_has_fits_the_window_at_every_preset(opened, page, size):
     width, height = size
-    one = watch(viewport={"width": width, "height": height}).open(served + page).settled()
-    assert one.page.evaluate(LOOK, [height, HEADER]) == []
+    opened.page.set_viewport_size({"width": width, "height": height})
+    opened.settled()
+    assert opened.page.evaluate(LOOK, [height, HEADER, LIMIT_MS]) == []
 
 
-# Scroll until the control stands at the lower edge, move it, and see where its answer stands once
-# both have stood still for three frames: what is above may still be laid out.
+# For each control of each figure: scroll until it stands at the lower edge, and see where its
+# answer stands once both have stood still for three frames: what is above may still be laid out.
 STILL_MS = 10_000
-ANSWER = """async ([root, control, limit]) => {
-    const end = performance.now() + limit;
+ANSWERS = """async (limit) => {
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
-    const readout = root.querySelector("output.gx-readout");
-    const places = () => [control, readout].flatMap((node) => {
-        const {top, bottom} = node.getBoundingClientRect();
-        return [top, bottom];
-    });
-    for (let same = 0, before = ""; same < 3; ) {
-        if (performance.now() > end) throw new Error(`still moving after ${limit} ms`);
-        if (!same) {
-            control.scrollIntoView({block: "end", behavior: "instant"});
-            control.focus({preventScroll: true});
+    const answer = async (root, control) => {
+        const end = performance.now() + limit;
+        const readout = root.querySelector("output.gx-readout");
+        const places = () => [control, readout].flatMap((node) => {
+            const {top, bottom} = node.getBoundingClientRect();
+            return [top, bottom];
+        });
+        for (let same = 0, before = ""; same < 3; ) {
+            if (performance.now() > end) throw new Error(`still moving after ${limit} ms`);
+            if (!same) {
+                control.scrollIntoView({block: "end", behavior: "instant"});
+                control.focus({preventScroll: true});
+            }
+            await frame();
+            const now = places().join();
+            same = now === before ? same + 1 : 0;
+            before = now;
         }
-        await frame();
-        const now = places().join();
-        same = now === before ? same + 1 : 0;
-        before = now;
-    }
-    return places().slice(2);
+        return [root.dataset.explorer, readout.innerText, ...places().slice(2)];
+    };
+    const found = [];
+    for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]"))
+        for (const control of root.querySelectorAll(".gx-control"))
+            found.push(await answer(root, control.querySelector("input, select")));
+    return found;
 }"""
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_on_a_phone_the_answer_is_in_sight_while_a_control_moves(watch, served, page):
     one = watch(viewport={"width": 390, "height": 844}).open(served + page).settled()
-    for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
-        for control in root.locator(".gx-control").all():
-            field = control.locator("input, select").first
-            handles = root.element_handle(), field.element_handle()
-            top, bottom = one.page.evaluate(ANSWER, [*handles, STILL_MS])
-            assert 0 <= top < bottom <= 844, (root.get_attribute("data-explorer"), top, bottom)
-            assert root.locator(READOUT).inner_text()
+    answers = one.page.evaluate(ANSWERS, STILL_MS)
+    assert answers
+    for name, words, top, bottom in answers:
+        assert 0 <= top < bottom <= 844, (name, top, bottom)
+        assert words, name
 
 
 def test_contents_of_the_page_fold_while_a_figure_stands_in_their_place(watch, served):
@@ -115,7 +123,12 @@ def test_contents_of_the_page_fold_while_a_figure_stands_in_their_place(watch, s
 
 # ------------------------------------------------------------------ alone in the window
 
-NO_FULL_SCREEN = "Element.prototype.requestFullscreen = () => Promise.reject(new Error('no'))"
+FULL_SCREEN = """([allowed]) => {
+    const {prototype} = Element;
+    globalThis.fullScreen ??= prototype.requestFullscreen;
+    const refuse = () => Promise.reject(new Error("no"));
+    prototype.requestFullscreen = allowed ? globalThis.fullScreen : refuse;
+}"""
 ALONE = """([root, scale]) => {
     const size = parseFloat(getComputedStyle(root.querySelector("output.gx-readout")).fontSize);
     const box = root.getBoundingClientRect();
@@ -123,7 +136,6 @@ ALONE = """([root, scale]) => {
     return full && root.scrollHeight <= innerHeight + 1 && size >= scale;
 }"""
 HERE = "([root, label]) => document.activeElement.textContent === label"
-INSIDE = "root => root.contains(document.activeElement)"
 
 
 @pytest.mark.parametrize(
@@ -132,11 +144,11 @@ INSIDE = "root => root.contains(document.activeElement)"
     ids=["full screen", "on top of the page"],
 )
 @pytest.mark.parametrize("page", PAGES)
-def test_a_figure_is_presented_alone_larger_and_whole(chromium, html, page, size, full):
-    context = chromium.new_context(viewport={"width": size[0], "height": size[1]})
-    if not full:
-        context.add_init_script(NO_FULL_SCREEN)
-    one = Watch(context).open((html / page).as_uri()).settled()
+def test_a_figure_is_presented_alone_larger_and_whole(visit, page, size, full):
+    one = visit(page, "file")
+    one.page.set_viewport_size({"width": size[0], "height": size[1]})
+    one.page.evaluate(FULL_SCREEN, [full])
+    one.settled()
     for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
         handle = root.element_handle()
         plain = root.locator(READOUT).evaluate(
@@ -149,10 +161,9 @@ def test_a_figure_is_presented_alone_larger_and_whole(chromium, html, page, size
         assert one.page.evaluate("r => document.fullscreenElement === r", handle) == full
         for key in ("Tab", "Tab", "Shift+Tab", "Shift+Tab", "Shift+Tab"):
             one.page.keyboard.press(key)
-            assert one.page.evaluate(INSIDE, handle)
+            assert one.page.evaluate("r => r.contains(document.activeElement)", handle)
         one.page.keyboard.press("Escape")
         one.page.wait_for_function("r => !r.matches('.gx-present')", arg=handle)
         assert button.evaluate("node => node === document.activeElement")
         assert one.page.locator("[inert]").count() == 0
-    one.close()
-    context.close()
+    one.page.evaluate(FULL_SCREEN, [True])
