@@ -304,7 +304,7 @@ def test_a_promise_is_kept_as_often_as_is_said(of, spread, pilot, sure):
     share = float((errors <= 0.1).mean())
     assert f"asks for {size:.1f} of 64" in figure["readout"]
     assert f"and {100 * share:.1f} % of 1,000 draws" in figure["readout"]
-    high = binomtest(int(round(1000 * share)), 1000).proportion_ci(method="wilson").high
+    high = binomtest(round(1000 * share), 1000).proportion_ci(method="wilson").high
     assert ("broken" in figure["readout"]) == (high < 0.8)
     (bars,) = marks(figure["panels"][1], "bar")
     counts, _ = np.histogram(np.minimum(errors / 0.1, 2.999), np.linspace(0, 3, 19))
