@@ -21,7 +21,7 @@ from book.experiments.common.store import alike, provenance, read, write_results
 from book.experiments.positions import explorer_tables
 from book.experiments.positions.language import FINAL, STAGES, TIMES
 from book.experiments.positions.models import CHANGES
-from book.experiments.positions.recall import SHAPE, SHARES, TRAINED
+from book.experiments.positions.recall import DENSE, SHAPE, SHARES, TRAINED
 
 SCRATCH = ROOT / ".cache" / "positions"
 STORED = {stage: RESULTS / f"positions_{stage}.json" for stage in ("final", "large")}
@@ -106,7 +106,8 @@ def recalled(folder: Path) -> dict[str, Any]:
     if not found:
         return read(RECALL)
     run = read(found[0])
-    rows = sorted(run["rows"], key=lambda row: list(SHARES).index(row["task"]))
+    order = ("four-keys", "one-key", "copy")
+    rows = sorted(run["rows"], key=lambda row: order.index(row["task"]))
     return {
         "provenance": {
             **provenance(("numpy",)),
@@ -114,7 +115,7 @@ def recalled(folder: Path) -> dict[str, Any]:
             "machine": run["device"],
             "decoder": f"{SHAPE.layers} layers of width {SHAPE.width}, {SHAPE.heads} heads",
             "training": (
-                f"{run['steps']} steps of {sum(SHARES.values())} sequences of {TRAINED} tokens, "
+                f"{run['steps']} steps of {sum(SHARES.values()) + DENSE} sequences of {TRAINED} tokens, "
                 "all tasks at once; DroPE a tenth of them more"
             ),
         },
