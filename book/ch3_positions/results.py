@@ -13,14 +13,14 @@ import numpy as np
 from genopt_core.explorers.panels import counted
 from genopt_core.explorers.positions import methods
 from genopt_core.explorers.positions.methods import CHOSEN, label, stored_places
-from genopt_core.explorers.reports import Column, Estimate, Row, half_interval
+from genopt_core.explorers.reports import Column, Estimate, Row, half_interval, read
 from genopt_core.positions import bias_by_distance, effective_context
 
 FROM = 4  # times the trained length, from which on methods are compared
 TRAINED = 64  # tokens of a sequence of the recall task
-DECODERS = {"development": "4 × 128"}
-SMALL = "2 × 64"
-TRAINING = {"development": "600, a GPU"}
+NEAR = 16  # tokens from which on recall asks for more than the last few
+SIZES = {"token": "4 × 128", "byte": "2 × 64"}  # layers × width by what a decoder reads
+STEPS = {"development": 600, "token": 700, "byte": 400}
 SAME_TOTAL = (
     ("alibi", "harmonic-matched"),
     ("alibi-strong", "harmonic"),
@@ -39,8 +39,11 @@ COLUMNS = {
     "widest, geometric": Column(".0f", "tokens"),
     "widest, harmonic": Column(".0f", "tokens"),
     "total": Column(".2f"),
-    "within": Column(".2f", "share, 32 to 64"),
-    "beyond": Column(".2f", "share, 96 to 1,024"),
+    "within": Column(".2f", "four keys, 16 to 48"),
+    "beyond": Column(".2f", "four keys, 96 to 1,024"),
+    "one-key": Column(".2f", "96 to 1,024"),
+    "copy": Column(".2f", "96 to 1,024"),
+    **{share: Column(".2f") for share in ("0", "0.01", "0.03", "0.1", "0.3", "1")},
     "loss": Column(".4f", "nats, 16×", best="least"),
 }
 
@@ -56,8 +59,12 @@ def _mean(place: str, name: str) -> float:
 
 
 def _ranked(place: str) -> list[str]:
-    """Methods that depend on no data, from the lowest loss at 4 to 16 times the trained length."""
-    names = [n for n in methods.losses(place) if methods.described(n)["learned"] != "fox"]
+    """Methods that depend on no data, from the lowest loss at 4 to 16 times the trained length.
+
+    Without the rows that were added later.
+    """
+    found = [n for n in methods.losses(place) if n not in methods.LATER]
+    names = [n for n in found if methods.described(n)["learned"] != "fox"]
     return sorted(names, key=lambda name: _mean(place, name))
 
 
@@ -67,13 +74,10 @@ def _ranked(place: str) -> list[str]:
 def run_name(place: str) -> str:
     """A place in a few words.
 
-    >>> run_name("development"), run_name("moby-dick/64")
-    ('development', 'final, Moby-Dick at 64')
+    >>> run_name("development"), run_name("moby-dick/64"), run_name("large/sotu/128")
+    ('development', 'Moby-Dick, 64 bytes', 'State of the Union, 128 tokens')
     """
-    text, _, trained = place.partition("/")
-    if not trained:
-        return text
-    return f"final, {'Moby-Dick' if text == 'moby-dick' else 'addresses'} at {trained}"
+    return "development" if place == "development" else methods.PLACES[place][len("final, ") :]
 
 
 def runs() -> list[Row]:
@@ -81,16 +85,17 @@ def runs() -> list[Row]:
     rows = []
     for place in stored_places():
         found = methods.losses(place)
-        text, _, trained = place.partition("/")
         seeds = len(next(iter(found.values())))
+        unit = methods.UNITS[place]
+        _, text, trained = methods.PLACES[place].split(", ")
         rows.append(
             {
                 "run": "development" if place == "development" else "final",
-                "text": "Moby-Dick" if text == "moby-dick" else "State of the Union",
-                "trained at": f"{trained or 64} {methods.UNITS[place]}s",
-                "layers × width": DECODERS.get(place, SMALL),
-                "steps": TRAINING.get(place, "400, a CPU"),
-                "methods": len(found),
+                "text": text,
+                "trained at": trained,
+                "layers × width": SIZES[unit],
+                "steps": STEPS.get(place, STEPS[unit]),
+                "methods": len([name for name in found if name not in methods.LATER]),
                 "seeds": seeds,
             }
         )
@@ -111,6 +116,8 @@ def losses(place: str) -> list[Row]:
 def _kind(name: str) -> str:
     if methods.described(name)["learned"] == "fox":
         return "by data"
+    if name in methods.LATER:
+        return "later"
     if methods.is_reading(name):
         return "reading"
     return "peer" if methods.is_peer(name) else "harmonic"
@@ -195,36 +202,64 @@ def slopes_at_equal_total() -> list[Row]:
 # ------------------------------------------------------------------ recall
 
 
-def _recalled(name: str, low: int, high: int) -> float:
+def _recalled(name: str, low: int, high: int, task: str = "four-keys") -> float:
     """Mean accuracy over the distances from ``low`` to ``high``."""
-    distances, accuracy = methods.recall()
+    distances, accuracy = methods.recall(task)
     chosen = [i for i, d in enumerate(distances) if low <= d <= high]
     return float(accuracy[name].mean(axis=0)[chosen].mean())
+
+
+def _within(name: str, task: str = "four-keys") -> float:
+    return _recalled(name, NEAR, TRAINED - 1, task)
+
+
+def _beyond(name: str, task: str = "four-keys") -> float:
+    return _recalled(name, TRAINED + 1, 1024, task)
 
 
 def recalls() -> list[Row]:
     """Recall within and beyond the trained length beside the loss on text (development)."""
     found = methods.losses("development")
-    rows = [
-        {
-            "method": label(name),
-            "within": _recalled(name, 32, TRAINED),
-            "beyond": _recalled(name, TRAINED + 1, 1024),
-            "loss": float(found[name].mean(axis=0)[-1]),
-        }
-        for name in methods.recall()[1]
-    ]
+    rows: list[Row] = []
+    for name in methods.recall("four-keys")[1]:
+        row: Row = {"method": label(name), "within": _within(name), "beyond": _beyond(name)}
+        for task in methods.recall_tasks()[1:]:
+            row[task] = _beyond(name, task)
+        if name in found:
+            row["loss"] = float(found[name].mean(axis=0)[-1])
+        rows.append(row)
     return sorted(rows, key=lambda row: -row["beyond"])
+
+
+def _trained_for() -> list[Row]:
+    """The rows of `recalls` whose decoders are read as they were trained."""
+    return [row for row in recalls() if "loss" in row]
 
 
 def correlation() -> float:
     """Rank correlation of recall beyond the trained length with the (negated) loss on text."""
-    rows = recalls()
+    rows = _trained_for()
     recalled, predicted = (
         np.argsort(np.argsort([sign * row[key] for row in rows])).astype(float)
         for key, sign in (("beyond", 1), ("loss", -1))
     )
     return float(np.corrcoef(recalled, predicted)[0, 1])
+
+
+# ------------------------------------------------------------------ a model that never saw a bias
+
+
+def untrained() -> list[Row]:
+    """SmolLM2 with biases that it was not trained for: nats and perplexity by share of the slopes.
+
+    One row a method, a column a share.
+    """
+    stored = read("positions_untrained.json", None)["rows"]
+    rows: dict[str, Row] = {}
+    for one in stored:
+        row = rows.setdefault(one["method"], {"method": one["method"]})
+        row[f"{one['share']:g}"] = one["nats"]
+    return list(rows.values())
 
 
 # ------------------------------------------------------------------ what was predicted
@@ -278,9 +313,9 @@ def _perplexity() -> tuple[str, str]:
 
 
 def _disagree() -> tuple[str, str]:
-    order = [row["method"] for row in recalls()]
+    order = [row["method"] for row in _trained_for()]
     rank = order.index(label(CHOSEN)) + 1
-    ours, alibi = (_recalled(name, TRAINED + 1, 1024) for name in (CHOSEN, "alibi"))
+    ours, alibi = _beyond(CHOSEN), _beyond("alibi")
     found = (
         f"{ours:.2f} recalled on the mean of 96 to 1,024 tokens, number {rank} of {len(order)}; "
         f"ALiBi {alibi:.2f}; rank correlation with the loss on text {correlation():+.2f}"
@@ -292,8 +327,8 @@ def _head_mix() -> tuple[str, str]:
     full, mix, free = "rope-harmonic-double", "rope-harmonic-double-mix", "harmonic-double-mix"
     lead = _mean("development", "rope-alibi") - _mean("development", full)
     lost = (_mean("development", mix) - _mean("development", full)) / lead
-    within = {name: _recalled(name, 32, TRAINED) for name in (full, mix, "rope")}
-    beyond = {name: _recalled(name, TRAINED + 1, 1024) for name in (full, mix, free)}
+    within = {name: _within(name) for name in (full, mix, "rope")}
+    beyond = {name: _beyond(name) for name in (full, mix, free)}
     back = within[mix] >= within["rope"] - 0.02
     found = (
         f"{lost:.0%} of the lead over RoPE + ALiBi is lost; within the length {within[full]:.2f} "

@@ -46,6 +46,7 @@ MODULES = {
     "pos-recall": "positions.recall",
     "pos-skip": "positions.skipping",
     "pos-coins": "positions.coins",
+    "pos-untrained": "positions.untrained",
     "attn-tiles": "attention.tiles",
     "attn-triangle": "attention.triangle",
     "attn-rounds": "attention.rounds",

@@ -12,7 +12,15 @@ from places import BOOK, RESULTS
 from book.ch3_positions import results
 from genopt_core import explorers as ex
 from genopt_core import positions, tables
-from genopt_core.explorers.positions import coins, decay, length, methods, recall, skipping
+from genopt_core.explorers.positions import (
+    coins,
+    decay,
+    length,
+    methods,
+    recall,
+    skipping,
+    untrained,
+)
 
 
 def stored(name):
@@ -41,7 +49,7 @@ def final():
 def test_tables_are_of_the_stored_results():
     from book.experiments.positions import explorer_tables
 
-    for name in ("methods", "losses", "recall"):
+    for name in ("methods", "losses", "recall", "untrained"):
         again = json.loads(json.dumps(getattr(explorer_tables, name)()))
         path = ex.__path__[0] + f"/../tables/positions_{name}.json"
         with open(path, encoding="utf-8") as file:
@@ -66,12 +74,15 @@ def test_final_rows_are_of_whole_methods_and_of_this_shape(final):
 
 def test_the_figure_offers_the_final_methods_by_their_names():
     from book.experiments.positions.language import FINAL
-    from book.experiments.positions.models import METHODS
+    from book.experiments.positions.models import CHANGES, METHODS
 
     assert set(methods.FINAL) == set(FINAL)
     assert {name: METHODS[name].label for name in methods.FINAL} == methods.FINAL
-    assert set(recall.METHODS) == set(tables.load("positions_recall")["accuracy"])
-    assert tables.load("positions_recall")["distances"] == recall.DISTANCES
+    assert {name: change.label for name, change in CHANGES.items()} == methods.LATER
+    for task in tables.load("positions_recall")["tasks"]:
+        distances, accuracy = methods.recall(task)
+        assert set(recall.METHODS) == set(accuracy)
+        assert set(recall.DISTANCES) <= set(distances)
 
 
 def test_the_chosen_reading_is_the_one_of_the_rule(development):
@@ -207,16 +218,32 @@ def test_losses_above_the_view_are_gaps_and_not_lines_out_of_the_frame():
             assert all(y is None or low <= y <= high for y in mark["columns"]["y"])
 
 
+@pytest.mark.parametrize("task", methods.recall_tasks())
 @pytest.mark.parametrize("method", list(recall.METHODS))
-def test_recall_shows_the_stored_accuracy(method):
-    rows = stored("recall")
-    figure = drawn("pos-recall", method=method, distance=128)
+def test_recall_shows_the_stored_accuracy(method, task):
+    rows = [row for row in stored("recall") if row["task"] == task]
+    figure = drawn("pos-recall", task=task, method=method, distance=128)
     (line,) = marks(figure["panels"][0], "line", z=methods.label(method))[1:]
-    expected = [mean(rows, "accuracy", method=method, distance=d) for d in recall.DISTANCES]
+    distances = sorted({row["distance"] for row in rows})
+    expected = [mean(rows, "accuracy", method=method, distance=d) for d in distances]
     assert line["columns"]["y"] == pytest.approx(expected, rel=1e-3)
-    found = re.search(r"recalls (\d\.\d\d) of the values, number", figure["readout"])[1]
-    assert float(found) == pytest.approx(expected[recall.DISTANCES.index(128)], abs=0.0051)
-    assert "no method has learned the task" in figure["readout"]
+    found = re.search(r"recalls (\d\.\d\d) of the \w+, number", figure["readout"])[1]
+    assert float(found) == pytest.approx(expected[distances.index(128)], abs=0.0051)
+
+
+@pytest.mark.parametrize("law", list(untrained.LAWS))
+def test_untrained_shows_the_stored_nats(law):
+    content = json.loads((RESULTS / "positions_untrained.json").read_text(encoding="utf-8"))
+    found = {(row["method"], row["share"]): row["nats"] for row in content["rows"]}
+    for share in untrained.SHARES:
+        figure = drawn("pos-untrained", law=law, share=share)
+        assert f"{found[law, share]:.2f} nats a token instead of 3.77" in figure["readout"]
+    dots, chosen = marks(figure["panels"][0], "dot")
+    expected = [found[law, s] for s in untrained.SHARES]
+    assert dots["columns"]["y"] == pytest.approx(expected, rel=1e-3)
+    assert chosen["columns"]["y"] == pytest.approx([found[law, 1.0]], rel=1e-3)
+    low, high = figure["panels"][0]["y"]["domain"]
+    assert all(low < nats < high for nats in found.values())
 
 
 # ------------------------------------------------------------------ reports

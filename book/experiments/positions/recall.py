@@ -4,10 +4,10 @@
     python -m book.experiments.positions.recall --quick           # not stored
 
 Two-layer decoders learn all three tasks at once, on sequences of 64 tokens, and are asked at
-distances up to 16 times as long.  Copying, one key, and rows of nothing but keys and values teach the
-circuit that four keys need; and distances are spread evenly, as near ones can be guessed without it.  Accuracy is of the
-most likely token, over sequences that all have the distance asked for, so that a curve against
-distance is a curve against distance.
+distances up to 16 times as long.  Copying, one key, and rows of nothing but keys and values teach
+the circuit that four keys need; and distances are spread evenly, as near ones can be guessed
+without it.  Accuracy is of the most likely token, over sequences that all have the distance asked
+for, so that a curve against distance is a curve against distance.
 """
 
 from __future__ import annotations

@@ -106,6 +106,7 @@ def recalled(folder: Path) -> dict[str, Any]:
     if not found:
         return read(RECALL)
     run = read(found[0])
+    sequences = sum(SHARES.values()) + DENSE
     order = ("four-keys", "one-key", "copy")
     rows = sorted(run["rows"], key=lambda row: order.index(row["task"]))
     return {
@@ -115,7 +116,7 @@ def recalled(folder: Path) -> dict[str, Any]:
             "machine": run["device"],
             "decoder": f"{SHAPE.layers} layers of width {SHAPE.width}, {SHAPE.heads} heads",
             "training": (
-                f"{run['steps']} steps of {sum(SHARES.values()) + DENSE} sequences of {TRAINED} tokens, "
+                f"{run['steps']} steps of {sequences} sequences of {TRAINED} tokens, "
                 "all tasks at once; DroPE a tenth of them more"
             ),
         },

@@ -12,6 +12,7 @@ from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 SHOWN = ("development", "sotu/64", "moby-dick/64")  # one more where all methods have been run
+METHODS = {**methods.FINAL, **methods.LATER}
 BESIDE = {"rope": "c2", "alibi": "c3", "rope-alibi": "c4"}  # drawn by name, whatever is chosen
 THIS = "this method"
 VIEWS = {"near": "near the best", "all": "all"}
@@ -27,7 +28,7 @@ HEIGHT = 340
         {place: methods.PLACES[place] for place in SHOWN},
         help="Which text, which decoder, which seeds.",
     ),
-    Choice("method", "Method", methods.FINAL, help="Drawn with a thin line for each seed."),
+    Choice("method", "Method", METHODS, help="Drawn with a thin line for each seed."),
     Choice("view", "Losses", VIEWS, help="Only those near the best, or all of them."),
     title="Loss against length",
     alt=(

@@ -10,12 +10,16 @@ from genopt_core import tables
 CHOSEN = "rope-learned-fourfold"
 """The reading that the development seeds chose, before any final seed was run."""
 PLACES = {
-    "development": "development, State of the Union, tokens",
-    "sotu/64": "final, State of the Union, bytes",
-    "moby-dick/64": "final, Moby-Dick, bytes",
-    "sotu/128": "final, State of the Union, trained at 128",
+    "development": "development, State of the Union, 64 tokens",
+    **{
+        f"{size}{key}/{trained}": f"final, {text}, {trained} {unit}"
+        for size, unit in (("large/", "tokens"), ("", "bytes"))
+        for trained in (64, 128)
+        for key, text in (("sotu", "State of the Union"), ("moby-dick", "Moby-Dick"))
+    },
 }
-UNITS = {place: "token" if place == "development" else "byte" for place in PLACES}
+"""Where decoders were trained, at which length; those that read tokens are the larger ones."""
+UNITS = {place: "byte" if "bytes" in name else "token" for place, name in PLACES.items()}
 FINAL = {
     "rope-learned-fourfold": "RoPE + learned slopes from 4/h",
     "rope-harmonic-fourfold": "RoPE + harmonic slopes, 4/h",
@@ -39,6 +43,15 @@ FINAL = {
     "kerple-log-ssmax": "KERPLE-log, SSMax",
 }
 """The methods of the final seeds."""
+LATER = {
+    "rope-interpolated": "RoPE, interpolated at test time",
+    "rope-ntk": "RoPE, NTK at test time",
+    "rope-yarn": "RoPE, YaRN at test time",
+    "rope-drope": "DroPE (two stages)",
+    "alibi-interpolated": "ALiBi, interpolated at test time",
+    "rope-alibi-interpolated": "RoPE + ALiBi, bias interpolated at test time",
+}
+"""Trained decoders of another method, read in another way; added when the seeds were fixed."""
 
 
 def described(name: str) -> Mapping[str, Any]:
@@ -60,7 +73,7 @@ def is_reading(name: str) -> bool:
 def is_peer(name: str) -> bool:
     """Whether it is data-independent, takes a single pass, and has nothing harmonic in it."""
     one = described(name)
-    return one["learned"] != "fox" and not one["harmonic"]
+    return one["learned"] != "fox" and not one["harmonic"] and name not in LATER
 
 
 def times() -> list[int]:
@@ -80,7 +93,12 @@ def losses(place: str) -> dict[str, np.ndarray]:
     return {name: np.array(rows) for name, rows in cells.get(place, {}).items()}
 
 
-def recall() -> tuple[list[int], dict[str, np.ndarray]]:
+def recall_tasks() -> list[str]:
+    """The tasks whose recall is stored."""
+    return list(tables.load("positions_recall")["tasks"])
+
+
+def recall(task: str) -> tuple[list[int], dict[str, np.ndarray]]:
     """Distances, and ``{method: (seeds, distances) accuracy}``."""
-    table = tables.load("positions_recall")
+    table = tables.load("positions_recall")["tasks"][task]
     return list(table["distances"]), {n: np.array(rows) for n, rows in table["accuracy"].items()}

@@ -9,7 +9,10 @@ from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
-TRAINED, GUESS = 64, 0.25
+TRAINED = 64
+TASKS = {"four-keys": "four keys", "one-key": "one key", "copy": "copy a string"}
+GUESSES = {"four-keys": 0.25, "one-key": 1 / 16, "copy": 1 / 32}
+"""Shares that are right by chance: one of the values seen, one of all values, one of all tokens."""
 METHODS = {
     "rope-learned-fourfold": "RoPE + learned slopes from 4/h",
     "rope-harmonic-double": "RoPE + harmonic slopes, 2/h",
@@ -25,11 +28,18 @@ METHODS = {
     "rope-windows": "RoPE + hard windows on half of the heads",
     "nope": "no positions",
 }
-DISTANCES = (4, 8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
+DISTANCES = (8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
+
+
+def _stored() -> dict[str, str]:
+    return {task: name for task, name in TASKS.items() if task in methods.recall_tasks()}
 
 
 @explorer(
     "pos-recall",
+    Choice(
+        "task", "Task", _stored(), help="One of four keys, the only key, or a string of 6 tokens."
+    ),
     Choice("method", "Method", METHODS, start="rope-harmonic-double", help="A thin line a seed."),
     Choice("distance", "Distance", DISTANCES, start=256, help="Where the right panel looks."),
     title="Recall against distance",
@@ -52,9 +62,10 @@ DISTANCES = (4, 8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
         Preset("Within the trained length", {"method": "rope-harmonic-double-mix", "distance": 48}),
     ),
 )
-def pos_recall(method: str, distance: int) -> Figure:
-    """Stored accuracies of one value among four keys."""
-    distances, accuracy = methods.recall()
+def pos_recall(task: str, method: str, distance: int) -> Figure:
+    """Stored accuracies of the tokens asked for."""
+    distances, accuracy = methods.recall(task)
+    guess = GUESSES[task]
     at, here = np.array(distances), distances.index(distance)
     means = {name: runs.mean(axis=0) for name, runs in accuracy.items()}
     label = methods.label(method)
@@ -62,8 +73,8 @@ def pos_recall(method: str, distance: int) -> Figure:
     tips = [f"{d} tokens: {value:.2f}" for d, value in zip(at, means[method], strict=True)]
     marks: list[Mark] = [
         figure.rule(x=TRAINED, dash="dotted", label="trained length"),
-        figure.rule(y=GUESS, dash="dotted"),
-        figure.text([3.9], [GUESS], ["a guess"], anchor="start", dy=9, size=11),
+        figure.rule(y=guess, dash="dotted"),
+        figure.text([3.9], [guess], ["a guess"], anchor="start", dy=9, size=11),
         thin_runs(at, rest, "other methods", width=1, opacity=0.6),
         thin_runs(at, accuracy[method], label, width=1, opacity=0.7),
         figure.line(at, means[method], z=label, width=3),
@@ -73,7 +84,7 @@ def pos_recall(method: str, distance: int) -> Figure:
     order = sorted(means, key=lambda name: -float(means[name][here]))
     rank = order.index(method) + 1
     return Figure(
-        title=f"{label}: one of four keys, {distance} tokens back",
+        title=f"{label}: {TASKS[task]}, {distance} tokens back",
         panels=[
             Panel(
                 marks,
@@ -83,20 +94,20 @@ def pos_recall(method: str, distance: int) -> Figure:
                 series={label: "accent", "other methods": "muted"},
                 height=320,
             ),
-            _against_loss(method, {name: float(mean[here]) for name, mean in means.items()}),
+            _against_loss(method, {name: float(mean[here]) for name, mean in means.items()}, guess),
         ],
         readout=(
-            f"{distance} tokens back {label} recalls {means[method][here]:.2f} of the values, "
-            f"number {rank} of {len(order)}; {methods.label(order[0])} recalls "
-            f"{means[order[0]][here]:.2f}. After these 2,500 steps no method has learned the task "
-            "beyond 16 tokens, so read the order and not the height."
+            f"{distance} tokens back {label} recalls {means[method][here]:.2f} of the "
+            f"{'string' if task == 'copy' else 'values'}, number {rank} of {len(order)}; "
+            f"{methods.label(order[0])} recalls {means[order[0]][here]:.2f}."
         ),
         cost="decoders of 2 layers, 5 seeds, sequences of 64 tokens in training",
         layout="row",
     )
 
 
-def _against_loss(method: str, recalled: dict[str, float]) -> Panel:
+def _against_loss(method: str, recalled: dict[str, float], guess: float) -> Panel:
+    """Rows added later have no loss on text here: their recall is the dashed level alone."""
     found = methods.losses("development")
     names = [name for name in recalled if name in found]
     loss = {name: float(found[name].mean(axis=0)[-1]) for name in names}
@@ -110,7 +121,8 @@ def _against_loss(method: str, recalled: dict[str, float]) -> Panel:
     ]
     return Panel(
         [
-            figure.rule(y=GUESS, dash="dotted"),
+            figure.rule(y=guess, dash="dotted"),
+            figure.rule(y=recalled[method], dash="dotted"),
             figure.dot(
                 [loss[name] for name in names],
                 [recalled[name] for name in names],
