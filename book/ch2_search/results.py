@@ -36,6 +36,8 @@ FORMATS = {
     "best observed": _REGRET,
     "recommended": _REGRET,
     "difference": "+.3f",
+    "missing after 50": Column(".1f", "%"),
+    "missing after 100": Column(".1f", "%"),
     "time": Column(".1f", "ms", best="least"),
     "times that of CE posterior": Column(".2f", "range"),
 }
@@ -50,6 +52,12 @@ def race() -> Result:
 def confirmation() -> Result:
     """What searches on the word2vec tables found, trained again with fresh seeds."""
     content: Result = read("word2vec_confirmation.json", "word2vec-confirmation/1")
+    return content
+
+
+def several() -> Result:
+    """Hypervolumes of studies with two and three objectives."""
+    content: Result = read("cross_entropy_objectives.json", "cross-entropy-objectives/1")
     return content
 
 
@@ -245,6 +253,25 @@ def confirmed(confirmation: Result, ours: str, other: str = "random") -> list[Ro
             }
         )
     return rows
+
+
+def missing_volume(several: Result) -> list[Row]:
+    """The percentage of the true front's hypervolume that is missing, mean and deviation."""
+    budgets = several["budgets"]
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for problem, method, _, *missing, _ in several["rows"]:
+        found.setdefault((problem, method), []).append(missing)
+    return [
+        {
+            "problem": problem,
+            "method": METHODS[method],
+            **{
+                f"missing after {n}": mean_with_deviation([100 * run[i] for run in runs])
+                for i, n in enumerate(budgets)
+            },
+        }
+        for (problem, method), runs in found.items()
+    ]
 
 
 def beyond_the_grid(confirmation: Result) -> list[Row]:

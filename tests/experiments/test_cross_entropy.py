@@ -17,6 +17,7 @@ from book.experiments.cross_entropy import (
     confirm,
     explorer_tables,
     methods,
+    objectives,
     problems,
     race,
     tables,
@@ -353,6 +354,44 @@ def test_cost_ratios_by_hand():
     assert lines[1].split() == ["Gaussian", "process", "75.000", "2", "25.000", "(20.000–30.000)"]
     assert lines[2].split() == ["CE", "plus", "3.000", "2", "1.000", "(1.000–1.000)"]
     assert len(lines) == 3
+
+
+def test_front_volumes_by_counting():
+    """The true fronts' hypervolumes, which are written down by hand, on a fine grid of points."""
+    t = np.linspace(0, 1, 1200)
+    for name, second in (("ZDT1", 1 - np.sqrt(t)), ("ZDT2", 1 - t * t)):
+        _, size, reference, whole = objectives.PROBLEMS[name]
+        front = np.column_stack([t, second])
+        assert objectives.hypervolume(front, np.array(reference)) == pytest.approx(whole, rel=1e-3)
+        x = np.append(0.3, np.zeros(size - 1))
+        assert objectives.PROBLEMS[name][0](x)[0] == 0.3
+        assert objectives.PROBLEMS[name][0](x)[1] == pytest.approx(np.interp(0.3, t, second))
+    losses, size, reference, whole = objectives.PROBLEMS["DTLZ2"]
+    a, b = np.random.default_rng(0).random((2, 200))
+    front = np.array([losses(np.array([*x, *[0.5] * (size - 2)])) for x in zip(a, b, strict=True)])
+    assert (front**2).sum(1) == pytest.approx(1)
+    below = objectives.hypervolume(front, np.array(reference))
+    assert 0.98 * whole < below < whole
+
+
+def test_several_objectives_are_complete_and_what_the_page_says():
+    stored = results.several()
+    assert [tuple(r[:3]) for r in stored["rows"]] == [
+        (p, m, s) for s in objectives.SEEDS for p in objectives.PROBLEMS for m in objectives.METHODS
+    ]
+    assert tuple(stored["budgets"]) == objectives.BUDGETS
+    rows = results.missing_volume(stored)
+    means = {(r["problem"], r["method"]): r["missing after 100"].value for r in rows}
+    for problem in objectives.PROBLEMS:
+        ranked = sorted((v, m) for (p, m), v in means.items() if p == problem)
+        assert [m for _, m in ranked[:2]] == ["CE posterior", "CE plus"]
+    assert "missing after 50" in str(table(rows, results.FORMATS))
+
+
+@pytest.mark.parametrize("method", ["nsga2", "plus"])
+def test_a_part_of_several_objectives_comes_out_again(method):
+    row = next(r for r in results.several()["rows"] if r[:3] == ["ZDT2", method, 3])
+    assert objectives.one(*row[:3])[:-1] == row[:-1]
 
 
 def test_confirmation_by_hand():
