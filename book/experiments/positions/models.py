@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as attend
 
 from genopt_core.positions import (
     bias_by_distance,
@@ -222,6 +223,17 @@ class Shape:
     @property
     def head_dim(self) -> int:
         return self.width // self.heads
+
+
+def as_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of (replicas, batch, heads, …) where a replica is a few more heads.
+
+    So one call does all, and the bias (replicas, 1, heads, …) is not repeated along the batch.
+    """
+    replicas, batch, heads = q.shape[:3]
+    q, k, v = (x.transpose(0, 1).flatten(1, 2) for x in (q, k, v))
+    square = bias[:, 0].flatten(0, 1)[None].expand(batch, -1, -1, -1)
+    return attend(q, k, v, square).unflatten(1, (replicas, heads)).transpose(0, 1)
 
 
 class Decoders:
@@ -462,14 +474,9 @@ class Decoders:
     @staticmethod
     def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attention by kernels that hold no scores."""
-        attend = torch.nn.functional.scaled_dot_product_attention
-        R, B, H = q.shape[:3]
-        if q.device.type == "cpu" or bias.shape[1] > 1:  # one a replica
-            return torch.stack([attend(*each) for each in zip(q, k, v, bias, strict=True)])
-        # a replica is a few more heads, and the bias is not repeated for the rows of a batch
-        q, k, v = (x.transpose(0, 1).flatten(1, 2) for x in (q, k, v))
-        square = bias[:, 0].flatten(0, 1)[None].expand(B, -1, -1, -1)
-        return attend(q, k, v, square).unflatten(1, (R, H)).transpose(0, 1)
+        if q.device.type != "cpu" and bias.shape[1] == 1:
+            return as_heads(q, k, v, bias)
+        return torch.stack([attend(*each) for each in zip(q, k, v, bias, strict=True)])
 
     @staticmethod
     def _norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
-SHOWN = ("development", "sotu/64", "moby-dick/64")  # one more where all methods have been run
+SHOWN = ("development", "sotu/64", "moby-dick/64", "sotu/128")
 METHODS = {**methods.FINAL, **methods.LATER}
 BESIDE = {"rope": "c2", "alibi": "c3", "rope-alibi": "c4"}  # drawn by name, whatever is chosen
 THIS = "this method"

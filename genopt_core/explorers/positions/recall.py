@@ -10,9 +10,9 @@ from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 TRAINED = 64
-TASKS = {"four-keys": "four keys", "one-key": "one key", "copy": "copy a string"}
-GUESSES = {"four-keys": 0.25, "one-key": 1 / 16, "copy": 1 / 32}
-"""Shares that are right by chance: one of the values seen, one of all values, one of all tokens."""
+TASKS = {"one-key": "one key", "copy": "copy a string", "four-keys": "four keys"}
+GUESSES = {"one-key": 1 / 16, "copy": 1 / 32, "four-keys": 0.25}
+"""Shares that are right by chance: one of all values, of all tokens of strings, of those seen."""
 METHODS = {
     "rope-learned-fourfold": "RoPE + learned slopes from 4/h",
     "rope-harmonic-double": "RoPE + harmonic slopes, 2/h",
@@ -27,39 +27,50 @@ METHODS = {
     "windows": "hard windows on half of the heads",
     "rope-windows": "RoPE + hard windows on half of the heads",
     "nope": "no positions",
+    "rope-interpolated": "RoPE, interpolated at test time",
+    "rope-ntk": "RoPE, NTK at test time",
+    "rope-yarn": "RoPE, YaRN at test time",
 }
 DISTANCES = (8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
 
 
-def _stored() -> dict[str, str]:
-    return {task: name for task, name in TASKS.items() if task in methods.recall_tasks()}
-
-
 @explorer(
     "pos-recall",
-    Choice(
-        "task", "Task", _stored(), help="One of four keys, the only key, or a string of 6 tokens."
-    ),
+    Choice("task", "Task", TASKS, help="One of four keys, the only key, or a string of 6 tokens."),
     Choice("method", "Method", METHODS, start="rope-harmonic-double", help="A thin line a seed."),
     Choice("distance", "Distance", DISTANCES, start=256, help="Where the right panel looks."),
     title="Recall against distance",
     alt=(
-        "On the left the share of keys recalled over their distance on a logarithmic axis: all "
-        "methods fall from 0.9 to about one half; beyond 64 tokens rotated and strongly biased "
-        "ones fall further. On the right each method as a dot: recall at the distance chosen over "
-        "its loss on text at 16 times the trained length."
+        "On the left the share of right answers over the distance on a logarithmic axis, a line a "
+        "method: of one key all methods find nearly every one within the trained length of 64 "
+        "tokens; beyond it those that rotate or bias all heads strongly fall to a guess. On the "
+        "right each method as a dot: recall at the distance chosen over its loss on text at 16 "
+        "times the trained length."
     ),
     presets=(
         Preset(
             "All heads biased",
             {},
-            "Among the best on text, and no better than a guess from 256 tokens on.",
+            "Among the best on text, and no better than a guess from 512 tokens on.",
             fails=True,
         ),
-        Preset("Half of the heads free", {"method": "rope-harmonic-double-mix"}),
-        Preset("Half free, no rotation", {"method": "harmonic-double-mix"}),
-        Preset("A logarithmic bias", {"method": "kerple-log"}),
-        Preset("Within the trained length", {"method": "rope-harmonic-double-mix", "distance": 48}),
+        Preset(
+            "Half of the heads free",
+            {"method": "rope-harmonic-double-mix"},
+            "They see far, but they rotate, to angles that training never met.",
+        ),
+        Preset(
+            "Half free, no rotation",
+            {"method": "harmonic-double-mix"},
+            "Free heads that do not turn find the key at any distance.",
+        ),
+        Preset("YaRN helps RoPE", {"method": "rope-yarn"}),
+        Preset(
+            "Copying is harder",
+            {"task": "copy", "method": "rope-learned-fourfold", "distance": 48},
+            "Steep slopes on all heads do not learn it even within the trained length.",
+            fails=True,
+        ),
     ),
 )
 def pos_recall(task: str, method: str, distance: int) -> Figure:
