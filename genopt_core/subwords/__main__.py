@@ -89,7 +89,11 @@ def train_command(options: argparse.Namespace) -> None:
     progress = _Progress(options.quiet, f"training {size} pieces")
     with _naming(vocab_size="--size", at_most=True):
         vocabulary = train(
-            counts, options.size, objective=options.objective, at_most=options.at_most
+            counts,
+            options.size,
+            objective=options.objective,
+            min_count=options.min_count,
+            at_most=options.at_most,
         )
     progress.end(f"{time.monotonic() - started:.1f} s")
     provenance = {
@@ -191,22 +195,31 @@ def certify_command(options: argparse.Namespace) -> None:
     counts = _word_counts(options)
     if vocabulary is not None:
         with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
-            check_covered(vocabulary, counts, options.size)
+            check_covered(vocabulary, counts, options.size, min_count=options.min_count or 0)
     words = sum(counts.values())
-    progress = _Progress(options.quiet, f"certifying {options.size} pieces")
-    with _naming(vocab_size="--size"):
-        certificate = certify(counts, options.size, steps=options.steps, progress=progress.show)
-    progress.end()
-    bound = certificate.check(counts)  # proved here and now from the prices and the words
     print(f"words            {words}")
-    print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
-    print(
-        f"                 for every vocabulary of {options.size} pieces of at most "
-        f"{certificate.max_piece} characters"
-    )
-    if vocabulary is not None:
-        gap = certificate.gap(vocabulary, counts)
-        print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible")
+    for least in dict.fromkeys((0, options.min_count or 0)):  # of all pieces, then of candidates
+        progress = _Progress(options.quiet, f"certifying {options.size} pieces")
+        with _naming(vocab_size="--size"):
+            certificate = certify(
+                counts,
+                options.size,
+                min_count=least,
+                steps=options.steps,
+                progress=progress.show,
+            )
+        progress.end()
+        bound = certificate.check(counts)  # proved here and now from the prices and the words
+        often = f" that occur at least {least} times" if least else ""
+        those = f" with pieces{often}" if least else ""
+        print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
+        print(
+            f"                 for every vocabulary of {options.size} pieces of at most "
+            f"{certificate.max_piece} characters{often}"
+        )
+        if vocabulary is not None:
+            gap = certificate.gap(vocabulary, counts)
+            print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible{those}")
     if options.output:
         certificate.save(options.output)
 
@@ -366,6 +379,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--workers", type=_at_least_one, default=1, help="processes that count (default: 1)"
         )
+    train.add_argument(
+        "--min-count",
+        type=_at_least_one,
+        metavar="N",
+        help="only pieces that occur N times (default: one in 300,000 words, at least twice)",
+    )
+    certify.add_argument(
+        "--min-count",
+        type=_at_least_one,
+        metavar="N",
+        help="a second bound, of vocabularies whose pieces occur N times, as those of train do",
+    )
     target = train.add_mutually_exclusive_group(required=True)
     target.add_argument("-o", "--output", help="tokenizer.json to write")
     target.add_argument(

@@ -99,6 +99,54 @@ def test_chain_of_bounds(words, size):  # swe-relaxation
     )
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bound_of_candidates_is_that_of_the_best_of_them(seed):
+    """Brute force over every pair of longer pieces that occur often enough."""
+    rng = np.random.default_rng(seed)
+    counts = {"".join(rng.choice(list("ab"), rng.integers(2, 7))): int(rng.integers(1, 9))
+              for _ in range(8)}  # fmt: skip
+    table = Substrings(counts, 4)
+    longer = [text for text in table.texts() if len(text) > 1]
+    occurs = dict(zip(table.texts(), table.count.tolist(), strict=True))
+    alphabet, bounds, found = sorted(set().union(*counts)), [], []
+    for least in (0, 12, 20):
+        often = [text for text in longer if occurs[text] >= least]
+        pairs = itertools.combinations(often, min(2, len(often)))
+        found.append(min(fewest_tokens(counts, [*alphabet, *pair]) for pair in pairs))
+        size = len(alphabet) + 2
+        bounds.append(certify(counts, size, max_piece=4, min_count=least).bound)
+        assert bounds[-1] <= found[-1] + 1e-9
+    assert bounds == sorted(bounds)
+    assert bounds[0] < bounds[-1]
+    assert found[0] < found[-1]
+
+
+def test_the_gap_to_the_candidates_of_training():
+    counts = sotu_words(250)
+    every = certify(counts, 150, max_piece=8)
+    certificate = certify(counts, 150, max_piece=8, min_count=400)
+    vocabulary = train(counts, 150, "tokens", max_piece=8, min_count=400)
+    assert 0 <= certificate.gap(vocabulary, counts) < every.gap(vocabulary, counts)
+    assert certificate.check(counts) == pytest.approx(certificate.bound)
+    halves = {word: count / 2 for word, count in counts.items()}
+    assert 2 * certify(halves, 150, max_piece=8, min_count=200).bound == certificate.bound
+    other = train(counts, 150, "tokens", max_piece=8, min_count=1)
+    with pytest.raises(ValueError, match="pieces must occur at least 400 times"):
+        certificate.gap(other, counts)
+
+
+def test_candidates_of_a_certificate_are_saved(tmp_path):
+    counts = sotu_words(60)
+    for least in (0, 30):
+        certificate = certify(counts, 60, steps=30, min_count=least)
+        certificate.save(tmp_path / "prices.npz")
+        back = Certificate.load(tmp_path / "prices.npz")
+        assert back.min_count == least
+        assert back.check(counts) == pytest.approx(certificate.bound)
+    with pytest.raises(ValueError, match="min_count must be at least 0, got -1"):
+        certify(counts, 60, min_count=-1)
+
+
 def test_within_a_thousandth_of_the_linear_program():
     counts = sotu_words(500)
     certificate = certify(counts, 250)

@@ -334,6 +334,22 @@ def test_certify(write, tmp_path):
     assert "at least" in failed(run("certify", source, "--size", "2"))
 
 
+def test_both_gaps_are_shown_for_candidates_that_occur_often(write, tmp_path):
+    source, target = write(CORPUS), tmp_path / "tokenizer.json"
+    done = run("train", source, "--size", "30", "--min-count", "50", "-o", target)
+    assert done.returncode == 0, done.stderr
+    assert load_tokenizer_json(target).provenance["min_count"] == 50
+    options = ("certify", source, "--size", "30", "--steps", "50", "-t", target)
+    done = run(*options, "--min-count", "50")
+    lines = done.stdout.decode().splitlines()
+    gaps = [float(line.split("at most ")[1].split(" %")[0]) for line in lines if " % " in line]
+    assert len(gaps) == 2, done.stderr
+    assert gaps[1] < 1 < 100 < gaps[0]  # of 619 tokens 260 need rarer pieces
+    assert lines[-1].endswith("above the best possible with pieces that occur at least 50 times")
+    assert run(*options).stdout.decode().splitlines() == lines[:4]
+    assert "at least 1" in failed(run("train", source, "--size", "30", "--min-count", "0"), code=2)
+
+
 def test_the_file_is_plain_json_that_tokenizers_can_load(tokenizer):
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
     assert content["model"]["type"] == "Unigram"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genopt_core.checks import whole
+from genopt_core.checks import real, whole
 from genopt_core.files import whole_file
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.arrays import Float
@@ -46,12 +46,16 @@ class Certificate:
     prices : dict of str to (characters,) float array
         Per distinct word, in 0..1.
     vocabulary_size, max_piece : int
+    min_count : float
+        If above 0, the certificate covers those vocabularies only whose pieces of two characters or
+        more occur that often in the corpus, as the candidates of `train` do.
     """
 
     bound: float
     prices: dict[str, Float]
     vocabulary_size: int
     max_piece: int
+    min_count: float = 0.0
 
     def check(self, word_counts: Mapping[str, float]) -> float:
         """The bound for these words, recomputed from the prices alone.
@@ -59,7 +63,7 @@ class Certificate:
         Also for other counts than those it was made for: a word without prices counts as free,
         and the bound is valid, only weaker.
         """
-        table = Substrings(word_counts, self.max_piece)
+        table = candidates(word_counts, self.max_piece, self.min_count)
         parts = []
         for word in table.words:
             prices = self.prices.get(word)
@@ -83,7 +87,8 @@ class Certificate:
 
         The optimum is at most this far away.
         """
-        check_covered(vocabulary, word_counts, self.vocabulary_size, self.max_piece)
+        size, longest = self.vocabulary_size, self.max_piece
+        check_covered(vocabulary, word_counts, size, longest, self.min_count)
         paths = best_paths(Lattice(word_counts, vocabulary.costs))
         tokens = float((paths.lattice.counts * paths.steps).sum())
         return 100 * (tokens / self.bound - 1)
@@ -100,6 +105,7 @@ class Certificate:
                 prices=np.round(level).astype(np.uint16),
                 numbers=np.array([self.vocabulary_size, self.max_piece, LEVELS], dtype=np.uint32),
                 bound=np.array(self.bound),
+                min_count=np.array(self.min_count),
             )
 
     @classmethod
@@ -111,9 +117,17 @@ class Certificate:
             price = stored["prices"] / levels
             ends = np.cumsum(stored["lengths"].astype(np.int64)).tolist()
             bound = float(stored["bound"])
+            least = float(stored["min_count"]) if "min_count" in stored else 0.0  # as of before
         starts = [0, *ends[:-1]]
         prices = {text[a:b]: price[a:b] for a, b in zip(starts, ends, strict=True)}
-        return cls(bound, prices, size, longest)
+        return cls(bound, prices, size, longest, least)
+
+
+def candidates(
+    word_counts: Mapping[str, float], max_piece: int, min_count: float = 0.0
+) -> Substrings:
+    """The pieces that a certificate is about: characters, and what occurs often enough."""
+    return Substrings(word_counts, max_piece, min_count * (1 - 1e-9))  # as `train` compares
 
 
 def check_covered(
@@ -121,6 +135,7 @@ def check_covered(
     word_counts: Mapping[str, float],
     vocab_size: int,
     max_piece: int = LONGEST_PIECE,
+    min_count: float = 0.0,
 ) -> None:
     """Refuse a vocabulary about which a certificate of this size for these words says nothing."""
     if len(vocabulary) > vocab_size:
@@ -137,6 +152,14 @@ def check_covered(
     missing = set().union(*word_counts).difference(vocabulary.pieces)
     if missing:
         raise ValueError(f"every character must be a piece, {min(missing)!r} is not")
+    if min_count:
+        known = set(candidates(word_counts, max_piece, min_count).texts())
+        rare = (p for p in vocabulary.pieces if p not in known and any(p in w for w in word_counts))
+        if (piece := next(rare, None)) is not None:  # what never occurs does no harm
+            raise ValueError(
+                f"pieces must occur at least {min_count:g} times, as the certificate says, "
+                f"got {piece!r}"
+            )
 
 
 def certify(
@@ -144,6 +167,7 @@ def certify(
     vocab_size: int,
     *,
     max_piece: int = LONGEST_PIECE,
+    min_count: float = 0.0,
     steps: int = 300,
     progress: bool | Callable[[AscentStep], object] = False,
 ) -> Certificate:
@@ -158,6 +182,9 @@ def certify(
     ----------
     word_counts, vocab_size, max_piece
         As in `train`.
+    min_count : number
+        If above 0, only of vocabularies whose longer pieces occur that often: the gap to those
+        that `train` chose from, ``vocabulary.provenance["min_count"]``.  By default of all.
     steps : int
         Steps of the ascent; more give a better bound.
     progress : bool or function
@@ -170,7 +197,10 @@ def certify(
     >>> 20 < certificate.bound <= 29
     True
     """
-    table = Substrings(word_counts, max_piece)
+    least = real(min_count, "min_count")
+    if least < 0:
+        raise ValueError(f"min_count must be at least 0, got {min_count!r}")
+    table = candidates(word_counts, max_piece, least)
     size, steps = check_size(vocab_size, table.singles), whole(steps, "steps")
     longer = size - table.singles
     with reporting(progress, steps, "certifying") as report:
@@ -179,4 +209,4 @@ def certify(
     bound = bound_from_prices(table, prices, longer)
     ends = np.cumsum(table.gaps - 1).tolist()
     per_word = dict(zip(table.words, np.split(prices, ends[:-1]), strict=True))
-    return Certificate(bound, per_word, size, table.max_piece)
+    return Certificate(bound, per_word, size, table.max_piece, least)
