@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 sys.path.append(str(Path(__file__).resolve().parent))
@@ -42,5 +43,9 @@ c.ServerApp.root_dir = str(BOOK)
 c.LabApp.default_url = "/lab/tree/START.ipynb"
 # no news and no look for a newer version: the book asks no other server for anything
 c.LabApp.app_settings_dir = str(BOOK / "_ext" / "lab_settings")
+# pictures follow JupyterLab's light and dark; only the user's own folder may have a custom.css else
+ServerApp.static_custom_path.tag(config=True)
+c.ServerApp.static_custom_path = [str(BOOK / "_ext" / "lab_settings")]
+c.LabApp.custom_css = True
 # what is no reading stays out of the list of files
 c.ContentsManager.hide_globs = ["__pycache__", "_*", "assets", "*.bib", "*.pyc", "*~"]

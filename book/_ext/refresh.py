@@ -48,6 +48,12 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
+# What the book folds JupyterLab folds too.
+FOLDED = {
+    "predicted": {"outputs_hidden": True, "source_hidden": True},
+    "hide-cell": {"outputs_hidden": True, "source_hidden": True},
+    "hide-input": {"source_hidden": True},
+}
 TRANSIENT = ("execution", "collapsed", "scrolled", "trusted", "jp-MarkdownHeadingCollapsed")
 
 
@@ -68,6 +74,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.id = f"c{number:03d}"
         for key in TRANSIENT:
             cell.metadata.pop(key, None)
+        fold(cell)
         if "outputs" in cell:
             cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
@@ -79,6 +86,14 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "error":
                 output.traceback = [f"{output.ename}: {output.evalue}"]
     return notebook
+
+
+def fold(cell: nbformat.NotebookNode) -> None:
+    """Have JupyterLab show of ``cell`` what its tags leave to be seen."""
+    cell.metadata.pop("jupyter", None)
+    for tag in cell.metadata.get("tags", []):
+        if tag in FOLDED:
+            cell.metadata["jupyter"] = nbformat.from_dict(FOLDED[tag])
 
 
 def joined(outputs: list) -> list:

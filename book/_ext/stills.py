@@ -1,7 +1,8 @@
 """A still of an explorer, stored beside its cell: what a viewer without widgets shows.
 
 The panels come from the front end's own drawing (`islands.draw`); here they are put below each
-other with title, keys and readout into one SVG that needs no style sheet.  It is light, on white.
+other with title, keys and readout into one SVG.  It is light on white for whatever draws SVG, and
+dark where a browser shows it on a dark page.
 """
 
 import hashlib
@@ -19,12 +20,13 @@ from genopt_core.figures.style import STYLE
 
 MOST_BYTES = 60_000
 SVG = "http://www.w3.org/2000/svg"
+NAME = "gx-still"  # its class: a viewer may put many into one page
 WIDTH, MARGIN, FONT = 684, 12, 12
+SOFT = 'fill="var(--gx-ink-soft)"'
 COLORS = {
-    name: color["light"]
-    for group in ("page", "roles", "cells")
-    for name, color in STYLE[group].items()
+    name: color for group in ("page", "roles", "cells") for name, color in STYLE[group].items()
 }
+COLORED = re.compile(r'(?<= )(fill|stroke|color|stop-color)="([^"]*(?:var|color-mix)\([^"]*)"')
 MIX = re.compile(r"color-mix\(in \w+, (#\w+) ([\d.]+)%, (#\w+|transparent)\)")
 
 
@@ -33,8 +35,8 @@ def rgb(color: str) -> list[int]:
     return [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
 
 
-def plain_colors(text: str) -> str:
-    """``text`` with colors that any drawing program reads in place of variables and mixtures."""
+def plain(color: str, scheme: str) -> str:
+    """``color`` without variables and mixtures, as any drawing program reads it."""
 
     def mixed(match: re.Match) -> str:
         share = float(match[2]) / 100
@@ -43,7 +45,32 @@ def plain_colors(text: str) -> str:
         pairs = zip(rgb(match[1]), rgb(match[3]), strict=True)
         return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in pairs)
 
-    return MIX.sub(mixed, re.sub(r"var\(--gx-([\w-]+)\)", lambda m: COLORS[m[1]], text))
+    return MIX.sub(mixed, re.sub(r"var\(--gx-([\w-]+)\)", lambda m: COLORS[m[1]][scheme], color))
+
+
+def colored(text: str) -> str:
+    """``text`` in light colors, with a style sheet that says which dark one each of them becomes.
+
+    Two colors that are one on light pages only are told apart by how they are written: #fff, #FFF.
+    """
+    dark: dict[tuple[str, str], str] = {}
+
+    def written(match: re.Match) -> str:
+        name, color = match.groups()
+        light, other = plain(color, "light"), plain(color, "dark")
+        for spelling in (light, light.upper(), "#" + "".join(2 * d for d in light[1:])):
+            if dark.setdefault((name, spelling), other) == other:
+                return f'{name}="{spelling}"'
+        raise ValueError(f"{light} must be at most three colors on dark pages, got {other} too")
+
+    drawn = COLORED.sub(written, text)
+    rules = "".join(
+        f':is(.{NAME},.{NAME} *)[{name}="{light}"]{{{name}:{other}}}'
+        for (name, light), other in sorted(dark.items())
+        if light != other
+    )
+    style = f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
+    return drawn.replace(">", f">\n{style}", 1)
 
 
 def is_(node: ElementTree.Element, name: str) -> bool:
@@ -107,27 +134,23 @@ class Sheet:
             elif is_(node, "gx-keys"):
                 self.keys(node, left, wide)
             elif is_(node, "gx-ylabel"):
-                self.line(words(node), left, f'fill="{COLORS["ink-soft"]}"')
+                self.line(words(node), left, SOFT)
             elif is_(node, "gx-frame"):
                 self.place(frame, left, self.y)
                 self.y += round(float(frame.get("height", 0))) + 2
             elif is_(node, "gx-xlabel"):
-                self.line(
-                    words(node),
-                    left + wide,
-                    f'text-anchor="end" fill="{COLORS["ink-soft"]}"',
-                )
+                self.line(words(node), left + wide, f'text-anchor="end" {SOFT}')
         return wide
 
     def text(self, label: str) -> str:
         high = self.y + MARGIN
         head = (
             f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} {high}" width="{WIDTH}" height="{high}"'
-            f' role="img" aria-label="{html.escape(label)}" color="{COLORS["ink"]}"'
-            f' fill="{COLORS["ink"]}" font-family="system-ui, sans-serif">'
+            f' class="{NAME}" role="img" aria-label="{html.escape(label)}" color="var(--gx-ink)"'
+            f' fill="var(--gx-ink)" font-family="system-ui, sans-serif">'
         )
-        white = f'<rect width="{WIDTH}" height="{high}" fill="#fff"/>'
-        return plain_colors("\n".join([head, white, *self.parts, "</svg>"]))
+        ground = f'<rect width="{WIDTH}" height="{high}" fill="var(--gx-bg)"/>'
+        return colored("\n".join([head, ground, *self.parts, "</svg>"]))
 
 
 def rounded(text: str) -> str:
@@ -171,7 +194,7 @@ def still(figure: dict[str, Any], drawn: str) -> str:
     sheet.y = lowest + 4
     for line in textwrap.wrap(figure["readout"], 100):
         sheet.line(line)
-    sheet.line("Run the cell to move it.", more=f'fill="{COLORS["ink-soft"]}"')
+    sheet.line("Run the cell to move it.", more=SOFT)
     return shared(rounded(sheet.text(f"{figure['title']}. {figure['readout']}")))
 
 

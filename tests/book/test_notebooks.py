@@ -96,6 +96,13 @@ def test_a_cell_that_gives_an_answer_away_is_folded_below_its_question(path):
             assert "> **Predict.**" in before.source
 
 
+def test_what_the_book_folds_jupyterlab_folds_too(path):
+    for cell in code_cells(path):
+        folded = {"hide-input", "hide-cell", "predicted"} & set(cell.metadata.get("tags", []))
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert hidden == bool(folded), cell.source
+
+
 def test_a_chapter_asks_for_the_readers_own_words_near_its_first_figure(path):
     cells = nbformat.read(path, 4).cells
     if path.stem.endswith(("solutions", "evidence")):

@@ -1,5 +1,6 @@
 """The notebooks in JupyterLab: readable, alive, and unchanged by opening and saving."""
 
+import io
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import urllib.request
 
 import pytest
 from browser.reader import LIMIT_MS
+from PIL import Image
 from places import BOOK, ROOT
 
 from book._ext.refresh import notebooks
@@ -78,19 +80,28 @@ def opened(window, lab, notebook):
     return page
 
 
+TEXTS = """async (limit) => {
+    const end = performance.now() + limit;
+    const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    const cells = document.querySelectorAll(".jp-Notebook .jp-Cell");
+    const found = [];
+    for (const cell of cells) {
+        cell.scrollIntoView({block: "center", behavior: "instant"});
+        if (!cell.classList.contains("jp-MarkdownCell")) continue;
+        const shown = () => cell.querySelector(".jp-RenderedMarkdown")?.innerText;
+        while (!shown()) {
+            if (performance.now() > end) throw new Error(`a cell is not shown after ${limit} ms`);
+            await frame();
+        }
+        found.push(shown());
+    }
+    return found;
+}"""
+
+
 def texts(page):
     """What a reader sees who scrolls from the top to the bottom."""
-    cells = page.locator(".jp-Notebook .jp-Cell")
-    count = page.evaluate("document.querySelectorAll('.jp-Notebook .jp-Cell').length")
-    found = []
-    for number in range(count):
-        cell = cells.nth(number)
-        cell.scroll_into_view_if_needed()
-        if "jp-MarkdownCell" in cell.get_attribute("class"):
-            shown = cell.locator(".jp-RenderedMarkdown")
-            shown.first.wait_for()
-            found.append(shown.inner_text())
-    return found
+    return page.evaluate(TEXTS, LIMIT_MS)
 
 
 SOURCES = [path.relative_to(BOOK).as_posix() for path in notebooks()]
@@ -119,6 +130,21 @@ def test_a_picture_stands_where_the_figure_will_and_the_answer_is_shut(window, l
     details.scroll_into_view_if_needed()
     assert details.locator("summary").is_visible()
     assert not details.locator("p").first.is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize(("light", "lightness"), [("true", 255), ("false", 17)])
+def test_stored_pictures_are_dark_in_a_dark_jupyterlab(window, lab, light, lightness):
+    page = opened(window, lab, f"ch1_subwords/{OPENED}")
+    page.evaluate("light => { document.body.dataset.jpThemeLight = light }", light)
+    if light == "false":  # the ground on which JupyterLab would put them
+        page.add_style_tag(content=".jp-Notebook, .jp-OutputArea-output { background: #111 }")
+    texts(page)
+    for kind in ("SVG", "Image"):
+        picture = page.locator(f".jp-Rendered{kind} img").first
+        picture.scroll_into_view_if_needed()
+        shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
+        assert abs(shot.getpixel((3, 3)) - lightness) <= 8, kind
     page.close()
 
 
