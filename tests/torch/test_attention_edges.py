@@ -336,3 +336,34 @@ def test_short_subsequences(tokens, count):
     assert plan.kept[0, 0, -1].all() or count == 0
     with pytest.raises(ValueError, match="count must not be negative, got -1"):
         att.plan_subsequence(tokens, HARMONIC, -1)
+
+
+# ------------------------------------------------------------------ diagonals that are one call
+
+
+@pytest.mark.parametrize("keys", [4, 8, 12, 64])
+@pytest.mark.parametrize("distances", [(0, 1, 2, 3, 5, 6), (0, 2, 3, 4, 7), (0, 6, 7)])
+@pytest.mark.parametrize("sinks", [0, 1, 3])
+@pytest.mark.parametrize("alike", [True, False])
+def test_neighboring_distances_are_one_call_and_the_same_sums(
+    keys, distances, sinks, alike, monkeypatch
+):
+    from genopt_core.torch.attention import diagonals
+
+    monkeypatch.setattr(diagonals, "KEYS", keys)
+    line = torch.full((8,), 0.5) if alike else torch.linspace(0.9, 0.2, 8)
+    line = torch.where(torch.arange(8) == 0, 1.0, line).double()
+    i = torch.arange(8)
+    delta = i[:, None] - i
+    first = (delta >= 0) & (i < sinks)
+    kept = (torch.isin(delta, torch.tensor(distances)) | first)[None, None]
+    pi = torch.where(first | (delta == 0), 1.0, line[delta.clamp_min(0)]) * (delta >= 0)
+    plan = Plan(30, 4, kept, pi[None, None], distances, sinks)
+    x = inputs(30, key_heads=2, grad=True)
+    results = []
+    for path in ("diagonal", "dense"):
+        out, lse = att.pr_flash_attention(*x, plan, path=path, return_lse=True)
+        loss = (out * torch.arange(30.0).double()[:, None]).sum() + lse.sin().sum()
+        results.append([out, lse, *torch.autograd.grad(loss, x)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

@@ -1,9 +1,10 @@
 r"""The fast path of plans by distance: a block diagonal is one fused call on shifted views.
 
-Round :math:`\delta` meets query blocks :math:`\delta, …, T-1` with key blocks
+Distance :math:`\delta` lets query blocks :math:`\delta, …, T-1` meet key blocks
 :math:`0, …, T-1-\delta`: two slices of the same tensors, of equal shape, no gathering and no mask.
-Only the diagonal itself is causal.  This is how the lower triangle is kept "by re-shaping tensors"
-in our reading of F. Li, arXiv 2410.18441, the section on PrFlashAttention.
+Neighboring distances are one call on wider slices of the keys, which overlap.  Only the diagonal
+itself is causal.  This is how the lower triangle is kept "by re-shaping tensors" in our reading of
+F. Li, arXiv 2410.18441, the section on PrFlashAttention.
 """
 
 from __future__ import annotations
@@ -22,50 +23,105 @@ from genopt_core.torch.attention.plans import Plan, Terms
 __all__ = ["diagonal_attention"]
 
 
+KEYS = 1024
+"""Of a query that are one call, if a block has fewer: the kernel is faster with more keys."""
+
+
 @dataclass(frozen=True)
 class _Round:
-    """Query blocks, key blocks, the distance of the first pair, and the log weight."""
+    """Query blocks, the distances of their key blocks, the farthest first, and the log weights.
+
+    The key blocks of a query lie beside each other.
+    """
 
     queries: slice
-    keys: slice
-    distance: int
-    weight: float
-    column: bool = False  # one key block against many query blocks
+    distances: tuple[int, ...]
+    weights: tuple[float, ...]
+    column: bool = False  # the first so many key blocks, for all these queries
+
+    @property
+    def weight(self) -> float | None:
+        """The log weight, if it is one for all."""
+        return self.weights[0] if len(set(self.weights)) == 1 else None
+
+    def mask(self, size: int, like: Tensor) -> Tensor | None:
+        """Log weights as a mask for the kernel, if they differ."""
+        if self.weight is not None:
+            return None
+        line = torch.tensor(self.weights, dtype=like.dtype, device=like.device)
+        return line.repeat_interleave(size).view(1, 1, 1, -1).expand(-1, -1, size, -1)
+
+    def keys(self, distance: int) -> slice:
+        """The key blocks at a distance."""
+        return slice(self.queries.start - distance, self.queries.stop - distance)
 
 
 def _rounds(plan: Plan, weighted: bool, biased: bool) -> Iterator[_Round]:
-    """What is computed one after the other, the diagonal first."""
+    """What is computed one after the other beside the diagonal; that too if there is a bias."""
     t, first = plan.blocks, plan.sinks
-    last = plan.pi[0, 0, -1].flip(-1).tolist() if t else []
-    yield _Round(slice(0, t), slice(0, t), 0, 0.0)
-    for d in plan.distances or ():
-        if d and d + first < t:
-            weight = -torch.tensor(last[d], dtype=torch.float64).log().item() if weighted else 0.0
-            yield _Round(slice(d + first, t), slice(first, t - d), d, weight)
-    for c in range(min(first, t - 1)):
-        if not biased:
-            yield _Round(slice(c + 1, t), slice(c, c + 1), 1, 0.0, column=True)
-            continue
-        for i in range(c + 1, t):  # a bias differs from one distance to the next
-            yield _Round(slice(i, i + 1), slice(c, c + 1), i - c, 0.0)
+    pi = plan.pi[0, 0, -1].flip(-1)
+    weight = (-pi.log() if weighted else torch.zeros_like(pi)).tolist()
+    far = [d for d in plan.distances or () if d and d + first < t]
+    if biased:  # it differs from one distance to the next
+        yield _Round(slice(0, t), (0,), (0.0,))
+        for d in far:
+            yield _Round(slice(d + first, t), (d,), (weight[d],))
+        for i in range(1, t):
+            for c in range(min(first, i)):
+                yield _Round(slice(i, i + 1), (i - c,), (0.0,))
+        return
+    for run in _runs(far, plan.block):
+        starts = [d + first for d in run] + [t]
+        for m in range(1, len(run) + 1):  # rows that meet the first m of them
+            if starts[m - 1] < starts[m]:
+                some = tuple(reversed(run[:m]))
+                rows = slice(starts[m - 1], starts[m])
+                yield _Round(rows, some, tuple(weight[d] for d in some))
+    for i in range(1, min(first, t)):
+        yield _Round(slice(i, i + 1), tuple(range(i, 0, -1)), (0.0,) * i)
+    if 0 < first < t:
+        yield _Round(slice(first, t), tuple(range(first, 0, -1)), (0.0,) * first, column=True)
+
+
+def _runs(distances: list[int], block: int) -> list[list[int]]:
+    """Ascending distances, neighbors together as far as that helps."""
+    runs: list[list[int]] = []
+    for d in distances:
+        if runs and d == runs[-1][-1] + 1 and len(runs[-1]) * block < KEYS:
+            runs[-1].append(d)
+        else:
+            runs.append([d])
+    return runs
 
 
 class _Views:
-    """Some heads of a tensor (heads, tokens, dim), cut for rounds and columns alike."""
+    """Some heads of a contiguous tensor (heads, tokens, …), cut for rounds and columns alike."""
 
     def __init__(self, tensor: Tensor, heads: slice, block: int) -> None:
-        self.size, self.flat = block, tensor[heads].unsqueeze(0)
-        self.blocks = self.flat[0].unflatten(1, (-1, block)).transpose(0, 1)
+        self.size, self.flat = block, tensor[heads]
+        self.blocks = self.flat.unflatten(1, (-1, block)).transpose(0, 1)
 
-    def __call__(self, at: slice, column: bool) -> Tensor:
-        if column:
-            return self.flat[:, :, at.start * self.size : at.stop * self.size]
-        return self.blocks[at]
+    def queries(self, r: _Round) -> Tensor:
+        """(blocks, heads, block, …), or (1, heads, tokens, …) of a column."""
+        if r.column:
+            return self.flat[:, r.queries.start * self.size : r.queries.stop * self.size][None]
+        return self.blocks[r.queries]
 
+    def keys(self, r: _Round) -> Tensor:
+        """(blocks or 1, heads, tokens, dim), views that may overlap."""
+        wide = len(r.distances) * self.size
+        if r.column:
+            return self.flat[:, :wide][None]
+        found = self.flat.unfold(1, wide, self.size).permute(1, 0, 3, 2)
+        return found[r.keys(r.distances[0])]
 
-def _as_blocks(part: Tensor, size: int) -> Tensor:
-    """A column's (1, heads, tokens, …) as (blocks, heads, block, …), a view."""
-    return part[0].unflatten(1, (-1, size)).transpose(0, 1)
+    def add_to_keys(self, r: _Round, part: Tensor) -> None:
+        """Add what belongs to the keys of a round."""
+        if r.column:
+            self.flat[:, : part.shape[2]] += part[0]
+            return
+        for d, own in zip(r.distances, part.split(self.size, 2), strict=True):
+            self.blocks[r.keys(d)] += own
 
 
 def head_groups(q: Tensor, rounds: int) -> list[slice]:
@@ -81,6 +137,11 @@ def head_groups(q: Tensor, rounds: int) -> list[slice]:
     return [slice(h, h + step) for h in range(0, len(q), step)]
 
 
+def _single(x: Tensor, size: int) -> Tensor:
+    """(heads, tokens, …) as (heads * blocks, 1, block, …), which the kernel answers in order."""
+    return x.unflatten(1, (-1, size)).flatten(0, 1).unsqueeze(1)
+
+
 class _Diagonals(torch.autograd.Function):
     """Forward merges rounds by their mass; backward runs them again with the final mass."""
 
@@ -88,83 +149,73 @@ class _Diagonals(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
         plan, bias, weighted, scale = terms
         rounds = list(_rounds(plan, weighted, bias is not None))
-        size = plan.block
+        size, shape = plan.block, q.shape
         wide = torch.promote_types(q.dtype, torch.float32)
-        shape = q.shape
-        q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+        q, k, v = (t.flatten(0, 1).contiguous() for t in (q, k, v))
         table = None if bias is None else bias.repeat(shape[0], 1)
-        outs, masses = [], []
-        for heads in head_groups(q, len(rounds)):
-            Q, K, V = (_Views(t, heads, size) for t in (q, k, v))
-            out = lse = torch.empty(0)
+        if table is None:
+            q1, k1, v1 = (_single(x, size) for x in (q, k, v))
+            part, mass = pieces.forward(q1, k1, v1, scale, True)
+            out, lse = part.reshape(q.shape).to(wide), mass.reshape(q.shape[:2])
+        else:
+            out, lse = torch.empty_like(q, dtype=wide), q.new_empty(q.shape[:2], dtype=wide)
+        for heads in head_groups(q, len(rounds)) if rounds else ():
+            Q, K, V, O, L = (_Views(x, heads, size) for x in (q, k, v, out, lse))  # noqa: E741
             for r in rounds:
-                part, mass = pieces.forward(
-                    Q(r.queries, r.column),
-                    K(r.keys, r.column),
-                    V(r.keys, r.column),
-                    scale,
-                    r.distance == 0 and bias is None,
-                    toeplitz(table, heads, r.distance, size, wide),
-                )
-                if r.distance == 0:  # in the kernel's own order of strides, which is faster
-                    out, lse = part.to(wide), mass.clone()
+                mask = r.mask(size, lse)
+                if table is not None:
+                    mask = toeplitz(table, heads, r.distances[0], size, wide)
+                part, mass = pieces.forward(Q.queries(r), K.keys(r), V.keys(r), scale, False, mask)
+                if r.distances[0] == 0:
+                    O.queries(r).copy_(part)
+                    L.queries(r).copy_(mass)
                     continue
-                if r.column:
-                    part, mass = _as_blocks(part, size), _as_blocks(mass, size)
                 if r.weight:
                     mass = mass + r.weight
-                pieces.merge_into(out[r.queries], lse[r.queries], part, mass)
-            outs.append(out.to(q.dtype))
-            masses.append(lse)
-        all_out, all_lse = _joined(outs), _joined(masses)
-        ctx.save_for_backward(q, k, v, table, all_out, all_lse)
+                pieces.merge_into(O.queries(r), L.queries(r), part, mass)
+        out = out.to(q.dtype)
+        ctx.save_for_backward(q, k, v, table, out, lse)
         ctx.rounds, ctx.size, ctx.scale, ctx.shape = rounds, size, scale, shape
         ctx.set_materialize_grads(False)
-        return all_out.view(shape), all_lse.view(shape[:-1])
+        return out.view(shape), lse.view(shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, table, out, lse = ctx.saved_tensors
-        need, size, shape = ctx.needs_input_grad[:3], ctx.size, ctx.shape
+        need, size, shape, rounds = ctx.needs_input_grad[:3], ctx.size, ctx.shape, ctx.rounds
         if not any(need) or (g is None and g_lse is None):
             return (None,) * 4
         g, q, k, v, out = pieces.with_mass_gradient(g, g_lse, q, k, v, out)
         wide = torch.promote_types(q.dtype, torch.float32)
-        L = lse.unsqueeze(-1)
-        grads: list[list[Tensor]] = [[], [], []]
-        for heads in head_groups(q, len(ctx.rounds)):
-            views = [_Views(x, heads, size) for x in (g, q, k, v, out, L)]
-            sums: list[Tensor | None] = []
-            for r in ctx.rounds:
-                G, Q, K, V, O, mass = (  # noqa: E741
-                    x(r.keys if i in (2, 3) else r.queries, r.column) for i, x in enumerate(views)
+        if table is None:
+            g1, q1, k1, v1, out1, lse1 = (_single(x, size) for x in (g, q, k, v, out, lse))
+            found = pieces.backward(g1, q1, k1, v1, out1, lse1, ctx.scale, True)
+            sums = [x.reshape(q.shape).to(wide) for x in found]
+        else:
+            sums = [torch.zeros_like(q, dtype=wide) for _ in need]
+        for heads in head_groups(q, len(rounds)) if rounds else ():
+            G, Q, K, V, O, L = (_Views(x, heads, size) for x in (g, q, k, v, out, lse))  # noqa: E741
+            DQ, DK, DV = (_Views(x, heads, size) for x in sums)
+            for r in rounds:
+                mask = r.mask(size, lse)
+                if table is not None:
+                    mask = toeplitz(table, heads, r.distances[0], size, wide)
+                mass = L.queries(r) - (r.weight or 0.0)
+                G1, Q1, O1 = (x.queries(r) for x in (G, Q, O))
+                dq, dk, dv = pieces.backward(
+                    G1, Q1, K.keys(r), V.keys(r), O1, mass, ctx.scale, False, mask
                 )
-                causal = r.distance == 0 and table is None
-                mask = toeplitz(table, heads, r.distance, size, wide)
-                mass = mass.squeeze(-1) - r.weight
-                found = pieces.backward(G, Q, K, V, O, mass, ctx.scale, causal, mask)
-                if r.distance == 0:  # touches every block, so it is what the others add to
-                    sums = [
-                        part.to(wide) if needed else None
-                        for part, needed in zip(found, need, strict=True)
-                    ]
-                    continue
-                for total, part, at in zip(sums, found, (r.queries, r.keys, r.keys), strict=True):
-                    if total is not None:
-                        total[at] += _as_blocks(part, size) if r.column else part
-            for total, done in zip(sums, grads, strict=True):
-                if total is not None:
-                    done.append(total.to(q.dtype))
+                if need[0]:
+                    DQ.queries(r).add_(dq)
+                if need[1]:
+                    DK.add_to_keys(r, dk)
+                if need[2]:
+                    DV.add_to_keys(r, dv)
         return *(
-            _joined(done)[..., : shape[-1]].reshape(shape) if done else None for done in grads
+            total[..., : shape[-1]].to(q.dtype).reshape(shape) if needed else None
+            for total, needed in zip(sums, need, strict=True)
         ), None  # fmt: skip
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Groups of (blocks, heads, block, …) as (all heads, tokens, …); of one group a view."""
-    flat = [part.transpose(0, 1).flatten(1, 2) for part in parts]
-    return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
 def toeplitz(
