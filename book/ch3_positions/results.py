@@ -186,27 +186,34 @@ def paired(gain: np.ndarray) -> tuple[float, float, float]:
 
 
 def slopes_at_equal_total() -> list[Row]:
-    """Geometric and harmonic slopes of the same total: widest head and loss (development)."""
+    """Geometric and harmonic slopes of the same total: widest head and loss, wherever both are.
+
+    With the difference, harmonic minus geometric, over the seeds of the final runs.
+    """
     rows = []
-    for geometric, harmonic in SAME_TOTAL:
-        one, other = (methods.described(name) for name in (geometric, harmonic))
-        wide = [
-            float(effective_context(bias_by_distance(each["strengths"], 1024)).max())
-            for each in (one, other)
-        ]
-        loss = [
-            float(methods.losses("development")[n].mean(axis=0)[-1]) for n in (geometric, harmonic)
-        ]
-        rows.append(
-            {
+    for place in stored_places():
+        found = methods.losses(place)
+        for geometric, harmonic in SAME_TOTAL:
+            if geometric not in found or harmonic not in found:
+                continue
+            one, other = (methods.described(name) for name in (geometric, harmonic))
+            wide = [
+                float(effective_context(bias_by_distance(each["strengths"], 1024)).max())
+                for each in (one, other)
+            ]
+            row: Row = {
+                "run": run_name(place),
                 "rotation": "RoPE" if one["rotated"] else "none",
                 "total": float(sum(one["strengths"])),
                 "widest, geometric": wide[0],
                 "widest, harmonic": wide[1],
-                "geometric": loss[0],
-                "harmonic": loss[1],
+                "geometric": float(found[geometric].mean(axis=0)[-1]),
+                "harmonic": float(found[harmonic].mean(axis=0)[-1]),
             }
-        )
+            if place != "development":  # of two seeds it would say nothing
+                mean, half, p = paired(_far(place, harmonic) - _far(place, geometric))
+                row |= {"difference": Estimate(mean, half), "p": p}
+            rows.append(row)
     return rows
 
 

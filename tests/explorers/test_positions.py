@@ -22,6 +22,8 @@ from genopt_core.explorers.positions import (
     untrained,
 )
 
+TASKS = ("one key", "copy", "four keys")
+
 
 def stored(name):
     content = json.loads((RESULTS / f"positions_{name}.json").read_text(encoding="utf-8"))
@@ -57,13 +59,14 @@ def test_tables_are_of_the_stored_results():
 
 
 def test_final_rows_are_of_whole_methods_and_of_this_shape(final):
-    from book.experiments.positions.language import FINAL, STAGES, TIMES
+    from book.experiments.positions.language import STAGES, TIMES
+    from book.experiments.positions.store import METHODS
 
     seeds = STAGES["final"]["seeds"]
     cells = {(r["text"], r["trained"], r["method"]) for r in final}
-    assert cells
+    assert len(cells) == len(STAGES["final"]["cells"]) * len(METHODS)
     for text, trained, method in cells:
-        assert method in FINAL
+        assert method in METHODS
         rows = [
             r for r in final if (r["text"], r["trained"], r["method"]) == (text, trained, method)
         ]
@@ -299,7 +302,12 @@ def test_what_the_pages_say_in_words_is_so(development):
     loss = {
         n: mean(development, "nats", method=n, times=16) for n in {r["method"] for r in development}
     }
-    rows = results.slopes_at_equal_total()
+    every = results.slopes_at_equal_total()
+    rows = [row for row in every if row["run"] == "development"]
+    fresh = [row for row in every if row["run"] != "development"]
+    assert len(fresh) == 3
+    assert all(-0.06 < row["difference"].value < -0.03 for row in fresh)
+    assert [row["p"] < 0.01 for row in fresh] == [True, False, True]
     assert all(abs(row["geometric"] - row["harmonic"]) < 0.0305 for row in rows)
     assert len({row["geometric"] > row["harmonic"] for row in rows}) == 2, "in both directions"
     for turning in ("RoPE", "none"):
@@ -310,9 +318,28 @@ def test_what_the_pages_say_in_words_is_so(development):
     assert loss["rope-reciprocal"] > loss["rope"]
     assert loss["fox"] > loss[methods.CHOSEN]
     assert abs(loss["rope-harmonic-fourfold"] - loss[methods.CHOSEN]) < 0.002
-    recalled = results.recalls()
-    best_on_text = sorted(recalled, key=lambda row: row["loss"])[:2]
-    assert {row["method"] for row in best_on_text} == {row["method"] for row in recalled[-2:]}
+    recalled = {row["method"]: row for row in results.recalls()}
+    two = [methods.label(n) for n in sorted(recall.METHODS, key=lambda n: loss.get(n, 9.0))[:2]]
+    assert set(two) == set(list(recalled)[-2:]), "best on text, worst at recall"
+    far = {name: row["one key, far"] for name, row in recalled.items()}
+    near = {name: row["one key, near"] for name, row in recalled.items()}
+    ours = methods.label(methods.CHOSEN)
+    assert min(value for name, value in near.items() if name != ours) > 0.995
+    assert near[ours] > 0.93
+    assert far["harmonic slopes, 2/h, half of the heads free"] > 0.995
+    assert far["RoPE, YaRN at test time"] > 0.995
+    assert far["RoPE, interpolated at test time"] > 0.995
+    distances, accuracy = methods.recall("one-key")
+    late = accuracy["rope-harmonic-double"].mean(axis=0)[distances.index(512) :]
+    assert max(late) < 0.1, "hardly better than a guess"
+    assert max(row["four keys, near"] for row in recalled.values()) < 0.7, "not learned"
+    steep = ("rope-harmonic", "rope-harmonic-double", methods.CHOSEN)
+    copied = {name: row["copy, near"] for name, row in recalled.items()}
+    assert max(copied.pop(methods.label(name)) for name in steep) < 0.36
+    assert min(copied.values()) > 0.44
+    mix, pair = (methods.label(n) for n in ("harmonic-double-mix", "rope-alibi"))
+    assert recalled[mix]["loss"] < recalled[pair]["loss"] - 0.05
+    assert all(recalled[mix][f"{t}, far"] > recalled[pair][f"{t}, far"] for t in TASKS)
     best = min(loss, key=loss.__getitem__)
     assert best == methods.CHOSEN
     for t in (1, 2, 4, 8):
@@ -322,6 +349,28 @@ def test_what_the_pages_say_in_words_is_so(development):
     for name, layers in learned["learned at the first seed"].items():
         if name.endswith(methods.CHOSEN):
             for layer in layers["slopes"]:
-                assert layer == pytest.approx(4 / np.arange(1, 9), rel=0.2), "they hardly move"
+                most = 0.25 if "/128/" in name else 0.2
+                assert layer == pytest.approx(4 / np.arange(1, 9), rel=most), "they hardly move"
+    for place in methods.stored_places()[1:]:
+        found = {n: v[:, 2:].mean() for n, v in methods.losses(place).items()}
+        order = sorted(found, key=found.__getitem__)
+        assert set(order[:2]) == {methods.CHOSEN, "rope-harmonic-fourfold"}
+        assert found[order[1]] - found[order[0]] < 0.006
+        for name in methods.LATER:
+            base = name.removesuffix("-interpolated").split("-ntk")[0].split("-yarn")[0]
+            if base in ("alibi", "rope-alibi"):
+                assert found[name] > found[base] + 0.3, "a softer bias lets far text do harm"
+        assert found["nope"] < found["rope-drope"] < found["nope"] + 0.05
+        last = {n: v[:, -1].mean() for n, v in methods.losses(place).items()}
+        for name in ("rope-interpolated", "rope-ntk", "rope-yarn"):
+            assert last["rope"] - 0.5 < last[name] < last["rope"]
+        ours = methods.losses(place)[methods.CHOSEN].mean(axis=0)
+        for name in found:
+            if methods.is_peer(name):
+                assert (ours < methods.losses(place)[name].mean(axis=0)).all()
+        assert found["fox"] > found["rope-harmonic"]
+    peers = [row for row in results.duels() if "best peer" in row["against"]]
+    for row in peers:
+        assert row["run"] == "development" or row["p"] < 0.01
     assert "sixty methods" in (BOOK / "ch3_positions" / "index.md").read_text(encoding="utf-8")
     assert len(loss) == 61

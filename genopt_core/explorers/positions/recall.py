@@ -51,7 +51,7 @@ DISTANCES = (8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
         Preset(
             "All heads biased",
             {},
-            "Among the best on text, and no better than a guess from 512 tokens on.",
+            "Among the best on text, and hardly better than a guess from 512 tokens on.",
             fails=True,
         ),
         Preset(
