@@ -18,6 +18,7 @@ from genopt_core.subwords.segmentation.arrays import Float
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.ascent import AscentStep, ascend
 from genopt_core.subwords.training.dual import bound_from_prices
 from genopt_core.subwords.training.substrings import Substrings, check_size
@@ -203,10 +204,25 @@ def certify(
     table = candidates(word_counts, max_piece, least)
     size, steps = check_size(vocab_size, table.singles), whole(steps, "steps")
     longer = size - table.singles
-    with reporting(progress, steps, "certifying") as report:
-        prices = ascend(table, longer, steps, report).prices
+    if longer >= len(table) - table.singles:
+        prices = _prices_of_all(table)
+    else:
+        with reporting(progress, steps, "certifying") as report:
+            prices = ascend(table, longer, steps, report).prices
     prices = np.round(prices * LEVELS) / LEVELS
     bound = bound_from_prices(table, prices, longer)
     ends = np.cumsum(table.gaps - 1).tolist()
     per_word = dict(zip(table.words, np.split(prices, ends[:-1]), strict=True))
     return Certificate(bound, per_word, size, table.max_piece, least)
+
+
+def _prices_of_all(table: Substrings) -> Float:
+    """Prices whose bound is attained when there is room for every candidate.
+
+    A character costs what it adds to the fewest tokens of the word so far.  No candidate is then
+    worth more than its token; and none costs less than nothing, since a part of a candidate is one.
+    """
+    pieces = Pieces(table, np.ones(len(table), dtype=bool))
+    fewest, _ = pieces.forwards.cheapest(np.ones(len(table)))
+    steps = np.diff(fewest[table.prefix_of])
+    return np.delete(steps, table.start[1:] - 1)  # from one word to the next there is no character
