@@ -367,3 +367,11 @@ def test_neighboring_distances_are_one_call_and_the_same_sums(
         results.append([out, lse, *torch.autograd.grad(loss, x)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_plan_knows_whether_it_has_weights():
+    assert (sink(1) | near(1)).plan(64, block=8).certain
+    drawn = (sink(1) | sample(HARMONIC, 2)).plan(64, block=8, generator=seeded())
+    assert not drawn.certain
+    assert att.plan_rows(*inputs(64)[:2], 2, block=8, choose="top").certain
+    assert not att.plan_rows(*inputs(64)[:2], 2, block=8, choose="sample").certain

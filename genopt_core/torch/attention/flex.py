@@ -24,6 +24,15 @@ def _compiled() -> Any:
     return torch.compile(flex_attention, dynamic=False)
 
 
+def _options(device: torch.device, tables: bool) -> dict[str, int] | None:
+    """Fewer stages where a table is read for each pair of tokens.
+
+    With PyTorch's own choice a tile's scores and its part of the table do not fit the shared memory
+    of an H100 (PyTorch 2.11).
+    """
+    return {"num_stages": 1} if tables and device.type == "cuda" else None
+
+
 def flex_path(
     q: Tensor, k: Tensor, v: Tensor, terms: Terms, with_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -33,7 +42,8 @@ def flex_path(
     """
     from torch.nn.attention.flex_attention import AuxRequest
 
-    bias, weighted, plan = terms.bias, terms.weighted, terms.plan.to(q.device)
+    bias, plan = terms.bias, terms.plan.to(q.device)
+    weighted = terms.weighted and not plan.certain
     table = plan.log_weights.clamp_min(-1e4).to(torch.promote_types(q.dtype, torch.float32))
     size, last = plan.block, 0 if bias is None else bias.shape[1] - 1
 
@@ -54,6 +64,7 @@ def flex_path(
         block_mask=plan.to_block_mask(),
         scale=terms.scale,
         enable_gqa=q.shape[1] != k.shape[1],
+        kernel_options=_options(q.device, weighted or bias is not None),
         return_aux=AuxRequest(lse=True) if with_lse else None,
     )
     return (out[0], out[1].lse) if with_lse else (out, None)

@@ -143,6 +143,11 @@ class Plan:
         lower = torch.ones_like(self.kept[0, 0]).tril()
         return bool(self.kept[..., lower].all() and (self.pi[..., lower] == 1).all())
 
+    @cached_property
+    def certain(self) -> bool:
+        """Whether what is kept was sure to be, so that no block has a weight."""
+        return bool((self.pi[self.kept] == 1).all())
+
     @property
     def log_weights(self) -> Tensor:
         r""":math:`\ln(1/\pi)` where a block is kept, minus infinity elsewhere; as ``kept``."""
