@@ -132,7 +132,19 @@ def test_the_race_shows_the_same_methods_in_both_panels_and_says_where_one_stops
         lines = {z for mark in above.marks if mark.kind == "line" for z in mark.columns["z"]}
         assert lines == set(below.y.domain)
         assert "run to 60 trainings only" in drawn.cost
-        assert [m.columns["text"] for m in above.marks if m.kind == "text"] == [["run to 60"]]
+        words = [m.columns for m in above.marks if m.kind == "text"]
+        said = [text for columns in words for text in columns["text"]]
+        assert sorted(said) == sorted([*below.y.domain, "run to 60"]), "a name at each line's end"
+        ends = {
+            z: mark.columns["x"][-1]
+            for mark in above.marks
+            if mark.kind == "line"
+            for z in mark.columns["z"]
+            if len(mark.columns["x"]) < 100
+        }
+        for columns in words:
+            for text, x in zip(columns["text"], columns["x"], strict=True):
+                assert x == (60 if text == "run to 60" else ends[text])
         assert all(mark.columns["tip"] for mark in below.marks), "no tooltip says x and y"
 
 

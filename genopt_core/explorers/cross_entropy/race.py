@@ -6,11 +6,11 @@ import numpy as np
 
 from genopt_core import tables
 from genopt_core.explorers.cross_entropy.names import listed
-from genopt_core.explorers.panels import results, thin_runs
+from genopt_core.explorers.panels import end_labels, results, thin_runs
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Mark, Panel
+from genopt_core.figures.schema import Axis, Figure, Panel
 
 TABLES = {
     "word2vec_planted": "planted corpus, Spearman",
@@ -29,7 +29,7 @@ METHODS = {
 ROLES = dict(zip(METHODS, ("c1", "c2", "accent", "muted", "c4", "c3", "c5", "c6"), strict=True))
 AFTER = 60  # trainings, the largest budget that all have
 HEIGHT = 280
-LEAST = 5e-4  # drawn for a regret of 0, on the logarithmic axis
+LEAST = 3e-4  # drawn for a regret of 0, on the logarithmic axis
 
 
 def race_regrets(table: str, method: str) -> np.ndarray:
@@ -89,17 +89,34 @@ def cem_race(table: str, method: str) -> Figure:
         for at in _every(3, len(regret))
     ]
     shown = [METHODS[n] for n in names]
+    upwards = Axis(
+        "regret",
+        type="log",
+        domain=(LEAST / 4, 1.0),
+        ticks=[LEAST, 0.001, 0.01, 0.1, 1],
+        tick_labels=["0", "0.001", "0.01", "0.1", "1"],
+    )
+    last = {row["method"]: (row["trainings"], row["regret"]) for row in rows}
+    stopped = {name: at for name, at in last.items() if at[0] <= AFTER}
     panels = [
         results(
             rows,
             ("trainings", "regret", "method"),
             lines,
-            (Axis("trainings", domain=(1, 120)), Axis("regret", type="log", domain=(LEAST, 1.0))),
+            (Axis("trainings", domain=(1, 165), ticks=[1, *range(20, 121, 20)]), upwards),
             kind="line",
             width={name: 3 if name == METHODS[method] else 1.6 for name in lines},
             below=[thin],
-            above=[_stop(table)],
-            title="True regret of the best configuration observed so far",
+            above=[
+                end_labels({n: at for n, at in last.items() if n not in stopped}, upwards, HEIGHT),
+                *(
+                    figure.text([x], [y], [words], anchor="start", dx=3, dy=down, size=11)
+                    for name, (x, y) in stopped.items()
+                    for words, down in ((name, -9), (f"run to {AFTER}", 12))
+                ),
+            ],
+            legend=False,
+            title="True regret of the best observed so far",
             height=HEIGHT,
         ),
         Panel(
@@ -145,12 +162,6 @@ def cem_race(table: str, method: str) -> Figure:
         ),
         layout="row",
     )
-
-
-def _stop(table: str) -> Mark:
-    """Why one line is shorter: words at its end."""
-    last = float(race_regrets(table, "posterior").mean(axis=0)[-1])
-    return figure.text([AFTER], [max(last, LEAST)], [f"run to {AFTER}"], anchor="start", dx=6)
 
 
 def _every(step: int, count: int) -> np.ndarray:
