@@ -2,14 +2,14 @@ r"""PrFlashAttention of chapter 4 in models of ``transformers``.
 
 `use` lets the attention of a decoder compute the blocks of a plan only, while a prompt is read or
 a text is scored or learned; single tokens, and pieces that follow others in a cache, see all keys.
-It works with the encodings of :mod:`genopt_core.integrations.positions`, if they are given first,
-with left or right padding, and with the staircase cache of :mod:`genopt_core.torch.kvcache`.
+It works with the encodings of :mod:`genopt_core.integrations.positions`, with left or right
+padding, and with the staircase cache of :mod:`genopt_core.torch.kvcache`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from genopt_core.integrations import positions
 from genopt_core.torch.attention import (
     Design,
     Plan,
+    expected_attention,
     pr_flash_attention,
     rounds_attention,
     stack_heads,
@@ -32,6 +33,7 @@ from genopt_core.torch.kvcache.settings import READERS
 
 __all__ = ["NAME", "Draw", "InUse", "block_attention", "register", "use"]
 
+Evaluate = Literal["sample", "expected", "full"]
 NAME = "genopt_blocks"
 """Under which ``transformers`` knows the attention and the mask function."""
 
@@ -49,6 +51,7 @@ class _Settings:
     generator: torch.Generator | None
     rounds: int
     path: Path
+    evaluate: Evaluate
 
 
 def register() -> str:
@@ -57,6 +60,7 @@ def register() -> str:
     # which tokens are padding, or a square of what is more than causal
     AttentionMaskInterface.register(NAME, AttentionMaskInterface()[positions.register()])
     READERS.add(NAME)
+    positions.ADDERS.add(NAME)
     return NAME
 
 
@@ -77,7 +81,7 @@ class InUse:
     ) -> None:
         for layer, settings in self._before:
             _set(layer, settings)
-        self._model.set_attn_implementation(self._implementation)
+        _give_back(self._model, self._implementation)
 
 
 def use(
@@ -88,6 +92,7 @@ def use(
     block: int | None = None,
     generator: torch.Generator | None = None,
     rounds: int = 1,
+    evaluate: Evaluate = "sample",
     path: Path = "auto",
 ) -> InUse:
     r"""Let the attention of a model compute the blocks of a plan, or all of them again by ``None``.
@@ -113,6 +118,10 @@ def use(
         pass that computes again would draw again: leave it out then.
     rounds : int
         Draws that are pooled, as by :func:`genopt_core.torch.attention.rounds_attention`.
+    evaluate : {"sample", "expected", "full"}
+        What a model in evaluation does: it draws as well; or it takes what draws come to on
+        average, :func:`genopt_core.torch.attention.expected_attention` for plain dropping and else
+        full attention; or full attention.
     path : {"auto", "diagonal", "rows", "flex", "dense"}
         How it is computed.
 
@@ -149,6 +158,7 @@ def use(
     if block is not None:
         whole(block, "block")
     whole(rounds, "rounds")
+    one_of(evaluate, "evaluate", ("sample", "expected", "full"))
     if design is None:
         each: Mapping[int, Draw] = {}
     elif isinstance(design, Mapping):
@@ -163,14 +173,15 @@ def use(
     for layer in layers:
         chosen = None
         if layer.layer_idx in each:
-            chosen = _Settings(each[layer.layer_idx], estimator, block, generator, rounds, path)
+            draw = each[layer.layer_idx]
+            chosen = _Settings(draw, estimator, block, generator, rounds, path, evaluate)
         _set(layer, chosen)
     if each:
         if implementation != NAME:
             model._genopt_attention = implementation
         model.set_attn_implementation(NAME)
     elif implementation == NAME:
-        model.set_attn_implementation(model._genopt_attention)
+        _give_back(model, model._genopt_attention)
     return InUse(model, before, implementation)
 
 
@@ -192,7 +203,10 @@ def block_attention(
     settings: _Settings | None = getattr(module, "genopt_blocks", None)
     view = taken_from(key)
     first = view is None or not view.segments
-    if settings is None or query.shape[2] == 1 or not first:
+    how = "full" if settings is None else "sample" if module.training else settings.evaluate
+    if how == "expected" and settings is not None and settings.estimator != "plain":
+        how = "full"
+    if settings is None or how == "full" or query.shape[2] == 1 or not first:
         return positions.positioned_attention(
             module, query, key, value, attention_mask, scaling, dropout, **kwargs
         )
@@ -211,23 +225,32 @@ def block_attention(
         )
     bias = getattr(module, "genopt_bias", None)
     if attention_mask is None:
-        out = _over_blocks(settings, query, k, v, bias, scaling)
+        out = _over_blocks(settings, query, k, v, bias, scaling, how)
     else:
         out = torch.zeros_like(query)
         for rows, start, stop in _spans(attention_mask):
             q1, k1, v1 = (x[rows, :, start:stop] for x in (query, k, v))
-            part = _over_blocks(settings, q1, k1, v1, bias, scaling)
+            part = _over_blocks(settings, q1, k1, v1, bias, scaling, how)
             out[rows, :, start:stop] = part
     return out.transpose(1, 2).contiguous(), None
 
 
 def _over_blocks(
-    settings: _Settings, q: Tensor, k: Tensor, v: Tensor, bias: Any, scaling: float | None
+    settings: _Settings,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Any,
+    scaling: float | None,
+    how: Evaluate,
 ) -> Tensor:
     tokens = q.shape[2]
     table = None if bias is None else bias(tokens, q.device)
     if table is not None and table.shape[0] != q.shape[1]:
         raise ValueError(f"bias must have {q.shape[1]} heads, got {table.shape[0]}")
+    if how == "expected":
+        sure = replace(settings, generator=torch.Generator().manual_seed(0))
+        return expected_attention(q, k, v, _drawn(sure, q, k), bias=table, scale=scaling)
     plans = (_drawn(settings, q, k) for _ in range(settings.rounds))
     options: dict[str, Any] = {
         "bias": table,
@@ -316,6 +339,13 @@ def _check(draw: Any, heads: int) -> None:
             "design must be a Design, a Plan, a Design for each query head, a callable that gives "
             f"a Plan, or a mapping from layers to these, got {draw!r}"
         )
+
+
+def _give_back(model: Any, implementation: str) -> None:
+    """The attention from before, unless layers have got a bias since that it would not add."""
+    biased = any(getattr(layer, "genopt_bias", None) is not None for layer in _layers(model))
+    adds = implementation in (NAME, positions.NAME)
+    model.set_attn_implementation(positions.NAME if biased and not adds else implementation)
 
 
 def _set(layer: Any, settings: _Settings | None) -> None:

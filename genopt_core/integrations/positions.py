@@ -34,6 +34,8 @@ __all__ = ["NAME", "ROPE_TYPE", "positioned_attention", "register", "use"]
 
 NAME = "genopt_positions"
 """Under which ``transformers`` knows the attention and the mask function."""
+ADDERS: set[str] = set()
+"""Other attention functions that add each layer's bias; who registers one adds its name."""
 ROPE_TYPE = "genopt"
 """The ``rope_type`` whose frequencies are those of `genopt_core.positions.inverse_frequencies`."""
 
@@ -102,7 +104,8 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     for layer, one in zip(layers, each, strict=True):
         layer.genopt_bias = None if one.bias is None else one.bias.to(device)
     biased = any(one.bias is not None for one in each)
-    model.set_attn_implementation(NAME if biased else stock[1])
+    if config._attn_implementation not in ADDERS:
+        model.set_attn_implementation(NAME if biased else stock[1])
 
 
 def positioned_attention(

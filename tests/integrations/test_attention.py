@@ -252,7 +252,47 @@ def test_dropout_is_refused_with_a_hint():
         model(x)
 
 
+@pytest.mark.parametrize("name", ["stock", "rope+alibi"])
+def test_evaluation_by_what_draws_come_to_on_average(name):
+    model, x = tiny(), ids()
+    if name != "stock":
+        positions.use(model, encoding(name, 4))
+    expected = model(x).logits
+    for options in ({"evaluate": "full"}, {"evaluate": "full", "estimator": "plain"}):
+        assert torch.equal(logits(model, x, FEW, **options), expected)
+    assert torch.equal(logits(model, x, FEW, evaluate="expected"), expected)
+    found = logits(model, x, FEW, evaluate="expected", estimator="plain")
+    assert torch.equal(found, logits(model, x, FEW, evaluate="expected", estimator="plain"))
+    pooled = logits(model, x, FEW, rounds=256, estimator="plain", generator=seeded())
+    few = logits(model, x, FEW, rounds=1, estimator="plain", generator=seeded())
+    assert (found - expected).norm() > 4 * (pooled - found).norm()
+    assert (few - found).norm() > 4 * (pooled - found).norm()
+    with use(model.train(), FEW, block=BLOCK, evaluate="full", generator=seeded()):
+        trained = model(x).logits
+    assert torch.equal(trained, logits(model.eval(), x, FEW, generator=seeded()))
+
+
 # ------------------------------------------------------------------ turning it on and off
+
+
+def test_an_encoding_may_come_before_or_after():
+    x, plan = ids(), FEW.plan(TOKENS, block=BLOCK, generator=seeded())
+    found = []
+    for first in (True, False):
+        model = tiny()
+        if first:
+            positions.use(model, encoding("rope+alibi", 4))
+        with use(model, plan):
+            if not first:
+                positions.use(model, encoding("rope+alibi", 4))
+            found.append(model(x).logits)
+        assert model.config._attn_implementation == positions.NAME
+        found.append(model(x).logits)
+        positions.use(model, None)
+        torch.testing.assert_close(model(x).logits, tiny()(x).logits)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])
 
 
 def test_it_stays_until_it_is_taken_away():
@@ -310,6 +350,7 @@ def plan_of(tokens):
         (lambda: use(tiny(), FEW, rounds=0), "rounds must be at least 1, got 0"),
         (lambda: use(tiny(), FEW, block=0), "block must be at least 1, got 0"),
         (lambda: use(tiny(), FEW, path="sdpa"), "path must be one of"),
+        (lambda: use(tiny(), FEW, evaluate="mean"), "evaluate must be one of"),
         (lambda: logits(tiny(), ids(), plan_of(40)), "for 45 tokens, got one for 40"),
         (lambda: logits(windows(), ids(), FEW), "attention_mask must be padding alone"),
     ],
