@@ -59,7 +59,7 @@ class CrossEntropy:
         Not negative.  An integer and no ``Generator``, since a resumed search must draw the same.
     direction : {"minimize", "maximize"} or a sequence of them
         One for each objective.  With several, the elite is the best by front and hypervolume share
-        (`pareto.standing`), and "posterior" weighs by the expected gain of hypervolume.
+        among all trials, and "posterior" weighs by the expected gain of hypervolume.
     population_size : int
         N, evaluations a generation.  For the improved methods it only divides `history`.
     elite_fraction : float, optional
