@@ -1,6 +1,6 @@
 """Stores what the scripts for a GPU left in a folder, and makes the tables of the figures.
 
-    python -m book.experiments.attention.store FOLDER      # results of a run, then tables
+    python -m book.experiments.attention.store FOLDER      # results of runs, then tables
     python -m book.experiments.attention.store             # tables only
     python -m book.experiments.attention.store --check     # only compares the tables
 
@@ -11,6 +11,7 @@ text of its own; ranges are over texts.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,14 +108,42 @@ def summary(rows: list[dict[str, Any]], about: dict[str, Any]) -> list[dict[str,
     return found
 
 
+def needle_rows(raw: dict[str, Any]) -> dict[str, Any]:
+    """The rows without the names of their columns."""
+    columns = list(raw["rows"][0])
+    return raw | {"columns": columns, "rows": [[r[c] for c in columns] for r in raw["rows"]]}
+
+
+def training_cells(raw: dict[str, Any], log: Path) -> dict[str, Any]:
+    """The cells of a run, each with its device, and what a longer one that was cut off printed.
+
+    It had no time left to write; along the way it printed the loss with full attention of the first
+    seed of every arm, on the whole text.
+    """
+    cells = []
+    for cell in raw["cells"]:
+        curve = [{"sample": cell["final"]["1 rounds"], **c} for c in cell["curve"]]
+        cells.append({**cell, "curve": curve, "device": raw["device"]})
+    if log.is_file():
+        steps = re.findall(r"^whole text: (\d+): \[(.*)\]$", log.read_text("utf-8"), re.MULTILINE)
+        curve = [{"step": int(n), "full": [float(x) for x in row.split(", ")]} for n, row in steps]
+        first = {**cells[0], "name": "one seed, longer", "seeds": cells[0]["seeds"][:1]}
+        final = {"full": curve[-1]["full"]}
+        cells.append(first | {"curve": curve, "steps": curve[-1]["step"], "final": final})
+    return raw | {"cells": cells}
+
+
 def store(folder: Path) -> None:
-    """Results of a run, as far as they are there."""
+    """Results of runs, as far as they are there."""
     for name, path in FILES.items():
         made = folder / path.name
         if name in ("quality", "speed") or not made.is_file():
             continue
         raw = read(made)
-        content = perplexity(raw) if name == "perplexity" else raw
+        if name == "training":
+            content = training_cells(raw, folder / "training.log")
+        else:
+            content = {"perplexity": perplexity, "needle": needle_rows}.get(name, dict)(raw)
         print(f"{path.name}: {write_results(path, content)} bytes")
 
 
@@ -197,7 +226,8 @@ def needle() -> dict[str, Any]:
     """Mean log probability, and share of exact answers, by depth."""
     content = read(FILES["needle"])
     rows = []
-    for r in content["rows"]:
+    for values in content["rows"]:
+        r = dict(zip(content["columns"], values, strict=True))
         log, exact = (
             [rounded(statistics.fmean(each), 4) for each in zip(*r[n], strict=True)]
             for n in ("log", "exact")
@@ -223,15 +253,18 @@ def training() -> dict[str, Any]:
         def by_arm(values: list[float], n: int = seeds, a: int = arms) -> list[list[float]]:
             return [values[i * n : (i + 1) * n] for i in range(a)]
 
-        steps = [c for c in cell["curve"] if "sample" in c]
+        steps = cell["curve"]
         cells[cell["name"]] = {
             "arms": [a["label"] for a in cell["arms"]],
             "computed": cell["computed"],
             "steps": [c["step"] for c in steps],
             "full": [by_arm(c["full"]) for c in steps],
-            "sample": [by_arm(c["sample"]) for c in steps],
-            "training": [by_arm(c["training"]) for c in steps],
             "final": {n: by_arm(values) for n, values in cell["final"].items()},
+            "layers": cell["shape"]["layers"],
+            "width": cell["shape"]["width"],
+            "length": cell["length"],
+            "block": cell["block"],
+            "device": cell["device"],
             "training tokens": cell["training tokens"],
             "tokens a step": cell["tokens a step"],
         }

@@ -1,21 +1,23 @@
 """Small decoders trained with block-sparse attention as their attention dropout.
 
     python -m book.experiments.attention.training --device cuda --seconds 200 --out PATH
-    python -m book.experiments.attention.training --quick          little, on a CPU
+    python -m book.experiments.attention.training --small --seconds 1200     on one thread of a CPU
+    python -m book.experiments.attention.training --quick                    little
 
-The decoders of chapter 3 (RoPE, 4 layers, 8 heads), arms x seeds of them as one batch; pairs share
-their start and the order of the text.  In training a plan is drawn anew for each step, layer,
-replica and head; what a step does not keep, it does not see.  Held-out loss is taken along the way,
-with full attention and as trained, and in the end also with pooled rounds and with full attention
-to whose scores the logarithm of each block's probability is added, which is what plain dropping
-tends to.  Attention compute is the number of block pairs that were computed.  The rate is constant
-after warm-up, so that a run can be compared at any step.
+The decoders of chapter 3 with RoPE (4 layers of 128 channels, or with --small 2 of 64), arms x
+seeds of them as one batch; pairs share their start and the order of the text.  In training a plan
+is drawn anew for each step, layer, replica and head; what a step does not keep, it does not see.
+Held-out loss is taken along the way, with full attention and as trained, and in the end also with
+pooled rounds and with full attention to whose scores the logarithm of each block's probability is
+added, which is what plain dropping tends to.  Attention compute is the number of block pairs that
+were computed.  The rate is constant after warm-up, so that a run can be compared at any step.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from book.experiments.attention.designs import window_mask
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, SCRATCH
 from book.experiments.common.store import provenance, read, rounded, write_json
-from book.experiments.positions.language import batches, tokens_of
+from book.experiments.positions.language import tokens_of
 from book.experiments.positions.models import Decoders, Shape
 from genopt_core.attention.blocks import DistanceLaw
 from genopt_core.torch.attention import near, sample, sink
@@ -64,10 +66,18 @@ ARMS = (
 class Sampled(Decoders):
     """Decoders of which each has an arm; the plans of a call are drawn on the way."""
 
-    def __init__(self, seeds: list[int], shape: Shape, length: int, block: int, device: str):
-        super().__init__(["rope"] * len(ARMS), seeds, shape, length, device)
+    def __init__(
+        self,
+        seeds: list[int],
+        shape: Shape,
+        length: int,
+        block: int,
+        device: str,
+        arms: tuple[Arm, ...] = ARMS,
+    ):
+        super().__init__(["rope"] * len(arms), seeds, shape, length, device)
         self.length, self.block, t = length, block, length // block
-        self.t, self.arms = t, [arm for arm in ARMS for _ in seeds]
+        self.t, self.arms = t, [arm for arm in arms for _ in seeds]
         self.generator = torch.Generator().manual_seed(7)
         each = len(seeds)
         self.at = {
@@ -78,7 +88,7 @@ class Sampled(Decoders):
         self.delta = (i[:, None] - i).clamp_min(0).to(device)
         self.lower = (i[:, None] >= i).to(device)
         pi, self.computed = [], []
-        for arm in ARMS:
+        for arm in arms:
             if arm.kind == "paper":
                 plan = sample(law, density=arm.density, each="plan").plan(length, block=block)
                 pi.append(plan.pi[0, 0])
@@ -174,27 +184,51 @@ def nats(logits: Tensor, tokens: Tensor) -> Tensor:
     return found.view(tokens.shape[0], -1)
 
 
-def run(cell: dict, device: str, deadline: float, steps: int, evaluations: int) -> dict[str, Any]:
-    """One text: the losses of all replicas along the way and in the end."""
-    length, block, shape = cell["length"], cell["block"], cell["shape"]
+def batches(ids: Tensor, seeds: list[int], arms: int, rows: int, length: int) -> Iterator[Tensor]:
+    """Random windows (replicas, rows, length + 1), for a seed the same whatever the arm."""
+    generators = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
+    offsets = torch.arange(length + 1, device=ids.device)
+    while True:
+        starts = [torch.randint(len(ids) - length - 1, (rows,), generator=g) for g in generators]
+        yield ids[torch.stack(starts).to(ids.device)[..., None] + offsets].repeat(arms, 1, 1)
+
+
+def run(
+    cell: dict,
+    device: str,
+    deadline: float,
+    steps: int,
+    evaluations: int,
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """One text: the losses of all replicas along the way and in the end, kept as they come."""
+    length, block, shape, arms = (cell[n] for n in ("length", "block", "shape", "arms"))
     seeds = list(cell["seeds"])
-    ids = tokens_of(cell["text"], shape.vocab, SCRATCH / "attention")
+    ids = tokens_of(cell["text"], shape.vocab, SCRATCH / "attention").to(device)
     cut = int(0.95 * len(ids))
     held, learned = ids[cut:], ids[: int(cell["part"] * cut)]
     starts = torch.linspace(0, len(held) - length - 1, cell["windows"]).long()
     windows = torch.stack([held[a : a + length + 1] for a in starts.tolist()])
-    models = Sampled(seeds, shape, length, block, device)
+    models = Sampled(seeds, shape, length, block, device, arms)
     every = list(models.weights.values())
     decayed = [w for w in every if w.dim() >= 3 and w.shape[-2] > 8]
     others = [w for w in every if not any(w is d for d in decayed)]
     groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), foreach=True)
-    source = batches(learned, seeds, len(ARMS), length, device)
-    curve: list[dict[str, Any]] = []
+    content: dict[str, Any] = {
+        **{k: v for k, v in cell.items() if k not in ("shape", "seeds", "arms")},
+        "training tokens": len(learned),
+        "steps": 0,
+        "tokens a step": cell["rows"] * length,
+        "shape": vars(shape),
+        "seeds": seeds,
+        "arms": [vars(a) for a in arms],
+        "computed": [rounded(x, 4) for x in models.computed],
+        "curve": [],
+    }
     torch.manual_seed(0)
-    for step, (tokens, _) in zip(range(1, steps + 1), source, strict=False):
-        if time.monotonic() > deadline:
-            break
+    source = batches(learned, seeds, len(arms), cell["rows"], length)
+    for step, tokens in zip(range(1, steps + 1), source, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, step / WARM_UP)
         loss = nats(models.attend(tokens[..., :-1], "sample"), tokens).mean(1)
@@ -206,8 +240,10 @@ def run(cell: dict, device: str, deadline: float, steps: int, evaluations: int) 
         for w in have:
             w.grad *= scale.view(-1, *[1] * (w.dim() - 1))
         optimizer.step()
-        if step % (steps // evaluations) == 0:
-            curve.append(
+        late = time.monotonic() > deadline
+        if step % (steps // evaluations) == 0 or late:
+            content["steps"] = step
+            content["curve"].append(
                 {
                     "step": step,
                     "training": digits(loss.tolist()),
@@ -215,24 +251,16 @@ def run(cell: dict, device: str, deadline: float, steps: int, evaluations: int) 
                     "sample": digits(held_out(models, windows, "sample")),
                 }
             )
-            print(f"{cell['name']}: {step}: {curve[-1]['full'][:: len(seeds)]}", flush=True)
-    if not curve or curve[-1]["step"] != step:
-        curve.append({"step": step, "full": digits(held_out(models, windows, "full"))})
-    final = {"full": curve[-1]["full"], "surrogate": digits(held_out(models, windows, "surrogate"))}
+            keep(content)
+            shown = [f"{x:.4f}" for x in content["curve"][-1]["full"][:: len(seeds)]]
+            print(f"{cell['name']}: {step}: {' '.join(shown)}", flush=True)
+        if late:
+            break
+    final = {"full": content["curve"][-1]["full"]}
+    final["surrogate"] = digits(held_out(models, windows, "surrogate"))
     for rounds in ROUNDS:
         final[f"{rounds} rounds"] = digits(held_out(models, windows, "sample", rounds))
-    return {
-        **{k: v for k, v in cell.items() if k not in ("shape", "seeds")},
-        "training tokens": len(learned),
-        "steps": step,
-        "tokens a step": tokens[0].numel() - len(tokens[0]),
-        "shape": vars(shape),
-        "seeds": seeds,
-        "arms": [vars(a) for a in ARMS],
-        "computed": [rounded(x, 4) for x in models.computed],
-        "curve": curve,
-        "final": final,
-    }
+    keep(content | {"final": final})
 
 
 def digits(values: list[float]) -> list[float]:
@@ -247,39 +275,48 @@ CELLS = (
 
 def main() -> None:
     arguments = parser(__doc__, "quick")
+    arguments.add_argument("--small", action="store_true", help="small decoders, fewer arms")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
     arguments.add_argument("--steps", type=int, default=1600)
+    arguments.add_argument("--evaluations", type=int, default=8)
     arguments.add_argument("--out", type=Path, default=TARGET)
     options = arguments.parse_args()
+    if options.device == "cpu":
+        torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = True
-    start = time.monotonic()
-    quick = options.quick
+    start, quick, small = time.monotonic(), options.quick, options.small
+    tiny, less = Shape(1024, 1, 32, 2, 64), Shape(1024, 2, 64, 4, 176)
     common: dict[str, Any] = {
-        "length": 128 if quick else 512,
-        "block": 4 if quick else 16,
-        "shape": Shape(1024, layers=1, width=32, heads=2, hidden=64) if quick else Shape(1024),
+        "length": 128 if quick else 256 if small else 512,
+        "block": 4 if quick else 8 if small else 16,
+        "rows": 1 if quick or small else 4,
+        "shape": tiny if quick else less if small else Shape(1024),
         "seeds": SEEDS[:1] if quick else SEEDS,
-        "windows": 4 if quick else 64,
+        "windows": 4 if quick else 48 if small else 64,
+        "arms": tuple(a for a in ARMS if a.kind != "window") if small else ARMS,
     }
+    cells = CELLS[:1] if small else CELLS
     content: dict[str, Any] = read(options.out) if options.out.is_file() else {"cells": []}
-    for n, cell in enumerate(CELLS):
-        if any(c["name"] == cell["name"] for c in content["cells"]):
+    for n, cell in enumerate(cells):
+        names = [c["name"] for c in content["cells"]]
+        place = names.index(cell["name"]) if cell["name"] in names else len(names)
+        if place < len(names) and "final" in content["cells"][place]:
             continue
+
+        def keep(found: dict[str, Any], at: int = place) -> None:
+            content["cells"][at:] = [found]
+            gpu = options.device == "cuda"
+            content["device"] = torch.cuda.get_device_name() if gpu else "one thread of a CPU"
+            content["seconds"] = round(time.monotonic() - start)
+            content["provenance"] = provenance(("genopt-core", "numpy", "torch", "tokenizers"))
+            write_json(options.out, content)
+
         left = options.seconds - (time.monotonic() - start)
-        deadline = time.monotonic() + 0.9 * left / (len(CELLS) - n)
+        deadline = time.monotonic() + 0.9 * left / (len(cells) - n)
         steps = 4 if quick else options.steps
-        found = run({**cell, **common}, options.device, deadline, steps, 2 if quick else 8)
-        content["cells"].append(found)
-        name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-        content.update(
-            {
-                "device": name,
-                "seconds": round(time.monotonic() - start),
-                "provenance": provenance(("genopt-core", "numpy", "torch", "tokenizers")),
-            }
-        )
-        write_json(options.out, content)
+        evaluations = 2 if quick else options.evaluations
+        run({**cell, **common}, options.device, deadline, steps, evaluations, keep)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,395 @@
+"""Reports of the stored measurements of PrFlashAttention (chapter 4).
+
+``book/experiments/attention`` measured; nothing here does.  Each report gives rows for
+`genopt_core.explorers.reports.table`; ± stands for one standard error in all of them, over windows
+of text or over paired seeds.
+"""
+
+import math
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from genopt_core import tables
+from genopt_core.explorers.attention import evidence, evidence_needle, evidence_training
+from genopt_core.explorers.attention.evidence import DENSITIES, OURS, TEXTS
+from genopt_core.explorers.reports import Column, Estimate, Row, Spread, read
+
+KEPT = (3, 7, 15)
+HALF = 18
+BEST_PEER = "best peer that looks at nothing"
+COLUMNS = {
+    "cost": Column(".1f", "% of full attention"),
+    **{DENSITIES[k]: Column(".3f", best="least") for k in KEPT},
+    "divergence": Column(".2f", "10⁻³ nat", best="least"),
+    "perplexity": Column("+.2f", "%"),
+    "ours": Column("+.2f", "%"),
+    BEST_PEER: Column("+.2f", "%"),
+    "ours, divergence": Column(".2f", "10⁻³ nat"),
+    "its divergence": Column(".2f", "10⁻³ nat"),
+    "slope": Column("+.3f"),
+    **{f"R = {r}": Column(".3f") for r in (1, 2, 4, 8, 16)},
+    "computed": Column(".0f", "% of all blocks"),
+    "log probability": Column(".2f", "nats"),
+    "exact": Column(".0f", "%", best="most"),
+    "loss, full": Column(".3f", "nats", best="least"),
+    "gap": Column("+.4f", "nats"),
+    "1 round": Column("+.4f", "nats"),
+    "16 rounds": Column("+.4f", "nats"),
+    "+ ln π": Column("+.4f", "nats"),
+    "at equal attention": Column("+.3f", "nats"),
+    **{f"{s:,} steps": Column(".3f") for s in range(200, 1201, 200)},
+    "density": Column(".1f", "%"),
+    "forward": Column(".2f", "×"),
+    "both": Column(".2f", "×"),
+    "of 1/density, forward": Column(".2f"),
+    "of 1/density, both": Column(".2f"),
+    "sd": Column(".4f", "draw to draw"),
+    "error": ".4f",
+    "rows": Column(".2f", "correlation"),
+    "heads": Column(".2f", "correlation"),
+}
+WAYS = {
+    "sums pooled": "sums pooled, then divided",
+    "outputs averaged": "outputs averaged",
+}
+
+
+# ------------------------------------------------------------------ output error
+
+
+def _quality() -> Any:
+    return read("attention_quality.json", None)
+
+
+def errors() -> list[Row]:
+    """Output error of every design, mean and range of the scored texts; the cost of choosing."""
+    table = tables.load("attention_error")
+    return sorted(
+        (
+            {
+                "design": name,
+                "kind": family,
+                "estimator": estimator,
+                "cost": 100 * cost,
+                **{DENSITIES[k]: Spread(*table["mean"][name][i]) for i, k in enumerate(KEPT)},
+            }
+            for name, (family, estimator, cost) in table["designs"].items()
+        ),
+        key=lambda row: row[DENSITIES[7]].middle,
+    )
+
+
+def rounds() -> list[Row]:
+    """Error after R rounds, by estimator and by what is averaged, and its slope in logarithms."""
+    found = _quality()
+    scored = [r["rounds"] for n, r in found["texts"].items() if n != found["calibration"]]
+    rows = []
+    for name, slope in found["summary"]["slope of rounds"].items():
+        estimator, way = name.split(", ")
+        values = np.mean([each[name] for each in scored], axis=0)
+        row: Row = {"estimator": estimator, "how": WAYS[way]}
+        row |= {f"R = {r}": float(v) for r, v in zip(found["rounds"], values, strict=True)}
+        rows.append(row | {"slope": slope})
+    return rows
+
+
+def sharing() -> list[Row]:
+    """What one draw for all rows, for each head or for each row does."""
+    return [
+        {
+            "one draw for": row["one draw for"],
+            "error": row["error"],
+            "sd": row["sd of a layer over draws"],
+            "rows": row["correlation of rows"],
+            "heads": row["correlation of heads"],
+        }
+        for row in read("attention_shared.json", None)["rows"]
+    ]
+
+
+# ------------------------------------------------------------------ predictions
+
+
+def predictions(kept: int, place: str = "mean of three") -> list[Row]:
+    """Divergence and rise of perplexity of every design at one number of kept blocks."""
+    table = tables.load("attention_predictions")
+    at, columns = table["counts"].index(kept), table["columns"]
+    rows = []
+    for name, line in table["places"][place].items():
+        if line[at] is None:
+            continue
+        cell = dict(zip(columns, line[at], strict=True))
+        rows.append(
+            {
+                "design": name,
+                "kind": table["families"][name],
+                "divergence": Estimate(1e3 * cell["kl"], _times(1e3, cell["kl se"])),
+                "perplexity": Estimate(cell["rise"], cell["rise se"]),
+            }
+        )
+    return sorted(rows, key=lambda row: row["divergence"].value)
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
+
+
+def best_independent(kept: int, place: str, measure: str) -> str:
+    """The peer with the least value among those that look at neither queries nor keys."""
+    at = tables.load("attention_predictions")["counts"].index(kept)
+    found = evidence.best_independent(evidence.predictions_at(place, measure), at)
+    assert found is not None
+    return found
+
+
+def by_text() -> list[Row]:
+    """The recommended plan at half of the blocks beside the best that looks at nothing."""
+    table = tables.load("attention_predictions")
+    at, rows = table["counts"].index(HALF), []
+    for place in table["places"]:
+        rise, kl = (evidence.predictions_at(place, m) for m in ("rise", "kl"))
+        if OURS not in rise or math.isnan(rise[OURS][at][0]):
+            continue
+        peer, mover = (best_independent(HALF, place, m) for m in ("rise", "kl"))
+        rows.append(
+            {
+                "text": TEXTS.get(place, place),
+                "ours": _estimate(rise[OURS][at]),
+                BEST_PEER: _estimate(rise[peer][at]),
+                "it is": peer,
+                "ours, divergence": 1e3 * kl[OURS][at][0],
+                "its divergence": 1e3 * kl[mover][at][0],
+                "it is, by divergence": mover,
+            }
+        )
+    return rows
+
+
+def _estimate(cell: tuple[float, float, float]) -> Estimate:
+    return Estimate(cell[0], cell[2] - cell[0] or None)
+
+
+# ------------------------------------------------------------------ needle, training
+
+
+def needles() -> list[Row]:
+    """Score of every design and number of rounds, mean over depths."""
+    return [
+        {
+            "design": evidence_needle.NAMES[r["design"], r["rounds"]],
+            "kept": r["kept"] or "all",
+            "computed": 100 * r["density"] * r["rounds"],
+            "log probability": fmean(r["log"]),
+            "exact": 100 * fmean(r["exact"]),
+        }
+        for r in evidence_needle.stored_rows()
+    ]
+
+
+def trained(cell: str) -> list[Row]:
+    """Held-out losses in the end against training with full attention, paired seed by seed."""
+    table, rows = tables.load("attention_training")["cells"][cell], []
+    base = evidence_training.final(cell, "full attention", "full")
+    for name in table["arms"]:
+        ends = evidence_training.final(cell, name, "full")
+        row: Row = {"method": name, "loss, full": float(ends.mean())}
+        row["gap"] = None if name == "full attention" else _paired(ends - base)
+        for way, label in (
+            ("1 rounds", "1 round"),
+            ("16 rounds", "16 rounds"),
+            ("surrogate", "+ ln π"),
+        ):
+            drawn = "harmonic" in name or ("window" in name and way == "1 rounds")
+            found = evidence_training.final(cell, name, way)
+            row[label] = _paired(found - base) if drawn else None
+        rows.append(row)
+    return rows
+
+
+def longer() -> list[Row]:
+    """One seed: the loss along the way, and beside full attention after equally much attention."""
+    table, rows = tables.load("attention_training")["cells"]["one seed, longer"], []
+    steps, full = np.array(table["steps"]), np.array(table["full"])[:, :, 0]  # (times, arms)
+    for i, (name, share) in enumerate(zip(table["arms"], table["computed"], strict=True)):
+        row: Row = {"method": name}
+        row |= {f"{s:,} steps": float(v) for s, v in zip(steps, full[:, i], strict=True)}
+        equal = share * float(steps[-1])
+        same = float(np.interp(equal, steps, full[:, 0]))
+        row["at equal attention"] = (
+            float(full[-1, i]) - same if steps[0] <= equal < steps[-1] else None
+        )
+        rows.append(row)
+    return rows
+
+
+def _paired(gain: np.ndarray) -> Estimate:
+    return Estimate(float(gain.mean()), float(gain.std(ddof=1)) / math.sqrt(len(gain)))
+
+
+# ------------------------------------------------------------------ time
+
+
+def cpu_times() -> list[Row]:
+    """Times as fast as dense attention, on one thread."""
+    table = tables.load("attention_speed")
+    return [
+        {
+            "tokens": r["tokens"],
+            "block": r["block"],
+            "plan": "sink and distances" if r["sink"] else "distances",
+            "density": 100 * r["density"],
+            "forward": r["dense forward"] / r["forward"],
+            "both": r["dense both"] / r["both"],
+        }
+        for r in tables.records(table, "cpu", "cpu columns")
+    ] + [
+        {
+            "tokens": r["tokens"],
+            "block": r["block"],
+            "plan": f"rows and heads, {name}",
+            "density": 100 * r["density"],
+            "forward": r[f"{kind} forward"],
+            "both": r[f"{kind} both"],
+        }
+        for r in tables.records(table, "rows", "rows columns")
+        for kind, name in (("kept", "self-normalized"), ("difference", "difference"))
+    ]
+
+
+def gpu_times() -> list[Row]:
+    """Times as fast as FlashAttention, and the share of one over the density."""
+    table, rows = tables.load("attention_speed"), []
+    for r in tables.records(table, "gpu", "gpu columns"):
+        row: Row = {
+            "call": r["call"],
+            "tokens": r["tokens"],
+            "heads × dim": f"{r['heads']} × {r['dim']}",
+            "density": 100 * r["density"],
+            "host waits": "no" if r["free"] else "yes",
+        }
+        for way in ("forward", "both"):
+            times = r[f"dense {way}"] / r[way] if r[way] else None
+            row[way] = times
+            row[f"of 1/density, {way}"] = _times(r["density"], times)
+        rows.append(row)
+    return rows
+
+
+# ------------------------------------------------------------------ what was aimed for
+
+
+def bars() -> list[Row]:
+    """What we had aimed for before anything was measured, and what was found."""
+    return [
+        {"what": what, "aim": aim, "found": found, "verdict": "met" if met else "missed"}
+        for what, aim, found, met in (
+            *_error_bars(),
+            *_prediction_bars(),
+            _rounds_bar(),
+            *_cpu_bars(),
+            *_gpu_bars(),
+        )
+    ]
+
+
+Bar = tuple[str, str, str, bool]
+
+
+def _error_bars() -> list[Bar]:
+    over = _quality()["summary"]["recommended over"]
+    families = {n: d["family"] for n, d in _quality()["designs"].items()}
+    blind = max(max(over[n]) for n, family in families.items() if family == "data-independent")
+    bars = [
+        ("plain harmonic", 1, 0.26),
+        ("plain harmonic", 2, 0.13),
+        ("window + sink", 0, 1.0),
+        ("window + sink", 1, 0.8),
+        ("window + sink", 2, 0.6),
+        ("radial + sink", 1, 1.0),
+        ("largest kept, oracle", 2, 1.3),
+    ]
+    return [
+        (
+            f"output error over that of {name}, {DENSITIES[KEPT[i]]}",
+            f"at most {aim}",
+            f"{over[name][i]:.2f}",
+            over[name][i] <= aim,
+        )
+        for name, i, aim in bars
+    ] + [
+        (
+            "… over that of every peer that looks at nothing, all densities",
+            "below 1",
+            f"at most {blind:.2f}",
+            blind < 1,
+        )
+    ]
+
+
+def _prediction_bars() -> list[Bar]:
+    at = tables.load("attention_predictions")["counts"].index(HALF)
+    found = []
+    for place in ("mean of three", "mean of six"):
+        rise = evidence.predictions_at(place, "rise")
+        peer = best_independent(HALF, place, "rise")
+        ours, other = rise[OURS][at][0], rise[peer][at][0]
+        found.append(
+            (
+                f"rise of perplexity at 50 %, {place} texts",
+                f"at most half of the best peer's that looks at nothing, {other:+.2f} %",
+                f"{ours:+.2f} %",
+                ours <= other / 2,
+            )
+        )
+    return found
+
+
+def _rounds_bar() -> Bar:
+    slope = _quality()["summary"]["slope of rounds"]["self-normalized, sums pooled"]
+    return (
+        "error of pooled rounds, slope in logarithms",
+        "−0.5 ± 0.07",
+        f"{slope:.3f}".replace("-", "−"),
+        abs(slope + 0.5) <= 0.07,
+    )
+
+
+def _cpu_bars() -> list[Bar]:
+    found = []
+    rows = [r for r in cpu_times() if "rows" not in r["plan"]]
+    for density, aim in ((12, 7.0), (23, 3.8), (49, 1.8), (100, 0.9)):
+        near = [r for r in rows if abs(r["density"] - density) < 3]
+        best = [max(r["both"] for r in near if r["tokens"] == n) for n in (4096, 8192)]
+        found.append(
+            (
+                f"one CPU thread, both ways, {density} %: times as fast as dense",
+                f"at least {aim}",
+                f"{best[0]:.2f} at 4,096 tokens, {best[1]:.2f} at 8,192",
+                min(best) >= aim,
+            )
+        )
+    return found
+
+
+def _gpu_bars() -> list[Bar]:
+    found = []
+    for dim in (64, 128):
+        rows = [
+            r
+            for r in gpu_times()
+            if r["tokens"] == 16384 and r["heads × dim"] == f"16 × {dim}" and r["density"] < 30
+        ]
+        for way in ("forward", "both"):
+            share = f"of 1/density, {way}"
+            best = max((r for r in rows if r[share] is not None), key=lambda r: r[share])
+            found.append(
+                (
+                    f"a GPU, {way}, 16,384 tokens at 25 %, heads of {dim}: share of 1/density",
+                    "at least 0.8",
+                    f"{best[share]:.2f} ({best['call']})",
+                    best[share] >= 0.8,
+                )
+            )
+    return found
