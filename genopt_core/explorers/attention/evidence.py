@@ -292,8 +292,9 @@ def against_density(
     """Lines over density, and at one density the designs in their order with their ranges."""
     assert axis.domain is not None
     low, high = (float(end) for end in axis.domain)
-    inside = {
-        n: [tuple(_within(x, low, high) for x in v) for v in line] for n, line in values.items()
+    inside: Values = {
+        n: [(_within(a, low, high), _within(b, low, high), _within(c, low, high)) for a, b, c in v]
+        for n, v in values.items()
     }
     band = [v[1:] for v in inside.get(OURS, [(math.nan,) * 3] * len(densities))]
     others = [n for n in inside if n != OURS]
