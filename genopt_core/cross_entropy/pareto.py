@@ -83,6 +83,11 @@ def free_boxes(losses: Array, reference: Array) -> tuple[Array, Array]:
         return np.array([[-np.inf]]), np.array([[top]])
     losses = np.unique(losses, axis=0)
     losses = losses[_is_on_front(losses)]
+    if len(reference) == 2:  # a staircase: its steps at once
+        losses = losses[::-1]  # the last loss rises, the first falls
+        lower = np.column_stack([np.full(len(losses) + 1, -np.inf), [-np.inf, *losses[:, 1]]])
+        upper = np.column_stack([[reference[0], *losses[:, 0]], [*losses[:, 1], reference[1]]])
+        return lower, upper
     cuts = [-np.inf, *np.unique(losses[:, -1]), reference[-1]]
     lowers, uppers = [], []
     for low, high in pairwise(cuts):

@@ -38,6 +38,7 @@ KERNEL = 0.08
 UNIFORM = 0.1  # the defensive share of the uniform distribution
 POLISHED = 4
 FEWEST_TOLD = 3  # trials that told a constraint, before a process is fitted to it
+MOST_TOLD = 1000.0  # what of a constraint is told apart, in parts of its median
 STEPS = 0.15, 0.05, 0.015
 WINDOW = 300
 """The most trials that a process is conditioned on, so that a proposal's cost stops growing."""
@@ -86,8 +87,8 @@ class Posterior:
             return None
         known = np.flatnonzero(~np.isnan(told))
         first = known[: checkpoint(len(known))]
-        told = np.nan_to_num(told)
-        scale = float(np.median(np.abs(told[first]))) or 1.0
+        scale = float(np.nan_to_num(np.median(np.abs(told[first])))) or 1.0
+        told = np.clip(np.nan_to_num(told), -MOST_TOLD * scale, MOST_TOLD * scale)
         values = np.arcsinh(told / scale)
         key = rows[first].tobytes() + told[first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)

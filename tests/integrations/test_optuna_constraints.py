@@ -7,6 +7,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 from oracles.several import constrained
 from oracles.studies import METHODS
 
@@ -99,6 +100,18 @@ def test_where_nothing_is_feasible_the_least_violation_is_looked_for(method):
     assert core.best.violation == min(reached)
     if method != "plain":
         assert core.recommend() == core.best
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_infinite_constraint_is_as_bad_as_can_be_and_ends_nothing(method):
+    def steep(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("steep", math.inf if x > 0.9 else x - 0.5)
+        return -x
+
+    study = search(CrossEntropySampler(method=method, seed=3), steep, 1, 40)
+    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+    assert 0.4 < study.best_trial.params["x"] <= 0.5
 
 
 def test_constraints_that_are_missing_or_no_numbers():
