@@ -88,6 +88,9 @@ def test_a_smaller_cache_and_stored_ladders(monkeypatch, capsys):
     assert lines[2] == said[2] == "tokens 0 to 3: 16 bits"
     exec(snippet("choose_ladders"), names)
     assert float(capsys.readouterr().out) <= 2.85
+    exec(snippet("integrations.attention"), names)
+    assert capsys.readouterr().out == "20 tokens\n"
+    assert names["model"].config._attn_implementation != "genopt_blocks"
     from genopt_core.torch.kvcache import StaircaseCache
 
     designed = StaircaseCache(names["model"].config, names["keys"], names["values"])
