@@ -82,7 +82,7 @@ def bridged(distance: Any, slope: float, block: int, c: int, eps: float, seed: i
         Preset(
             "A power law frees nothing",
             {"distance": "harmonic", "slope": 1.0},
-            "Far back this falls as 1/δ, like the harmonic law: too heavy a tail for a bound.",
+            "It falls as 1/δ: too heavy a tail for a bound.",
             fails=True,
         ),
         Preset(

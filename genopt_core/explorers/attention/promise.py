@@ -92,7 +92,7 @@ def kept_promise(spread: str, eps: float, delta: float, pilot: int, sure: float,
         Preset(
             "Nine tenths known already",
             {"spread": "uneven", "sure": 0.9, "of": "output"},
-            "What is kept for sure does most: the pilot alone is enough.",
+            "The pilot alone is enough.",
         ),
         Preset(
             "A heavy block the pilot never saw",
