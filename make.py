@@ -286,8 +286,9 @@ def look_at_sources() -> None:
         hint = "The messages above name file and line; `.venv/bin/ruff check --fix` fixes most."
         run([BIN / "ruff", "check", "."], hint=hint)
         run([BIN / "ruff", "format", "--check", "."], hint="`.venv/bin/ruff format` fixes this.")
-    with timed("mypy: types of the core"):
-        run([BIN / "mypy", "genopt_core"], hint="The messages above name file and line.")
+    with timed("mypy: types of the core and of what the pages of evidence read"):
+        pages = sorted(ROOT.glob("book/ch*/results.py"))
+        run([BIN / "mypy", "genopt_core", *pages], hint="The messages above name file and line.")
     with timed("import-linter: the rooms of the core import as pyproject.toml says"):
         hint = "The chain of imports above goes against a contract in pyproject.toml."
         run([BIN / "lint-imports", "--no-logo"], hint=hint)

@@ -1,5 +1,6 @@
 """The package as an import: light, complete, and free of what a reader's browser has not."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -107,3 +108,18 @@ def test_lock_has_what_requirements_pin():
     have = {re.sub("_", "-", pin.split(";")[0].strip()) for pin in lock()}
     bare = {re.sub(r"\[.*\]", "", pin) for pin in pins if not pin.startswith("torch==")}
     assert bare <= have, "run `python make.py freeze` after a change of requirements.txt"
+
+
+def test_every_pinned_part_of_sphinx_is_used():
+    """An extension is named in the book's settings, or something installed needs it."""
+    config = (PACKAGE.parent / "_config.yml").read_text(encoding="utf-8")
+    pins = re.findall(
+        r"(?m)^(\w*sphinx[\w-]*)==", (PACKAGE.parent / "requirements.txt").read_text("utf-8")
+    )
+    needed = {
+        re.match(r"[\w.-]+", wanted)[0].lower().replace("_", "-")
+        for package in importlib.metadata.distributions()
+        for wanted in package.requires or ()
+    }
+    assert pins
+    assert [pin for pin in pins if pin not in needed and pin.replace("-", "_") not in config] == []

@@ -38,6 +38,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", find.use)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
     app.connect("autodoc-process-docstring", labels.link)
+    app.connect("autodoc-skip-member", labels.without_aliases)
     app.connect("missing-reference", theme.short_names)
     app.connect("build-finished", theme.without_font_preloads)
     app.connect("build-finished", icons.cut)

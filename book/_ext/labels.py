@@ -1,4 +1,8 @@
-"""On API pages, labels of formulas in docstrings lead there: "(book, eq. swe-cost)"."""
+"""API pages: what docstrings say, and nothing that no reader needs.
+
+Labels of formulas lead there: "(book, eq. swe-cost)".  Fields of named tuples, which the docstring
+of their class tells, are not listed again as "Alias for field number 0".
+"""
 
 from __future__ import annotations
 
@@ -18,3 +22,8 @@ def linked(text: str) -> str:
 
 def link(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = linked("\n".join(lines)).split("\n")
+
+
+def without_aliases(app, what, name, obj, skip, options) -> bool | None:
+    alias = (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
+    return True if alias else None

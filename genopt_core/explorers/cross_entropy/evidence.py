@@ -313,7 +313,7 @@ def duration(seconds: float) -> str:
             fails=True,
         ),
         Preset(
-            "A conditional space: dearer than a GP",
+            "A conditional space: slower than a GP",
             {"evaluation": 0.1, "problem": "conditional"},
             "Every branch is modeled: our suggestion costs more than a Gaussian process over the "
             "shared part.",
