@@ -32,7 +32,7 @@ def test_intervals_follow_from_the_counts(stored):
 def test_promises_are_kept_on_real_heads(stored):
     for row in rows(stored):
         assert row["high"] >= 1 - stored["delta"], row
-        # a head of the code looks at blocks that a pilot may miss, a look at the contents finds them
+        # one head of the code looks at blocks that a pilot may miss and `plan_rows` finds
         assert row["heads below"] <= (row["sure"] == "sink + near"), row
         assert row["every query"] >= 1 - stored["delta"]
 
