@@ -25,6 +25,7 @@ MAY_LACK = ("sklearn", "rustbpe", "fonts-")
 
 SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
 SLOW_FIXTURES = {"smollm"}  # a real language model
+LONG = {"test_lab.py"}  # many pages, one server: all in one process
 BROWSER_FIXTURES = {"chromium", "html"}
 
 # The same examples on every run and every machine; `make fuzz` draws new ones.
@@ -68,7 +69,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         notebook, slow, browser = (
             item.get_closest_marker(mark) is not None for mark in ("notebook", "slow", "browser")
         )
-        return (2 if browser else 0 if notebook or slow else 1), first[group(item.nodeid)]
+        early = notebook or slow or item.path.name in LONG
+        return (0 if early else 2 if browser else 1), first[group(item.nodeid)]
 
     items.sort(key=place)
 
