@@ -31,7 +31,7 @@ METHODS = {
     "rope-ntk": "RoPE, NTK at test time",
     "rope-yarn": "RoPE, YaRN at test time",
 }
-DISTANCES = (8, 16, 32, 48, 64, 96, 128, 256, 512, 1024)
+DISTANCES = (8, 16, 32, 48, 64, 128, 256, 512, 1024)
 
 
 @explorer(
