@@ -125,7 +125,7 @@ def token_nats(model: Decoder, windows: Tensor, last: int | None = None) -> Tens
 
     With ``last`` only of so many at the end.
     """
-    logits, targets = model(windows[:, :-1]), windows[:, 1:]
+    logits, targets = model(windows[:, :-1]), windows[:, 1:].long()
     if last is not None:
         logits, targets = logits[:, -last:], targets[:, -last:]
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
