@@ -244,6 +244,27 @@ def test_a_model_learns_through_the_blocks_of_a_draw():
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
 
 
+def test_slopes_that_learn_get_their_gradients():
+    x, plan = ids(), FEW.plan(TOKENS, block=BLOCK, generator=seeded())
+    everything = ALL.plan(TOKENS, block=BLOCK)
+
+    def gradients(design):
+        model = tiny()
+        positions.use(model, encoding("rope+alibi", 4, learned=True))
+        (raw,) = [p for name, p in model.named_parameters() if name.endswith("raw")]
+        model.requires_grad_(False)
+        raw.requires_grad_()
+        if design is not None:
+            use(model, design)
+        out = model(x).logits
+        loss = cross_entropy(out[:, :-1].flatten(0, 1), x[:, 1:].flatten())
+        return torch.autograd.grad(loss, raw)[0]
+
+    torch.testing.assert_close(gradients(everything), gradients(None), atol=1e-6, rtol=1e-3)
+    assert gradients(plan).abs().min() > 0
+    assert not torch.allclose(gradients(plan), gradients(None), rtol=1e-2)
+
+
 def test_dropout_is_refused_with_a_hint():
     model, x = tiny().train(), ids()
     for layer in model.model.layers:

@@ -375,3 +375,13 @@ def test_a_plan_knows_whether_it_has_weights():
     assert not drawn.certain
     assert att.plan_rows(*inputs(64)[:2], 2, block=8, choose="top").certain
     assert not att.plan_rows(*inputs(64)[:2], 2, block=8, choose="sample").certain
+
+
+@pytest.mark.parametrize("path", ["diagonal", "rows"])
+def test_a_bias_that_learns_is_refused_where_it_would_get_no_gradient(path):
+    plan, bias = near(1).plan(16, block=4), torch.zeros(4, 16, dtype=torch.float64)
+    bias.requires_grad_()
+    with pytest.raises(ValueError, match="path must be 'dense' or 'auto' for a bias that learns"):
+        att.pr_flash_attention(*inputs(16), plan, bias=bias, path=path)
+    with torch.no_grad():
+        att.pr_flash_attention(*inputs(16), plan, bias=bias, path=path)

@@ -134,6 +134,9 @@ def pr_flash_attention(
             raise ValueError("path must be another than 'sdpa' for this plan, bias or estimator")
         gqa = q.shape[1] != k.shape[1]
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=factor, enable_gqa=gqa)
+    learns = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    if learns and how in ("diagonal", "rows"):
+        raise ValueError(f"path must be 'dense' or 'auto' for a bias that learns, got {how!r}")
     if how == "diagonal" and plan.distances is None:
         raise ValueError("path must be another than 'diagonal' for a plan without distances")
     weighted = estimator != "plain"
