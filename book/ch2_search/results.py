@@ -36,8 +36,8 @@ FORMATS = {
     "best observed": _REGRET,
     "recommended": _REGRET,
     "difference": "+.3f",
-    "missing after 50": Column(".1f", "%"),
-    "missing after 100": Column(".1f", "%"),
+    "at 50": Column(".1f", "%"),
+    "at 100": Column(".1f", "%"),
     "time": Column(".1f", "ms", best="least"),
     "times that of CE posterior": Column(".2f", "range"),
 }
@@ -263,10 +263,10 @@ def missing_volume(several: Result) -> list[Row]:
         found.setdefault((problem, method), []).append(missing)
     return [
         {
-            "problem": problem,
             "method": METHODS[method],
+            "problem": problem,
             **{
-                f"missing after {n}": mean_with_deviation([100 * run[i] for run in runs])
+                f"at {n}": mean_with_deviation([100 * run[i] for run in runs])
                 for i, n in enumerate(budgets)
             },
         }

@@ -381,11 +381,11 @@ def test_several_objectives_are_complete_and_what_the_page_says():
     ]
     assert tuple(stored["budgets"]) == objectives.BUDGETS
     rows = results.missing_volume(stored)
-    means = {(r["problem"], r["method"]): r["missing after 100"].value for r in rows}
+    means = {(r["problem"], r["method"]): r["at 100"].value for r in rows}
     for problem in objectives.PROBLEMS:
         ranked = sorted((v, m) for (p, m), v in means.items() if p == problem)
         assert [m for _, m in ranked[:2]] == ["CE posterior", "CE plus"]
-    assert "missing after 50" in str(table(rows, results.FORMATS))
+    assert "at 50" in str(table(rows, results.FORMATS))
 
 
 @pytest.mark.parametrize("method", ["nsga2", "plus"])
