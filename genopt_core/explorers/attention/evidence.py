@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from genopt_core import tables
-from genopt_core.explorers.panels import signed
+from genopt_core.explorers.panels import signed, true_minus
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -310,7 +310,7 @@ def against_density(
             z=[n for n in inside for _ in densities],
             size=[8 if n == OURS else 6 for n in inside for _ in densities],
             tip=[
-                f"{label(n)}: {v[0]:.3g} at {d:.0f} %"
+                f"{label(n)}: {true_minus(f'{v[0]:.3g}')} at {d:.0f} %"
                 for n in inside
                 for v, d in zip(values[n], densities, strict=True)
             ],
@@ -398,7 +398,8 @@ def _ranked(
                 z=order,
                 size=[11 if n == OURS else 8 for n in order],
                 tip=[
-                    f"{n}: {here[n][0]:.3g} ({here[n][1]:.3g} to {here[n][2]:.3g})" for n in order
+                    f"{n}: " + true_minus("{:.3g} ({:.3g} to {:.3g})".format(*here[n]))
+                    for n in order
                 ],
             ),
             *texts,
