@@ -145,6 +145,14 @@ def test_serflings_bound_holds_for_every_population(kind):
         assert (np.abs(found - total) > eps * total + 1e-9).mean() <= delta
 
 
+def test_serflings_factor_by_hand():
+    """One block is Hoeffding's bound; in the first half Serfling's factor rules, then the other."""
+    half = math.log(2 / 0.1) / 2
+    expected = [half, half * (1 - 24 / 100) / 25, half * (1 - 75 / 100) * (1 + 1 / 75) / 75]
+    found = att.serfling_error(1.0, 100, [1, 25, 75], 0.1)
+    np.testing.assert_allclose(found, np.sqrt(expected), rtol=1e-12)
+
+
 @given(st.floats(0.001, 100), st.integers(1, 300), st.floats(0.001, 2), st.floats(0.001, 0.9))
 def test_as_many_as_serfling_asks_for_and_not_one_more(span, blocks, eps, delta):
     n = int(att.serfling_blocks(span, blocks, eps, delta))
