@@ -27,13 +27,14 @@ def stored_needle(design, kept):
     raise AssertionError(design)
 
 
-def test_a_needle_again(loaded, design="window + sink", kept=7):
+def test_a_needle_again(loaded):
     """Float32 in both: sums of some thousand terms in another order, through thirty layers.
 
     A relative rounding of 6e-8 grows to about 1e-5 of scores up to 30; the six tokens of an answer
     add up, and four digits are stored.
     """
     tokenizer, model = loaded
+    design, kept = "window + sink", 7
     logs, depths = stored_needle(design, kept)
     from genopt_core import corpora
 
