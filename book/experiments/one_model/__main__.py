@@ -1,0 +1,96 @@
+"""One small language model with all five methods: the factorial of chapter 6.
+
+    python -m book.experiments.one_model run --cells all --seeds 5 --workers 2
+    python -m book.experiments.one_model run --cells "swe.*,bpe.rope.dense.default" --dask HOST:PORT
+    python -m book.experiments.one_model table
+
+A cell is named by its levels, as in "swe.harmonic.blocks.default".  `run` goes on where it was cut
+off, may be started on several machines at once, and leaves one file a training; `table` merges
+folders and prints means and effects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager
+from multiprocessing import get_context
+from pathlib import Path
+
+from book.experiments.common.main import parser, selected
+from book.experiments.common.pairing import interval
+from book.experiments.common.places import ROOT
+from book.experiments.one_model.cells import BUDGETS, SCALES, jobs
+from book.experiments.one_model.runner import Ended, effects, merged, run
+
+SCRATCH = ROOT / ".cache" / "one_model"
+
+
+def executor(workers: int, dask: str | None) -> AbstractContextManager[Executor]:
+    """Processes of this machine, or the workers of a Dask cluster by its address."""
+    if dask:
+        from distributed import Client
+
+        return Client(dask).get_executor()
+    # threads of torch do not survive a fork
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
+def show(ended: Ended) -> None:
+    """A line a job."""
+    print(f"{ended.done}/{ended.total} {ended.job.name} {ended.error or 'done'}", flush=True)
+
+
+def table(folders: list[Path], scale: str) -> None:
+    """Print means of bits a byte, and effects seed by seed, at the trained context."""
+    rows = merged(folders, scale)
+    for budget in BUDGETS:
+        for cache in ("full", "staircase"):
+            cells: dict[str, dict[int, float]] = defaultdict(dict)
+            for row in rows:
+                if row["budget"] == budget:
+                    cells[row["cell"]][row["seed"]] = row["scores"][0][cache]
+            if not cells:
+                continue
+            print(f"\nbits a byte, equal {budget}, {cache} cache")
+            for cell, values in cells.items():
+                mean, _, half = interval(list(values.values()))
+                print(f"  {cell:32s} {mean:.4f} ± {half or 0:.4f}  {len(values)} seeds")
+            common = set.intersection(*(set(values) for values in cells.values()))
+            try:
+                each = [effects({c: v[seed] for c, v in cells.items()}) for seed in sorted(common)]
+            except ValueError as error:
+                print(f"  no effects: {error}")
+                continue
+            for name in each[0] if each else ():
+                mean, _, half = interval([found[name] for found in each])
+                print(f"  {name:44s} {mean:+.4f} ± {half or 0:.4f}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run or show; 1 if a job failed."""
+    options = parser(__doc__)
+    options.add_argument("what", choices=("run", "table"))
+    options.add_argument("--scale", choices=tuple(SCALES), default="small")
+    options.add_argument("--cells", default="all", help="patterns with commas between them")
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--budgets", help="some of tokens, bytes; both by default")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--dask", help="address of the scheduler of a cluster")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--folder", type=Path, action="append", help="several, for table")
+    chosen = options.parse_args(arguments)
+    folders = chosen.folder or [SCRATCH]
+    if chosen.what == "table":
+        table(folders, chosen.scale)
+        return 0
+    budgets = tuple(selected(chosen.budgets, BUDGETS, "--budgets"))
+    todo = jobs(chosen.scale, chosen.cells, chosen.seeds, budgets, chosen.device)
+    with executor(chosen.workers, chosen.dask) as pool:
+        failed = run(todo, folders[0].resolve(), pool, show)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
