@@ -19,7 +19,8 @@ from torch import Tensor
 
 from genopt_core.attention.blocks.laws import DistanceLaw
 from genopt_core.checks import fraction, one_of, real, whole
-from genopt_core.torch.attention.plans import Plan, capped, default_block, systematic
+from genopt_core.torch.attention.draws import capped, systematic
+from genopt_core.torch.attention.plans import Plan, default_block
 
 __all__ = ["block_mass", "plan_cost", "plan_rows", "self_similarity"]
 
