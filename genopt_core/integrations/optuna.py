@@ -250,8 +250,12 @@ class CrossEntropySampler(BaseSampler):
                 _publish(study, trial, space, params)
                 if not avoid:
                     break
-                # Another worker may have proposed the same before it could see this proposal.
+                # Another worker may have proposed the same before it could see this proposal; it
+                # may be done with it by now.  Running trials first, so that none is missed.
                 again = self._running(study, trial, space, search.core)
+                known = {frozen.number for frozen, _ in pairs}
+                after = self._trials(study, search)[0]
+                again += [done for frozen, done in after if frozen.number not in known]
                 twins = [other for other in again if other.params == params]
                 if not twins:
                     break

@@ -114,6 +114,31 @@ def test_a_twin_that_another_worker_proposed_meanwhile_is_given_up():
     assert {"a": mine.suggest_int("a", 0, 9), "b": mine.suggest_int("b", 0, 9)} != wanted
 
 
+def test_a_twin_that_another_worker_has_finished_meanwhile_is_given_up():
+    """It was not there when trials were read, and no longer running when proposals were."""
+    sampler = CrossEntropySampler(method="plus", seed=2)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda t: t.suggest_int("a", 0, 9) + t.suggest_int("b", 0, 9), n_trials=20)
+    alone = optuna.create_study(sampler=CrossEntropySampler(method="plus", seed=2))
+    alone.add_trials(study.trials)
+    twin = alone.ask()
+    wanted = {"a": twin.suggest_int("a", 0, 9), "b": twin.suggest_int("b", 0, 9)}
+    before, done = sampler._running, []
+
+    def late(*arguments):
+        found = before(*arguments)
+        if not done:
+            done.append(True)
+            study.add_trial(
+                create_trial(value=3.0, params=wanted, distributions=study.trials[0].distributions)
+            )
+        return found
+
+    sampler._running = late
+    mine = study.ask()
+    assert {"a": mine.suggest_int("a", 0, 9), "b": mine.suggest_int("b", 0, 9)} != wanted
+
+
 def test_samplers_travel_between_processes():
     import pickle
 
