@@ -158,10 +158,9 @@ def by_text() -> list[Row]:
                 "text": TEXTS.get(place, place),
                 "ours": _estimate(rise[OURS][at]),
                 BEST_PEER: _estimate(rise[peer][at]),
-                "it is": peer,
+                "by": peer,
                 "ours, divergence": 1e3 * kl[OURS][at][0],
                 "its divergence": 1e3 * kl[mover][at][0],
-                "it is, by divergence": mover,
             }
         )
     return rows
@@ -281,7 +280,7 @@ def gpu_times() -> list[Row]:
 
 
 def bars() -> list[Row]:
-    """What we had aimed for before anything was measured, and what was found."""
+    """What we had aimed for, and what was found."""
     return [
         {"what": what, "aim": aim, "found": found, "verdict": "met" if met else "missed"}
         for what, aim, found, met in (
