@@ -465,17 +465,31 @@ def test_constraints_put_feasible_trials_first():
         search.tell(search.ask(), 1.0, [math.nan])
 
 
+class Normal:
+    """Stands for a process: independent normals, one a row."""
+
+    def __init__(self, mean, std):
+        self.mean, self.std = mean, std
+
+    def predict(self, rows):
+        return self.mean[rows], self.std[rows]
+
+
+def test_feasibility_is_the_share_of_draws_below_zero_to_a_power():
+    from genopt_core.cross_entropy.gains import CAUTION, feasibility
+
+    rng = np.random.default_rng(0)
+    means, stds = rng.normal(0, 0.5, (2, 4)), rng.uniform(0.1, 1, (2, 4))
+    found = feasibility([Normal(*pair) for pair in zip(means, stds, strict=True)], np.arange(4))
+    draws = rng.normal(means, stds, (100_000, 2, 4))
+    assert found ** (1 / CAUTION) == pytest.approx((draws <= 0).all(1).mean(0), abs=0.01)
+    assert (feasibility([], np.arange(4)) == 1).all()
+
+
 @pytest.mark.parametrize("m", [2, 3])
 def test_expected_hypervolume_is_the_mean_of_many_draws(m):
     from genopt_core.cross_entropy.gains import expected_hypervolume
     from genopt_core.cross_entropy.pareto import free_boxes, hypervolume_gains
-
-    class Normal:
-        def __init__(self, mean, std):
-            self.mean, self.std = mean, std
-
-        def predict(self, rows):
-            return self.mean[rows], self.std[rows]
 
     rng = np.random.default_rng(m)
     boxes = free_boxes(rng.random((8, m)), np.ones(m))
