@@ -249,6 +249,18 @@ def test_untrained_shows_the_stored_nats(law):
     assert all(low < nats < high for nats in found.values())
 
 
+def test_what_the_page_says_of_a_model_without_a_bias_is_so():
+    stock = untrained.stored("RoPE")[0.0]
+    linear = [law for law in untrained.LAWS if law != "RoPE + harmonic distance"]
+    little = [untrained.stored(law)[0.01] - stock for law in linear]
+    assert min(little) == pytest.approx(0.1, abs=0.05)
+    assert max(little) == pytest.approx(0.6, abs=0.05)
+    assert abs(untrained.stored("RoPE + harmonic distance")[0.1] - stock) < 0.01
+    alibi, freed = (untrained.stored(law) for law in linear[:2])
+    assert (alibi[0.1], freed[0.1]) == pytest.approx((9.9, 4.4), abs=0.05)
+    assert alibi[1.0] > 0.9 * math.log(49_152), "nearly a guess among all tokens"
+
+
 # ------------------------------------------------------------------ reports
 
 
@@ -369,6 +381,14 @@ def test_what_the_pages_say_in_words_is_so(development):
             if methods.is_peer(name):
                 assert (ours < methods.losses(place)[name].mean(axis=0)).all()
         assert found["fox"] > found["rope-harmonic"]
+        gain = found["rope-alibi"] - found["rope-alibi-double"]
+        assert 0.165 < gain < 0.205, "what strength alone gains"
+        assert gain > found["rope-alibi-double"] - found["rope-harmonic-double"], "more than shape"
+    lead = {n: v[:, 2:].mean() for n, v in methods.losses("sotu/64").items()}
+    full, mixed = (lead[f"rope-harmonic-double{end}"] for end in ("", "-mix"))
+    assert (mixed - full) / (lead["rope-alibi"] - full) == pytest.approx(0.8, abs=0.01)
+    assert loss["rope-alibi"] - loss["harmonic-double-mix"] == pytest.approx(0.06, abs=0.005)
+    assert loss["harmonic-double-mix"] - min(loss.values()) == pytest.approx(0.05, abs=0.005)
     peers = [row for row in results.duels() if "best peer" in row["against"]]
     for row in peers:
         assert row["run"] == "development" or row["p"] < 0.01

@@ -10,6 +10,7 @@ from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 
 TRAINED = 64
+TICKS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 TASKS = {"one-key": "one key", "copy": "copy a string", "four-keys": "four keys"}
 GUESSES = {"one-key": 1 / 16, "copy": 1 / 32, "four-keys": 0.25}
 """Shares that are right by chance: one of all values, of all tokens of strings, of those seen."""
@@ -100,7 +101,7 @@ def pos_recall(task: str, method: str, distance: int) -> Figure:
             Panel(
                 marks,
                 x=Axis("distance, tokens", type="log", domain=(3.5, 1200)),
-                y=Axis("share recalled", domain=(0, 1)),
+                y=Axis("share recalled", domain=(0, 1.1), ticks=TICKS),
                 title="Recall over distance",
                 series={label: "accent", "other methods": "muted"},
                 height=320,
@@ -143,7 +144,7 @@ def _against_loss(method: str, recalled: dict[str, float], guess: float) -> Pane
             ),
         ],
         x=Axis("loss on text at 16×, nats", domain=(3.65, 4.85)),
-        y=Axis("share recalled", domain=(0, 1)),
+        y=Axis("share recalled", domain=(0, 1.1), ticks=TICKS),
         title="Against the loss on text",
         series={"shown": "accent", "all heads rotate": "c1", "nothing rotates": "c2"},
         height=320,

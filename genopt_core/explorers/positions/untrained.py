@@ -72,8 +72,12 @@ def pos_untrained(law: str, share: float) -> Figure:
         panels=[
             Panel(
                 [
-                    figure.rule(y=stock, dash="dotted", label="as it was trained"),
-                    figure.rule(y=still, dash="dotted", label="no positions at all"),
+                    figure.rule(y=stock, dash="dotted"),
+                    figure.rule(y=still, dash="dotted"),
+                    figure.text([0.0085], [stock], ["no bias"], anchor="start", dy=12, size=11),
+                    figure.text(
+                        [0.0085], [still], ["no positions"], anchor="start", dy=-8, size=11
+                    ),
                     thin_runs(at, rest, "other biases", width=1.5, opacity=0.6),
                     figure.line(at, lines[law], z=label, width=3),
                     figure.dot(at, lines[law], z=label, tip=tips),
