@@ -3,6 +3,7 @@
     python -m book.experiments.one_model run --cells all --seeds 5 --workers 2
     python -m book.experiments.one_model run --cells "swe.*,bpe.rope.dense.default" --dask HOST:PORT
     python -m book.experiments.one_model table
+    python -m book.experiments.one_model search --trials 24     # what "found" settings are
 
 A cell is named by its levels, as in "swe.harmonic.blocks.default".  `run` goes on where it was cut
 off, may be started on several machines at once, and leaves one file a training; `table` merges
@@ -21,8 +22,11 @@ from pathlib import Path
 from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import interval
 from book.experiments.common.places import ROOT
-from book.experiments.one_model.cells import BUDGETS, SCALES, jobs
+from book.experiments.common.store import write_results
+from book.experiments.one_model.cells import BUDGETS, FOUND, SCALES, jobs
 from book.experiments.one_model.runner import Ended, effects, merged, run
+from book.experiments.one_model.search import search
+from genopt_core.cross_entropy import Trial
 
 SCRATCH = ROOT / ".cache" / "one_model"
 
@@ -40,6 +44,13 @@ def executor(workers: int, dask: str | None) -> AbstractContextManager[Executor]
 def show(ended: Ended) -> None:
     """A line a job."""
     print(f"{ended.done}/{ended.total} {ended.job.name} {ended.error or 'done'}", flush=True)
+
+
+def show_trial(method: str, trial: Trial) -> None:
+    """A line a trial."""
+    settings = " ".join(f"{name} {value:.4g}" for name, value in trial.params.items())
+    value = "failed" if trial.value is None else f"{trial.value:.4f} bits a byte"
+    print(f"{method} {trial.number}: {value}, {settings}", flush=True)
 
 
 def table(folders: list[Path], scale: str) -> None:
@@ -71,7 +82,7 @@ def table(folders: list[Path], scale: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run or show; 1 if a job failed."""
     options = parser(__doc__)
-    options.add_argument("what", choices=("run", "table"))
+    options.add_argument("what", choices=("run", "table", "search"))
     options.add_argument("--scale", choices=tuple(SCALES), default="small")
     options.add_argument("--cells", default="all", help="patterns with commas between them")
     options.add_argument("--seeds", type=int, default=5)
@@ -79,11 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--dask", help="address of the scheduler of a cluster")
     options.add_argument("--device", default="cpu")
+    options.add_argument("--trials", type=int, default=24, help="of each search")
+    options.add_argument("--share", type=float, default=0.5, help="of a training, for a trial")
+    options.add_argument("--out", type=Path, default=FOUND, help="of search")
     options.add_argument("--folder", type=Path, action="append", help="several, for table")
     chosen = options.parse_args(arguments)
     folders = chosen.folder or [SCRATCH]
     if chosen.what == "table":
         table(folders, chosen.scale)
+        return 0
+    if chosen.what == "search":
+        found = search(chosen.scale, chosen.trials, chosen.share, folders[0], show_trial)
+        print(f"{chosen.out.name}: {write_results(chosen.out, found)} bytes written")
         return 0
     budgets = tuple(selected(chosen.budgets, BUDGETS, "--budgets"))
     todo = jobs(chosen.scale, chosen.cells, chosen.seeds, budgets, chosen.device)
