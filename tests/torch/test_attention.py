@@ -64,7 +64,7 @@ def test_any_plan_is_dense_masked_attention(
     for estimator in ("plain", "self-normalized", "difference"):
         options = {"estimator": estimator, "bias": bias}
         expected = outcome(x, plan, "dense", **options)
-        for path in ("rows",) if each != "plan" else ("rows", "diagonal"):
+        for path in ("rows",) if each == "row" else ("rows", "diagonal"):
             for found, wanted in zip(outcome(x, plan, path, **options), expected, strict=True):
                 torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 

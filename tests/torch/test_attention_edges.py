@@ -385,3 +385,45 @@ def test_a_bias_that_learns_is_refused_where_it_would_get_no_gradient(path):
         att.pr_flash_attention(*inputs(16), plan, bias=bias, path=path)
     with torch.no_grad():
         att.pr_flash_attention(*inputs(16), plan, bias=bias, path=path)
+
+
+# ------------------------------------------------------------------ distances of each head
+
+
+def test_heads_with_distances_of_their_own_run_as_diagonals():
+    design = sink(1) | near(1) | sample(HARMONIC, 2, each="head")
+    plan = design.plan(64, block=4, heads=4, batch=2, generator=seeded())
+    x = inputs(64, key_heads=2)
+    assert att.chosen_path(*x, plan) == "diagonal"
+    assert len(plan.head_distances) == 8
+    assert len(set(plan.head_distances)) > 1
+    for b, h in ((0, 0), (1, 3)):
+        last = plan.kept[b, h, -1].flip(-1).nonzero().flatten().tolist()
+        assert set(last) == {*plan.head_distances[4 * b + h], 15}
+    single = att.stack_heads([near(n).plan(64, block=4) for n in range(4)])
+    assert single.head_distances == ((0,), (0, 1), (0, 1, 2), (0, 1, 2, 3))
+    for one in (plan, single):
+        found, wanted = (att.pr_flash_attention(*x, one, path=p) for p in ("diagonal", "dense"))
+        torch.testing.assert_close(found, wanted)
+    mixed = att.stack_heads([sink(1).plan(64, block=4), near(1).plan(64, block=4)])
+    assert mixed.head_distances is None
+    rows = sample(HARMONIC, 2, each="row").plan(64, block=4, heads=1)
+    assert att.stack_heads([rows, rows]).head_distances is None
+
+
+def test_distances_of_heads_are_checked():
+    kept = torch.eye(3, dtype=torch.bool).repeat(1, 2, 1, 1)
+    kept[0, 1, 1, 0] = kept[0, 1, 2, 1] = True
+    pi = kept.double()
+    assert Plan(12, 4, kept, pi, None, 0, ((0,), (0, 1))).density == pytest.approx(8 / 12)
+    for lists, words in (
+        (((0,), (0,)), "must say the same as kept"),
+        (((0,),), "must be given for 2 heads, got 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Plan(12, 4, kept, pi, None, 0, lists)
+    with pytest.raises(ValueError, match="distances must be given for one plan of all heads alone"):
+        Plan(12, 4, kept, pi, (0,), 0, ((0,), (0, 1)))
+    pi[0, 1, 1, 0] = 0.5
+    with pytest.raises(ValueError, match="pi must depend on the distance alone"):
+        Plan(12, 4, kept, pi, None, 0, ((0,), (0, 1)))

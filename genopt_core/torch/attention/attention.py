@@ -137,7 +137,7 @@ def pr_flash_attention(
     learns = bias is not None and bias.requires_grad and torch.is_grad_enabled()
     if learns and how in ("diagonal", "rows"):
         raise ValueError(f"path must be 'dense' or 'auto' for a bias that learns, got {how!r}")
-    if how == "diagonal" and plan.distances is None:
+    if how == "diagonal" and plan.distances is None and plan.head_distances is None:
         raise ValueError("path must be another than 'diagonal' for a plan without distances")
     weighted = estimator != "plain"
     mass: Tensor | None
@@ -170,9 +170,9 @@ def chosen_path(
     """How `pr_flash_attention` computes a plan if it is not told.
 
     Full attention is PyTorch's own call, and a bias that learns takes the dense one.  On a CPU a
-    plan by distance runs as block diagonals and any other gathers its rows: compiled
-    ``flex_attention`` has no backward there.  On a GPU ``flex_attention`` is taken; its speed is
-    measured on an H100 without weights, not with them.
+    plan by distance, for all heads or for each, runs as block diagonals and any other gathers its
+    rows: compiled ``flex_attention`` has no backward there.  On a GPU ``flex_attention`` is taken;
+    its speed is measured on an H100 without weights, not with them.
     """
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "dense"
@@ -180,7 +180,8 @@ def chosen_path(
         return "sdpa"
     if q.device.type == "cuda":
         return "flex"
-    return "rows" if plan.distances is None else "diagonal"
+    by_distance = plan.distances is not None or plan.head_distances is not None
+    return "diagonal" if by_distance else "rows"
 
 
 def rounds_attention(

@@ -56,12 +56,33 @@ class _Round:
         return slice(self.queries.start - distance, self.queries.stop - distance)
 
 
-def _rounds(plan: Plan, weighted: bool, biased: bool) -> Iterator[_Round]:
+Work = list[tuple[slice, list[_Round]]]
+
+
+def _work(plan: Plan, q: Tensor, heads: int, weighted: bool, biased: bool) -> Work:
+    """Which of (batch * heads, tokens, dim) have which rounds."""
+    if plan.distances is not None:
+        rounds = list(_rounds(plan, (0, 0), plan.distances, weighted, biased))
+        return [(group, rounds) for group in head_groups(q, len(rounds))] if rounds else []
+    assert plan.head_distances is not None
+    found: Work = []
+    for g in range(len(q)):
+        i, j = (x if n > 1 else 0 for x, n in zip(divmod(g, heads), plan.kept.shape, strict=False))
+        distances = plan.head_distances[i * plan.kept.shape[1] + j]
+        rounds = list(_rounds(plan, (i, j), distances, weighted, biased))
+        if rounds:
+            found.append((slice(g, g + 1), rounds))
+    return found
+
+
+def _rounds(
+    plan: Plan, head: tuple[int, int], distances: tuple[int, ...], weighted: bool, biased: bool
+) -> Iterator[_Round]:
     """What is computed one after the other beside the diagonal; that too if there is a bias."""
     t, first = plan.blocks, plan.sinks
-    pi = plan.pi[0, 0, -1].flip(-1)
+    pi = plan.pi[head][-1].flip(-1)
     weight = (-pi.log() if weighted else torch.zeros_like(pi)).tolist()
-    far = [d for d in plan.distances or () if d and d + first < t]
+    far = sorted({d for d in distances if d and d + first < t})
     if biased:  # it differs from one distance to the next
         yield _Round(slice(0, t), (0,), (0.0,))
         for d in far:
@@ -148,18 +169,18 @@ class _Diagonals(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[Tensor, Tensor]:
         plan, bias, weighted, scale = terms
-        rounds = list(_rounds(plan, weighted, bias is not None))
         size, shape = plan.block, q.shape
         wide = torch.promote_types(q.dtype, torch.float32)
         q, k, v = (t.flatten(0, 1).contiguous() for t in (q, k, v))
         table = None if bias is None else bias.repeat(shape[0], 1)
+        work = _work(plan, q, shape[1], weighted, bias is not None)
         if table is None:
             q1, k1, v1 = (_single(x, size) for x in (q, k, v))
             part, mass = pieces.forward(q1, k1, v1, scale, True)
             out, lse = part.reshape(q.shape).to(wide), mass.reshape(q.shape[:2])
         else:
             out, lse = torch.empty_like(q, dtype=wide), q.new_empty(q.shape[:2], dtype=wide)
-        for heads in head_groups(q, len(rounds)) if rounds else ():
+        for heads, rounds in work:
             Q, K, V, O, L = (_Views(x, heads, size) for x in (q, k, v, out, lse))  # noqa: E741
             for r in rounds:
                 mask = r.mask(size, lse)
@@ -175,7 +196,7 @@ class _Diagonals(torch.autograd.Function):
                 pieces.merge_into(O.queries(r), L.queries(r), part, mass)
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, table, out, lse)
-        ctx.rounds, ctx.size, ctx.scale, ctx.shape = rounds, size, scale, shape
+        ctx.work, ctx.size, ctx.scale, ctx.shape = work, size, scale, shape
         ctx.set_materialize_grads(False)
         return out.view(shape), lse.view(shape[:-1])
 
@@ -183,7 +204,7 @@ class _Diagonals(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor | None, g_lse: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, table, out, lse = ctx.saved_tensors
-        need, size, shape, rounds = ctx.needs_input_grad[:3], ctx.size, ctx.shape, ctx.rounds
+        need, size, shape = ctx.needs_input_grad[:3], ctx.size, ctx.shape
         if not any(need) or (g is None and g_lse is None):
             return (None,) * 4
         g, q, k, v, out = pieces.with_mass_gradient(g, g_lse, q, k, v, out)
@@ -194,7 +215,7 @@ class _Diagonals(torch.autograd.Function):
             sums = [x.reshape(q.shape).to(wide) for x in found]
         else:
             sums = [torch.zeros_like(q, dtype=wide) for _ in need]
-        for heads in head_groups(q, len(rounds)) if rounds else ():
+        for heads, rounds in ctx.work:
             G, Q, K, V, O, L = (_Views(x, heads, size) for x in (g, q, k, v, out, lse))  # noqa: E741
             DQ, DK, DV = (_Views(x, heads, size) for x in sums)
             for r in rounds:
@@ -242,8 +263,8 @@ def diagonal_attention(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> tuple[T
     q, k, v : (batch, heads, tokens, dim) tensors
         Of the same heads, tokens a multiple of the block.
     terms : Terms
-        A plan with ``distances``; a bias (heads, tokens) or none, of the queries' dtype or float32,
-        which gets no gradient.
+        A plan with ``distances`` or ``head_distances``; a bias (heads, tokens) or none, of the
+        queries' dtype or float32, which gets no gradient.
 
     Returns
     -------

@@ -82,6 +82,8 @@ class Plan:
         ``sinks`` key blocks: then whole block diagonals are computed at once.
     sinks : int
         How many first key blocks are kept for sure.
+    head_distances : tuple of tuples of int, optional
+        Instead of ``distances`` if each head, of each batch row that ``kept`` has, keeps its own.
 
     Examples
     --------
@@ -96,6 +98,7 @@ class Plan:
     pi: Tensor
     distances: tuple[int, ...] | None = None
     sinks: int = 0
+    head_distances: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         whole(self.length, "length")
@@ -115,18 +118,31 @@ class Plan:
             )
         if (self.pi.diagonal(dim1=-2, dim2=-1) != 1).any():
             raise ValueError("pi must be 1 on the diagonal")
+        each = self.head_distances
         if self.distances is not None:
-            i = torch.arange(t, device=k.device)
-            delta = i[:, None] - i
-            listed = torch.zeros(t, dtype=torch.bool, device=k.device)
-            listed[list(self.distances)] = True
-            first = (i < self.sinks) & (delta >= 0)
-            same = (listed[delta.clamp_min(0)] & (delta >= 0)) | first
-            likely = torch.where(first, 1.0, self.pi[0, 0, -1].flip(-1)[delta.clamp_min(0)])
-            if k.shape[:2] != (1, 1) or not torch.equal(k[0, 0], same):
-                raise ValueError("distances and sinks must say the same as kept, for all heads")
-            if (self.pi[0, 0] != likely)[same].any():
-                raise ValueError("pi must depend on the distance alone for a plan by distance")
+            if each is not None or k.shape[:2] != (1, 1):
+                raise ValueError("distances must be given for one plan of all heads alone")
+            each = (self.distances,)
+        if each is not None:
+            self._check_distances(each)
+
+    def _check_distances(self, each: tuple[tuple[int, ...], ...]) -> None:
+        k, t = self.kept.flatten(0, 1), self.blocks
+        if len(each) != len(k):
+            raise ValueError(f"distances must be given for {len(k)} heads, got {len(each)}")
+        i = torch.arange(t, device=k.device)
+        at = (i[:, None] - i).clamp_min(0)
+        listed = torch.zeros(len(k), t, dtype=torch.bool, device=k.device)
+        for line, distances in zip(listed, each, strict=True):
+            line[list(distances)] = True
+        lower = torch.ones(t, t, dtype=torch.bool, device=k.device).tril()
+        first = (i < self.sinks) & lower
+        if not torch.equal(k, (listed[:, at] & lower) | first):
+            raise ValueError("distances and sinks must say the same as kept, for all heads")
+        pi = self.pi.flatten(0, 1)
+        likely = torch.where(first, 1.0, pi[:, -1].flip(-1)[:, at])
+        if (pi != likely)[k].any():
+            raise ValueError("pi must depend on the distance alone for a plan by distance")
 
     @property
     def blocks(self) -> int:
@@ -295,6 +311,7 @@ class Design:
         pi = sure.double().expand(shape)
         kept = sure.expand(shape)
         chosen: tuple[int, ...] | None = tuple(range(min(self.nears + 1, t)))
+        each: tuple[tuple[int, ...], ...] | None = None
         if self.law is not None and free.any():
             likely = _by_distance(self._inclusion(t, self.law, free), delta)
             if self.each == "row":
@@ -303,14 +320,14 @@ class Design:
             else:
                 line = likely[-1].flip(-1)  # over distances 0, 1, …, as the last row meets them
                 drawn = systematic(line.expand(*groups, t), generator)
-                if self.each == "plan":
-                    chosen = (*chosen, *drawn[0, 0].nonzero().flatten().tolist())  # type: ignore[misc]
-                else:
-                    chosen = None
+                lists = drawn.flatten(0, 1).unbind()
+                each = tuple((*chosen, *one.nonzero().flatten().tolist()) for one in lists)  # type: ignore[misc]
+                chosen = each[0] if self.each == "plan" else None
                 draw = drawn[..., delta.clamp_min(0)] & free
             kept, pi = kept | draw, torch.where(sure, pi, likely)
-        sinks = min(self.sinks, t) if chosen is not None else 0
-        return Plan(n, size, kept.clone(), pi.clone(), chosen, sinks)
+        own = each if chosen is None else None
+        sinks = min(self.sinks, t) if chosen is not None or own is not None else 0
+        return Plan(n, size, kept.clone(), pi.clone(), chosen, sinks, own)
 
     def _inclusion(self, t: int, law: DistanceLaw, free: Tensor) -> Tensor:
         """Probabilities (rows, distances) if a row has its own, else one line of them."""
@@ -376,7 +393,7 @@ def sample(
         Instead of ``count``: the expected share of the lower triangle, always kept blocks included.
     each : {"plan", "head", "row"}
         One draw of distances for all; one for each head; or a draw of blocks for each row of each
-        head.  The first is the fastest; the others err in each head or row by themselves.
+        head.  The first two are the fastest; the last two err in each head or row by themselves.
     """
     if not isinstance(law, DistanceLaw):
         raise TypeError(f"law must be a DistanceLaw, got {law!r}")
@@ -443,4 +460,9 @@ def stack_heads(plans: Sequence[Plan]) -> Plan:
         torch.cat([getattr(plan, name).expand(batch, -1, -1, -1) for plan in plans], 1)
         for name in ("kept", "pi")
     )
-    return Plan(plans[0].length, plans[0].block, kept, pi)
+    by_distance = batch == 1 and len({plan.sinks for plan in plans}) == 1
+    each = [plan.head_distances or (plan.distances,) for plan in plans]
+    own = tuple(lists[0] for lists in each if lists[0] is not None)
+    if not by_distance or len(own) < len(plans):
+        return Plan(plans[0].length, plans[0].block, kept, pi)
+    return Plan(plans[0].length, plans[0].block, kept, pi, None, plans[0].sinks, own)
