@@ -57,7 +57,7 @@ export function toHash(description, params, which = 1) {
   query.set("explorer", description.name + (which > 1 ? `~${which}` : ""));
   for (const control of description.controls) {
     const value = params[control.name];
-    if (value !== control.default) query.set(control.name, typeof value === "boolean" ? Number(value) : value);
+    if (value !== control.default) query.set(control.name, control.kind === "toggle" ? Number(value) : value);
   }
   return "#" + query;
 }

@@ -25,6 +25,13 @@ test("a link holds what differs from the defaults and gives it back", () => {
   assert.equal(toHash(description, defaults(description)), "#explorer=demo");
 });
 
+test("a choice of yes and no is as good in a link as a switch", () => {
+  const either = { name: "either", controls: [{ kind: "choice", name: "sink", default: true, values: [true, false] }] };
+  const hash = toHash(either, { sink: false });
+  assert.equal(hash, "#explorer=either&sink=false");
+  assert.deepEqual(fromHash(either, hashTarget(hash).query), { params: { sink: false }, ignored: [] });
+});
+
 test("the second explorer of a name has its own link", () => {
   const { name, which } = hashTarget(toHash(description, defaults(description), 2));
   assert.deepEqual([name, which], ["demo", 2]);
