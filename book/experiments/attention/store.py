@@ -129,7 +129,10 @@ def training_cells(raw: dict[str, Any], log: Path) -> dict[str, Any]:
         curve = [{"step": int(n), "full": [float(x) for x in row.split(", ")]} for n, row in steps]
         first = {**cells[0], "name": "one seed, longer", "seeds": cells[0]["seeds"][:1]}
         final = {"full": curve[-1]["full"]}
-        cells.append(first | {"curve": curve, "steps": curve[-1]["step"], "final": final})
+        said = "what a run that was cut off had printed: the first seed, full attention"
+        cells.append(
+            first | {"from": said, "curve": curve, "steps": curve[-1]["step"], "final": final}
+        )
     return raw | {"cells": cells}
 
 
