@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from genopt_core.one_model import POSITIONS, ModelConfig
+from genopt_core.torch.attention import sink
 from genopt_core.torch.kvcache.layer import taken_from
 from genopt_core.torch.model import Decoder, load_model, save_model, token_nats
 from genopt_core.torch.model.decoder import dense_attention
@@ -116,6 +117,21 @@ def test_all_blocks_are_dense_attention_and_drawn_ones_are_repeatable():
     assert (first - second).abs().max() > 1e-3  # another draw
     assert torch.equal(again(ids()), first)
     assert torch.equal(half.eval()(ids()), dense.eval()(ids()))  # on average nothing is left out
+
+
+@pytest.mark.parametrize("changes", [{"learned": True, "slopes": 8.0}, {"positions": "alibi"}])
+def test_a_bias_is_the_same_over_blocks_and_dense(changes):
+    """Two ways to compute it: channels over drawn blocks, a table in dense attention."""
+    changes = {"positions": "rope+harmonic", **changes}
+    dense, blocks = decoder(**changes).train(), decoder(**changes, density=0.5, block=2).train()
+    for layer in blocks.layers:
+        layer.blocks.design = sink(40)  # all of them, on the path of drawn ones
+    outs = [model(ids()) for model in (dense, blocks)]
+    torch.testing.assert_close(*outs, atol=1e-5, rtol=1e-5)
+    for out in outs:
+        out.square().mean().backward()
+    for a, b in zip(dense.parameters(), blocks.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-3)
 
 
 def test_a_token_depends_on_those_before_it_alone():

@@ -41,7 +41,7 @@ def same(a, b):
     "changes", [{}, {"density": None}, {"positions": "rope", "learned": False}]
 )
 def test_it_learns_and_gives_the_same_bits_again(changes):
-    first, second = (train(a_run(60, **changes), batch) for _ in range(2))
+    first, second = (train(a_run(90, **changes), batch) for _ in range(2))
     assert same(first, second)
     assert first.losses[0] > 2.5
     assert first.losses[-1] < 0.5

@@ -19,10 +19,12 @@ from genopt_core.positions import inverse_frequencies
 from genopt_core.torch.attention import DistanceLaw, PrFlashAttention, near, sample, sink
 from genopt_core.torch.positions import (
     DistanceBias,
+    LearnedSlopes,
     biased_attention,
     encoding,
     rotary_angles,
     rotate,
+    with_linear_bias,
 )
 
 EPS = 1e-6
@@ -124,7 +126,7 @@ class Layer(nn.Module):
         self.bias = encoding(config.positions, config.heads, **options).bias
         self.blocks = None
         if config.density is not None:
-            law = sample(DistanceLaw.harmonic(), density=config.density, each="row")
+            law = sample(DistanceLaw.harmonic(), density=config.density, each="head")
             self.blocks = PrFlashAttention(
                 sink(1) | near(1) | law, block=config.block, generator=draws
             )
@@ -147,8 +149,14 @@ class Layer(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.blocks is None or not self.training:  # on average the drawn blocks are all of them
             return dense_attention(q, k, v, self.bias)
-        bias = None if self.bias is None else self.bias(q.shape[2], q.device, q.dtype)
-        return self.blocks(q, k, v, bias=bias)
+        scale = self.config.head_dim**-0.5
+        if self.bias is None:
+            return self.blocks(q, k, v, scale=scale)
+        # as two channels: gradients of a table of biases take several times as long as attention
+        m = self.bias.strengths
+        slopes = m() if isinstance(m, LearnedSlopes) else torch.as_tensor(m)
+        q, k = with_linear_bias(q, k, slopes, scale)
+        return self.blocks(q, k, functional.pad(v, (0, 2)), scale=scale)[..., :-2]
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, bias: DistanceBias | None) -> Tensor:
