@@ -69,7 +69,7 @@ HEIGHT = 330
         Preset(
             "As a regularizer",
             {"cell": "a tenth of the text", "arm": "sink + near + harmonic, 25 %"},
-            "Read six times, the text is learned by heart; weighted blocks do not help against it.",
+            "The text is read six times over, and the loss stops falling; weighted blocks do not help.",
             fails=True,
         ),
     ),
