@@ -69,7 +69,7 @@ HEIGHT = 330
         Preset(
             "As a regularizer",
             {"cell": "a tenth of the text", "arm": "sink + near + harmonic, 25 %"},
-            "The text is read six times over, and the loss stops falling; weighted blocks do not help.",
+            "Read six times over, the loss stops falling; weighted blocks do not help.",
             fails=True,
         ),
     ),
