@@ -17,8 +17,13 @@ from genopt_core.torch.kvcache.layer import taken_from
 from genopt_core.torch.kvcache.settings import NAME
 from genopt_core.torch.model.decoder import Decoder, dense_attention
 from genopt_core.torch.positions import DistanceBias
+from genopt_core.torch.positions.bias import bias_block
 
 __all__ = ["ModelCache", "generate"]
+
+FURTHEST = -60.0
+"""Bias that stands for all below it: in float32 such a key adds nothing, unless its content would
+outweigh the nearest key's by :math:`e^{40}`."""
 
 
 class ModelCache:
@@ -79,14 +84,15 @@ class ModelCache:
         assert view is not None  # the cache was told that its chunks are read as they are
         if not view.segments:
             return dense_attention(query, *view.unpacked(), bias)
-        mask = None
-        if bias is not None:
-            tokens, queries = self.held.stair_layers[layer].get_seq_length(), query.shape[2]
-            at = torch.arange(tokens, device=query.device)
-            distance = at[tokens - queries :, None] - at
-            mask = bias(tokens, query.device)[:, distance.clamp_min(0)]
-            mask = mask.masked_fill(distance < 0, -torch.inf)[None]
-        return attend_view(query, view, query.shape[-1] ** -0.5, mask)
+        scale = query.shape[-1] ** -0.5
+        if bias is None:
+            return attend_view(query, view, scale, None)
+        tokens, queries = self.held.stair_layers[layer].get_seq_length(), query.shape[2]
+        line, size = bias.line(tokens, query.device, torch.float32)
+        # exp takes many times as long where its result is below the normal numbers
+        line = line.clamp_min(FURTHEST).masked_fill_(line == -torch.inf, -torch.inf)
+        block = bias_block(line, size, tokens - 1, queries, tokens)[None]  # from the last query on
+        return attend_view(query.flip(2), view, scale, block).flip(2)
 
 
 @torch.no_grad()
