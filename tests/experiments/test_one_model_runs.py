@@ -15,7 +15,7 @@ from places import ROOT
 
 from book.experiments.common.store import read, write_json
 from book.experiments.one_model import cells as factorial
-from book.experiments.one_model.__main__ import main
+from book.experiments.one_model.__main__ import main, verdict
 from book.experiments.one_model.cells import SCALES, Job, cells, do, jobs, model_of
 from book.experiments.one_model.runner import effects, merged, run
 from book.experiments.one_model.text import STRETCH, tokens
@@ -266,6 +266,17 @@ def test_the_table_is_printed(here, capsys):
     printed = capsys.readouterr().out
     assert "bits a byte, equal tokens, staircase cache" in printed
     assert "no effects: values must have all 8 cells" in printed
+    arguments = ["table", "--scale", "tiny", "--cells", "*.harmonic.*.default"]
+    assert main([*arguments, "--folder", str(here)]) == 0
+    printed = capsys.readouterr().out
+    assert "tokenizer × attention" in printed
+    assert "rope" not in printed
+
+
+def test_an_effect_is_real_at_one_in_a_hundred():
+    assert verdict([0.1]) == verdict([0.1, 0.1]) == ""
+    assert verdict([-0.10, -0.11, -0.09, -0.10, -0.105]) == "p 0.0000, real"
+    assert verdict([0.1, -0.2, 0.3, 0.0, 0.1]).startswith("p 0.5")
 
 
 class InThisProcess(Executor):

@@ -19,15 +19,18 @@ from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from pathlib import Path
 
+from scipy.stats import ttest_1samp
+
 from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import interval
 from book.experiments.common.places import ROOT
 from book.experiments.common.store import write_results
-from book.experiments.one_model.cells import BUDGETS, FOUND, SCALES, jobs
+from book.experiments.one_model.cells import BUDGETS, FOUND, SCALES, cells, jobs
 from book.experiments.one_model.runner import Ended, effects, merged, run
 from book.experiments.one_model.search import search
 from genopt_core.cross_entropy import Trial
 
+LEVEL = 0.01
 SCRATCH = ROOT / ".cache" / "one_model"
 
 
@@ -53,30 +56,40 @@ def show_trial(method: str, trial: Trial) -> None:
     print(f"{method} {trial.number}: {value}, {settings}", flush=True)
 
 
-def table(folders: list[Path], scale: str) -> None:
+def verdict(values: list[float]) -> str:
+    """Whether an effect is called real: p < 0.01 of Student's test over the seeds."""
+    if len(values) < 2 or len(set(values)) < 2:
+        return ""
+    p = float(ttest_1samp(values, 0.0).pvalue)
+    return f"p {p:.4f}" + (", real" if p < LEVEL else "")
+
+
+def table(folders: list[Path], scale: str, pattern: str = "all") -> None:
     """Print means of bits a byte, and effects seed by seed, at the trained context."""
-    rows = merged(folders, scale)
+    wanted = cells(pattern)
+    rows = [row for row in merged(folders, scale) if row["cell"] in wanted]
     for budget in BUDGETS:
         for cache in ("full", "staircase"):
-            cells: dict[str, dict[int, float]] = defaultdict(dict)
+            found: dict[str, dict[int, float]] = defaultdict(dict)
             for row in rows:
                 if row["budget"] == budget:
-                    cells[row["cell"]][row["seed"]] = row["scores"][0][cache]
-            if not cells:
+                    found[row["cell"]][row["seed"]] = row["scores"][0][cache]
+            if not found:
                 continue
             print(f"\nbits a byte, equal {budget}, {cache} cache")
-            for cell, values in cells.items():
+            for cell, values in found.items():
                 mean, _, half = interval(list(values.values()))
                 print(f"  {cell:32s} {mean:.4f} ± {half or 0:.4f}  {len(values)} seeds")
-            common = set.intersection(*(set(values) for values in cells.values()))
+            common = set.intersection(*(set(values) for values in found.values()))
             try:
-                each = [effects({c: v[seed] for c, v in cells.items()}) for seed in sorted(common)]
+                each = [effects({c: v[seed] for c, v in found.items()}) for seed in sorted(common)]
             except ValueError as error:
                 print(f"  no effects: {error}")
                 continue
             for name in each[0] if each else ():
-                mean, _, half = interval([found[name] for found in each])
-                print(f"  {name:44s} {mean:+.4f} ± {half or 0:.4f}")
+                over = [one[name] for one in each]
+                mean, _, half = interval(over)
+                print(f"  {name:44s} {mean:+.4f} ± {half or 0:.4f} {verdict(over)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = options.parse_args(arguments)
     folders = chosen.folder or [SCRATCH]
     if chosen.what == "table":
-        table(folders, chosen.scale)
+        table(folders, chosen.scale, chosen.cells)
         return 0
     if chosen.what == "search":
         found = search(chosen.scale, chosen.trials, chosen.share, folders[0], show_trial)
