@@ -55,6 +55,11 @@ def test_references_and_numbers_are_right(path):
         assert viewers.tidy(cell.source, page, book) == cell.source, "run `make refresh`"
 
 
+def test_start_leads_to_the_notebook(path):
+    start = (BOOK / "START.ipynb").read_text(encoding="utf-8")
+    assert path.stem == "START" or f"({path.relative_to(BOOK).as_posix()})" in start
+
+
 def test_metadata_is_what_jupyterlab_writes(path):
     assert nbformat.read(path, 4).metadata == METADATA
 
