@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from genopt_core.attention import blocks as att
@@ -72,6 +72,7 @@ def test_expected_cost_of_the_geometric_law_in_closed_form():
     weights=st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=30),
     share=st.floats(0, 1),
 )
+@example(weights=[1.0, 3.0], share=5e-324)  # a cost below the normal numbers
 def test_kappa_meets_any_cost(weights, share):
     w = np.array(weights)
     cost = np.arange(1, len(w) + 1)

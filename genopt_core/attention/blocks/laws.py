@@ -238,6 +238,8 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     if wanted == 0 or not (w > 0).any():
         return 0.0
     low, high = wanted / float(c @ w), 1 / max(w[w > 0].min(), 1e-300)
+    if low * w.max() <= 1:  # no term is 1
+        return low
     if wanted >= most * (1 - 1e-12):
         return float(high)
     for _ in range(200):  # of the exponent, as a steep law spans hundreds of decades

@@ -79,7 +79,7 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
 def _divergence(exact: Tensor, other: Tensor) -> Tensor:
     """The divergence of a few rows, which stay in the processor's own memory meanwhile."""
     # the sum of terms p ln(p/q) - p + q, none of them negative, rounds less than the plain sum
-    p, gap = exact.double().exp_(), (other - exact).double()
+    p, gap = exact.double().exp(), (other - exact).double()
     terms = gap.expm1().sub_(gap).mul_(p)
     never = ~(p > 0)  # what cannot follow adds q alone
     if never.any():
