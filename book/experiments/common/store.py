@@ -144,7 +144,10 @@ def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     if script.is_relative_to(ROOT):
         shown = "-m " + ".".join(script.relative_to(ROOT).with_suffix("").parts)
     return {
-        "command": " ".join(["python", shown, *sys.argv[1:]]),
+        # of a file only its name: where it lay says nothing elsewhere
+        "command": " ".join(
+            ["python", shown, *(Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:])]
+        ),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions(packages),
