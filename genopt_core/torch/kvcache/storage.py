@@ -4,15 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from genopt_core.files import whole_file
+from genopt_core.torch.tensor_file import read_tensors
 
 FORMAT = "genopt-staircase-1"
 
@@ -37,16 +36,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], descripti
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
     """Tensors and description that :func:`write` stored; errors are those of ``restore``."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no cache at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is torn or not a safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a staircase cache of format {FORMAT}")
+    tensors, metadata = read_tensors(path, FORMAT, "cache")
     if metadata.get("sha256") != _digest(tensors):
         raise ValueError(f"{path} is damaged: its tensors are not those that were saved")
     return tensors, json.loads(metadata["cache"])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from genopt_core.files import whole_file
 from genopt_core.one_model import ModelConfig
 from genopt_core.one_model.tokens import check_digest
 from genopt_core.torch.model.decoder import Decoder
+from genopt_core.torch.tensor_file import read_tensors
 
 MODEL = "genopt-model-1"
 
@@ -104,14 +103,5 @@ def write(
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
     """What `write` wrote."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is torn or not a safetensors file: {error}") from error
-    if metadata.get("format") != kind:
-        raise ValueError(f"{path} must have the format {kind}, got {metadata.get('format')!r}")
+    tensors, metadata = read_tensors(path, kind)
     return tensors, json.loads(metadata["content"])
