@@ -124,7 +124,6 @@ def test_tables_say_where_they_are_from(name):
 @pytest.mark.parametrize("name", ["trees", "trees_development"])
 def test_trees_table_comes_out_again(monkeypatch, name):
     """Three learning rates, one setting of all else but the size, both trainings."""
-    pytest.importorskip("sklearn")
     stored = problems.table(name)["scores"]
     last = len(tables.TREES) - 1
     few = tuple(
