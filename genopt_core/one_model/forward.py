@@ -11,13 +11,14 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
 from genopt_core.kvcache import Staircase
+from genopt_core.one_model.blocks import DrawnBlocks
 from genopt_core.one_model.config import ModelConfig
 from genopt_core.positions import bias_by_distance, inverse_frequencies, rotary_angles, slopes
 from genopt_core.positions import rotate as rotated
@@ -26,6 +27,22 @@ EPS = 1e-6
 FORMAT = "genopt-model-1"
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 Array = NDArray[np.float32]
+
+
+class Attended(NamedTuple):
+    """What happened in the attention of one layer."""
+
+    query: Array
+    """(heads, queries, head_dim), before it is turned."""
+    key: Array
+    """(key_heads, queries, head_dim) of the new tokens, before they are turned."""
+    scores: Array
+    """(heads, queries, tokens) after turning, over keys as the cache gives them back."""
+    biased: Array
+    """The same with the distance bias and the weights of drawn blocks; minus infinity is left
+    out."""
+    weights: Array
+    """Their softmax."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +112,18 @@ class Forward:
         return cls(config, weights)
 
     def logits(
-        self, ids: npt.ArrayLike | Sequence[int], cache: ForwardCache | None = None
+        self,
+        ids: npt.ArrayLike | Sequence[int],
+        cache: ForwardCache | None = None,
+        *,
+        blocks: DrawnBlocks | None = None,
+        seen: list[Attended] | None = None,
     ) -> Array:
-        """(tokens, vocabulary) logits after each of ``ids``, which follow those of a cache."""
+        """(tokens, vocabulary) logits after each of ``ids``, which follow those of a cache.
+
+        With ``blocks`` queries meet those blocks of keys only.  To ``seen`` each layer adds what
+        happened in its attention.
+        """
         c, w = self.config, self.weights
         given = np.asarray(ids)
         if given.ndim != 1 or not given.size or not np.issubdtype(given.dtype, np.integer):
@@ -116,11 +142,16 @@ class Forward:
                 (h @ w[f"layers.{i}.{name}"].T).reshape(len(h), -1, c.head_dim).swapaxes(0, 1)
                 for name in ("query", "key", "value")
             )
+            straight = q, k
             if angles is not None:
                 q, k = (rotated(y, angles).astype(np.float32) for y in (q, k))
             if cache is not None:
                 k, v = cache.extended(i, k, v)
-            out = self._attend(i, q, k, v).swapaxes(0, 1).reshape(len(h), -1)
+            scores, biased, weights = self._weights(i, q, k, blocks)
+            if seen is not None:
+                seen.append(Attended(*straight, scores, biased, weights))
+            shared = weights.reshape(len(v), -1, v.shape[1])
+            out = (shared @ v).reshape(q.shape).swapaxes(0, 1).reshape(len(h), -1)
             x = x + out @ w[f"layers.{i}.out"].T
             h = _norm(x, w[f"layers.{i}.norm_2.weight"])
             gate = h @ w[f"layers.{i}.gate"].T
@@ -128,22 +159,27 @@ class Forward:
             x = x + gated @ w[f"layers.{i}.down"].T
         return _norm(x, w["norm.weight"]) @ w["embedding"].T
 
-    def _attend(self, layer: int, q: Array, k: Array, v: Array) -> Array:
-        """Causal attention of (heads, queries, dim) to all keys, with the layer's bias."""
+    def _weights(
+        self, layer: int, q: Array, k: Array, blocks: DrawnBlocks | None
+    ) -> tuple[Array, Array, Array]:
+        """Scores of (heads, queries, dim) and all keys, with all that is added, and softmax."""
         heads, queries, dim = q.shape
         shared, tokens, _ = k.shape
         grouped = q.reshape(shared, heads // shared * queries, dim) * np.float32(dim**-0.5)
-        scores = (grouped @ k.swapaxes(1, 2)).reshape(heads, queries, tokens)
+        scores: Any = (grouped @ k.swapaxes(1, 2)).reshape(heads, queries, tokens)
+        biased: Any = scores
         distance = np.arange(tokens - queries, tokens)[:, None] - np.arange(tokens)
         m = self._slopes[layer]
         if m is not None:
             table = bias_by_distance(m, tokens).astype(np.float32)
-            scores = scores + table[:, np.maximum(distance, 0)]
+            biased = biased + table[:, np.maximum(distance, 0)]
+        if blocks is not None:
+            biased = biased + blocks.between(layer, queries, tokens).astype(np.float32)
         if queries > 1:
-            scores = np.where(distance >= 0, scores, np.float32(-np.inf))
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
+            biased = np.where(distance >= 0, biased, np.float32(-np.inf))
+        weights: Any = np.exp(biased - biased.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        return (weights.reshape(shared, -1, tokens) @ v).reshape(heads, queries, dim)
+        return scores, biased, weights
 
     def _slopes_of(self, layer: int) -> NDArray[np.float64] | None:
         """Slopes of a layer's distance bias, learned or by their law."""
@@ -165,6 +201,8 @@ class ForwardCache:
     config : ModelConfig
     ladder, chunk, sink, codec :
         As of :class:`genopt_core.kvcache.Staircase`, for keys and values.
+    full_dtype : float dtype
+        Of what is held in full precision.
 
     Examples
     --------
@@ -182,7 +220,11 @@ class ForwardCache:
         chunk: int = 32,
         sink: int = 4,
         codec: Literal["grid", "rotated"] = "rotated",
+        full_dtype: npt.DTypeLike = np.float32,
     ):
+        self.full_dtype = np.dtype(full_dtype)
+        if self.full_dtype.kind != "f":
+            raise ValueError(f"full_dtype must be a floating-point dtype, got {self.full_dtype}")
         self.stairs = [
             [
                 Staircase(ladder, chunk=chunk, sink=sink, codec=codec)
@@ -213,7 +255,8 @@ class ForwardCache:
                 )
             else:
                 found.append((new_k, new_v))
-            (head.append if len(head) else head.prefill)(new_k, new_v)
+            held = new_k.astype(self.full_dtype), new_v.astype(self.full_dtype)
+            (head.append if len(head) else head.prefill)(*held)
         keys, values = (np.stack([pair[i] for pair in found]) for i in range(2))
         return keys.astype(np.float32), values.astype(np.float32)
 
