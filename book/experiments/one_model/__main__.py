@@ -3,6 +3,8 @@
     python -m book.experiments.one_model run --cells all --seeds 5 --workers 2
     python -m book.experiments.one_model run --cells "swe.*,bpe.rope.dense.default" --dask HOST:PORT
     python -m book.experiments.one_model table
+    python -m book.experiments.one_model store --folder FOLDER  # results and the table of figures
+    python -m book.experiments.one_model store --check
     python -m book.experiments.one_model search --trials 24     # what "found" settings are
 
 A cell is named by its levels, as in "swe.harmonic.blocks.default".  `run` goes on where it was cut
@@ -19,18 +21,16 @@ from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from pathlib import Path
 
-from scipy.stats import ttest_1samp
-
 from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import interval
 from book.experiments.common.places import ROOT
 from book.experiments.common.store import write_results
-from book.experiments.one_model.cells import BUDGETS, FOUND, SCALES, cells, jobs
-from book.experiments.one_model.runner import Ended, effects, merged, run
+from book.experiments.one_model.cells import BUDGETS, CACHES, FOUND, SCALES, cells, jobs
+from book.experiments.one_model.runner import Ended, effects, merged, run, with_shared
 from book.experiments.one_model.search import search
+from book.experiments.one_model.store import LEVEL, p_value, store
 from genopt_core.cross_entropy import Trial
 
-LEVEL = 0.01
 SCRATCH = ROOT / ".cache" / "one_model"
 
 
@@ -58,18 +58,18 @@ def show_trial(method: str, trial: Trial) -> None:
 
 def verdict(values: list[float]) -> str:
     """Whether an effect is called real: p < 0.01 of Student's test over the seeds."""
-    if len(values) < 2 or len(set(values)) < 2:
+    p = p_value(values)
+    if p is None:
         return ""
-    p = float(ttest_1samp(values, 0.0).pvalue)
     return f"p {p:.4f}" + (", real" if p < LEVEL else "")
 
 
 def table(folders: list[Path], scale: str, pattern: str = "all") -> None:
     """Print means of bits a byte, and effects seed by seed, at the trained context."""
     wanted = cells(pattern)
-    rows = [row for row in merged(folders, scale) if row["cell"] in wanted]
+    rows = [row for row in with_shared(merged(folders, scale)) if row["cell"] in wanted]
     for budget in BUDGETS:
-        for cache in ("full", "staircase"):
+        for cache in CACHES:
             found: dict[str, dict[int, float]] = defaultdict(dict)
             for row in rows:
                 if row["budget"] == budget:
@@ -95,23 +95,27 @@ def table(folders: list[Path], scale: str, pattern: str = "all") -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run or show; 1 if a job failed."""
     options = parser(__doc__)
-    options.add_argument("what", choices=("run", "table", "search"))
+    options.add_argument("what", choices=("run", "table", "search", "store"))
     options.add_argument("--scale", choices=tuple(SCALES), default="small")
     options.add_argument("--cells", default="all", help="patterns with commas between them")
     options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--budgets", help="some of tokens, bytes; both by default")
+    options.add_argument("--budgets", help="some of tokens, bytes, seconds; all by default")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--dask", help="address of the scheduler of a cluster")
     options.add_argument("--device", default="cpu")
     options.add_argument("--trials", type=int, default=24, help="of each search")
     options.add_argument("--share", type=float, default=0.5, help="of a training, for a trial")
     options.add_argument("--out", type=Path, default=FOUND, help="of search")
+    options.add_argument("--check", action="store_true", help="of store: only compare the table")
     options.add_argument("--folder", type=Path, action="append", help="several, for table")
     chosen = options.parse_args(arguments)
     folders = chosen.folder or [SCRATCH]
     if chosen.what == "table":
         table(folders, chosen.scale, chosen.cells)
         return 0
+    if chosen.what == "store":
+        same = store(chosen.folder or [], chosen.scale, chosen.check)
+        return int(chosen.check and not same)
     if chosen.what == "search":
         found = search(chosen.scale, chosen.trials, chosen.share, folders[0], show_trial)
         print(f"{chosen.out.name}: {write_results(chosen.out, found)} bytes written")

@@ -28,22 +28,35 @@ FACTORS = {
     "settings": ("default", "found"),
 }
 """Each switch, off and on; a cell is named by its levels, as in "swe.harmonic.dense.default"."""
-BUDGETS = ("tokens", "bytes")
+CACHES = ("full", "staircase")
+"""The fifth switch, of a model at work: each training is scored with both."""
+BUDGETS = ("tokens", "bytes", "seconds")
+"""What is equal between trainings: tokens read, bytes of text read (as many as byte pairs have in
+so many tokens), or the processor time of their steps (as long as a dense one with rotation)."""
 FOUND = RESULTS / "one_model_search.json"
 """What the search of chapter 2 found: fields of a run, under "found"."""
+DEFAULT: dict[str, float] = {
+    "rate": 1e-3,
+    "warm_up": 0.02,
+    "last": 0.1,
+    "decay": 0.1,
+    "beta": 0.99,
+    "clip": 1.0,
+}
+"""Settings that one takes without a search."""
+DEFAULT_SOURCE = "nanoGPT, config/train_shakespeare_char.py, for a small model on little text"
 LADDER: dict[str, Any] = {"ladder": (16, 8, 4, 2), "chunk": 32, "full_dtype": torch.float16}
 """The cache that is scored beside the full one."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is.  ``tokens`` and ``bytes`` are what a training reads."""
+    """How large everything is.  ``tokens`` are what a training reads where tokens are equal."""
 
     text: str
     part: float
     model: ModelConfig
     tokens: int
-    bytes: int
     rows: int
     context: int
     density: float
@@ -53,6 +66,13 @@ class Scale:
     """Bytes at the end of each window."""
     every: int = 100
     """Steps from checkpoint to checkpoint."""
+    slower: tuple[tuple[str, float], ...] = ()
+    """Processor time of a step with these positions and attention, of a dense one with rotation."""
+    distances: tuple[int, ...] = (16, 128, 448)
+    """Tokens from a passage to its second occurrence."""
+    passages: int = 24
+    passage: int = 16
+    """Tokens of a passage."""
 
 
 SCALES = {
@@ -61,7 +81,6 @@ SCALES = {
         0.05,
         ModelConfig(vocabulary=400, layers=1, width=16, heads=2, key_heads=1, hidden=24, block=4),
         tokens=6 * 2 * 64,
-        bytes=2_000,
         rows=2,
         context=64,
         density=0.5,
@@ -69,17 +88,22 @@ SCALES = {
         times=(1, 2),
         scored=32,
         every=2,
+        slower=(("harmonic.blocks", 2.0),),
+        distances=(8, 16),
+        passages=2,
+        passage=8,
     ),
     "small": Scale(
         "sotu",
         1.0,
         ModelConfig(vocabulary=1024, block=32),
-        tokens=400 * 4 * 512,
-        bytes=2_000_000,
-        rows=4,
+        # on development seed 100 so many steps of one row were better than half as many of two
+        tokens=500 * 512,
+        rows=1,
         context=512,
         density=0.5,
-        windows=96,
+        windows=24,
+        scored=512,
     ),
     "large": Scale(
         "sotu",
@@ -88,7 +112,6 @@ SCALES = {
             vocabulary=4096, layers=6, width=384, heads=6, key_heads=2, hidden=1024, block=32
         ),
         tokens=4000 * 16 * 512,
-        bytes=100_000_000,
         rows=16,
         context=512,
         density=0.5,
@@ -119,6 +142,23 @@ class Job:
     def levels(self) -> dict[str, str]:
         """The level of each factor."""
         return dict(zip(FACTORS, self.cell.split("."), strict=True))
+
+    @property
+    def slowness(self) -> float:
+        """Processor time of a step beside that of a dense one with rotation."""
+        levels = self.levels
+        key = f"{levels['positions']}.{levels['attention']}"
+        return dict(SCALES[self.scale].slower).get(key, 1.0)
+
+    @property
+    def training(self) -> Job:
+        """The job at equal tokens if it is the same training, else this one."""
+        same = {
+            "tokens": True,
+            "bytes": self.levels["tokenizer"] == "bpe",
+            "seconds": self.slowness == 1,
+        }
+        return replace(self, budget="tokens") if same[self.budget] else self
 
     @property
     def name(self) -> str:
@@ -155,7 +195,7 @@ def run_of(job: Job, text: Tokens, stream: Tensor) -> Run:
     scale = SCALES[job.scale]
     steps = (len(stream) - 1) // (scale.rows * scale.context)
     model, seed = model_of(job), job.seed
-    run = Run(model=model, steps=steps, seed=seed, tokenizer=text.digest)
+    run = Run(model=model, steps=steps, seed=seed, tokenizer=text.digest, **DEFAULT)
     if job.levels["settings"] == "default":
         return run
     if not FOUND.is_file():
@@ -165,12 +205,22 @@ def run_of(job: Job, text: Tokens, stream: Tensor) -> Run:
     return replace(run, **read(FOUND)["found"])
 
 
-def read_stream(job: Job, text: Tokens) -> Tensor:
+def read_stream(job: Job, text: Tokens, folder: Path) -> Tensor:
     """The tokens that a job reads."""
     scale = SCALES[job.scale]
-    if job.budget == "tokens":
-        return text.stream(job.seed, tokens=scale.tokens + 1)
-    return text.stream(job.seed, size=scale.bytes)
+    if job.budget == "bytes":
+        other = text_of(replace(job, cell=cells("bpe.*")[0]), folder)
+        read_by_other = other.stream(job.seed, tokens=scale.tokens + 1).numpy()
+        return text.stream(job.seed, size=int(other.lengths[read_by_other].sum()))
+    slowness = job.slowness if job.budget == "seconds" else 1.0
+    return text.stream(job.seed, tokens=round(scale.tokens / slowness) + 1)
+
+
+def text_of(job: Job, folder: Path) -> Tokens:
+    """The text of a job in its tokens."""
+    scale = SCALES[job.scale]
+    tokenizer = job.levels["tokenizer"]
+    return tokens(scale.text, tokenizer, scale.model.vocabulary, scale.part, folder / "texts")
 
 
 def do(job: Job, folder: Path) -> dict[str, Any]:
@@ -182,11 +232,10 @@ def do(job: Job, folder: Path) -> dict[str, Any]:
         torch.set_num_threads(1)
     scale, path = SCALES[job.scale], job.result(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = job.levels["tokenizer"]
-    text = tokens(scale.text, tokenizer, scale.model.vocabulary, scale.part, folder / "texts")
-    stream = read_stream(job, text)
+    text = text_of(job, folder)
+    stream = read_stream(job, text, folder)
     run = run_of(job, text, stream)
-    described = {**asdict(scale), "every": None}  # which changes nothing
+    described = {**asdict(scale), "every": None, "slower": None}  # which change nothing more
     made_from = sha256(str([run.to_json(), described, job.budget, job.device, str(LADDER)]))
     if path.is_file() and read(path)["made_from"] == made_from:
         return read(path)
@@ -217,6 +266,7 @@ def do(job: Job, folder: Path) -> dict[str, Any]:
         "cpu_seconds": rounded(used[1], 4),
         "last_loss": rounded(losses[-10:].mean().item(), 6),
         "scores": scores(model, text, scale, job.device),
+        "recall": recall(model, text, scale, job.device),
     }
     save_model(path.with_suffix(".safetensors"), model.cpu(), text.digest, dtype=torch.float16)
     write_json(path, result)
@@ -246,17 +296,16 @@ def scores(model: Decoder, text: Tokens, scale: Scale, device: str) -> list[dict
 
 
 def _over_cache(model: Decoder, windows: Tensor, last: int) -> tuple[Tensor, float]:
-    """Nats of the last tokens, read in pieces over a staircase cache, and its bytes a text.
+    """Nats of the last tokens over a staircase cache, and its bytes a text.
 
-    A piece sees itself in full precision, as a token in decoding does, and what was before it as
-    the cache holds it.
+    As in use: what comes before is read at once, then the last tokens in pieces, each of which sees
+    itself in full precision and what was before it as the cache holds it.
     """
     ladder = dict(LADDER)
     cache = ModelCache(model.config, ladder.pop("ladder"), **ladder)
     before = windows.shape[1] - 1 - last
-    for part in windows[:, :before].split(LADDER["chunk"], 1):
-        model(part, cache)
-    logits = [model(part, cache) for part in windows[:, before:-1].split(LADDER["chunk"], 1)]
+    parts = [windows[:, :before], *windows[:, before:-1].split(LADDER["chunk"], 1)]
+    logits = [model(part, cache) for part in parts if part.shape[1]][before > 0 :]
     targets = windows[:, -last:]
     nats = torch.nn.functional.cross_entropy(
         torch.cat(logits, 1).flatten(0, 1), targets.flatten(), reduction="none"
@@ -264,9 +313,45 @@ def _over_cache(model: Decoder, windows: Tensor, last: int) -> tuple[Tensor, flo
     return nats.view(targets.shape).cpu(), cache.nbytes() / len(windows)
 
 
+@torch.no_grad()
+def recall(model: Decoder, text: Tokens, scale: Scale, device: str) -> list[dict[str, Any]]:
+    """Bits a byte that a held-out passage costs less where it was read so many tokens before.
+
+    Between the two lies other held-out text; where the passage was not read, another was.
+    """
+    count, size = scale.passages, scale.passage
+    reach = 2 * size + max(scale.distances)
+    ends = np.cumsum(text.lengths[text.held])
+    places = np.searchsorted(ends, np.linspace(ends[0], ends[-reach - 1], 2 * count + 1))
+    passages = torch.from_numpy(text.held[places[:, None] + np.arange(size)].astype(np.int64))
+    asked, other = passages[:count], passages[count : 2 * count]
+    lengths = text.lengths[asked.numpy()]
+    found = []
+    for distance in scale.distances:
+        filler = text.held[places[1 : count + 1, None] + size + np.arange(distance)]
+        between = torch.from_numpy(filler.astype(np.int64))
+        bits = []
+        for first in (asked, other):
+            nats = token_nats(model, torch.cat([first, between, asked], 1).to(device), size)
+            bits.append(bits_per_byte(nats.cpu().numpy(), lengths))
+        found.append(
+            {
+                "distance": distance,
+                "read": rounded(bits[0], 6),
+                "not_read": rounded(bits[1], 6),
+            }
+        )
+    return found
+
+
 def jobs(
     scale: str, pattern: str, seeds: int, budgets: tuple[str, ...], device: str = "cpu"
 ) -> Iterator[Job]:
-    """All jobs that are asked for, seed by seed, so that early results are a whole factorial."""
+    """All jobs that are asked for, seed by seed, so that early results are a whole factorial.
+
+    A training that two budgets share is one job.
+    """
     for seed, budget, cell in product(range(seeds), budgets, cells(pattern)):
-        yield Job(scale, cell, budget, seed, device)
+        job = Job(scale, cell, budget, seed, device)
+        if job.training == job or "tokens" not in budgets:
+            yield job.training

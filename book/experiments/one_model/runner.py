@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from book.experiments.common.store import read
-from book.experiments.one_model.cells import FACTORS, Job, do
+from book.experiments.one_model.cells import BUDGETS, CACHES, FACTORS, Job, do
 from genopt_core.progress import reporting
 
 
@@ -71,10 +72,23 @@ def merged(folders: Iterable[Path], scale: str) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]
 
 
+def with_shared(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows, each under every budget at which its training is the one."""
+    found = []
+    for row in rows:
+        job = Job(row["scale"], row["cell"], row["budget"], row["seed"])
+        for budget in BUDGETS:
+            if replace(job, budget=budget).training == job:
+                found.append({**row, "budget": budget})
+    return found
+
+
 def signs(cell: str) -> dict[str, int]:
-    """−1 or 1 for each factor of a cell."""
-    levels = zip(FACTORS.items(), cell.split("."), strict=True)
-    return {name: 2 * known.index(level) - 1 for (name, known), level in levels}
+    """−1 or 1 for each factor of a cell, which may name its cache as the fifth."""
+    levels = cell.split(".")
+    factors = [*FACTORS.items(), ("cache", CACHES)][: max(len(levels), len(FACTORS))]
+    pairs = zip(factors, levels, strict=True)
+    return {name: 2 * known.index(level) - 1 for (name, known), level in pairs}
 
 
 def effects(values: dict[str, float]) -> dict[str, float]:
@@ -92,7 +106,8 @@ def effects(values: dict[str, float]) -> dict[str, float]:
         By name of a cell.
     """
     table = {cell: signs(cell) for cell in values}
-    varied = [name for name in FACTORS if len({row[name] for row in table.values()}) > 1]
+    every = next(iter(table.values()), {})
+    varied = [name for name in every if len({row[name] for row in table.values()}) > 1]
     if len(values) != 2 ** len(varied):
         raise ValueError(
             f"values must have all {2 ** len(varied)} cells of {varied}, got {len(values)}"

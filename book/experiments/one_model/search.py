@@ -7,6 +7,7 @@ many trials.  Every trial is kept at once, and a search goes on where it was cut
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,15 +91,23 @@ def search(
     content: dict[str, Any] = {"scale": scale, "share": share, "provenance": provenance()}
     for method in METHODS:
         path = folder / "search" / f"{scale}-{method}-{share}.json"
-        told = [Trial(**row) for row in read(path)] if path.is_file() else []
+        rows = read(path) if path.is_file() else []
+        used = [row.pop("cpu_seconds") for row in rows]
+        told = [Trial(**row) for row in rows]
         path.parent.mkdir(parents=True, exist_ok=True)
         while len(told) < trials:
             trial = propose(method, told)
+            started = time.process_time()
             value = objective(trial.params, scale, share, SEED + trial.number, folder)
             told.append(trial.finished(value))
-            write_json(path, [_row(one) for one in told])
+            used.append(rounded(time.process_time() - started, 4))
+            write_json(
+                path,
+                [{**_row(t), "cpu_seconds": s} for t, s in zip(told, used, strict=True)],
+            )
             tell(method, told[-1])
         told = told[:trials]
+        content["provenance"].setdefault("cpu_seconds", {})[method] = rounded(sum(used[:trials]), 4)
         done = CrossEntropy(SPACE, "posterior", seed=0, trials=told)
         chosen = done.recommend().params  # under noise: by the model of all trials, for both
         content["found" if method == "posterior" else method] = {
