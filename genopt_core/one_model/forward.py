@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from genopt_core.kvcache import Staircase
+from genopt_core.kvcache import FULL, Staircase, check_ladder, plane_widths
+from genopt_core.kvcache.rotated import ROTATED_BITS
 from genopt_core.one_model.blocks import DrawnBlocks
 from genopt_core.one_model.config import ModelConfig
 from genopt_core.positions import bias_by_distance, inverse_frequencies, rotary_angles, slopes
@@ -222,6 +223,7 @@ class ForwardCache:
         codec: Literal["grid", "rotated"] = "rotated",
         full_dtype: npt.DTypeLike = np.float32,
     ):
+        check_packed(config, ladder, codec)
         self.full_dtype = np.dtype(full_dtype)
         if self.full_dtype.kind != "f":
             raise ValueError(f"full_dtype must be a floating-point dtype, got {self.full_dtype}")
@@ -259,6 +261,22 @@ class ForwardCache:
             (head.append if len(head) else head.prefill)(*held)
         keys, values = (np.stack([pair[i] for pair in found]) for i in range(2))
         return keys.astype(np.float32), values.astype(np.float32)
+
+
+def check_packed(config: ModelConfig, ladder: Sequence[int] | str, codec: str) -> None:
+    """Refuse a ladder whose codes a cache of such a model cannot have."""
+    widths = [width for width in check_ladder(ladder) if width != FULL]
+    if codec == "rotated" and any(width not in ROTATED_BITS for width in widths):
+        accepted = ", ".join(map(str, (FULL, *reversed(ROTATED_BITS))))
+        raise ValueError(
+            f"ladder must have the widths {accepted} alone with codec 'rotated', got {ladder!r}"
+        )
+    for width in widths:
+        if any(config.head_dim * plane % 8 for plane in plane_widths(width)):
+            raise ValueError(
+                f"width must give heads channels that fill bytes at {width} bits, got "
+                f"{config.width} / {config.heads} = {config.head_dim}"
+            )
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:

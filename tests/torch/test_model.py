@@ -292,7 +292,7 @@ def test_without_rotation_heads_may_be_odd():
 @pytest.mark.parametrize(
     ("ladder", "options", "message"),
     [
-        ((16, 5), {}, "widths of codec 'rotated' must be of .*, got 5"),
+        ((16, 5), {}, r"ladder must have the widths .* with codec 'rotated', got \(16, 5\)"),
         ((16, 9), {}, "ladder"),
         ((8, 4), {}, "ladder"),
         ([(16,)] * 3, {}, "ladder must be one ladder or 2, one a layer, got 3"),

@@ -11,6 +11,7 @@ from transformers import LlamaConfig
 
 from genopt_core.checks import real, whole
 from genopt_core.one_model import ModelConfig
+from genopt_core.one_model.forward import check_packed
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.kvcache.attention import attend_view
 from genopt_core.torch.kvcache.layer import taken_from
@@ -51,6 +52,9 @@ class ModelCache:
         ladder: Sequence[int] | Sequence[Sequence[int]] | str = (16,),
         **options: Any,
     ):
+        each_layer = not isinstance(ladder, str) and isinstance((*ladder, 0)[0], Sequence)
+        for one in ladder if each_layer else [ladder]:
+            check_packed(config, one, options.get("codec", "rotated"))  # type: ignore[arg-type]
         described = LlamaConfig(
             hidden_size=config.width,
             num_attention_heads=config.heads,
