@@ -371,5 +371,10 @@ def store(
         for t in FACTORS["tokenizer"]:
             made = folders[0] / "texts" / f"{scale.text}-{t}-{scale.model.vocabulary}.json"
             shutil.copyfile(made, TABLES / f"one_model_{t}.tokenizer")
-    golf = read(GOLF)["entries"] if GOLF.is_file() else {}
-    return write_or_check(TABLE, table(read(RESULT), read(factorial.FOUND), golf), check, 1e-9)
+    made = table(read(RESULT), read(factorial.FOUND), read_golf())
+    return write_or_check(TABLE, made, check, 1e-9)
+
+
+def read_golf() -> dict[str, Any]:
+    """Entries of mini-golf that are stored, columns and rows."""
+    return read(GOLF)["entries"] if GOLF.is_file() else {}
