@@ -8,37 +8,26 @@ travel inside the package.  Everything is read, nothing is downloaded.
 import hashlib
 import json
 import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from genopt_core.checks import one_of
+from genopt_core.conventions import END_OF_WORD, Convention, as_convention, check_text
 
-END_OF_WORD = "\u2581"
-"""The end-of-word symbol, U+2581: visible, one character long, absent from ordinary text."""
-
-Convention = Literal["lossless", "textbook"]
-
-
-@lru_cache(maxsize=64)
-def _patterns(marks: str) -> dict[str, re.Pattern[str]]:
-    """Regular expressions of a word, for texts with these combining marks.
-
-    Combining marks, such as the vowel signs of Devanagari, belong to the letters around them; `re`
-    has no class for them, so those that occur in the text are spelled out.
-    """
-    letters = rf"(?:[^\W\d_]|[{re.escape(marks)}])+" if marks else r"[^\W\d_]+"
-    # Letters, or digits, or one other character, with the blank after it if there is one.
-    lossless = rf"(?:{letters}|\d+|[^\w\s{END_OF_WORD}]|_|{END_OF_WORD}){END_OF_WORD}?"
-    return {"textbook": re.compile(letters), "lossless": re.compile(lossless)}
-
-
-def _marks(text: str) -> str:
-    return "".join(sorted(c for c in set(text) if unicodedata.category(c).startswith("M")))
+__all__ = [
+    "END_OF_WORD",
+    "Convention",
+    "names",
+    "describe",
+    "load",
+    "check_text",
+    "pretokenize",
+    "count_words",
+    "data_path",
+]
 
 
 def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
@@ -79,64 +68,46 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> str:
     return _read_checked(path, row["file_sha256"], row["text_sha256"])
 
 
-def check_text(text: str, name: str = "text") -> None:
-    r"""Refuse what is not a string, or has no UTF-8 form: half of a surrogate pair on its own.
-
-    >>> check_text("a\ud800")
-    Traceback (most recent call last):
-    ValueError: text must have a UTF-8 form, it has the lone surrogate '\ud800'
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str, got {type(text).__name__}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} must have a UTF-8 form, it has the lone surrogate {text[error.start]!r}"
-        ) from None
-
-
-def pretokenize(text: str, convention: Convention = "lossless") -> Iterator[str]:
+def pretokenize(text: str, convention: str | Convention = "lossless") -> Iterator[str]:
     r"""Words of a text, one after the other, before any sub-word encoding.
 
     Parameters
     ----------
     text : str
-        Any text.  It is brought to Unicode NFC first, so that an accented letter is one character.
-    convention : {"lossless", "textbook"}
+        Any text.
+    convention : str or Convention
+        The rule, by its name or as a `Convention`, which lists them all.
         ``"lossless"``: a word is a run of letters (and their combining marks), a run of digits,
         or one other character, and ends with U+2581 exactly when a blank follows.  Joining the
         words and turning each U+2581 back into a blank restores the text, with each run of
         blanks as one blank and none at the two ends.
+        ``"lossless-front"``: it begins with U+2581 exactly when a blank stands before it.
         ``"textbook"``: lower-case runs of letters, each ending with U+2581; digits, punctuation
         and case are lost.  This is the form in which the method is usually explained.
 
     Notes
     -----
-    A U+2581 that is already in the text is read as a blank.  Time is linear in the text.
+    By these three rules the text is brought to Unicode NFC first, so that an accented letter is
+    one character, and a U+2581 that is already in it is read as a blank; by all others every blank
+    and line feed counts as it stands.  Time is linear in the text.
 
     Examples
     --------
     >>> list(pretokenize("The newest, in 1790."))
     ['The▁', 'newest', ',▁', 'in▁', '1790', '.']
+    >>> list(pretokenize("The newest, in 1790.", "lossless-front"))
+    ['The', '▁newest', ',', '▁in', '▁1790', '.']
     >>> list(pretokenize("The newest, in 1790.", "textbook"))
     ['the▁', 'newest▁', 'in▁']
     >>> list(pretokenize("कानून का राज"))
     ['कानून▁', 'का▁', 'राज']
+    >>> list(pretokenize("x = 10\n\ny", "gpt2"))
+    ['x', 'Ġ=', 'Ġ10', 'Ċ', 'Ċ', 'y']
     """
-    check_text(text)
-    one_of(convention, "convention", get_args(Convention))
-    text = unicodedata.normalize("NFC", text)
-    pattern = _patterns(_marks(text))[convention]
-    if convention == "textbook":
-        # Lower-casing may produce a decomposed letter (dotted capital I), hence NFC once more.
-        text = unicodedata.normalize("NFC", text.lower())
-        return (match.group() + END_OF_WORD for match in pattern.finditer(text))
-    text = END_OF_WORD.join(text.replace(END_OF_WORD, " ").split())
-    return (match.group() for match in pattern.finditer(text))
+    return as_convention(convention).words(text)
 
 
-def count_words(text: str, convention: Convention = "lossless") -> dict[str, int]:
+def count_words(text: str, convention: str | Convention = "lossless") -> dict[str, int]:
     """How often each word occurs, most frequent first, words of equal count alphabetically.
 
     The arguments and what they may be are those of `pretokenize`.

@@ -22,7 +22,6 @@ from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify, check_covered
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
-    CUT,
     Chunk,
     Counted,
     count_words_in_files,
@@ -155,9 +154,10 @@ def encode_command(options: argparse.Namespace) -> None:
     after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
     written = [name + end for name, end in zip(names, after, strict=True)]
     size = os.stat(options.file).st_size
-    chunks: Iterable[Chunk] = read_chunks(options.file)
+    chunks: Iterable[Chunk] = read_chunks(options.file, convention=vocabulary.convention)
     # No word goes on where a text is cut, but a special token could.
-    if not options.no_specials and any(map(CUT.search, vocabulary.specials)):
+    cut = vocabulary.convention.boundary
+    if cut and not options.no_specials and any(map(cut.search, vocabulary.specials)):
         chunks = [Chunk("".join(chunk.text for chunk in chunks), False, size)]
     progress = _Progress(options.quiet, "encoding")
     done = tokens = 0

@@ -6,7 +6,6 @@ what lies on the other side, so that the counts of the chunks add up to those of
 
 import codecs
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genopt_core.checks import whole
-from genopt_core.corpora import Convention, pretokenize
+from genopt_core.conventions import LOSSLESS, Convention, as_convention
 from genopt_core.progress import reporting
 
 CHUNK_BYTES = 1 << 20
@@ -24,17 +23,13 @@ CHUNK_BYTES = 1 << 20
 IN_FLIGHT = 32
 """Chunks handed out and not yet counted; with their size this bounds the memory."""
 
-# A cut goes after a run of blanks, or after a mark that no following character composes with and
-# no rule for lower case looks across (as it would across a full stop or an apostrophe).
-CUT = re.compile(r"(?:\s|[,;!?。、，！？；])(?=[^\s\u2581])")
-
 # Stands for the text that follows a chunk.  It composes with nothing and is not a blank.
 _NEXT = "\x00"
 
 
 def count_words_in_files(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    convention: Convention = "lossless",
+    convention: str | Convention = "lossless",
     executor: Executor | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     progress: bool | Callable[["Counted"], object] = False,
@@ -50,8 +45,9 @@ def count_words_in_files(
     ----------
     paths : path, or iterable of paths
         Each file is a text of its own: no word goes on from one to the next.
-    convention : {"lossless", "textbook"}
-        As in `genopt_core.corpora.pretokenize`.
+    convention : str or Convention
+        As in `genopt_core.corpora.pretokenize`.  By a regular expression of one's own a file is
+        counted whole, since nobody knows where it may be cut.
     executor : concurrent.futures.Executor, optional
         Counts the chunks: threads, processes, or ``distributed.Client.get_executor()``.  The
         files are read here, so the workers need not see them.  The caller shuts it down.
@@ -79,13 +75,13 @@ def count_words_in_files(
             f"(of a Dask client: client.get_executor()), got {type(executor).__name__}"
         )
     size = whole(chunk_bytes, "chunk_bytes")
-    pretokenize("", convention)  # refuses a wrong convention before any file is read
+    rule = as_convention(convention)
     total = sum(file.stat().st_size for file in files)
-    chunks = (chunk for file in files for chunk in read_chunks(file, size))
+    chunks = (chunk for file in files for chunk in read_chunks(file, size, rule))
     counts: Counter[str] = Counter()
     done = 0
     with reporting(progress, total, "counting words", "B") as report:
-        for found, read in _counted(chunks, convention, executor):
+        for found, read in _counted(chunks, rule, executor):
             counts.update(found)
             done += read
             report(Counted(done, total))
@@ -107,7 +103,11 @@ class Chunk(NamedTuple):
     bytes: int
 
 
-def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+def read_chunks(
+    path: str | os.PathLike[str],
+    chunk_bytes: int = CHUNK_BYTES,
+    convention: Convention = LOSSLESS,
+) -> Iterator[Chunk]:
     """Text of a UTF-8 file, in order, in chunks that can be counted apart.
 
     Errors are those of `count_words_in_files`.
@@ -120,7 +120,7 @@ def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) ->
             text = _decoded(decoder, block, position, path)
             position += len(block)
             taken += len(block)
-            cut = _last_cut(text)
+            cut = _last_cut(text, convention)
             if cut:
                 yield Chunk("".join([*rest, text[:cut]]), True, taken)
                 rest, taken = [text[cut:]], 0
@@ -130,7 +130,7 @@ def read_chunks(path: str | os.PathLike[str], chunk_bytes: int = CHUNK_BYTES) ->
     yield Chunk("".join(rest), False, taken)
 
 
-def count_chunk(text: str, followed: bool, convention: Convention) -> dict[str, int]:
+def count_chunk(text: str, followed: bool, convention: str | Convention) -> dict[str, int]:
     """Word counts of one chunk of `read_chunks`.
 
     >>> count_chunk("low, low ", True, "lossless")
@@ -138,10 +138,11 @@ def count_chunk(text: str, followed: bool, convention: Convention) -> dict[str, 
     >>> count_chunk("low, low ", False, "lossless")
     {'low': 2, ',▁': 1}
     """
-    if not followed:
-        return dict(Counter(pretokenize(text, convention)))
-    counts = Counter(pretokenize(text + _NEXT, convention))
-    counts -= Counter(pretokenize(_NEXT, convention))
+    rule = as_convention(convention)
+    if not followed or rule.name not in ("lossless", "textbook"):
+        return dict(Counter(rule.words(text)))
+    counts = Counter(rule.words(text + _NEXT))
+    counts -= Counter(rule.words(_NEXT))
     return dict(counts)
 
 
@@ -158,13 +159,15 @@ def _decoded(
         ) from None
 
 
-def _last_cut(text: str) -> int:
+def _last_cut(text: str, convention: Convention) -> int:
     """Where the last stretch of a text begins that can be counted apart; 0 if nowhere."""
+    if convention.boundary is None:
+        return 0
     width = 256
     while True:
         first = max(0, len(text) - width)
-        for match in reversed(list(CUT.finditer(text, first))):
-            if not unicodedata.combining(text[match.end()]):
+        for match in reversed(list(convention.boundary.finditer(text, first))):
+            if not unicodedata.combining(text[match.end() : match.end() + 1] or " "):
                 return match.end()
         if first == 0:
             return 0

@@ -1,27 +1,36 @@
 r"""From a text to token ids and back, losing nothing.
 
-A text is cut into words as in `genopt_core.corpora.pretokenize` (``"lossless"``): a run of letters,
-a run of digits, or one other character, each with the blank after it if there is one.  Unlike there
-nothing is normalized and no blank is dropped: a second blank is a word of its own, and so is each
-line feed.  U+2581 in a piece stands for a blank, U+2581 *in the text* for itself; so the words
-below are written with blanks, and a U+2581 of the text is an unknown character like any other.
+A text is cut into words as by `genopt_core.conventions.Convention.cut`.  Unlike in counting by the
+rules of prose, nothing is normalized and no blank is dropped: by "lossless" a second blank is a
+word of its own, and so is each line feed.
 
-An unknown character becomes the bytes of its UTF-8 form, one token each.  A text without a UTF-8
-form (it has a lone surrogate) is refused, and byte tokens that are no UTF-8 are decoded to U+FFFD,
-so what comes out can always be printed, written and encoded again.
+In the alphabet of characters U+2581 in a piece stands for a blank, U+2581 *in the text* for itself;
+so the words below are written with blanks, and a U+2581 of the text is an unknown character like
+any other.  An unknown character becomes the bytes of its UTF-8 form, one token each.  In the
+alphabet of bytes nothing is unknown; the words below are written with one character a byte.
+
+A text without a UTF-8 form (it has a lone surrogate) is refused, and bytes that are no UTF-8 are
+decoded to U+FFFD, so what comes out can always be printed, written and encoded again.
 """
 
 import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from genopt_core.corpora import END_OF_WORD, check_text
+from genopt_core.conventions import (
+    END_OF_WORD,
+    LOSSLESS,
+    OURS,
+    Convention,
+    byte_letters,
+    check_text,
+)
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
 
@@ -33,6 +42,9 @@ REMEMBERED_WORDS = 1 << 18
 
 TOGETHER_FROM = 500
 """New words in one text from which on a common lattice is faster than one word at a time."""
+
+TOGETHER_UP_TO = 256
+"""Characters of the longest word in a common lattice, which goes on as deep as that."""
 
 _LETTER, _DIGIT = re.compile(r"[^\W\d_]"), re.compile(r"\d")
 
@@ -46,49 +58,63 @@ def _is_digit(character: str) -> bool:
     return bool(_DIGIT.fullmatch(character))
 
 
-def word_pattern(pieces: Iterable[str]) -> str:
+def word_pattern(pieces: Iterable[str], convention: Convention = LOSSLESS) -> str:
     """Regular expression of one word of a text, for Python and for Hugging Face alike.
 
-    Letters and digits are written out: those that occur in the pieces.  All others are cut one by
-    one, which changes no segmentation, because a character that no piece contains stands by itself
-    anyway; and it makes the words independent of the Unicode version of the program.
+    By the rules of prose, in characters, letters and digits are written out: those that occur in
+    the pieces.  All others are cut one by one, which changes no segmentation, because a character
+    that no piece contains stands by itself anyway; and it makes the words independent of the
+    Unicode version of the program.
 
     >>> word_pattern(["b▁", "abc", "7", "é"])
     '(?:[a-cé]+|[7]+|[\\\\s\\\\S]) ?'
     """
+    if convention.in_bytes or convention.name not in OURS:
+        return convention.expression
     characters = sorted(set("".join(pieces)))
     classes = []
     for belongs in (_is_letter, _is_digit):
         members = [c for c in characters if belongs(c)]
         if members:
             classes.append(f"[{_ranges(members)}]+|")
-    return rf"(?:{''.join(classes)}[\s\S]) ?"
+    word = rf"(?:{''.join(classes)}[\s\S])"
+    return f" ?{word}" if convention.name == "lossless-front" else f"{word} ?"
 
 
 class Encoder:
     """Segments texts into pieces at given costs, remembering the words it has met.
 
-    ``costs`` are in nats, by piece; the ids are the places in this mapping, then come 256 bytes,
-    the unknown token and ``specials``, names that are one token wherever they stand in a text.
+    ``costs`` are in nats, by piece; the ids are the places in this mapping, then come, unless all
+    is spelled in bytes, 256 bytes and the unknown token, and then ``specials``, names that are one
+    token wherever they stand in a text.
     """
 
     def __init__(
-        self, costs: Mapping[str, float], unknown_cost: float, specials: Sequence[str]
+        self,
+        costs: Mapping[str, float],
+        unknown_cost: float,
+        specials: Sequence[str],
+        convention: Convention = LOSSLESS,
     ) -> None:
         # As the text has them: with blanks.  A piece cannot be confused with a literal U+2581.
+        written = _written_in_bytes if convention.in_bytes else _written_in_characters
         self._arcs = {
-            piece.replace(END_OF_WORD, " "): (cost, id_)
-            for id_, (piece, cost) in enumerate(costs.items())
+            written(piece): (cost, id_) for id_, (piece, cost) in enumerate(costs.items())
         }
         self._lengths = sorted({len(piece) for piece in costs}, reverse=True)
         self._characters = {piece for piece in self._arcs if len(piece) == 1}
         self._unknown_cost = unknown_cost
         self._first_byte = len(costs)
         self._unknown = len(costs) + len(BYTE_TOKENS)
-        self._specials = {special: self._unknown + 1 + i for i, special in enumerate(specials)}
+        first = len(costs) if convention.in_bytes else self._unknown + 1
+        self._specials = {special: first + i for i, special in enumerate(specials)}
         longest_first = map(re.escape, sorted(specials, key=len, reverse=True))
         self._special = re.compile(f"({'|'.join(longest_first)})") if specials else None
-        self._words = re.compile(word_pattern(costs))
+        self._in_bytes = convention.in_bytes
+        own = convention.in_bytes or convention.name not in OURS
+        self._cut: Callable[[str], list[str]] = (
+            convention.cut if own else re.compile(word_pattern(costs, convention)).findall
+        )
         self._ids: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
 
     def encode(
@@ -106,7 +132,7 @@ class Encoder:
             if index % 2:  # between two plain parts there is one special token
                 runs.append([(self._specials[part],)])
                 continue
-            words = self._words.findall(part)
+            words = self._cut(part)
             self._remember(set(words).difference(known), byte_fallback)
             runs.append(map(known.__getitem__, words))
         ids = itertools.chain.from_iterable(itertools.chain.from_iterable(runs))
@@ -115,11 +141,19 @@ class Encoder:
     def _remember(self, words: set[str], byte_fallback: bool) -> None:
         """Segment new words: many plain ones together in one lattice, the others one by one."""
         known = self._ids[byte_fallback]
-        plain = sorted(w for w in words if len(w) <= 64 and self._characters.issuperset(w))
-        if len(plain) >= TOGETHER_FROM:
-            known.update(zip(plain, self._segment_together(plain), strict=True))
-        for word in words.difference(known):
-            known[word] = self._segment(word, byte_fallback)
+        # The word as the arcs have it, and as the text has it.
+        new = {w.encode("utf-8").decode("latin-1"): w for w in words} if self._in_bytes else None
+        spelled = words if new is None else new.keys()
+        plain = sorted(
+            w for w in spelled if len(w) <= TOGETHER_UP_TO and self._characters.issuperset(w)
+        )
+        if len(plain) < TOGETHER_FROM:
+            plain = []
+        else:
+            names = plain if new is None else map(new.__getitem__, plain)
+            known.update(zip(names, self._segment_together(plain), strict=True))
+        for word in set(spelled).difference(plain):
+            known[word if new is None else new[word]] = self._segment(word, byte_fallback)
 
     def _segment_together(self, words: list[str]) -> Iterator[tuple[int, ...]]:
         """Ids of the cheapest segmentations of words without unknown characters."""
@@ -192,6 +226,29 @@ def cheapest_pieces(
     return found[::-1]
 
 
+def _written_in_characters(piece: str) -> str:
+    return piece.replace(END_OF_WORD, " ")
+
+
+def _written_in_bytes(piece: str) -> str:
+    """A piece with one character below U+0100 a byte."""
+    return piece.translate({ord(letter): byte for byte, letter in enumerate(byte_letters())})
+
+
+class ByteDecoder:
+    """Joins the bytes of token ids: of ``tokens``, so many are ``pieces``, the others are texts."""
+
+    def __init__(self, tokens: Sequence[str], pieces: int) -> None:
+        self._codes = [_written_in_bytes(piece).encode("latin-1") for piece in tokens[:pieces]]
+        self._codes += [token.encode("utf-8") for token in tokens[pieces:]]
+
+    def decode(self, ids: ArrayLike | Iterable[int]) -> str:
+        """The text of these ids, as `Vocabulary.decode`."""
+        array = _checked_ids(ids, len(self._codes))
+        code = b"".join(map(self._codes.__getitem__, array.tolist()))
+        return code.decode("utf-8", "replace")
+
+
 class Decoder:
     """Joins the texts of token ids, and runs of byte tokens into characters.
 
@@ -206,12 +263,7 @@ class Decoder:
 
     def decode(self, ids: ArrayLike | Iterable[int]) -> str:
         """The text of these ids, as `Vocabulary.decode`."""
-        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))  # type: ignore[arg-type]
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise TypeError(f"ids must be a list of whole numbers, got {array.dtype} {array.shape}")
-        if array.size and not (array.min() >= 0 and array.max() < len(self._texts)):
-            wrong = array[(array < 0) | (array >= len(self._texts))][0]
-            raise ValueError(f"ids must be in 0..{len(self._texts) - 1}, got {wrong}")
+        array = _checked_ids(ids, len(self._texts))
         is_byte = (array >= self._first_byte) & (array < self._after_bytes)
         if not is_byte.any():
             return "".join(map(self._texts.__getitem__, array.tolist()))
@@ -225,6 +277,16 @@ class Decoder:
             else:
                 parts.append("".join(map(self._texts.__getitem__, run.tolist())))
         return "".join(parts)
+
+
+def _checked_ids(ids: ArrayLike | Iterable[int], tokens: int) -> NDArray[np.integer]:
+    array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))  # type: ignore[arg-type]
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TypeError(f"ids must be a list of whole numbers, got {array.dtype} {array.shape}")
+    if array.size and not (array.min() >= 0 and array.max() < tokens):
+        wrong = array[(array < 0) | (array >= tokens)][0]
+        raise ValueError(f"ids must be in 0..{tokens - 1}, got {wrong}")
+    return array
 
 
 def _from_bytes(code: bytes) -> str:

@@ -7,9 +7,9 @@ that library.  `genopt_core.subwords.tokenizer.tokenizer_json.read_tokenizer` re
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar
 
+from genopt_core.conventions import byte_letters
 from genopt_core.subwords.segmentation.costs import check_word
 from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, cheapest_pieces
@@ -43,7 +43,7 @@ class Peer(ABC):
         check_word(word)
         if self.byte_level:
             code = word.replace("\u2581", " ").encode("utf-8")
-            word = "".join(map(_byte_letters().__getitem__, code))
+            word = "".join(map(byte_letters().__getitem__, code))
         return tuple(self._segment(word)) if word else ()
 
     @abstractmethod
@@ -280,11 +280,3 @@ def _byte_tokens(text: str, known: frozenset[str]) -> list[str]:
     """Byte tokens of a text; none if the model lacks one of them."""
     code = [BYTE_TOKENS[byte] for byte in text.encode("utf-8")]
     return code if known.issuperset(code) else []
-
-
-@lru_cache(maxsize=1)
-def _byte_letters() -> tuple[str, ...]:
-    """GPT-2's letter for each byte: printable ones for themselves, the others from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))

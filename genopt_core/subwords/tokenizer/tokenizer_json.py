@@ -1,21 +1,24 @@
 r"""The vocabulary as a ``tokenizer.json`` file of Hugging Face, and back; no library is needed.
 
-The file holds a Unigram model with 256 byte tokens, whose scores are minus the costs.  The
-end-of-word symbol U+2581 is written there as the blank it stands for, so that the exported
+The file holds a Unigram model, whose scores are minus the costs, behind a ``Split`` by the regular
+expression of the vocabulary's convention.  In the alphabet of characters it has 256 byte tokens
+more, and the end-of-word symbol U+2581 is written as the blank it stands for, so that the exported
 tokenizer needs no normalizer, keeps the offsets of the text and confuses no blank with a literal
-U+2581.  Counts, token penalty and provenance are the key ``"genopt"`` of the model: Hugging Face
-reads past it, and drops it when *it* saves the file.
+U+2581; in the alphabet of bytes ``ByteLevel`` follows on the split.  Counts, token penalty,
+provenance and convention are the key ``"genopt"`` of the model: Hugging Face reads past it, and
+drops it when *it* saves the file.
 """
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genopt_core.checks import one_of
-from genopt_core.corpora import END_OF_WORD
+from genopt_core.conventions import END_OF_WORD, EXPRESSIONS, LOSSLESS, Alphabet, Convention
 from genopt_core.files import whole_file, write_json
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, word_pattern
@@ -29,10 +32,19 @@ OWN_KEY = "genopt"
 """Where in the model's JSON object counts, token penalty and provenance are."""
 
 
+_BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": False,
+    "use_regex": False,
+}
+
+
 def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[str, Any]:
     """A vocabulary as the JSON object of Hugging Face's ``tokenizer.json``.
 
     An unknown character becomes bytes, without ``byte_fallback`` ``<unk>``; the ids are the same.
+    In the alphabet of bytes there is none.
 
     >>> vocabulary = Vocabulary(("a", "b▁"), np.log([0.5, 0.5]), np.ones(2))
     >>> model = tokenizer_json(vocabulary)["model"]
@@ -40,11 +52,12 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
     ('Unigram', [['a', -0.6931471806], ['b ', -0.6931471806]], 258)
     """
     check_vocabulary(vocabulary)
-    costs = vocabulary.costs
+    costs, convention = vocabulary.costs, vocabulary.convention
     scores: list[list[Any]] = [[s.replace(END_OF_WORD, " "), 0.0 - c] for s, c in costs.items()]
-    # Never chosen for their score, but the least one sets the cost of an unknown character.
-    least = 0.0 - max(costs.values())
-    scores += [[token, least] for token in (*BYTE_TOKENS, UNKNOWN)]
+    if not convention.in_bytes:
+        # Never chosen for their score, but the least one sets the cost of an unknown character.
+        least = 0.0 - max(costs.values())
+        scores += [[token, least] for token in (*BYTE_TOKENS, UNKNOWN)]
     added = [
         {
             "id": len(scores) + index,
@@ -57,31 +70,39 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
         }
         for index, special in enumerate(vocabulary.specials)
     ]
-    words = {"Regex": word_pattern(vocabulary.pieces)}
+    words = {
+        "type": "Split",
+        "pattern": {"Regex": word_pattern(vocabulary.pieces, convention)},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    own: dict[str, Any] = {
+        "counts": vocabulary.counts.tolist(),
+        "length_cost": vocabulary.length_cost,
+        "provenance": dict(vocabulary.provenance),
+    }
+    if convention != LOSSLESS:
+        own["convention"] = asdict(convention)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Split",
-            "pattern": words,
-            "behavior": "Isolated",
-            "invert": False,
-        },
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, _BYTE_LEVEL]}
+        if convention.in_bytes
+        else words,
         "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "decoder": _BYTE_LEVEL
+        if convention.in_bytes
+        else {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "Unigram",
-            "unk_id": len(scores) - 1,
+            "unk_id": None if convention.in_bytes else len(scores) - 1,
             "vocab": scores,
-            "byte_fallback": byte_fallback,
-            OWN_KEY: {
-                "counts": vocabulary.counts.tolist(),
-                "length_cost": vocabulary.length_cost,
-                "provenance": dict(vocabulary.provenance),
-            },
+            "byte_fallback": byte_fallback and not convention.in_bytes,
+            OWN_KEY: own,
         },
     }
 
@@ -112,8 +133,9 @@ def save_transformers(
 
     ``folder`` is made if it is not there; two files are written to it.  ``roles`` say what a
     special token is for, such as ``eos_token="</s>", pad_token="<pad>"``; it is made one if it is
-    not. ``unk_token`` is ``<unk>`` without being named.  Returns the vocabulary with the special
-    tokens as they were written.  Raises ``OSError`` if the folder cannot be written to.
+    not. ``unk_token`` is ``<unk>`` without being named, if the vocabulary has one.  Returns the
+    vocabulary with the special tokens as they were written.  Raises ``OSError`` if the folder
+    cannot be written to.
     """
     for role in roles:
         one_of(role, "role", ROLES)
@@ -127,7 +149,7 @@ def save_transformers(
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "unk_token": UNKNOWN,
+        **({} if vocabulary.convention.in_bytes else {"unk_token": UNKNOWN}),
         **roles,
     }
     write_json(target / "tokenizer_config.json", settings, indent=1)
@@ -148,11 +170,15 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         vocab = model["vocab"]
         if model["type"] != "Unigram":
             raise ValueError(f"{not_ours}, its model is {model['type']}")
-        ends = [token for token, _ in vocab[-257:]]
-        if ends != [*BYTE_TOKENS, UNKNOWN]:
+        steps = _pre_tokenizers(content)
+        in_bytes = any(step["type"] == "ByteLevel" for step in steps)
+        after = 0 if in_bytes else 257
+        ends = [token for token, _ in vocab[len(vocab) - after :]]
+        if not in_bytes and ends != [*BYTE_TOKENS, UNKNOWN]:
             raise ValueError(f"{not_ours}, its vocabulary does not end with 256 bytes and <unk>")
-        pieces = tuple(token.replace(" ", END_OF_WORD) for token, _ in vocab[:-257])
-        logs = np.array([score for _, score in vocab[:-257]], dtype=np.float64)
+        vocab = vocab[: len(vocab) - after]
+        pieces = tuple(token.replace(" ", END_OF_WORD) for token, _ in vocab)
+        logs = np.array([score for _, score in vocab], dtype=np.float64)
         specials = tuple(token["content"] for token in content["added_tokens"])
         own = model.get(OWN_KEY, {})
         counts = own.get("counts", np.zeros(len(pieces)))
@@ -161,15 +187,42 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         if length_cost is None:  # files of version 0.1 had it, and the specials, in the provenance
             provenance.pop("specials", None)
             length_cost = provenance.pop("length_cost", 0.0)
+        expression = next(step["pattern"]["Regex"] for step in steps if step["type"] == "Split")
+        saved_again = OWN_KEY not in model
+        convention = (
+            _convention_of(expression, pieces, "bytes" if in_bytes else "characters")
+            if saved_again
+            else Convention(**own["convention"])
+            if "convention" in own
+            else LOSSLESS
+        )
     except KeyError as error:
         raise ValueError(f"{not_ours}, it has no {error}") from None
+    except StopIteration:
+        raise ValueError(f"{not_ours}, it cuts words differently") from None
     except (TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{not_ours}: {error}") from None
-    vocabulary = Vocabulary(pieces, logs + length_cost, counts, provenance, length_cost, specials)
-    pattern = content["pre_tokenizer"].get("pattern") if content["pre_tokenizer"] else None
-    if pattern != {"Regex": word_pattern(pieces)}:
+    if expression != word_pattern(pieces, convention) or in_bytes != convention.in_bytes:
         raise ValueError(f"{not_ours}, it cuts words differently")
-    return vocabulary
+    return Vocabulary(
+        pieces, logs + length_cost, counts, provenance, length_cost, specials, convention
+    )
+
+
+def _pre_tokenizers(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps before the model, one after the other."""
+    first = content.get("pre_tokenizer")
+    if first is None:
+        return []
+    steps: list[dict[str, Any]] = first["pretokenizers"] if first["type"] == "Sequence" else [first]
+    return steps
+
+
+def _convention_of(expression: str, pieces: tuple[str, ...], alphabet: Alphabet) -> Convention:
+    """The convention with this expression: one with a name, or the expression by itself."""
+    named = (Convention(name, alphabet=alphabet) for name in EXPRESSIONS)
+    same = (c for c in named if word_pattern(pieces, c) == expression)
+    return next(same, None) or Convention("regex", expression, alphabet)
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> Peer:

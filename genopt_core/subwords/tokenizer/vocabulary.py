@@ -1,8 +1,8 @@
 """A trained vocabulary: pieces and their probabilities, and what can be asked of them.
 
-`segment`, `n_best`, `sample` and `log_marginal` take one word, with U+2581 where a blank follows;
-`encode` and `decode` take any text and lose nothing (`genopt_core.subwords.tokenizer.encoding` says
-how).
+`segment`, `n_best`, `sample` and `log_marginal` take one word, spelled as
+`genopt_core.corpora.pretokenize` gives it, with U+2581 where a blank follows; `encode` and `decode`
+take any text and lose nothing (`genopt_core.subwords.tokenizer.encoding` says how).
 """
 
 import json
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from genopt_core.checks import real
-from genopt_core.corpora import check_text
+from genopt_core.conventions import (
+    LOSSLESS,
+    Convention,
+    as_convention,
+    byte_letters,
+    check_text,
+)
 from genopt_core.subwords.segmentation import sampling
 from genopt_core.subwords.segmentation.arrays import Float
 from genopt_core.subwords.segmentation.costs import check_limit, check_word
@@ -26,7 +32,7 @@ from genopt_core.subwords.segmentation.paths import (
     shortest_path,
     viterbi_path,
 )
-from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, Decoder, Encoder
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, ByteDecoder, Decoder, Encoder
 
 DECIMALS = 10
 """Digits that log-probabilities keep behind the point: a decimal file gives back the same number,
@@ -58,6 +64,9 @@ class Vocabulary:
         per piece (book, eq. swe-tradeoff).  Probabilities (`log_marginal`, `sample`) are without.
     specials : tuple of str
         Special tokens, such as ``<|endoftext|>``.
+    convention : Convention
+        How a text is cut into words, and in which alphabet they are spelled; also by its name.
+        In the alphabet of bytes all 256 are pieces, and the special tokens follow on the pieces.
 
     Examples
     --------
@@ -83,9 +92,13 @@ class Vocabulary:
     provenance: dict[str, Any] = field(default_factory=dict)
     length_cost: float = 0.0
     specials: tuple[str, ...] = ()
+    convention: Convention = LOSSLESS
 
     def __post_init__(self) -> None:
+        convention = as_convention(self.convention)
         pieces = _checked_pieces(self.pieces)
+        if convention.in_bytes:
+            _check_bytes(pieces)
         logs = np.round(
             _piece_numbers(self.log_probabilities, "log_probabilities", pieces), DECIMALS
         )
@@ -113,6 +126,7 @@ class Vocabulary:
             "provenance": _checked_provenance(self.provenance),
             "length_cost": length_cost,
             "specials": check_specials(self.specials, pieces),
+            "convention": convention,
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # how a frozen dataclass is written to
@@ -125,13 +139,15 @@ class Vocabulary:
         parts = [f"{len(self)} pieces, {self.pieces[0]!r} to {self.pieces[-1]!r}"]
         parts += [f"length_cost={self.length_cost:g}"] if self.length_cost else []
         parts += [f"specials={len(self.specials)}"] if self.specials else []
+        if self.convention != LOSSLESS:
+            parts += [f"{self.convention.name!r} in {self.convention.alphabet}"]
         return f"Vocabulary({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
         arrays = (self.log_probabilities, other.log_probabilities), (self.counts, other.counts)
-        plain = ("pieces", "provenance", "length_cost", "specials")
+        plain = ("pieces", "provenance", "length_cost", "specials", "convention")
         return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
             np.array_equal(mine, theirs) for mine, theirs in arrays
         )
@@ -150,7 +166,12 @@ class Vocabulary:
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
-        """What each id stands for: pieces, 256 bytes, ``<unk>``, special tokens."""
+        """What each id stands for: pieces, 256 bytes, ``<unk>``, special tokens.
+
+        In the alphabet of bytes: pieces, special tokens.
+        """
+        if self.convention.in_bytes:
+            return (*self.pieces, *self.specials)
         return (*self.pieces, *BYTE_TOKENS, UNKNOWN, *self.specials)
 
     def with_specials(self, specials: Iterable[str]) -> "Vocabulary":
@@ -230,7 +251,8 @@ class Vocabulary:
     def decode(self, ids: ArrayLike | Iterable[int]) -> str:
         """The text that these token ids stand for.
 
-        A run of bytes that is not UTF-8 becomes one U+FFFD per byte.
+        A run of bytes that is not UTF-8 becomes one U+FFFD per byte; in the alphabet of bytes one
+        for each stretch that no character begins with, the rule of Unicode.
 
         >>> vocabulary = Vocabulary(("a",), np.zeros(1), np.ones(1))
         >>> text = " a  \\u2581 \\n"
@@ -241,11 +263,12 @@ class Vocabulary:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return Encoder(self.costs, self._unknown_cost, self.specials)
+        return Encoder(self.costs, self._unknown_cost, self.specials, self.convention)
 
     @cached_property
-    def _decoder(self) -> Decoder:
-        return Decoder(self.tokens, len(self.pieces))
+    def _decoder(self) -> Decoder | ByteDecoder:
+        kind = ByteDecoder if self.convention.in_bytes else Decoder
+        return kind(self.tokens, len(self.pieces))
 
     @cached_property
     def _unknown_cost(self) -> float:
@@ -292,6 +315,24 @@ def _checked_pieces(pieces: Iterable[str]) -> tuple[str, ...]:
         raise ValueError(f"pieces must be distinct, {twice!r} occurs twice")
     check_text("".join(pieces), "pieces")
     return pieces
+
+
+def _check_bytes(pieces: tuple[str, ...]) -> None:
+    """Refuse pieces that are not spelled in bytes, or a byte that is no piece."""
+    letters = byte_letters()
+    if wrong := set("".join(pieces)).difference(letters):
+        piece = next(p for p in pieces if wrong.intersection(p))
+        raise ValueError(
+            "pieces must be spelled in bytes, with GPT-2's letters (the convention's alphabet is "
+            f"'bytes'), got {piece!r}"
+        )
+    known = set(pieces)
+    for byte, letter in enumerate(letters):
+        if letter not in known:
+            raise ValueError(
+                f"pieces must have all 256 bytes (the convention's alphabet is 'bytes'), "
+                f"{letter!r} for 0x{byte:02X} is not there"
+            )
 
 
 def check_specials(specials: Iterable[str], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genopt_core.checks import one_of, real
+from genopt_core.checks import one_of, real, whole
+from genopt_core.conventions import Convention, as_convention, byte_letters
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.arcs import Pieces
-from genopt_core.subwords.training.em import Segmentation, fitted_costs
+from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation, fitted_costs
 from genopt_core.subwords.training.substrings import Substrings, check_size
 from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Step, Trainer
 from genopt_core.subwords.training.unit import common_unit, in_units
@@ -35,6 +36,7 @@ def train(
     max_piece: int = 16,
     min_count: float | None = None,
     at_most: bool = False,
+    convention: str | Convention = "lossless",
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
     r"""The vocabulary of a given size with which a corpus is segmented at the least cost.
@@ -72,6 +74,9 @@ def train(
     at_most : bool
         Whether a corpus too small for ``vocab_size`` gets fewer pieces, the substrings that occur
         at least twice (or ``min_count`` times), in place of an error.
+    convention : str or Convention
+        The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
+        alphabet of bytes all 256 are pieces, whether they occur or not.
     progress : bool or function
         As in `genopt_core.progress`; the records are `Step`.
 
@@ -95,17 +100,19 @@ def train(
     >>> [piece for piece in vocabulary.pieces if len(piece) > 1]
     ['est▁', 'low▁', 'ower']
     """
-    weight = _length_cost(objective)
+    rule, weight = as_convention(convention), _length_cost(objective)
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
     counts = _in_chunks(check_words(word_counts))
+    absent = _absent_bytes(counts, vocab_size) if rule.in_bytes else ()
     unit = common_unit(counts.values())
     counts = in_units(counts, unit)
     if min_count is not None and real(min_count, "min_count") <= 0:
         raise ValueError(f"min_count must be above 0, got {min_count!r}")
     # a count of just so many units may have lost its last bits
     floor = None if min_count is None else float(min_count) / unit * (1 - 1e-9)
-    table, size, least = _candidates(counts, vocab_size, max_piece, floor, one_in, at_most, unit)
+    room = vocab_size - len(absent)
+    table, size, least = _candidates(counts, room, max_piece, floor, one_in, at_most, unit)
     with reporting(progress, 0, "training") as report:
         trainer = Trainer(table, size, plan, lambda step: report(_in_counts(step, unit)))
         tokens = objective == "tokens"
@@ -125,6 +132,8 @@ def train(
             "distinct_words": len(table.words),
             "interrupted": trainer.interrupted,
         },
+        rule,
+        absent,
     )
 
 
@@ -156,6 +165,20 @@ def _candidates(
         f"vocab_size must be at most {len(table)}, the number of different substrings of up to "
         f"{max_piece} characters that occur at least {often}, got {size}; at_most=True takes fewer"
     )
+
+
+def _absent_bytes(counts: dict[str, float], vocab_size: int) -> tuple[str, ...]:
+    """The bytes that occur in no word; refused are words that are not spelled in bytes."""
+    occur = set().union(*counts)
+    if wrong := occur.difference(byte_letters()):
+        word = next(w for w in counts if wrong.intersection(w))
+        raise ValueError(
+            "word_counts must be spelled in bytes, as count_words(text, convention) gives them, "
+            f"got {word!r}"
+        )
+    if whole(vocab_size, "vocab_size") < 256:
+        raise ValueError(f"vocab_size must be at least 256, one for each byte, got {vocab_size}")
+    return tuple(letter for letter in byte_letters() if letter not in occur)
 
 
 def _in_counts(step: Step, unit: float) -> Step:
@@ -197,15 +220,26 @@ def _vocabulary(
     length_cost: float,
     unit: float,
     provenance: dict[str, Any],
+    convention: Convention,
+    absent: tuple[str, ...],
 ) -> Vocabulary:
     number = np.flatnonzero(pieces.chosen)
     counts = state.counts[number]
     order = np.lexsort((number, -counts, ~pieces.table.single[number]))
     number, counts = number[order], counts[order]
+    costs = fitted_costs(state.counts, 0.0)
+    # Bytes that do not occur come behind the other single ones, as costly as one that is not used.
+    behind = pieces.table.singles
+    texts = pieces.table.texts(number)
     return Vocabulary(
-        pieces=tuple(pieces.table.texts(number)),
-        log_probabilities=-fitted_costs(state.counts, 0.0)[number],
-        counts=counts * unit,
+        pieces=(*texts[:behind], *absent, *texts[behind:]),
+        log_probabilities=-np.insert(costs[number], [behind] * len(absent), _unused(state)),
+        counts=np.insert(counts * unit, [behind] * len(absent), 0.0),
         provenance=provenance,
         length_cost=length_cost,
+        convention=convention,
     )
+
+
+def _unused(state: Segmentation) -> float:
+    return float(np.log(state.counts.sum() / LEAST_COUNT))
