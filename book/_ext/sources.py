@@ -15,6 +15,8 @@ import genopt_core
 from genopt_core import explorers
 
 PACKAGE = Path(genopt_core.__file__).parent
+BESIDE = {".json", ".safetensors", ".tokenizer"}
+"""What travels with a package: tables and styles, and trained models."""
 IN_BROWSER = {*sys.stdlib_module_names, "numpy", "genopt_core"}
 
 
@@ -58,7 +60,8 @@ def needed(*modules: str) -> list[Path]:
         if path and path not in found and runs_in_browser(path):
             found.add(path)
             waiting += imports(path)
-    beside = {p for path in found if path.name == "__init__.py" for p in path.parent.glob("*.json")}
+    folders = [path.parent for path in found if path.name == "__init__.py"]
+    beside = {p for f in folders for p in f.iterdir() if p.suffix in BESIDE}
     return sorted(found | beside)
 
 

@@ -69,6 +69,19 @@ def next_probabilities(
     return p
 
 
+def drawn(probabilities: npt.ArrayLike, rng: np.random.Generator) -> list[int]:
+    """A token of each row of probabilities (tokens, vocabulary), by one uniform number each.
+
+    >>> drawn([[0.0, 1.0], [1.0, 0.0]], np.random.default_rng(0))
+    [1, 0]
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    above = np.cumsum(p, axis=1) > rng.random(len(p))[:, None]
+    last = p.shape[1] - 1 - (p[:, ::-1] > 0).argmax(axis=1)
+    # a sum may end a little below 1, and the number lie above it
+    return np.where(above.any(axis=1), above.argmax(axis=1), last).tolist()
+
+
 def continued(
     model: Forward,
     logits: npt.ArrayLike,
@@ -130,8 +143,7 @@ def continued(
             new.append(int(given[step]))
             continue
         p = next_probabilities(z, temperature=temperature, top_k=top_k, top_p=top_p)
-        at = int(np.searchsorted(np.cumsum(p), drawing.random(), side="right"))
-        new.append(min(at, int(np.flatnonzero(p)[-1])))  # sums may end a little below 1
+        new += drawn(p[None], drawing)
     return Continued(new, np.stack(said), held)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
     Parameters
     ----------
-    tokenizer : Vocabulary or ``tokenizers.Tokenizer``
+    tokenizer : Vocabulary, ``tokenizers.Tokenizer``, or mapping
+        The last is the content of the ``tokenizer.json`` that the second would be.
 
     Examples
     --------
@@ -66,6 +68,8 @@ def tokenizer_digest(tokenizer: Any) -> str:
     """
     if isinstance(tokenizer, Vocabulary):
         content: Any = [tokenizer_json(tokenizer), tokenizer.length_cost]
+    elif isinstance(tokenizer, Mapping):
+        content = tokenizer
     elif hasattr(tokenizer, "to_str"):
         content = json.loads(tokenizer.to_str())
     else:

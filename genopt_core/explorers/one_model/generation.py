@@ -1,0 +1,310 @@
+"""Explorer of chapter 6: the trained model goes on with the reader's own words."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from genopt_core import tables
+from genopt_core.explorers.one_model.pieces import lines_of, quoted, written
+from genopt_core.figures import schema as figure
+from genopt_core.figures.controls import Choice, Seed, Slider, Text
+from genopt_core.figures.registry import Preset, explorer
+from genopt_core.figures.schema import Axis, Figure, Mark, Panel
+from genopt_core.kvcache import parse_ladder
+from genopt_core.one_model import (
+    Continued,
+    DrawnBlocks,
+    ForwardCache,
+    continued,
+    divergence,
+    drawn,
+    next_probabilities,
+)
+from genopt_core.one_model.stored import stored_model
+
+NEW = 16  # tokens of a continuation
+BLOCK, MOST = 16, 512  # tokens of a block, and of all texts together
+LETTERS = 46  # of a row of chips
+SHOWN = 7  # tokens of a distribution
+LADDERS = {
+    "16": "all in 16 bits",
+    "16/8/4/2": "16/8/4/2",
+    "16/2/1": "16/2/1",
+}
+YOURS, SAME, OTHER = "your words", "drawn alike", "drawn otherwise"
+FULL, SWITCHED = "all kept", "with the switches"
+
+
+class Read(NamedTuple):
+    """A text in a cache, and what may come next."""
+
+    logits: np.ndarray
+    cache: ForwardCache
+    blocks: DrawnBlocks | None
+
+
+def _prompt(prompt: str, name: str) -> list[int]:
+    """Tokens of the reader's words: in the base a blank begins a token, else it ends one."""
+    words = f" {prompt.strip()}" if name == "base" else f"{prompt.strip()} "
+    return stored_model(name).tokenizer.encode(words).tolist()
+
+
+@lru_cache(maxsize=16)
+def _read(prompt: str, name: str, ladder: str, density: float) -> Read:
+    """The stored passage and then the reader's words."""
+    model, tokenizer, _, chunk = stored_model(name)
+    blocks = None
+    if density < 1:
+        small = replace(model.config, block=BLOCK)
+        blocks = DrawnBlocks.draw(small, MOST, density, np.random.default_rng(0))
+    passage = tables.load("one_model_page")["passage"].strip()
+    before = passage if name == "base" else f"{passage} "
+    ids = [*tokenizer.encode(before).tolist(), *_prompt(prompt, name)]
+    if len(ids) > MOST - NEW:
+        raise ValueError(
+            f"prompt must be at most {MOST - NEW} tokens with the passage before it, got {len(ids)}"
+        )
+    cache = ForwardCache(model.config, parse_ladder(ladder), chunk=chunk, full_dtype=np.float16)
+    return Read(model.logits(ids, cache, blocks=blocks)[-1], cache, blocks)
+
+
+@lru_cache(maxsize=32)
+def _continued(
+    prompt: str,
+    name: str,
+    ladder: str,
+    density: float,
+    drawing: tuple[float, float, int],
+    follow: tuple[int, ...] | None = None,
+) -> Continued:
+    """The continuation under one setting, or what it says of another one's tokens."""
+    temperature, top_p, seed = drawing
+    logits, cache, blocks = _read(prompt, name, ladder, density)
+    return continued(
+        stored_model(name).model,
+        logits,
+        copy.deepcopy(cache),
+        NEW,
+        rng=np.random.default_rng(seed),
+        follow=follow,
+        blocks=blocks,
+        temperature=temperature,
+        top_p=top_p,
+    )
+
+
+@explorer(
+    "one-generate",
+    Text(
+        "prompt",
+        "Your words",
+        ("The American people", "Let us build"),
+        max_length=80,
+        help="The model has read a passage of an address before; these words follow it.",
+    ),
+    Choice(
+        "name",
+        "Model",
+        {"all": "all five", "base": "the base"},
+        help="With all five methods, or BPE, RoPE, dense attention and default settings.",
+    ),
+    Choice("ladder", "Cache", LADDERS, "16/8/4/2", help="Bits from new tokens to old ones."),
+    Slider(
+        "density",
+        "Blocks of keys met",
+        0.25,
+        1.0,
+        0.5,
+        step=0.05,
+        grid=(0.5, 1.0),
+        help="Share of all pairs of blocks; 1 is dense attention.",
+    ),
+    Slider(
+        "temperature",
+        "Temperature",
+        0.0,
+        1.5,
+        0.8,
+        step=0.1,
+        grid=(0.0, 0.8),
+        help="0 takes the likeliest token each time.",
+    ),
+    Slider(
+        "top_p",
+        "Top-p",
+        0.05,
+        1.0,
+        0.9,
+        step=0.05,
+        grid=(0.9, 1.0),
+        help="The fewest likeliest tokens that have this probability together may be drawn.",
+    ),
+    Seed("seed", "Seed", 2, help="Both continuations draw with the same random numbers."),
+    title="Your words, continued",
+    alt=(
+        "Two texts in rows of boxes, a token in each: the continuation with all kept and the one "
+        "with the switches, tokens that differ told apart. Below, how many bits the two settings "
+        "are apart at each token, the likeliest tokens of both where they first differ, and the "
+        "bytes of both caches."
+    ),
+    presets=(
+        Preset("All five, both switches", {}),
+        Preset("The likeliest token each time", {"temperature": 0.0}),
+        Preset("The base, the staircase alone", {"name": "base", "density": 1.0}),
+        Preset(
+            "The base, both switches",
+            {"name": "base"},
+            "Without a distance bias far tokens matter: bits and blocks that go are missed.",
+            fails=True,
+        ),
+    ),
+)
+def one_generate(
+    prompt: str,
+    name: str,
+    ladder: str,
+    density: float,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Figure:
+    """A continuation with all kept and one with the switches (book, eq. one-departure)."""
+    drawing = (temperature, top_p, seed) if temperature else (0.0, 1.0, 0)
+    full = _continued(prompt, name, "16", 1.0, drawing)
+    along = _continued(prompt, name, ladder, density, drawing, tuple(full.ids))
+    ours = along
+    if not _draws_alike(along, drawing):
+        ours = _continued(prompt, name, ladder, density, drawing)
+    apart = divergence(full.probabilities, along.probabilities)
+    pairs = zip(full.ids, ours.ids, strict=True)
+    first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+    tokens = stored_model(name).tokenizer.tokens
+    panels = [
+        _chips(_prompt(prompt, name), tokens, full, ours, first),
+        _next(tokens, full, ours, NEW - 1 if first is None else first),
+        _apart(apart, first),
+        _bytes(full, ours, ladder),
+    ]
+    share = ours.nbytes[-1] / full.nbytes[-1]
+    if first is None:
+        said = f"All {NEW} tokens are drawn alike"
+    else:
+        said = (
+            f"{first} of {NEW} tokens are drawn alike before the two part"
+            if first
+            else ("The two part at the first token")
+        )
+    return Figure(
+        title=f"{NEW} tokens after “{prompt.strip()}”",
+        panels=panels,
+        readout=(
+            f"{said}; along the text with all kept the switches are {apart.mean():.3f} bits a "
+            f"token away, and the cache takes {share:.0%} of the bytes."
+        ),
+        cost=(
+            f"{ours.nbytes[-1]:,} bytes of cache beside {full.nbytes[-1]:,}; "
+            f"{density:.0%} of all pairs of blocks"
+        ),
+    )
+
+
+def _draws_alike(along: Continued, drawing: tuple[float, float, int]) -> bool:
+    """Whether these probabilities draw the tokens that they were made to follow."""
+    temperature, top_p, seed = drawing
+    logits = np.log(np.maximum(along.probabilities, 1e-300))
+    chances = next_probabilities(logits, temperature=temperature, top_p=top_p)
+    return drawn(chances, np.random.default_rng(seed)) == along.ids
+
+
+def _chips(
+    mine: list[int], tokens: Sequence[str], full: Continued, ours: Continued, first: int | None
+) -> Panel:
+    marks: list[Mark] = []
+    row = 0
+    for name, made, z in ((FULL, full, SAME), (SWITCHED, ours, OTHER)):
+        pieces = [written(tokens[i]) for i in (*mine, *made.ids)]
+        parted = len(pieces) if first is None else len(mine) + first
+        series = [YOURS] * len(mine) + [SAME] * (parted - len(mine))
+        series += [OTHER if z == OTHER else SAME] * (len(pieces) - parted)
+        chances = made.probabilities[np.arange(NEW), made.ids]
+        tips = ["your words"] * len(mine) + [f"{chance:.1%}" for chance in chances]
+        x1, x2, rows = lines_of(pieces, LETTERS)
+        marks.append(figure.text([0], [-row - 0.2], [name], anchor="start", bold=True))
+        y = np.array(rows) + row + 0.5
+        marks.append(figure.rect(x1, x2, -y - 0.8, -y, text=pieces, z=series, tip=tips))
+        row += max(rows) + 2
+    return Panel(
+        marks,
+        x=Axis(domain=(0, LETTERS), hidden=True),
+        y=Axis(domain=(-row + 0.1, 0.3), hidden=True),
+        title="The continuation, token by token",
+        series={YOURS: "muted", SAME: "c1", OTHER: "c2"},
+        height=24 * row + 10,
+        table={
+            "number": list(range(1, NEW + 1)),
+            FULL: [quoted(tokens[i]) for i in full.ids],
+            SWITCHED: [quoted(tokens[i]) for i in ours.ids],
+        },
+    )
+
+
+def _next(tokens: Sequence[str], full: Continued, ours: Continued, at: int) -> Panel:
+    """The likeliest tokens of both where they first differ."""
+    p, q = full.probabilities[at], ours.probabilities[at]
+    top = np.argsort(-np.maximum(p, q), kind="stable")[:SHOWN]
+    names = [quoted(tokens[i]) for i in top]
+    return Panel(
+        [
+            figure.bar(
+                [*p[top], *q[top]],
+                [*names, *names],
+                z=[FULL] * SHOWN + [SWITCHED] * SHOWN,
+                horizontal=True,
+            ),
+        ],
+        x=Axis("probability", domain=(0, 1)),
+        y=Axis(type="band", domain=names),
+        title=f"Likeliest tokens, number {at + 1}",
+        series={FULL: "c1", SWITCHED: "c2"},
+        height=210,
+    )
+
+
+def _apart(apart: np.ndarray, first: int | None) -> Panel:
+    at = np.arange(1, NEW + 1)
+    marks = [figure.line(at, apart), figure.dot(at, apart, size=5)]
+    if first is not None:
+        marks.append(figure.rule(x=first + 1, dash="dotted", label="drawn otherwise"))
+    return Panel(
+        marks,
+        x=Axis("token", domain=(0.5, NEW + 0.5)),
+        y=Axis("bits", domain=(0, max(0.1, 1.15 * float(apart.max())))),
+        title="How far the switches are, along the text with all kept",
+        height=150,
+    )
+
+
+def _bytes(full: Continued, ours: Continued, ladder: str) -> Panel:
+    sizes = {FULL: full.nbytes[-1] / 1000, SWITCHED: ours.nbytes[-1] / 1000}
+    return Panel(
+        [
+            figure.bar(list(sizes.values()), list(sizes), z=list(sizes), horizontal=True),
+            figure.text(
+                list(sizes.values()),
+                list(sizes),
+                [f"{size:.1f} kB" for size in sizes.values()],
+                anchor="start",
+                dx=5,
+            ),
+        ],
+        x=Axis("kilobytes", domain=(0, 1.2 * max(sizes.values()))),
+        y=Axis(type="band", domain=list(sizes)),
+        title=f"Bytes of the cache, {LADDERS[ladder]}",
+        series={FULL: "c1", SWITCHED: "c2"},
+        legend=False,
+        height=110,
+    )

@@ -1,0 +1,44 @@
+"""Tokens of the model as readers see them: in boxes, in quotation marks."""
+
+from collections.abc import Sequence
+
+NAMES = {"\n": "↵", "\t": "⇥"}
+
+
+def written(piece: str) -> str:
+    """A token as it stands in a box: a line feed as an arrow, a byte by its number.
+
+    >>> written("low▁"), written("\\n"), written("<0xC3>")
+    ('low▁', '↵', 'C3')
+    """
+    if piece.startswith("<0x") and len(piece) == 6:
+        return piece[3:5]
+    return "".join(NAMES.get(letter, letter) for letter in piece)
+
+
+def quoted(piece: str) -> str:
+    """A token in a sentence or on an axis.
+
+    >>> quoted("low▁")
+    '“low▁”'
+    """
+    return f"“{written(piece)}”"
+
+
+def lines_of(pieces: Sequence[str], letters: int) -> tuple[list[float], list[float], list[int]]:
+    """Left and right edge and row of each piece, in rows of so many letters.
+
+    >>> lines_of(["low", "er▁", "newest▁"], 10)
+    ([0.0, 3.8, 0.0], [3.8, 7.6, 7.8], [0, 0, 1])
+    """
+    left, right, rows = [], [], []
+    at, row = 0.0, 0
+    for piece in pieces:
+        wide = len(piece) + 0.8  # room for the border
+        if at and at + wide > letters:
+            at, row = 0.0, row + 1
+        left.append(round(at, 1))
+        at = round(at + wide, 1)
+        right.append(at)
+        rows.append(row)
+    return left, right, rows

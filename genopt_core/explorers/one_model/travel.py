@@ -1,0 +1,250 @@
+"""Explorer of chapter 6: a sentence travels through the trained model, one token a step."""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from genopt_core.explorers.one_model.pieces import quoted, written
+from genopt_core.figures import schema as figure
+from genopt_core.figures.controls import Choice, Step, Text
+from genopt_core.figures.registry import Preset, explorer
+from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.kvcache import stairs_by_age
+from genopt_core.one_model import Attended, DrawnBlocks, ForwardCache, next_probabilities
+from genopt_core.one_model.stored import stored_model
+
+MOST = 24  # tokens of a sentence
+LETTERS = 60  # of it
+BLOCK, CHUNK, SINK, DENSITY = 2, 4, 1, 0.6  # small, so that a sentence shows all stairs
+LADDER = (16, 8, 4, 2)
+SHOWN = 6  # tokens of a distribution
+READ, NOW, AHEAD = "read", "this token", "to come"
+CONTENT, TURNED, BIASED = "content alone", "turned", "turned and biased"
+KEPT, OUT = "block met", "block left out"
+FULL, OURS = "all kept", "as drawn above"
+
+
+class Walk(NamedTuple):
+    """What happened at each token of a sentence."""
+
+    ids: list[int]
+    steps: list[list[Attended]]  # by token, then by layer
+    blocks: DrawnBlocks
+    probabilities: np.ndarray  # (tokens, vocabulary) of the next token
+    full: np.ndarray  # the same with a full cache and dense attention
+
+
+@lru_cache(maxsize=8)
+def walked(sentence: str) -> Walk:
+    """A sentence token by token, over a staircase and drawn blocks."""
+    model, tokenizer, *_ = stored_model()
+    ids = tokenizer.encode(sentence).tolist()
+    if len(ids) > MOST:
+        raise ValueError(f"sentence must have at most {MOST} tokens, got {len(ids)}")
+    small = replace(model.config, block=BLOCK)
+    blocks = DrawnBlocks.draw(small, MOST, DENSITY, np.random.default_rng(0))
+    cache = ForwardCache(small, LADDER, chunk=CHUNK, sink=SINK, full_dtype=np.float16)
+    steps: list[list[Attended]] = []
+    logits = []
+    for i in ids:
+        steps.append([])
+        logits.append(model.logits([i], cache, blocks=blocks, seen=steps[-1])[-1])
+    chances = next_probabilities(np.stack(logits))
+    return Walk(ids, steps, blocks, chances, next_probabilities(model.logits(ids)))
+
+
+@explorer(
+    "one-travel",
+    Text(
+        "sentence",
+        "Sentence",
+        ("We hold that all men are created equal", "Peace at home and peace abroad"),
+        max_length=LETTERS,
+        help=f"Any of at most {MOST} tokens.",
+    ),
+    Step("step", "Token", 1, MOST, 10, help="How many tokens have been read.", interval_ms=900),
+    Choice("layer", "Layer", {1: "first", 2: "second"}, start=2, help="Of the two layers."),
+    Choice("head", "Head", (1, 2, 3, 4), help="Of the four query heads."),
+    title="A sentence travels through",
+    alt=(
+        "Four linked panels. A sentence as a row of boxes, a token in each with its share of "
+        "attention. Below, over the same letters, the scores of the current token with each "
+        "earlier one by content, turned, and biased by distance; then the bits that each token's "
+        "keys and values have left, blocks that are left out told apart; and the likeliest next "
+        "tokens, beside those with all kept."
+    ),
+    presets=(
+        Preset("The second layer", {}),
+        Preset("The first layer", {"layer": 1}),
+        Preset("Another head", {"head": 4}),
+        Preset(
+            "At the first token nothing is known",
+            {"step": 1},
+            "One token attends to itself: nothing is turned, biased, left out or rounded yet, "
+            "and the prediction is as good as a frequency.",
+            fails=True,
+        ),
+    ),
+)
+def one_travel(sentence: str, step: int, layer: int, head: int) -> Figure:
+    """All stations of one token (book, eq. one-layer)."""
+    walk = walked(sentence)
+    tokens = stored_model().tokenizer.tokens
+    at = min(step, len(walk.ids)) - 1
+    shape = stored_model().model.config
+    layer, head = min(layer, shape.layers), min(head, shape.heads)
+    pieces = [tokens[i] for i in walk.ids]
+    seen = walk.steps[at][layer - 1]
+    weights = seen.weights[head - 1, 0]
+    met = walk.blocks.kept(layer - 1, head - 1, at)
+    stairs = stairs_by_age(at + 1, LADDER, CHUNK, sink=SINK)
+    bits = np.array([stair.bits for stair in stairs for _ in range(stair.first, stair.last)])
+    best = int(walk.probabilities[at].argmax())
+    far = int(weights.argmax())
+    which = "itself" if far == at else f"{quoted(pieces[far])}, {at - far} back"
+    return Figure(
+        title=f"Token {at + 1} of {len(pieces)}, layer {layer}, head {head}",
+        panels=[
+            _sentence(pieces, at, weights),
+            _scores(walk, pieces, at, layer - 1, head - 1),
+            _held(pieces, bits, met[np.arange(at + 1) // BLOCK]),
+            _next(walk, at),
+        ],
+        readout=(
+            f"{quoted(pieces[at])} gives {weights[far]:.0%} of its attention to {which}, meets "
+            f"{met.sum()} of {len(met)} blocks, the oldest chunk has {bits.min()} bits a number, "
+            f"and next comes {quoted(tokens[best])} with "
+            f"{walk.probabilities[at, best]:.0%}, with all kept {walk.full[at, best]:.0%}."
+        ),
+        cost=(
+            f"a block is {BLOCK} tokens here and a chunk {CHUNK}, so that a sentence shows what "
+            "32 and 32 do to a page"
+        ),
+        limits={"step": (1, len(pieces))},
+    )
+
+
+def _edges(pieces: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    ends = np.cumsum([max(2, len(written(piece))) for piece in pieces])
+    return np.concatenate([[0], ends[:-1]]), ends
+
+
+def _axis(pieces: list[str], label: str = "") -> Axis:
+    """Letters of the sentence, named by its tokens."""
+    left, right = _edges(pieces)
+    names = [written(piece) for piece in pieces]
+    return Axis(
+        label, domain=(0, int(right[-1])), ticks=((left + right) / 2).tolist(), tick_labels=names
+    )
+
+
+def _sentence(pieces: list[str], at: int, weights: np.ndarray) -> Panel:
+    left, right = _edges(pieces)
+    series = [READ] * at + [NOW] + [AHEAD] * (len(pieces) - at - 1)
+    notes = [f"{w:.0%}" for w in weights] + [""] * (len(pieces) - at - 1)
+    return Panel(
+        [
+            figure.rect(
+                left,
+                right,
+                [0] * len(pieces),
+                [1] * len(pieces),
+                text=[written(piece) for piece in pieces],
+                note=notes,
+                z=series,
+            )
+        ],
+        x=Axis(domain=(0, int(right[-1])), hidden=True),
+        y=Axis(domain=(0, 1), hidden=True),
+        title="The sentence in tokens, and where this one attends to",
+        series={READ: "c1", NOW: "accent", AHEAD: "muted"},
+        height=62,
+        table={
+            "number": list(range(1, len(pieces) + 1)),
+            "token": [quoted(piece) for piece in pieces],
+            "attention": [*weights.tolist(), *[None] * (len(pieces) - at - 1)],
+        },
+    )
+
+
+def _scores(walk: Walk, pieces: list[str], at: int, layer: int, head: int) -> Panel:
+    """Scores by content, turned, and biased; blocks left out have no last one."""
+    left, right = _edges(pieces)
+    middle = ((left + right) / 2)[: at + 1]
+    seen = walk.steps[at][layer]
+    shared = seen.query.shape[0] // seen.key.shape[0]
+    keys = np.stack([step[layer].key[head // shared, 0] for step in walk.steps[: at + 1]])
+    content = keys @ seen.query[head, 0] / np.sqrt(keys.shape[1])
+    turned = seen.scores[head, 0]
+    biased = np.where(np.isfinite(seen.biased[head, 0]), seen.biased[head, 0], np.nan)
+    values = np.concatenate([content, turned, biased[np.isfinite(biased)]])
+    room = 0.08 * (values.max() - values.min()) + 0.1
+    return Panel(
+        [
+            figure.dot(middle, content, z=CONTENT, size=6),
+            figure.line(middle, turned, z=TURNED, width=1),
+            figure.dot(middle, turned, z=TURNED, size=6),
+            figure.dot(middle, biased, z=BIASED, size=8),
+            figure.rule(x=middle[-1], dash="dotted"),
+        ],
+        x=_axis(pieces),
+        y=Axis("score", domain=(float(values.min() - room), float(values.max() + room))),
+        title="Its scores: content, turned by position, biased by distance",
+        series={CONTENT: "muted", TURNED: "c1", BIASED: "c2"},
+        height=170,
+        table={
+            "token": [quoted(piece) for piece in pieces[: at + 1]],
+            CONTENT: content.tolist(),
+            TURNED: turned.tolist(),
+            BIASED: [None if np.isnan(v) else v for v in biased],
+        },
+    )
+
+
+def _held(pieces: list[str], bits: np.ndarray, met: np.ndarray) -> Panel:
+    left, right = _edges(pieces)
+    count = len(bits)
+    series = [KEPT if m else OUT for m in met]
+    return Panel(
+        [
+            figure.rect(
+                left[:count],
+                right[:count],
+                [0] * count,
+                bits,
+                text=[str(b) for b in bits],
+                z=series,
+                name=[quoted(piece) for piece in pieces[:count]],
+            )
+        ],
+        x=_axis(pieces),
+        y=Axis("bits of a number", domain=(0, 17), ticks=[2, 4, 8, 16]),
+        title="Bits that its keys and values have, and blocks it meets",
+        series={KEPT: "c3", OUT: "muted"},
+        height=140,
+    )
+
+
+def _next(walk: Walk, at: int) -> Panel:
+    tokens = stored_model().tokenizer.tokens
+    ours, full = walk.probabilities[at], walk.full[at]
+    top = np.argsort(-np.maximum(ours, full), kind="stable")[:SHOWN]
+    names = [quoted(tokens[i]) for i in top]
+    count = len(names)
+    return Panel(
+        [
+            figure.bar(
+                [*ours[top], *full[top]],
+                [*names, *names],
+                z=[OURS] * count + [FULL] * count,
+                horizontal=True,
+            )
+        ],
+        x=Axis("probability", domain=(0, 1)),
+        y=Axis(type="band", domain=names),
+        title="The likeliest next tokens",
+        series={OURS: "accent", FULL: "muted"},
+        height=190,
+    )
