@@ -142,7 +142,8 @@ def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     script = Path(sys.argv[0]).resolve()
     shown = script.name
     if script.is_relative_to(ROOT):
-        shown = "-m " + ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        module = ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        shown = "-m " + module.removesuffix(".__main__")
     return {
         # of a file only its name: where it lay says nothing elsewhere
         "command": " ".join(
