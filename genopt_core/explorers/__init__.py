@@ -65,6 +65,14 @@ MODULES = {
     "kv-objections": "kvcache.objections",
     "kv-quality": "kvcache.quality",
     "kv-times": "kvcache.times",
+    "one-travel": "one_model.travel",
+    "one-generate": "one_model.generation",
+    "one-build": "one_model.build",
+    "one-subsets": "one_model.subsets",
+    "one-interactions": "one_model.interactions",
+    "one-recall": "one_model.recall",
+    "one-budget": "one_model.budget",
+    "one-scaling": "one_model.scaling",
 }
 
 

@@ -206,6 +206,7 @@ FREE = {
     "attn-rounds": ["seed"],
     "attn-bridge": ["seed"],
     "kv-layers": ["budget"],
+    "one-budget": ["context", "batch", "density"],
 }
 
 

@@ -1,0 +1,1 @@
+"""Figures of chapter 6: the factorial, the model at work, and budgets on paper."""
