@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.one_model.pieces import lines_of, quoted, written
+from genopt_core.explorers.one_model.pieces import lines_of, quoted, rounded_up, written
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Seed, Slider, Text
 from genopt_core.figures.registry import Preset, explorer
@@ -28,7 +28,7 @@ from genopt_core.one_model.stored import stored_model
 
 NEW = 16  # tokens of a continuation
 BLOCK, MOST = 16, 512  # tokens of a block, and of all texts together
-LETTERS = 46  # of a row of chips
+LETTERS = 44  # of a row of chips
 SHOWN = 7  # tokens of a distribution
 LADDERS = {
     "16": "all in 16 bits",
@@ -36,7 +36,7 @@ LADDERS = {
     "16/2/1": "16/2/1",
 }
 YOURS, SAME, OTHER = "your words", "drawn alike", "drawn otherwise"
-FULL, SWITCHED = "all kept", "with the switches"
+FULL, SWITCHED = "all kept", "switched"
 
 
 class Read(NamedTuple):
@@ -203,11 +203,11 @@ def one_generate(
         panels=panels,
         readout=(
             f"{said}; along the text with all kept the switches are {apart.mean():.3f} bits a "
-            f"token away, and the cache takes {share:.0%} of the bytes."
+            f"token away, and the cache takes {100 * share:.0f} % of the bytes."
         ),
         cost=(
             f"{ours.nbytes[-1]:,} bytes of cache beside {full.nbytes[-1]:,}; "
-            f"{density:.0%} of all pairs of blocks"
+            f"{100 * density:.0f} % of all pairs of blocks"
         ),
     )
 
@@ -231,7 +231,7 @@ def _chips(
         series = [YOURS] * len(mine) + [SAME] * (parted - len(mine))
         series += [OTHER if z == OTHER else SAME] * (len(pieces) - parted)
         chances = made.probabilities[np.arange(NEW), made.ids]
-        tips = ["your words"] * len(mine) + [f"{chance:.1%}" for chance in chances]
+        tips = ["your words"] * len(mine) + [f"{100 * chance:.1f} %" for chance in chances]
         x1, x2, rows = lines_of(pieces, LETTERS)
         marks.append(figure.text([0], [-row - 0.2], [name], anchor="start", bold=True))
         y = np.array(rows) + row + 0.5
@@ -266,7 +266,7 @@ def _next(tokens: Sequence[str], full: Continued, ours: Continued, at: int) -> P
                 horizontal=True,
             ),
         ],
-        x=Axis("probability", domain=(0, 1)),
+        x=Axis("probability", domain=(0, rounded_up(max(p[top].max(), q[top].max())))),
         y=Axis(type="band", domain=names),
         title=f"Likeliest tokens, number {at + 1}",
         series={FULL: "c1", SWITCHED: "c2"},
@@ -283,7 +283,7 @@ def _apart(apart: np.ndarray, first: int | None) -> Panel:
         marks,
         x=Axis("token", domain=(0.5, NEW + 0.5)),
         y=Axis("bits", domain=(0, max(0.1, 1.15 * float(apart.max())))),
-        title="How far the switches are, along the text with all kept",
+        title="Bits between the two, along the upper text",
         height=150,
     )
 

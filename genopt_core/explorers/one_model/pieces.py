@@ -29,12 +29,12 @@ def lines_of(pieces: Sequence[str], letters: int) -> tuple[list[float], list[flo
     """Left and right edge and row of each piece, in rows of so many letters.
 
     >>> lines_of(["low", "er▁", "newest▁"], 10)
-    ([0.0, 3.8, 0.0], [3.8, 7.6, 7.8], [0, 0, 1])
+    ([0.0, 4.5, 0.0], [4.5, 9.0, 8.5], [0, 0, 1])
     """
     left, right, rows = [], [], []
     at, row = 0.0, 0
     for piece in pieces:
-        wide = len(piece) + 0.8  # room for the border
+        wide = len(piece) + 1.5  # room for the border
         if at and at + wide > letters:
             at, row = 0.0, row + 1
         left.append(round(at, 1))
@@ -42,3 +42,12 @@ def lines_of(pieces: Sequence[str], letters: int) -> tuple[list[float], list[flo
         right.append(at)
         rows.append(row)
     return left, right, rows
+
+
+def rounded_up(probability: float) -> float:
+    """The end of an axis for bars up to this probability.
+
+    >>> rounded_up(0.2), rounded_up(0.03), rounded_up(0.9)
+    (0.25, 0.05, 1.0)
+    """
+    return next(end for end in (0.05, 0.1, 0.25, 0.5, 1.0) if probability <= end or end == 1.0)

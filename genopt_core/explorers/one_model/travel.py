@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genopt_core.explorers.one_model.pieces import quoted, written
+from genopt_core.explorers.one_model.pieces import quoted, rounded_up, written
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Step, Text
 from genopt_core.figures.registry import Preset, explorer
@@ -19,6 +19,7 @@ MOST = 24  # tokens of a sentence
 LETTERS = 60  # of it
 BLOCK, CHUNK, SINK, DENSITY = 2, 4, 1, 0.6  # small, so that a sentence shows all stairs
 LADDER = (16, 8, 4, 2)
+NOTHING = 12.0  # a score so far below the largest weighs nothing, and is not drawn
 SHOWN = 6  # tokens of a distribution
 READ, NOW, AHEAD = "read", "this token", "to come"
 CONTENT, TURNED, BIASED = "content alone", "turned", "turned and biased"
@@ -89,7 +90,7 @@ def walked(sentence: str) -> Walk:
     ),
 )
 def one_travel(sentence: str, step: int, layer: int, head: int) -> Figure:
-    """All stations of one token (book, eq. one-layer)."""
+    """All stations of one token (book, eq. one-scores)."""
     walk = walked(sentence)
     tokens = stored_model().tokenizer.tokens
     at = min(step, len(walk.ids)) - 1
@@ -113,10 +114,11 @@ def one_travel(sentence: str, step: int, layer: int, head: int) -> Figure:
             _next(walk, at),
         ],
         readout=(
-            f"{quoted(pieces[at])} gives {weights[far]:.0%} of its attention to {which}, meets "
-            f"{met.sum()} of {len(met)} blocks, the oldest chunk has {bits.min()} bits a number, "
+            f"{quoted(pieces[at])} gives {100 * weights[far]:.0f} % of its attention to {which}, "
+            f"meets {met.sum()} of {len(met)} blocks, the oldest chunk has {bits.min()} bits a number, "
             f"and next comes {quoted(tokens[best])} with "
-            f"{walk.probabilities[at, best]:.0%}, with all kept {walk.full[at, best]:.0%}."
+            f"{100 * walk.probabilities[at, best]:.0f} %, with all kept "
+            f"{100 * walk.full[at, best]:.0f} %."
         ),
         cost=(
             f"a block is {BLOCK} tokens here and a chunk {CHUNK}, so that a sentence shows what "
@@ -127,7 +129,7 @@ def one_travel(sentence: str, step: int, layer: int, head: int) -> Figure:
 
 
 def _edges(pieces: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    ends = np.cumsum([max(2, len(written(piece))) for piece in pieces])
+    ends = np.cumsum([len(written(piece)) + 1.5 for piece in pieces])
     return np.concatenate([[0], ends[:-1]]), ends
 
 
@@ -136,14 +138,16 @@ def _axis(pieces: list[str], label: str = "") -> Axis:
     left, right = _edges(pieces)
     names = [written(piece) for piece in pieces]
     return Axis(
-        label, domain=(0, int(right[-1])), ticks=((left + right) / 2).tolist(), tick_labels=names
+        label, domain=(0, float(right[-1])), ticks=((left + right) / 2).tolist(), tick_labels=names
     )
 
 
 def _sentence(pieces: list[str], at: int, weights: np.ndarray) -> Panel:
     left, right = _edges(pieces)
     series = [READ] * at + [NOW] + [AHEAD] * (len(pieces) - at - 1)
-    notes = [f"{w:.0%}" for w in weights] + [""] * (len(pieces) - at - 1)
+    notes = [f"{100 * w:.0f} %" if w >= 0.005 else "" for w in weights] + [""] * (
+        len(pieces) - at - 1
+    )
     return Panel(
         [
             figure.rect(
@@ -156,9 +160,9 @@ def _sentence(pieces: list[str], at: int, weights: np.ndarray) -> Panel:
                 z=series,
             )
         ],
-        x=Axis(domain=(0, int(right[-1])), hidden=True),
+        x=Axis(domain=(0, float(right[-1])), hidden=True),
         y=Axis(domain=(0, 1), hidden=True),
-        title="The sentence in tokens, and where this one attends to",
+        title="The sentence in tokens, and where this one looks",
         series={READ: "c1", NOW: "accent", AHEAD: "muted"},
         height=62,
         table={
@@ -179,19 +183,22 @@ def _scores(walk: Walk, pieces: list[str], at: int, layer: int, head: int) -> Pa
     content = keys @ seen.query[head, 0] / np.sqrt(keys.shape[1])
     turned = seen.scores[head, 0]
     biased = np.where(np.isfinite(seen.biased[head, 0]), seen.biased[head, 0], np.nan)
-    values = np.concatenate([content, turned, biased[np.isfinite(biased)]])
-    room = 0.08 * (values.max() - values.min()) + 0.1
+    least = float(min(content.min(), turned.min()))
+    most = float(max(content.max(), turned.max()))
+    least = min(least, max(float(np.nanmin(biased)), float(np.nanmax(biased)) - NOTHING))
+    shown = np.where(biased >= least - 1e-6, biased, np.nan)
+    room = 0.06 * (most - least) + 0.1
     return Panel(
         [
             figure.dot(middle, content, z=CONTENT, size=6),
             figure.line(middle, turned, z=TURNED, width=1),
             figure.dot(middle, turned, z=TURNED, size=6),
-            figure.dot(middle, biased, z=BIASED, size=8),
+            figure.dot(middle, shown, z=BIASED, size=8),
             figure.rule(x=middle[-1], dash="dotted"),
         ],
         x=_axis(pieces),
-        y=Axis("score", domain=(float(values.min() - room), float(values.max() + room))),
-        title="Its scores: content, turned by position, biased by distance",
+        y=Axis("score", domain=(least - room, most + room)),
+        title="Its scores",
         series={CONTENT: "muted", TURNED: "c1", BIASED: "c2"},
         height=170,
         table={
@@ -221,7 +228,7 @@ def _held(pieces: list[str], bits: np.ndarray, met: np.ndarray) -> Panel:
         ],
         x=_axis(pieces),
         y=Axis("bits of a number", domain=(0, 17), ticks=[2, 4, 8, 16]),
-        title="Bits that its keys and values have, and blocks it meets",
+        title="Bits of keys and values, and blocks it meets",
         series={KEPT: "c3", OUT: "muted"},
         height=140,
     )
@@ -242,7 +249,7 @@ def _next(walk: Walk, at: int) -> Panel:
                 horizontal=True,
             )
         ],
-        x=Axis("probability", domain=(0, 1)),
+        x=Axis("probability", domain=(0, rounded_up(max(ours[top].max(), full[top].max())))),
         y=Axis(type="band", domain=names),
         title="The likeliest next tokens",
         series={OURS: "accent", FULL: "muted"},
