@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genopt_core.explorers.one_model.pieces import quoted, rounded_up, written
+from genopt_core.explorers.one_model.pieces import lines_of, quoted, rounded_up, written
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Step, Text
 from genopt_core.figures.registry import Preset, explorer
@@ -16,7 +16,7 @@ from genopt_core.one_model import Attended, DrawnBlocks, ForwardCache, next_prob
 from genopt_core.one_model.stored import stored_model
 
 MOST = 24  # tokens of a sentence
-LETTERS = 60  # of it
+LETTERS, ROW = 60, 32  # of it, and of a row of boxes
 BLOCK, CHUNK, SINK, DENSITY = 2, 4, 1, 0.6  # small, so that a sentence shows all stairs
 LADDER = (16, 8, 4, 2)
 NOTHING = 12.0  # a score so far below the largest weighs nothing, and is not drawn
@@ -24,7 +24,7 @@ SHOWN = 6  # tokens of a distribution
 READ, NOW, AHEAD = "read", "this token", "to come"
 CONTENT, TURNED, BIASED = "content alone", "turned", "turned and biased"
 KEPT, OUT = "block met", "block left out"
-FULL, OURS = "all kept", "as drawn above"
+FULL, OURS = "all kept", "with stairs and blocks"
 
 
 class Walk(NamedTuple):
@@ -115,8 +115,8 @@ def one_travel(sentence: str, step: int, layer: int, head: int) -> Figure:
         ],
         readout=(
             f"{quoted(pieces[at])} gives {100 * weights[far]:.0f} % of its attention to {which}, "
-            f"meets {met.sum()} of {len(met)} blocks, the oldest chunk has {bits.min()} bits a number, "
-            f"and next comes {quoted(tokens[best])} with "
+            f"meets {met.sum()} of {len(met)} blocks, the oldest chunk has {bits.min()} bits a "
+            f"number, and next comes {quoted(tokens[best])} with "
             f"{100 * walk.probabilities[at, best]:.0f} %, with all kept "
             f"{100 * walk.full[at, best]:.0f} %."
         ),
@@ -143,28 +143,27 @@ def _axis(pieces: list[str], label: str = "") -> Axis:
 
 
 def _sentence(pieces: list[str], at: int, weights: np.ndarray) -> Panel:
-    left, right = _edges(pieces)
+    left, right, rows = lines_of([written(piece) for piece in pieces], ROW)
     series = [READ] * at + [NOW] + [AHEAD] * (len(pieces) - at - 1)
-    notes = [f"{100 * w:.0f} %" if w >= 0.005 else "" for w in weights] + [""] * (
-        len(pieces) - at - 1
-    )
+    notes = [f"{100 * w:.0f} %" if w >= 0.005 else "" for w in weights]
+    top = -np.array(rows)
     return Panel(
         [
             figure.rect(
                 left,
                 right,
-                [0] * len(pieces),
-                [1] * len(pieces),
+                top - 0.9,
+                top,
                 text=[written(piece) for piece in pieces],
-                note=notes,
+                note=notes + [""] * (len(pieces) - at - 1),
                 z=series,
             )
         ],
-        x=Axis(domain=(0, float(right[-1])), hidden=True),
-        y=Axis(domain=(0, 1), hidden=True),
+        x=Axis(domain=(0, ROW), hidden=True),
+        y=Axis(domain=(-max(rows) - 1, 0.1), hidden=True),
         title="The sentence in tokens, and where this one looks",
         series={READ: "c1", NOW: "accent", AHEAD: "muted"},
-        height=62,
+        height=46 * (max(rows) + 1) + 8,
         table={
             "number": list(range(1, len(pieces) + 1)),
             "token": [quoted(piece) for piece in pieces],
