@@ -43,7 +43,7 @@ def test_it_has_all_that_the_package_reads(wheel):
     web = PACKAGE / "figures" / "web"
     wanted = [
         *(path for path in PACKAGE.rglob("*.py") if not {"web", "build"} & set(path.parts)),
-        *(PACKAGE / "tables").glob("*.json"),
+        *(path for path in (PACKAGE / "tables").iterdir() if path.suffix not in (".py", "")),
         *(web / "dist" / name for name in ("explore.mjs", "explore.css")),
         PACKAGE / "figures" / "style.json",
         PACKAGE / "py.typed",

@@ -160,3 +160,11 @@ def test_a_checkpoint_has_the_stored_bits(row):
     assert once[row["cache"]] == pytest.approx(row["bits"], abs=2e-3)  # stored in 16 bits
     sizes = [(TABLES / r["file"]).stat().st_size for r in rows("checkpoints")]
     assert sum(sizes) < 4e6
+
+
+def test_entries_of_mini_golf_are_within_their_bytes():
+    golf = TABLE["golf"]
+    for row in tables.records(golf):
+        parts = [row[f"{name}_bytes"] for name in ("model", "tokenizer", "code")]
+        assert row["total_bytes"] == sum(parts) <= golf["limit"] == 1_000_000
+        assert row["cpu_minutes"] <= 20  # ten minutes of two cores
