@@ -10,6 +10,7 @@ Four rooms, each using only those before it, and each with a reading order of it
 ``python -m genopt_core.subwords`` does all this from the command line.
 """
 
+from genopt_core.conventions import Convention
 from genopt_core.subwords.bounds.certificate import Certificate, certify
 from genopt_core.subwords.bounds.exact import Exact, exact_vocabulary, exhaustive_vocabulary
 from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths, exact_step_cost_table
@@ -32,6 +33,7 @@ from genopt_core.subwords.tokenizer.counting import count_words_in_files
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.candidates import substring_counts, substring_vocabulary
 from genopt_core.subwords.training.dual import bound_from_prices
+from genopt_core.subwords.training.from_text import train_on_text
 from genopt_core.subwords.training.likelihood import (
     Fit,
     corpus_log_likelihood,
@@ -73,11 +75,13 @@ __all__ = [
     "log_marginal",
     "sample_path",
     "Vocabulary",
+    "Convention",
     "count_words_in_files",
     "STORED_SIZES",
     "stored_word_counts",
     "stored_costs",
     "train",
+    "train_on_text",
     "Step",
     "EFFORTS",
     "certify",

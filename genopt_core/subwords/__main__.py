@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import genopt_core
+from genopt_core.conventions import NAMES, OURS, Convention
 from genopt_core.files import whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify, check_covered
@@ -40,6 +41,7 @@ EXAMPLES = """\
 examples:
   python -m genopt_core.subwords train corpus.txt --size 8000 -o tokenizer.json
   python -m genopt_core.subwords train corpus.txt --size 8000 --transformers folder
+  python -m genopt_core.subwords train *.py --size 8000 --convention gpt4 -o tokenizer.json
   python -m genopt_core.subwords encode page.txt -t tokenizer.json -o page.ids
   python -m genopt_core.subwords decode page.ids -t tokenizer.json
   python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
@@ -93,13 +95,14 @@ def train_command(options: argparse.Namespace) -> None:
             objective=options.objective,
             min_count=options.min_count,
             at_most=options.at_most,
+            convention=_convention(options),
         )
     progress.end(f"{time.monotonic() - started:.1f} s")
     provenance = {
         **vocabulary.provenance,
         "genopt_core": genopt_core.__version__,
         "files": [Path(file).name for file in options.files],
-        "convention": options.convention,
+        "convention": _convention(options).name,
     }
     vocabulary = replace(vocabulary, provenance=provenance, specials=specials)
     if options.transformers:
@@ -129,17 +132,19 @@ def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping
     specials = len(vocabulary.specials)
     more = f", {specials} special token{'s' * (specials > 1)}" if specials else ""
     words = float(vocabulary.provenance["words"])
-    given = {"unk_token": UNKNOWN, **roles}
+    in_bytes = vocabulary.convention.in_bytes
+    given = {**({} if in_bytes else {"unk_token": UNKNOWN}), **roles}
+    ids = "the pieces" if in_bytes else f"the pieces, 256 bytes, {UNKNOWN}"
     load = (
         f"AutoTokenizer.from_pretrained({written!r})"
         if options.transformers
-        else f"PreTrainedTokenizerFast(tokenizer_file={written!r}, "
-        + ", ".join(f"{role}={token!r}" for role, token in given.items())
+        else f"PreTrainedTokenizerFast(tokenizer_file={written!r}"
+        + "".join(f", {role}={token!r}" for role, token in given.items())
         + ")"
     )
     return (
         f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids "
-        f"(the pieces, 256 bytes, {UNKNOWN}{more})\n"
+        f"({ids}{more})\n"
         f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word\n"
         f"to use it: python -m genopt_core.subwords encode FILE -t {file}\n"
         f"in transformers: {load}"
@@ -150,9 +155,13 @@ def encode_command(options: argparse.Namespace) -> None:
     """Write the token ids of a text, one line per line of the text."""
     vocabulary = _tokenizer(options)
     names = vocabulary.tokens if options.pieces else map(str, range(len(vocabulary.tokens)))
-    # A line feed of the text also ends a line of ids.
-    after = ["\n" if token in ("\n", "<0x0A>") else " " for token in vocabulary.tokens]
-    written = [name + end for name, end in zip(names, after, strict=True)]
+    # A line feed at the end of a token also ends a line of ids; inside a longer one it is shown.
+    feed = vocabulary.convention.spelled("\n")
+    ends = [token == "<0x0A>" or token.endswith(feed) for token in vocabulary.tokens]
+    written = [
+        (name if len(name) == 1 else name.replace("\n", "\\n")) + (" ", "\n")[end]
+        for name, end in zip(names, ends, strict=True)
+    ]
     size = os.stat(options.file).st_size
     chunks: Iterable[Chunk] = read_chunks(options.file, convention=vocabulary.convention)
     # No word goes on where a text is cut, but a special token could.
@@ -192,6 +201,7 @@ def decode_command(options: argparse.Namespace) -> None:
 def certify_command(options: argparse.Namespace) -> None:
     """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
     vocabulary = _tokenizer(options) if options.tokenizer else None
+    _certified_by(options, vocabulary)
     counts = _word_counts(options)
     if vocabulary is not None:
         with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
@@ -259,13 +269,28 @@ def _naming(**options: str | bool) -> Iterator[None]:
         raise ValueError(message) from None
 
 
+def _convention(options: argparse.Namespace) -> Convention:
+    if options.pattern is not None:
+        return Convention("regex", options.pattern, options.alphabet)
+    return Convention(options.convention or "lossless", alphabet=options.alphabet)
+
+
+def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) -> None:
+    """Take the convention of the tokenizer that is measured, unless one is given."""
+    if vocabulary is None or options.convention is not None or options.pattern is not None:
+        return
+    rule = vocabulary.convention
+    options.convention, options.alphabet = rule.name, rule.alphabet
+    options.pattern = rule.pattern or None
+
+
 def _word_counts(options: argparse.Namespace) -> dict[str, int]:
     progress = _Progress(options.quiet, "counting words")
     workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
     with workers as executor:
         assert executor is None or isinstance(executor, Executor)
         counts = count_words_in_files(
-            options.files, options.convention, executor, progress=progress.show
+            options.files, _convention(options), executor, progress=progress.show
         )
     progress.end(f"{sum(counts.values())} words, {len(counts)} different")
     if not counts:
@@ -369,12 +394,21 @@ def _parser() -> argparse.ArgumentParser:
             help="pieces, characters included; a tokenizer has 257 more ids (256 bytes and <unk>) "
             "and one for each special token",
         )
-        sub.add_argument(
+        rule = sub.add_mutually_exclusive_group()
+        rule.add_argument(
             "--convention",
-            choices=("lossless", "textbook"),
-            default="lossless",
-            help="what a word is: runs of letters or digits and single marks, or lower-case letters"
-            " only (default: lossless)",
+            choices=[name for name in NAMES if name != "regex"],
+            help="what a word is. lossless: runs of letters or digits and single marks, with the "
+            "blank after them; lossless-front: with the blank before them; textbook: lower-case "
+            "letters only; gpt2, gpt4, o200k: the published rules, for source code too; none: "
+            "lines (default: lossless; of certify: that of the tokenizer)",
+        )
+        rule.add_argument("--pattern", metavar="REGEX", help="a word, by an expression of your own")
+        sub.add_argument(
+            "--alphabet",
+            choices=("characters", "bytes"),
+            help="what a piece is made of; in bytes, all 256 are pieces and nothing is unknown "
+            f"(default: characters for {', '.join(OURS)}, else bytes)",
         )
         sub.add_argument(
             "--workers", type=_at_least_one, default=1, help="processes that count (default: 1)"

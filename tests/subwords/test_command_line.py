@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from genopt_core import corpora
+from genopt_core.corpora import count_words
 from genopt_core.subwords import Vocabulary, stored_costs
+from genopt_core.subwords.__main__ import main as command_line
 from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
 
 
@@ -353,3 +355,50 @@ def test_both_gaps_are_shown_for_candidates_that_occur_often(write, tmp_path):
 def test_the_file_is_plain_json_that_tokenizers_can_load(tokenizer):
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
     assert content["model"]["type"] == "Unigram"
+
+
+def main(capsys, *arguments):
+    """A command in this process: its exit code, and the last line of the error stream."""
+    code = command_line(list(map(str, arguments)))
+    return code, (capsys.readouterr().err.strip().splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize(
+    "rule", [("--convention", "gpt4"), ("--pattern", r"\s?\p{L}+", "--alphabet", "characters")]
+)
+def test_source_code_by_another_convention(write, tmp_path, capsysbinary, rule):
+    text = "def low(x):\n    return lower(x)\n\n\n" * 60
+    source, made, ids = write(text), tmp_path / "tokenizer.json", tmp_path / "ids"
+    assert (
+        command_line(["train", str(source), "--size", "280", "--at-most", "-o", str(made), *rule])
+        == 0
+    )
+    said = capsysbinary.readouterr().err.decode()
+    assert ("unk_token" in said) == ("characters" in rule)
+    vocabulary = load_tokenizer_json(made)
+    assert vocabulary.convention.name == ("gpt4" if "gpt4" in rule else "regex")
+    assert command_line(["encode", str(source), "-t", str(made), "-o", str(ids)]) == 0
+    wanted = vocabulary.encode(text).tolist()
+    assert [int(number) for number in ids.read_text().split()] == wanted
+    assert command_line(["decode", str(ids), "-t", str(made), "-q"]) == 0
+    assert capsysbinary.readouterr().out == text.encode()
+    # certify cuts the words as the tokenizer does, without being told
+    given = ["certify", str(source), "--size", str(len(vocabulary)), "-t", str(made)]
+    assert command_line([*given, "--steps", "9"]) == 0
+    said = capsysbinary.readouterr().out.decode()
+    assert f"words            {sum(count_words(text, vocabulary.convention).values())}\n" in said
+    assert "% above the best possible" in said
+
+
+def test_refused_conventions(write, tmp_path, capsys):
+    source, made = write("a low a"), tmp_path / "tokenizer.json"
+    given = ("train", source, "--size", 300, "-o", made)
+    code, said = main(capsys, *given, "--pattern", r"\w+")
+    assert code == 1
+    assert "pattern must do without" in said
+    with pytest.raises(SystemExit) as stopped:
+        main(capsys, *given, "--pattern", "a", "--convention", "gpt2")
+    assert stopped.value.code == 2
+    with pytest.raises(SystemExit) as stopped:
+        main(capsys, *given, "--convention", "gpt5")
+    assert stopped.value.code == 2

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from genopt_core import corpora
 from genopt_core.conventions import EXPRESSIONS, LOSSLESS, Convention, byte_letters
 from genopt_core.integrations import huggingface as hf
-from genopt_core.subwords import Vocabulary, certify, train
-from genopt_core.subwords.training.from_text import train_on_text
+from genopt_core.subwords import Vocabulary, certify, train, train_on_text
 
 ALL = [
     *(Convention(name, alphabet=a) for name in EXPRESSIONS for a in ("characters", "bytes")),
