@@ -157,7 +157,7 @@ def test_bad_arguments_are_named():
             corpora.count_words(text)
     with pytest.raises(
         ValueError,
-        match="convention must be one of 'lossless', .*'textbook', .*'none', 'regex', got 'other'",
+        match=r"convention must be one of 'lossless', .*'textbook', .*'none', 'regex', got 'other'",
     ):
         corpora.count_words("abc", "other")
 

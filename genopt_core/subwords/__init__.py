@@ -10,7 +10,6 @@ Four rooms, each using only those before it, and each with a reading order of it
 ``python -m genopt_core.subwords`` does all this from the command line.
 """
 
-from genopt_core.conventions import Convention
 from genopt_core.subwords.bounds.certificate import Certificate, certify
 from genopt_core.subwords.bounds.exact import Exact, exact_vocabulary, exhaustive_vocabulary
 from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths, exact_step_cost_table
@@ -75,7 +74,6 @@ __all__ = [
     "log_marginal",
     "sample_path",
     "Vocabulary",
-    "Convention",
     "count_words_in_files",
     "STORED_SIZES",
     "stored_word_counts",

@@ -40,9 +40,10 @@ def test_the_command_lines_are_commands(monkeypatch, tmp_path, capsys):
     from genopt_core.subwords.__main__ import main
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_text.txt").write_text(TEXT, encoding="utf-8")
+    for name in ("my_text.txt", "my_code.py"):
+        (tmp_path / name).write_text(TEXT, encoding="utf-8")
     lines = re.findall(r"^python -m genopt_core\.subwords (.*)$", LIBRARY, re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["train", "certify"]
+    assert [line.split()[0] for line in lines] == ["train", "certify", "train"]
     for line in lines:
         assert main([*shlex.split(line), *(["--steps", "2"] if "certify" in line else [])]) == 0
     assert "above the best possible" in capsys.readouterr().out

@@ -194,7 +194,7 @@ def test_refused_arguments(files, tmp_path):
         count_words_in_files(files, chunk_bytes=0)
     with pytest.raises(
         ValueError,
-        match="convention must be one of 'lossless', .*'textbook', .*'none', 'regex', got 'x'",
+        match=r"convention must be one of 'lossless', .*'textbook', .*'none', 'regex', got 'x'",
     ):
         count_words_in_files(files, "x")
     with pytest.raises(TypeError, match="progress must be a bool or a function, got int"):

@@ -1,6 +1,6 @@
 r"""From a text to token ids and back, losing nothing.
 
-A text is cut into words as by `genopt_core.conventions.Convention.cut`.  Unlike in counting by the
+A text is cut into words as by `genopt_core.corpora.Convention.cut`.  Unlike in counting by the
 rules of prose, nothing is normalized and no blank is dropped: by "lossless" a second blank is a
 word of its own, and so is each line feed.
 
