@@ -2,9 +2,11 @@
 
 `viewers` reads the notebooks, `labels` the docstrings; `islands` has the explorers of a page,
 `directives` what authors write, `theme` what is done otherwise than by the theme, and `sources`
-tells which files a figure is made of.  `find` is the search, `icons` a small font.
+tells which files a figure is made of.  `find` is the search, `icons` a small font, `claims` the
+ledger of what is claimed and what bears it.
 """
 
+import claims
 import directives
 import find
 import icons
@@ -17,6 +19,7 @@ from sphinx.application import Sphinx
 
 def setup(app: Sphinx) -> dict:
     app.add_directive("explorer", directives.ExplorerDirective)
+    app.add_directive("claims", claims.ClaimsDirective)
     app.add_directive("predict", directives.PredictDirective)
     app.add_js_file("genopt/explore.js", loading_method="defer")
     app.add_css_file("genopt/explore.css")

@@ -94,7 +94,7 @@ def short_names(app: Sphinx, env, node, contnode):
         return make_refnode(
             app.builder, node["refdoc"], place.docname, place.node_id, contnode, found[0]
         )
-    if target in sources.definitions():
+    if target in sources.definitions() or node.get("refdoc") == "claims":
         return contnode  # it exists, and is not on the API page
     ours = re.fullmatch(r"[\w.]*\b[A-Z]\w*[a-z]\w*", target)
     elsewhere = target.startswith(("numpy.", "concurrent."))  # the build asks no other server

@@ -216,7 +216,7 @@ class Posterior:
         rng: np.random.Generator,
         outcomes: Outcomes | None = None,
     ) -> list[Array]:
-        """Probabilities of every parameter's cells, given the trials."""
+        """Probabilities of every parameter's cells, given the trials (book, eq. cem-posterior)."""
         gain = self._gain(rows, scores, rows[:0], outcomes)
         return self._project(gain, rows, scores, rng)[0]
 

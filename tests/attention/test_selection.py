@@ -119,3 +119,12 @@ def test_always_kept_and_density():
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_weight_is_the_log_of_one_over_the_probability_of_the_distance():
+    rng = np.random.default_rng(7)
+    pi = np.array([1.0, 0.5, 0.2, 0.8])
+    kept = np.tril(rng.random((4, 4)) < 0.6) | np.eye(4, dtype=bool)
+    found = att.log_weights(kept, pi)
+    for i, j in np.ndindex(4, 4):
+        assert found[i, j] == pytest.approx(-np.log(pi[i - j]) if kept[i, j] else -np.inf)

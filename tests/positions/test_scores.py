@@ -98,3 +98,33 @@ def test_dropping_bias_of_the_ends_and_of_what_is_no_probability():
     for bad in ([-0.1], [1.1], [np.nan]):
         with pytest.raises(ValueError, match=r"keep must be in \[0, 1\]"):
             pos.dropping_bias(bad)
+
+
+@pytest.mark.parametrize("reading", ["linear", "harmonic", "power"])
+def test_weights_are_a_softmax_of_equal_scores_and_the_context_their_inverse_purity(reading):
+    table = pos.bias_by_distance([0.5, 0.01], 40, reading)
+    found = pos.weights_by_distance(table)
+    zero = np.zeros((2, 40, 4))
+    scores = pos.factored_scores(zero, zero, table, np.zeros(2))
+    last = np.exp(scores[:, -1])  # of the last query, which sees every distance
+    np.testing.assert_allclose(found, (last / last.sum(1, keepdims=True))[:, ::-1], rtol=1e-12)
+    pairs = np.random.default_rng(5).random((2, 200_000))
+    drawn = (pairs[..., None] > np.cumsum(found[0])).sum(-1)
+    same = (drawn[0] == drawn[1]).mean()  # two draws agree as often as one over the context
+    error = np.sqrt(same * (1 - same) / 200_000)
+    assert abs(1 / pos.effective_context(table)[0] - same) < 5 * error
+
+
+def test_dropping_weight_moves_the_output_by_at_most_the_bound_and_may_reach_it():
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        weight = rng.dirichlet(np.full(12, 0.3))
+        values = rng.normal(size=(12, 3))
+        kept = rng.random(12) < 0.7
+        kept[np.argmax(weight)] = True
+        moved = weight @ values - weight[kept] @ values[kept] / weight[kept].sum()
+        norm = np.linalg.norm(values, axis=1).max()
+        bound = pos.output_error_bound(weight[~kept].sum(), norm)
+        assert np.linalg.norm(moved) <= bound + 1e-12
+    # the kept value and the dropped one point away from each other
+    assert abs(0.9 * 1 + 0.1 * -1 - 1) == pytest.approx(pos.output_error_bound(0.1, 1.0))
