@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def bits_per_byte(nats: npt.ArrayLike, lengths: npt.ArrayLike) -> float:
-    r"""Code length of a text in bits a byte, whatever its tokens are.
+    r"""Code length of a text in bits a byte, whatever its tokens are (book, eq. one-bpb).
 
     .. math:: \frac{\sum_i [b_i > 0]\, \ell_i}{\ln 2 \, \sum_i b_i}
 

@@ -15,7 +15,7 @@ from genopt_core import tables
 from genopt_core.checks import one_of
 from genopt_core.conventions import END_OF_WORD, Convention, byte_letters
 from genopt_core.one_model.forward import Forward
-from genopt_core.one_model.tokens import tokenizer_digest
+from genopt_core.one_model.tokens import token_bytes, tokenizer_digest
 from genopt_core.subwords.tokenizer.peers import peer_from_json
 from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json
 
@@ -48,6 +48,7 @@ class ByteLevel:
         self._peer = peer_from_json(content)
         self._ids = {piece: i for i, piece in enumerate(self._peer.pieces)}
         self.tokens = tuple(map(_shown, self._peer.pieces))
+        self.lengths = np.array([len(piece) for piece in self._peer.pieces], dtype=np.int64)
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         """Ids of the tokens of a text; U+2581 is read as a blank."""
@@ -74,6 +75,8 @@ class Stored(NamedTuple):
     """Of the cache that it was scored over."""
     chunk: int
     """Tokens of a chunk of that cache."""
+    lengths: npt.NDArray[np.int64]
+    """Bytes of each token."""
 
 
 @cache
@@ -87,7 +90,7 @@ def stored_model(name: str = "all") -> Stored:
 
     Examples
     --------
-    >>> model, tokenizer, ladder, chunk = stored_model()
+    >>> model, tokenizer, ladder, chunk, lengths = stored_model()
     >>> len(tokenizer.tokens) == model.config.vocabulary
     True
     """
@@ -102,4 +105,6 @@ def stored_model(name: str = "all") -> Stored:
     digest = tokenizer_digest(tokenizer if own else content)
     with resources.as_file(folder / row["file"]) as path:
         model = Forward.load(path, digest)
-    return Stored(model, tokenizer, tuple(table["scale"]["ladder"]), table["scale"]["chunk"])
+    lengths = token_bytes(tokenizer) if own else tokenizer.lengths
+    scale = table["scale"]
+    return Stored(model, tokenizer, tuple(scale["ladder"]), scale["chunk"], lengths)

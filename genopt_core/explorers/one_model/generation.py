@@ -56,7 +56,7 @@ def _prompt(prompt: str, name: str) -> list[int]:
 @lru_cache(maxsize=16)
 def _read(prompt: str, name: str, ladder: str, density: float) -> Read:
     """The stored passage and then the reader's words."""
-    model, tokenizer, _, chunk = stored_model(name)
+    model, tokenizer, _, chunk, _ = stored_model(name)
     blocks = None
     if density < 1:
         small = replace(model.config, block=BLOCK)
