@@ -341,16 +341,14 @@ def test_short_subsequences(tokens, count):
 # ------------------------------------------------------------------ diagonals that are one call
 
 
-@pytest.mark.parametrize("keys", [4, 8, 12, 64])
+@pytest.mark.parametrize("rows", [4, 8, 12, 64])
 @pytest.mark.parametrize("distances", [(0, 1, 2, 3, 5, 6), (0, 2, 3, 4, 7), (0, 6, 7)])
 @pytest.mark.parametrize("sinks", [0, 1, 3])
 @pytest.mark.parametrize("alike", [True, False])
-def test_neighboring_distances_are_one_call_and_the_same_sums(
-    keys, distances, sinks, alike, monkeypatch
-):
+def test_distances_that_are_one_call_give_the_same_sums(rows, distances, sinks, alike, monkeypatch):
     from genopt_core.torch.attention import diagonals
 
-    monkeypatch.setattr(diagonals, "KEYS", keys)
+    monkeypatch.setattr(diagonals, "ROWS", rows)
     line = torch.full((8,), 0.5) if alike else torch.linspace(0.9, 0.2, 8)
     line = torch.where(torch.arange(8) == 0, 1.0, line).double()
     i = torch.arange(8)

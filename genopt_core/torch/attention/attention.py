@@ -235,9 +235,23 @@ def _check(q: Tensor, k: Tensor, v: Tensor, plan: Plan, bias: Tensor | None) -> 
     if bias is not None and bias.shape[1] < q.shape[2]:
         raise ValueError(f"bias must have {q.shape[2]} distances or more, got {bias.shape[1]}")
     if q.device.type == "cpu":  # elsewhere it would make the host wait
-        for name, t in (("q", q), ("k", k), ("v", v)):
-            if not t.detach().sum(dtype=torch.promote_types(t.dtype, torch.float32)).isfinite():
-                raise ValueError(f"{name} must be finite, got NaN or infinity")
+        for names, pair in (("q", (q, q)), ("kv", (k, v))):
+            if not _product(*pair).isfinite():
+                for name, t in zip(names, pair, strict=False):
+                    if not t.detach().sum(dtype=_wide(t)).isfinite():
+                        raise ValueError(f"{name} must be finite, got NaN or infinity")
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Their scalar product, not finite if a value of either is not: it reads two for one sum."""
+    if a.dtype in (torch.float32, torch.float64) and a.is_contiguous() and b.is_contiguous():
+        return a.detach().view(-1).dot(b.detach().view(-1))
+    total = a.detach().sum(dtype=_wide(a))
+    return total if a is b else total * b.detach().sum(dtype=_wide(b))
+
+
+def _wide(t: Tensor) -> torch.dtype:
+    return torch.promote_types(t.dtype, torch.float32)
 
 
 def _computed(q: Tensor, k: Tensor, v: Tensor, terms: Terms, how: Path) -> Partial:

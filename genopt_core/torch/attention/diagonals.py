@@ -1,10 +1,12 @@
 r"""The fast path of plans by distance: a block diagonal is one fused call on shifted views.
 
 Distance :math:`\delta` lets query blocks :math:`\delta, …, T-1` meet key blocks
-:math:`0, …, T-1-\delta`: two slices of the same tensors, of equal shape, no gathering and no mask.
-Neighboring distances are one call on wider slices of the keys, which overlap.  Only the diagonal
-itself is causal.  This is how the lower triangle is kept "by re-shaping tensors" in our reading of
-F. Li, arXiv 2410.18441, the section on PrFlashAttention.
+:math:`0, …, T-1-\delta`: two slices of the same tensors, of equal shape, and no mask.
+Only the diagonal itself is causal.  This is how the lower triangle is kept "by re-shaping tensors"
+in our reading of F. Li, arXiv 2410.18441, the section on PrFlashAttention.
+
+Several distances are one call: below each key block's first query block come those at the other
+distances, so that the kernel has more rows at once, and the keys' gradients are summed in it.
 """
 
 from __future__ import annotations
@@ -23,37 +25,28 @@ from genopt_core.torch.attention.plans import Plan, Terms
 __all__ = ["diagonal_attention"]
 
 
-KEYS = 1024
-"""Of a query that are one call, if a block has fewer: the kernel is faster with more keys."""
+ROWS = 1024
+"""Query tokens that are one call, up to so many: from 768 on the kernel works in wider tiles."""
 
 
 @dataclass(frozen=True)
 class _Round:
-    """Query blocks, the distances of their key blocks, the farthest first, and the log weights.
+    """Key blocks, and what meets them: the query blocks at some distances, one below the other.
 
-    The key blocks of a query lie beside each other.
+    Or a column, which is the first key blocks for all of some query blocks.
     """
 
-    queries: slice
-    distances: tuple[int, ...]
-    weights: tuple[float, ...]
-    column: bool = False  # the first so many key blocks, for all these queries
+    keys: slice
+    distances: tuple[int, ...] = ()
+    weights: tuple[float, ...] = (0.0,)
+    column: slice | None = None
 
     @property
-    def weight(self) -> float | None:
-        """The log weight, if it is one for all."""
-        return self.weights[0] if len(set(self.weights)) == 1 else None
-
-    def mask(self, size: int, like: Tensor) -> Tensor | None:
-        """Log weights as a mask for the kernel, if they differ."""
-        if self.weight is not None:
-            return None
-        line = torch.tensor(self.weights, dtype=like.dtype, device=like.device)
-        return line.repeat_interleave(size).view(1, 1, 1, -1).expand(-1, -1, size, -1)
-
-    def keys(self, distance: int) -> slice:
-        """The key blocks at a distance."""
-        return slice(self.queries.start - distance, self.queries.stop - distance)
+    def queries(self) -> list[slice]:
+        """Query blocks at each distance."""
+        if self.column is not None:
+            return [self.column]
+        return [slice(self.keys.start + d, self.keys.stop + d) for d in self.distances]
 
 
 Work = list[tuple[slice, list[_Round]]]
@@ -84,35 +77,31 @@ def _rounds(
     weight = (-pi.log() if weighted else torch.zeros_like(pi)).tolist()
     far = sorted({d for d in distances if d and d + first < t})
     if biased:  # it differs from one distance to the next
-        yield _Round(slice(0, t), (0,), (0.0,))
+        yield _Round(slice(0, t), (0,))
         for d in far:
-            yield _Round(slice(d + first, t), (d,), (weight[d],))
+            yield _Round(slice(first, t - d), (d,), (weight[d],))
         for i in range(1, t):
             for c in range(min(first, i)):
-                yield _Round(slice(i, i + 1), (i - c,), (0.0,))
+                yield _Round(slice(c, c + 1), (i - c,))
         return
-    for run in _runs(far, plan.block):
-        starts = [d + first for d in run] + [t]
-        for m in range(1, len(run) + 1):  # rows that meet the first m of them
-            if starts[m - 1] < starts[m]:
-                some = tuple(reversed(run[:m]))
-                rows = slice(starts[m - 1], starts[m])
-                yield _Round(rows, some, tuple(weight[d] for d in some))
+    for some in _stacks(far, plan.block):
+        stops = [t - d for d in some] + [first]
+        for m in range(len(some), 0, -1):  # key blocks that the first m of them meet
+            if stops[m] < stops[m - 1]:
+                own = tuple(weight[d] for d in some[:m])
+                yield _Round(slice(stops[m], stops[m - 1]), tuple(some[:m]), own)
     for i in range(1, min(first, t)):
-        yield _Round(slice(i, i + 1), tuple(range(i, 0, -1)), (0.0,) * i)
+        yield _Round(slice(0, i), column=slice(i, i + 1))
     if 0 < first < t:
-        yield _Round(slice(first, t), tuple(range(first, 0, -1)), (0.0,) * first, column=True)
+        yield _Round(slice(0, first), column=slice(first, t))
 
 
-def _runs(distances: list[int], block: int) -> list[list[int]]:
-    """Ascending distances, neighbors together as far as that helps."""
-    runs: list[list[int]] = []
-    for d in distances:
-        if runs and d == runs[-1][-1] + 1 and len(runs[-1]) * block < KEYS:
-            runs[-1].append(d)
-        else:
-            runs.append([d])
-    return runs
+def _stacks(distances: list[int], block: int) -> list[list[int]]:
+    """Ascending distances in groups of like size, each with at most so many query tokens."""
+    most = max(ROWS // block, 1)
+    groups = -(-len(distances) // most)
+    size = -(-len(distances) // max(groups, 1))
+    return [distances[i : i + size] for i in range(0, len(distances), max(size, 1))]
 
 
 class _Views:
@@ -122,27 +111,29 @@ class _Views:
         self.size, self.flat = block, tensor[heads]
         self.blocks = self.flat.unflatten(1, (-1, block)).transpose(0, 1)
 
+    def parts(self, r: _Round) -> list[Tensor]:
+        """(blocks, heads, block, …) of the queries at each distance, views."""
+        if r.column is not None:
+            return [self._column(r.column)]
+        return [self.blocks[rows] for rows in r.queries]
+
     def queries(self, r: _Round) -> Tensor:
-        """(blocks, heads, block, …), or (1, heads, tokens, …) of a column."""
-        if r.column:
-            return self.flat[:, r.queries.start * self.size : r.queries.stop * self.size][None]
-        return self.blocks[r.queries]
+        """(blocks, heads, distances * block, …), or (1, heads, tokens, …) of a column."""
+        parts = self.parts(r)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def keys(self, r: _Round) -> Tensor:
-        """(blocks or 1, heads, tokens, dim), views that may overlap."""
-        wide = len(r.distances) * self.size
-        if r.column:
-            return self.flat[:, :wide][None]
-        found = self.flat.unfold(1, wide, self.size).permute(1, 0, 3, 2)
-        return found[r.keys(r.distances[0])]
+        """(blocks, heads, block, dim), or (1, heads, tokens, dim) of a column."""
+        return self.blocks[r.keys] if r.column is None else self._column(r.keys)
 
-    def add_to_keys(self, r: _Round, part: Tensor) -> None:
-        """Add what belongs to the keys of a round."""
-        if r.column:
-            self.flat[:, : part.shape[2]] += part[0]
-            return
-        for d, own in zip(r.distances, part.split(self.size, 2), strict=True):
-            self.blocks[r.keys(d)] += own
+    def add_to_queries(self, r: _Round, sums: Tensor) -> None:
+        """Add what belongs to the queries of a round."""
+        parts = self.parts(r)
+        for mine, own in zip(parts, sums.chunk(len(parts), 2), strict=True):
+            mine += own
+
+    def _column(self, blocks: slice) -> Tensor:
+        return self.flat[:, blocks.start * self.size : blocks.stop * self.size][None]
 
 
 def head_groups(q: Tensor, rounds: int) -> list[slice]:
@@ -183,17 +174,20 @@ class _Diagonals(torch.autograd.Function):
         for heads, rounds in work:
             Q, K, V, O, L = (_Views(x, heads, size) for x in (q, k, v, out, lse))  # noqa: E741
             for r in rounds:
-                mask = r.mask(size, lse)
+                mask = None
                 if table is not None:
                     mask = toeplitz(table, heads, r.distances[0], size, wide)
                 part, mass = pieces.forward(Q.queries(r), K.keys(r), V.keys(r), scale, False, mask)
-                if r.distances[0] == 0:
+                if r.distances == (0,):
                     O.queries(r).copy_(part)
                     L.queries(r).copy_(mass)
                     continue
-                if r.weight:
-                    mass = mass + r.weight
-                pieces.merge_into(O.queries(r), L.queries(r), part, mass)
+                n = len(r.weights)
+                found = part.chunk(n, 2), mass.chunk(n, 2)
+                for o, total, more, own, weight in zip(
+                    O.parts(r), L.parts(r), *found, r.weights, strict=True
+                ):
+                    pieces.merge_into(o, total, more, own + weight if weight else own)
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, table, out, lse)
         ctx.work, ctx.size, ctx.scale, ctx.shape = work, size, scale, shape
@@ -219,20 +213,21 @@ class _Diagonals(torch.autograd.Function):
             G, Q, K, V, O, L = (_Views(x, heads, size) for x in (g, q, k, v, out, lse))  # noqa: E741
             DQ, DK, DV = (_Views(x, heads, size) for x in sums)
             for r in rounds:
-                mask = r.mask(size, lse)
+                mask = None
                 if table is not None:
                     mask = toeplitz(table, heads, r.distances[0], size, wide)
-                mass = L.queries(r) - (r.weight or 0.0)
+                parts = [x - w if w else x for x, w in zip(L.parts(r), r.weights, strict=True)]
+                mass = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
                 G1, Q1, O1 = (x.queries(r) for x in (G, Q, O))
                 dq, dk, dv = pieces.backward(
                     G1, Q1, K.keys(r), V.keys(r), O1, mass, ctx.scale, False, mask
                 )
                 if need[0]:
-                    DQ.queries(r).add_(dq)
-                if need[1]:
-                    DK.add_to_keys(r, dk)
-                if need[2]:
-                    DV.add_to_keys(r, dv)
+                    DQ.add_to_queries(r, dq)
+                for sums_of, more, needed in ((DK, dk, need[1]), (DV, dv, need[2])):
+                    if needed:
+                        keys = sums_of.keys(r)
+                        keys += more
         return *(
             total[..., : shape[-1]].to(q.dtype).reshape(shape) if needed else None
             for total, needed in zip(sums, need, strict=True)
