@@ -30,9 +30,9 @@ ROWS = {"base": "base", **{m: SHORT[m] for m in METHODS}, "all five": "all five"
 SHOWN = {
     "tokens": "tokens",
     "cache": "cache",
-    "attention": "attention FLOPs",
-    "prompt": "read the prompt",
-    "step": "write a token",
+    "attention": "attention",
+    "prompt": "reading",
+    "step": "writing",
 }
 
 
@@ -50,12 +50,12 @@ def ladder_bits(widths: Sequence[int], length: int, dim: int, chunk: int = CHUNK
     Choice("model", "Model", MODELS, start="Llama-3-8B", help="Its published shape."),
     Slider(
         "context",
-        "Text, thousands of the base's tokens",
+        "Text, k tokens",
         2,
         1024,
         128,
         grid=(8, 32, 128),
-        help="Of 1,024 tokens each, at 4 bytes a token.",
+        help="Thousands (1,024) of tokens of the base's tokenizer, 4 bytes each.",
     ),
     Slider("batch", "Texts at once", 1, 64, 1, grid=(1, 8), help="All of this length."),
     Choice("ladder", "Ladder", LADDERS, help="Of rotated codes in chunks of 128, four sinks."),
@@ -72,16 +72,15 @@ def ladder_bits(widths: Sequence[int], length: int, dim: int, chunk: int = CHUNK
     Choice("machine", "Machine", ("H100", "A100"), help="Peak arithmetic and bandwidth of one."),
     title="What each would save in a large model",
     alt=(
-        "Above, a table of cells: a row for the base, for each of the five methods alone and for "
-        "all; columns for tokens, cache bytes, attention's arithmetic, seconds to read the prompt "
-        "and milliseconds to write a token; each cell has its number and its share of the base, "
-        "darker for more. Below, bars of the prompt's arithmetic, attention and weights, for the "
-        "base and for all five."
+        "A table of cells: a row for the base, for each of the five methods alone and for all; "
+        "columns for tokens, cache bytes, attention's arithmetic, seconds to read the prompt and "
+        "to write a token; each cell has its share of the base, darker for more. Beside it, bars "
+        "of the prompt's arithmetic, attention and weights, for the base and for all five."
     ),
     presets=(
-        Preset("8 billion weights, 128 k", {}),
-        Preset("70 billion weights, 8 texts", {"model": "Llama-3-70B", "batch": 8}),
-        Preset("Before heads were shared", {"model": "Llama-2-7B"}),
+        Preset("8 billion", {}),
+        Preset("70 billion, 8 texts", {"model": "Llama-3-70B", "batch": 8}),
+        Preset("No shared heads", {"model": "Llama-2-7B"}),
         Preset(
             "A short text",
             {"context": 8},
@@ -89,7 +88,7 @@ def ladder_bits(widths: Sequence[int], length: int, dim: int, chunk: int = CHUNK
             fails=True,
         ),
         Preset(
-            "A bias on all heads",
+            "Bias on all heads",
             {"bias": "all"},
             "It saves nearly all of attention, by making the model blind to what is far.",
             fails=True,
@@ -160,7 +159,7 @@ def _cells(found: dict[str, Budget]) -> Panel:
     told: dict[str, tuple[Callable[[Budget], float], Callable[[float], str]]] = {
         "tokens": (lambda b: b.tokens, "{:,}".format),
         "cache": (lambda b: b.cache_bytes, _gigabytes),
-        "attention": (lambda b: b.attention_flops, "{:.2g}".format),
+        "attention": (lambda b: b.attention_flops, "{:.2g} FLOPs".format),
         "prompt": (lambda b: b.prefill_seconds, _seconds),
         "step": (lambda b: b.step_seconds, _milliseconds),
     }
@@ -168,19 +167,18 @@ def _cells(found: dict[str, Budget]) -> Panel:
     for column, (number, words) in told.items():
         whole = number(base)
         shares = [number(b) / whole for b in found.values()]
-        texts = [
-            words(number(b)) + ("" if b is base else f" · {_percent(share)}")
-            for b, share in zip(found.values(), shares, strict=True)
+        texts = [_percent(share) for share in shares]
+        tips = [
+            f"{n}, {SHOWN[column]}: {words(number(b))}"
+            for n, b in zip(order, found.values(), strict=True)
         ]
-        if column == "attention":
-            texts = [_percent(share) for share in shares]
         values = [round(100 * share) for share in shares]
-        marks.append(figure.cell(SHOWN[column], order, values, text=texts))
+        marks.append(figure.cell(SHOWN[column], order, values, text=texts, tip=tips))
     return Panel(
         marks,
         x=Axis(type="band", domain=list(SHOWN.values())),
         y=Axis(type="band", domain=order),
-        title="Each alone, and all: number and share of the base",
+        title="What is left of the base, %",
         color={"label": "% of the base", "domain": [0, 100], "scheme": "sequential"},
         height=300,
     )

@@ -33,23 +33,46 @@ from genopt_core.one_model.factorial import Interval
 
 YOURS, EVERY, LEAST, START, REST = "yours", "all five", "best", "base", "the other builds"
 ROLES = {YOURS: "accent", EVERY: "c2", LEAST: "c3", START: "c1", REST: "muted"}
-ON = {"tokenizer": "swe", "positions": "harmonic", "attention": "blocks", "settings": "found"}
+OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
 
 
 @explorer(
     "one-build",
-    Choice("tokenizer", "Tokenizer", LEVELS["tokenizer"], help="Chapter 1, 1,024 entries each."),
     Choice(
-        "positions", "Positions", LEVELS["positions"], help="Chapter 3: slopes from 4/h, learned."
+        "tokenizer",
+        "Tokenizer",
+        LEVELS["tokenizer"],
+        start="swe",
+        help="Chapter 1, 1,024 entries each.",
+    ),
+    Choice(
+        "positions",
+        "Positions",
+        LEVELS["positions"],
+        start="harmonic",
+        help="Chapter 3: slopes from 4/h, learned.",
     ),
     Choice(
         "attention",
         "Attention in training",
         LEVELS["attention"],
+        start="blocks",
         help="Chapter 4: half of the blocks, with weights; evaluation is dense.",
     ),
-    Choice("settings", "Settings", LEVELS["settings"], help="Chapter 2: found by its search."),
-    Choice("cache", "Cache", LEVELS["cache"], help="Chapter 5; acts when the model is used."),
+    Choice(
+        "settings",
+        "Settings",
+        LEVELS["settings"],
+        start="found",
+        help="Chapter 2: found by its search.",
+    ),
+    Choice(
+        "cache",
+        "Cache",
+        LEVELS["cache"],
+        start="staircase",
+        help="Chapter 5; acts when the model is used.",
+    ),
     Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
     title="Build your model",
     alt=(
@@ -59,16 +82,16 @@ ON = {"tokenizer": "swe", "positions": "harmonic", "attention": "blocks", "setti
         "a byte at longer contexts."
     ),
     presets=(
-        Preset("All five", {**ON, "cache": "staircase"}),
-        Preset("The base", {}),
-        Preset("Only the positions", {"positions": "harmonic"}),
+        Preset("All five", {}),
+        Preset("The base", OFF),
+        Preset("Only the positions", {**OFF, "positions": "harmonic"}),
         Preset(
             "Only the drawn blocks",
-            {"attention": "blocks"},
+            {**OFF, "attention": "blocks"},
             "Alone they save no time in a model this small, and the bits do not fall.",
             fails=True,
         ),
-        Preset("Only the cache", {"cache": "staircase"}),
+        Preset("Only the cache", {**OFF, "cache": "staircase"}),
     ),
 )
 def one_build(
