@@ -5,6 +5,7 @@ The modules read in this order:
 - :mod:`~genopt_core.kvcache.packing`: codes of 1 to 8 bits in exactly that many bits
 - :mod:`~genopt_core.kvcache.grid`: the uniform quantizer, its bounds, nested ladders
 - :mod:`~genopt_core.kvcache.rotated`: random rotation and Lloyd-Max codes
+- :mod:`~genopt_core.kvcache.balance`: the map of a head in which an error disturbs attention least
 - :mod:`~genopt_core.kvcache.codec`: both as codecs of a chunk, with their bytes
 - :mod:`~genopt_core.kvcache.ladder`: widths by age and the memory formula
 - :mod:`~genopt_core.attention.online_softmax`: attention in pieces, the online softmax
@@ -24,6 +25,7 @@ from genopt_core.kvcache.allocation import (
     predicted_terms,
     squared_mass_by_age,
 )
+from genopt_core.kvcache.balance import balance_gain, balanced_map, ridged
 from genopt_core.kvcache.codec import Codec, GridCodec, Packed, RotatedCodec
 from genopt_core.kvcache.grid import (
     dequantize_groups,
@@ -78,6 +80,8 @@ __all__ = [
     "allocate_widths",
     "attend",
     "attend_segments",
+    "balance_gain",
+    "balanced_map",
     "cache_bits",
     "changed_chunks",
     "check_ladder",
@@ -104,6 +108,7 @@ __all__ = [
     "quantize_groups",
     "recode",
     "rescale",
+    "ridged",
     "rotated_distortion",
     "score_bound",
     "squared_mass_by_age",

@@ -101,7 +101,8 @@ class RotatedCodec:
     .. math:: \hat x = \bar x + g\,\ell(c)\,R^\top
 
     Keys are centered because they have a large constant part, which would eat the levels.  The
-    ``rotation`` (dim, dim) is that of :func:`~.hadamard_rotation`, shared by all chunks.
+    ``rotation`` (dim, dim) is that of :func:`~.hadamard_rotation`, shared by all chunks; the two
+    ``maps`` of :func:`~.balanced_map`, (heads, dim, dim) or (dim, dim), go before it.
     ``norm_correction`` gives each vector its length back (book, eq. kv-gain); otherwise the gain is
     the vector's rms.
     """
@@ -109,6 +110,17 @@ class RotatedCodec:
     side: Side
     rotation: np.ndarray = field(repr=False)
     norm_correction: bool = True
+    maps: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+
+    @property
+    def into(self) -> np.ndarray:
+        """By which vectors are multiplied before they are coded."""
+        return self.rotation if self.maps is None else self.maps[0] @ self.rotation
+
+    @property
+    def back(self) -> np.ndarray:
+        """Its inverse."""
+        return self.rotation.T if self.maps is None else self.rotation.T @ self.maps[1]
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
         """Quantize a chunk that is finite and within float16."""
@@ -116,7 +128,7 @@ class RotatedCodec:
         if not np.isfinite(x).all():
             raise ValueError("x must be finite, it holds NaN or infinity")
         mean = [_half(x.mean(axis=-2, keepdims=True), "x")] if self.side == "key" else []
-        y = (x - mean[0].astype(np.float32) if mean else x) @ self.rotation
+        y = (x - mean[0].astype(np.float32) if mean else x) @ self.into
         codes = encode_rotated(y, bits)
         norm = np.linalg.norm(y, axis=-1, keepdims=True)
         rms = norm / np.sqrt(y.shape[-1])
@@ -134,9 +146,9 @@ class RotatedCodec:
         return Packed(bits, packed.first_bits, pack_codes(new, bits), (gain, *mean))
 
     def decode(self, packed: Packed) -> np.ndarray:
-        """Restore ``mean + gain * level @ R.T``."""
+        """Restore ``mean + gain * level @ back``."""
         gain, *mean = (array.astype(np.float32) for array in packed.meta)
-        x = (gain * levels(packed.bits)[packed.codes]) @ self.rotation.T
+        x = (gain * levels(packed.bits)[packed.codes]) @ self.back
         return (x + mean[0] if mean else x).astype(np.float32)
 
     def metadata_bits(self, dim: int, chunk: int) -> float:

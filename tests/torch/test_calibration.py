@@ -190,7 +190,8 @@ def test_the_caller_and_the_model_are_left_as_they_were_even_when_interrupted():
 def test_chosen_ladders_fit_the_budget_and_beat_one_ladder_for_all():
     model = tiny()
     seen = []
-    keys, values = calibrate_ladders(model, text(tokens=160), 4.0, progress=seen.append, **SMALL)
+    run = {"recall": False, "progress": seen.append, **SMALL}
+    keys, values = calibrate_ladders(model, text(tokens=160), 4.0, **run)
     assert [(record.done, record.total) for record in seen] == [(1, 3), (2, 3), (3, 3)]
     cache = StaircaseCache(model.config, keys, values, chunk=16, sink=2)
     assert cache.limit_bits() <= 4.0

@@ -46,7 +46,8 @@ def staircase(name: str, family: str, keys, values=None, **options) -> Design:
         return StaircaseCache(config, keys, values, full_dtype=torch.float16, **options)
 
     layers = len(keys) if isinstance(keys[0], tuple) else 1
-    probe = make(llama_config(layers))
+    plain = {name: option for name, option in options.items() if name != "balance"}
+    probe = StaircaseCache(llama_config(layers), keys, values, full_dtype=torch.float16, **plain)
 
     def held(length: int) -> float:
         total, now = 0.0, probe.settings

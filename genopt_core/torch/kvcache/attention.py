@@ -103,7 +103,7 @@ def attend_view(
     wide = None if mask is None else _grouped_mask(mask, heads // shared, shared)
     sinks = at = view.sink[0].shape[-2]
     key_codec, value_codec = view.codecs["key"], view.codecs["value"]
-    q_rotated = q @ key_codec.rotation if isinstance(key_codec, RotatedCodec) else q
+    q_rotated = q @ key_codec.back.mT if isinstance(key_codec, RotatedCodec) else q
     k, v = view.unpacked()
     room = Room(batch * shared * PAGE * view.chunk * max(k.shape[-1], v.shape[-1]))
     if wide is None:
@@ -147,7 +147,7 @@ def attend_view(
 def _turned_back(out: Tensor, codec: Codec) -> Tensor:
     """An output of rotated values in the space of the model."""
     assert isinstance(codec, RotatedCodec)
-    return out @ codec.rotation.T
+    return out @ codec.back
 
 
 def _groups(segments: Sequence[Segment], per_chunk: int) -> Iterator[list[Segment]]:

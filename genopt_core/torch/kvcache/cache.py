@@ -22,6 +22,7 @@ from genopt_core.kvcache.ladder import (
     limit_bits,
 )
 from genopt_core.torch.kvcache import storage, window
+from genopt_core.torch.kvcache.balance import Balance
 from genopt_core.torch.kvcache.codec import codec_of
 from genopt_core.torch.kvcache.layer import StaircaseLayer
 from genopt_core.torch.kvcache.settings import FULL_KIND, Settings, layer_kinds, stair_count
@@ -71,6 +72,9 @@ class StaircaseCache(Cache):
         In which full-precision parts are kept; by default that of the model.  A float32 model
         loses nothing visible with ``torch.float16``, and holds half the bytes there.  Layers with
         a window keep that of the model.
+    balance : Balance, optional
+        What :func:`~genopt_core.torch.kvcache.measure_balance` found for the model: the same bits
+        lose less, most of all where old tokens are copied.  With codec ``"rotated"`` only.
 
     Examples
     --------
@@ -97,6 +101,7 @@ class StaircaseCache(Cache):
         group_size: int = 32,
         seed: int = 0,
         full_dtype: torch.dtype | None = None,
+        balance: Balance | None = None,
     ):
         self.settings = Settings(config, chunk, sink, codec, group_size, seed, full_dtype)
         count = stair_count(config)
@@ -105,7 +110,11 @@ class StaircaseCache(Cache):
         for side, rows in zip(SIDES, (keys, values), strict=True):  # now, not in a forward pass
             widths = {width for row in rows for width in row} - {FULL}
             codec_of(self.settings, side, self.settings.head_dim).check(sorted(widths))
-        ladders = zip(keys, values, strict=True)
+        self.balance = balance
+        maps: list[Any] = [None] * count
+        if balance is not None:
+            maps = balance.maps(count, self.settings)
+        ladders = zip(keys, values, maps, strict=True)
         # the layers with a window are the library's own, whatever its version makes of them
         own = zip(layer_kinds(config), DynamicCache(config=config).layers, strict=True)
         layers = [
@@ -206,14 +215,18 @@ class StaircaseCache(Cache):
             row, held = layer.state() if isinstance(layer, StaircaseLayer) else window.state(layer)
             rows.append(row)
             tensors |= {f"{i}.{name}": t for name, t in held.items()}
-        storage.write(path, tensors, {**options, "layers": rows})
+        balance = None if self.balance is None else self.balance.digest
+        storage.write(path, tensors, {**options, "layers": rows, "balance": balance})
 
     @classmethod
-    def restore(cls, path: str | os.PathLike[str], config: Any) -> Self:
+    def restore(
+        cls, path: str | os.PathLike[str], config: Any, balance: Balance | None = None
+    ) -> Self:
         """Read a cache that :meth:`save` wrote, for the model of ``config``.
 
-        Raises ``FileNotFoundError`` if there is no such file, ``ValueError`` if it is torn,
-        altered, of another format, or not of this model's shape.
+        ``balance`` is that of the cache that was saved; the file holds its digest alone.  Raises
+        ``FileNotFoundError`` if there is no such file, ``ValueError`` if it is torn, altered, of
+        another format, or not of this model's shape.
         """
         tensors, description = storage.read(path)
         rows, kinds = description["layers"], layer_kinds(config)
@@ -224,8 +237,14 @@ class StaircaseCache(Cache):
         options = {name: description[name] for name in OPTIONS}
         if options["full_dtype"] is not None:
             options["full_dtype"] = getattr(torch, options["full_dtype"].removeprefix("torch."))
+        if description.get("balance") != (None if balance is None else balance.digest):
+            raise ValueError(
+                f"balance must be the one that {path} was saved with, got "
+                f"{'none' if balance is None else 'another'}"
+            )
         stairs = [row for row in rows if "key" in row]
-        cache = cls(config, [r["key"] for r in stairs], [r["value"] for r in stairs], **options)
+        ladders = ([row[side] for row in stairs] for side in SIDES)
+        cache = cls(config, *ladders, **options, balance=balance)
         for i, (layer, row) in enumerate(zip(cache.layers, rows, strict=True)):
             start = f"{i}."
             own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}

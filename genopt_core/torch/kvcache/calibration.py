@@ -35,11 +35,13 @@ from genopt_core.kvcache.ladder import FULL, SIDES, Side
 from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.choice import LADDERS, Calibration, Costs, choose_ladders, described
+from genopt_core.torch.kvcache.recall import KEY, VALUE, checked_ids, recall_probe
 from genopt_core.torch.kvcache.settings import cache_word, stair_count, stair_places
 
 PREFILL = 512
 """Tokens of the prompt that the model reads at once."""
-
+DECODED = 508
+"""Tokens that are predicted, by default."""
 
 BLOCK = 2**16
 """Probabilities that are compared at once: what the processor keeps near."""
@@ -87,12 +89,65 @@ def _divergence(exact: Tensor, other: Tensor) -> Tensor:
     return terms.sum(-1)
 
 
+@torch.no_grad()
+def cache_divergence(
+    model: Any, ids: Tensor, cache: StaircaseCache, *, decoded: int = DECODED
+) -> float:
+    """What a cache costs on a text: the mean :func:`divergence` from exact predictions, in nats.
+
+    The model reads all but the last ``decoded`` tokens in full precision, the cache takes their
+    keys and values as a prompt, and the model predicts on with it, a chunk of tokens at a time, as
+    it would one by one.  Two passes over the text.
+
+    **When to take more bits.**  Ask this of the text that the ladders were chosen on, and of a text
+    of the kind that the model will read.  If the second costs more than twice the first, the cache
+    is away from home there: take the next budget, or calibrate on both.
+
+    Parameters
+    ----------
+    model : transformers model
+        In evaluation mode.
+    ids : (batch, tokens) int tensor
+        The text.
+    cache : StaircaseCache
+        For this model, and empty; it is empty again afterwards.
+    decoded : int
+        Tokens at the end that are predicted.
+    """
+    if model.training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    tokens = checked_ids(ids).shape[1]
+    if not 0 < whole(decoded, "decoded") < tokens:
+        raise ValueError(f"decoded must be less than the {tokens} tokens of ids, got {decoded}")
+    if cache.get_seq_length():
+        raise ValueError(f"cache must be empty, got one of {cache.get_seq_length()} tokens")
+    prompt = _prompt(model, ids[:, :-decoded])
+    exact = _predictions(model, ids, decoded, prompt)
+    stairs = {id(layer) for layer in cache.stair_layers}
+    before = list(cache.layers)
+    try:
+        for i, (layer, held) in enumerate(zip(before, prompt, strict=True)):
+            if id(layer) in stairs:
+                layer.update(held.keys, held.values)
+            else:
+                cache.layers[i] = copy.copy(held)
+        found = [
+            model(part, **{cache_word(model): cache}, use_cache=True).logits.float()
+            for part in ids[:, -decoded:].split(cache.settings.chunk, dim=1)
+        ]
+    finally:
+        cache.layers = before
+        for layer in cache.stair_layers:
+            layer.reset()
+    return divergence(exact, torch.cat(found, 1).log_softmax(-1)).mean().item()
+
+
 def layer_costs(
     model: Any,
     ids: Tensor,
     ladders: Sequence[Sequence[int]] = LADDERS,
     *,
-    decoded: int = 508,
+    decoded: int = DECODED,
     layers: Sequence[int] | None = None,
     **cache: Any,
 ) -> Iterator[np.ndarray]:
@@ -117,7 +172,8 @@ def layer_costs(
     layers : sequence of int, optional
         Which layers, by default all in order.  Layers with a window are left out and not counted.
     **cache
-        ``chunk``, ``sink``, ``codec``, ``group_size``, ``seed`` of the :class:`StaircaseCache`.
+        ``chunk``, ``sink``, ``codec``, ``group_size``, ``seed``, ``balance`` of the
+        :class:`StaircaseCache`.
 
     Notes
     -----
@@ -131,9 +187,7 @@ def layer_costs(
     probes = {
         (s, o): _probe(model, s, ladder, cache) for s in SIDES for o, ladder in enumerate(ladders)
     }
-    if not isinstance(ids, Tensor) or ids.ndim != 2:
-        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
-        raise ValueError(f"ids must be a (batch, tokens) tensor of the tokenizer's, got {shape}")
+    checked_ids(ids)
     one = next(iter(probes.values())).settings
     need = one.sink + one.chunk * (max(map(len, ladders)) - 1)
     # a floor that no chunk reaches would seem to cost nothing
@@ -178,6 +232,7 @@ def calibrate_ladders(
     ladders: Sequence[Sequence[int]] = LADDERS,
     *,
     length: int | None = None,
+    recall: bool = True,
     store: str | os.PathLike[str] | None = None,
     progress: bool | Callable[[Layer], object] = True,
     **options: Any,
@@ -185,8 +240,9 @@ def calibrate_ladders(
     """Ladders of keys and of values, one a layer, that fit ``budget`` best (book, eq. kv-layers).
 
     They are for ``StaircaseCache(config, keys, values, ...)``, and ``keys, values =`` takes them
-    out of the result.  It takes long: 10 to 20 seconds a layer for 135 million parameters on one
-    free core.  The text must have 1408 tokens with the defaults; a smaller ``decoded`` needs fewer.
+    out of the result; a ``balance`` given here goes into that cache too.  It takes long: 10 to 20
+    seconds a layer for 135 million parameters on one free core.  The text must have 1408 tokens
+    with the defaults; a smaller ``decoded`` needs fewer.
 
     Parameters
     ----------
@@ -197,6 +253,10 @@ def calibrate_ladders(
     length : int, optional
         Tokens in the cache at which the budget holds (book, eq. kv-memory, mean over one chunk's
         lengths up to it); by default in the limit, where only the floors count.
+    recall : bool
+        Half of what is predicted are random pairs from the front of the text, see
+        :func:`~genopt_core.torch.kvcache.recall_probe`.  Ladders chosen without lose much more
+        where old tokens are copied.
     store : path, optional
         A file that is written after each layer.  If it is there, what it holds is not measured
         again: an interrupted run goes on, and another budget costs nothing.  The result is in it
@@ -215,6 +275,9 @@ def calibrate_ladders(
     count = stair_count(model.config)
     nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
     choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
+    if recall:
+        half = whole(options.get("decoded", DECODED), "decoded") // 2
+        ids = recall_probe(checked_ids(ids), max(1, half // (KEY + VALUE)))
     waiting = layer_costs(model, ids, ladders, **options)  # refuses too; measures nothing yet
     found = Costs(tuple(tuple(map(int, x)) for x in ladders), described(model, ids, options))
     if store is not None and os.path.exists(store):

@@ -17,6 +17,7 @@ from torch import Tensor
 from genopt_core.files import write_json
 from genopt_core.kvcache.allocation import allocate_layers
 from genopt_core.kvcache.ladder import FULL, SIDES, cache_bits
+from genopt_core.torch.kvcache.balance import Balance
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.codec import codec_of
 from genopt_core.torch.kvcache.settings import Settings, stair_count
@@ -170,7 +171,10 @@ def described(model: Any, ids: Tensor, options: Mapping[str, Any]) -> dict[str, 
     return {
         "model": {"type": model.config.model_type, "sha256": total.hexdigest()},
         "text": {"tokens": list(ids.shape), "sha256": text},
-        "options": {name: str(value) for name, value in sorted(options.items())},
+        "options": {
+            name: value.digest if isinstance(value, Balance) else str(value)
+            for name, value in sorted(options.items())
+        },
     }
 
 

@@ -259,7 +259,8 @@ class Room:
 class RotatedCodec:
     """Rotated codes with one gain a vector, see :class:`genopt_core.kvcache.RotatedCodec`.
 
-    ``seed`` fixes the rotation; equal seeds give equal rotations on every machine.
+    ``seed`` fixes the rotation; equal seeds give equal rotations on every machine.  ``maps``, into
+    and back as :func:`~genopt_core.kvcache.balanced_map` gives them for each head, go before it.
     """
 
     def __init__(
@@ -270,12 +271,17 @@ class RotatedCodec:
         seed: int,
         norm_correction: bool = True,
         device: torch.device | None = None,
+        maps: tuple[Tensor, Tensor] | None = None,
     ):
         self.side, self.dim, self.chunk = side, dim, chunk
         self.meta_count = 2 if side == "key" else 1
         self.norm_correction = norm_correction
         rotation = hadamard_rotation(dim, np.random.default_rng(seed)).astype(np.float32)
         self.rotation = torch.from_numpy(rotation).to(device)
+        self.into, self.back = self.rotation, self.rotation.T
+        if maps is not None:
+            into, back = (x.to(self.rotation) for x in maps)
+            self.into, self.back = into @ self.rotation, self.rotation.T @ back
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise ``ValueError`` for a width without levels or codes that do not fill bytes."""
@@ -292,7 +298,7 @@ class RotatedCodec:
         if self.side == "key":
             mean = [y.mean(-2, keepdim=True).half()]
             y = y - mean[0].float()
-        y = y @ self.rotation
+        y = y @ self.into
         norm = y.norm(dim=-1, keepdim=True)
         rms = norm / math.sqrt(self.dim)
         edges = _table(level_edges, x.device, bits)
@@ -342,7 +348,7 @@ class RotatedCodec:
     def decode(self, packed: Chunks) -> Tensor:
         """Restore to float32."""
         gain, *mean = (t.float() for t in packed.meta)
-        x = (self.expand(packed) * gain) @ self.rotation.T
+        x = (self.expand(packed) * gain) @ self.back
         if mean:
             x = (x.unflatten(-2, (packed.chunks, -1)) + mean[0].unsqueeze(-2)).flatten(-3, -2)
         return x
@@ -363,10 +369,18 @@ def restored(codec: Codec, held: Chunks) -> Tensor:
     return codec.decode(held) if held.packed else held.planes[0]
 
 
-def codec_of(settings: Settings, side: Side, dim: int, device: torch.device | None = None) -> Codec:
-    """The codec that all layers with heads of ``dim`` channels on one device share."""
+def codec_of(
+    settings: Settings,
+    side: Side,
+    dim: int,
+    device: torch.device | None = None,
+    maps: tuple[Tensor, Tensor] | None = None,
+) -> Codec:
+    """The codec of layers with heads of ``dim`` channels, which share it if they have no maps."""
     if settings.codec == "grid":
         return GridCodec(side, dim, settings.chunk, settings.group_size)
+    if maps is not None:
+        return RotatedCodec(side, dim, settings.chunk, settings.seed, device=device, maps=maps)
     return _rotated(side, dim, settings.chunk, settings.seed, device)
 
 

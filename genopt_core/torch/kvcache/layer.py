@@ -108,9 +108,16 @@ class StaircaseLayer(CacheLayerMixin):
     values: Tensor
     sink: tuple[Tensor, Tensor]
 
-    def __init__(self, settings: Settings, key_ladder: tuple, value_ladder: tuple):
+    def __init__(
+        self,
+        settings: Settings,
+        key_ladder: tuple,
+        value_ladder: tuple,
+        maps: Mapping[Side, tuple[Tensor, Tensor]] | None = None,
+    ):
         super().__init__()
         self.settings = settings
+        self.maps: Mapping[Side, tuple[Tensor, Tensor]] = maps or {}
         self.ladders: dict[Side, tuple[int, ...]] = {"key": key_ladder, "value": value_ladder}
         self.codecs: dict[Side, Codec] = {}
         self.segments: tuple[Segment, ...] = ()
@@ -121,7 +128,8 @@ class StaircaseLayer(CacheLayerMixin):
         """Learn the shapes from the first tokens."""
         self.dtype, self.device = key_states.dtype, key_states.device
         for side, x in zip(SIDES, (key_states, value_states), strict=True):
-            self.codecs[side] = codec_of(self.settings, side, x.shape[-1], x.device)
+            maps = self.maps.get(side)
+            self.codecs[side] = codec_of(self.settings, side, x.shape[-1], x.device, maps)
             self.codecs[side].check([width for width in self.ladders[side] if width != FULL])
         stored = self.settings.full_dtype or self.dtype
         self.keys, self.values = (x[..., :0, :].to(stored) for x in (key_states, value_states))

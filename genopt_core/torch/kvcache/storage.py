@@ -16,7 +16,7 @@ from genopt_core.torch.tensor_file import read_tensors
 FORMAT = "genopt-staircase-1"
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes."""
     total = hashlib.sha256()
     for name in sorted(tensors):
@@ -26,17 +26,24 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Any) -> None:
+def write(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    description: Any,
+    kind: str = FORMAT,
+) -> None:
     """Write ``tensors`` and what JSON makes of ``description``, or leave what was there."""
     own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    metadata = {"format": FORMAT, "cache": json.dumps(description), "sha256": _digest(own)}
+    metadata = {"format": kind, "cache": json.dumps(description), "sha256": digest(own)}
     with whole_file(path) as file:
         save_file(own, file.name, metadata=metadata)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
+def read(
+    path: str | os.PathLike[str], kind: str = FORMAT, what: str = "cache"
+) -> tuple[dict[str, Tensor], Any]:
     """Tensors and description that :func:`write` stored; errors are those of ``restore``."""
-    tensors, metadata = read_tensors(path, FORMAT, "cache")
-    if metadata.get("sha256") != _digest(tensors):
+    tensors, metadata = read_tensors(path, kind, what)
+    if metadata.get("sha256") != digest(tensors):
         raise ValueError(f"{path} is damaged: its tensors are not those that were saved")
     return tensors, json.loads(metadata["cache"])
