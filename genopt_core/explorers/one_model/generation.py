@@ -107,7 +107,7 @@ def _continued(
         help="The model has read a passage of an address before; these words follow it.",
     ),
     Choice(
-        "name",
+        "model",
         "Model",
         {"all": "all five", "base": "the base"},
         help="With all five methods, or BPE, RoPE, dense attention and default settings.",
@@ -154,10 +154,10 @@ def _continued(
     presets=(
         Preset("All five, both switches", {}),
         Preset("The likeliest token each time", {"temperature": 0.0}),
-        Preset("The base, the staircase alone", {"name": "base", "density": 1.0}),
+        Preset("The base, the staircase alone", {"model": "base", "density": 1.0}),
         Preset(
             "The base, both switches",
-            {"name": "base"},
+            {"model": "base"},
             "Without a distance bias far tokens matter: bits and blocks that go are missed.",
             fails=True,
         ),
@@ -165,7 +165,7 @@ def _continued(
 )
 def one_generate(
     prompt: str,
-    name: str,
+    model: str,
     ladder: str,
     density: float,
     temperature: float,
@@ -174,30 +174,24 @@ def one_generate(
 ) -> Figure:
     """A continuation with all kept and one with the switches (book, eq. one-departure)."""
     drawing = (temperature, top_p, seed) if temperature else (0.0, 1.0, 0)
-    full = _continued(prompt, name, "16", 1.0, drawing)
-    along = _continued(prompt, name, ladder, density, drawing, tuple(full.ids))
+    full = _continued(prompt, model, "16", 1.0, drawing)
+    along = _continued(prompt, model, ladder, density, drawing, tuple(full.ids))
     ours = along
     if not _draws_alike(along, drawing):
-        ours = _continued(prompt, name, ladder, density, drawing)
+        ours = _continued(prompt, model, ladder, density, drawing)
     apart = divergence(full.probabilities, along.probabilities)
     pairs = zip(full.ids, ours.ids, strict=True)
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-    tokens = stored_model(name).tokenizer.tokens
+    tokens = stored_model(model).tokenizer.tokens
     panels = [
-        _chips(_prompt(prompt, name), tokens, full, ours, first),
+        _chips(_prompt(prompt, model), tokens, full, ours, first),
         _next(tokens, full, ours, NEW - 1 if first is None else first),
         _apart(apart, first),
         _bytes(full, ours, ladder),
     ]
     share = ours.nbytes[-1] / full.nbytes[-1]
-    if first is None:
-        said = f"All {NEW} tokens are drawn alike"
-    else:
-        said = (
-            f"{first} of {NEW} tokens are drawn alike before the two part"
-            if first
-            else ("The two part at the first token")
-        )
+    alike = NEW if first is None else first
+    said = f"{alike} of {NEW} tokens {'is' if alike == 1 else 'are'} drawn alike"
     return Figure(
         title=f"{NEW} tokens after “{prompt.strip()}”",
         panels=panels,
