@@ -71,7 +71,7 @@ def test_checkpoints_are_small_and_the_passage_is_held_out():
 
 @pytest.mark.parametrize("step", [1, 4, 9, travel.MOST])
 def test_the_stations_of_a_token_are_the_core_s(step):
-    sentence, layer, head = "We hold that all men are created equal", 1, 2
+    sentence, layer, head = travel.SENTENCES[1], 1, 2
     model, tokenizer, *_ = stored_model()
     ids = tokenizer.encode(sentence).tolist()
     at = min(step, len(ids)) - 1
@@ -102,6 +102,24 @@ def test_the_stations_of_a_token_are_the_core_s(step):
         i = [f"“{travel.written(t)}”" for t in tokenizer.tokens].index(name)
         if series == travel.FULL:
             assert value == pytest.approx(full[i], rel=2e-3, abs=1e-5)
+
+
+def test_the_preset_that_fails_says_what_all_kept_would_do():
+    model, tokenizer, *_ = stored_model()
+    preset = next(p for p in ex.get("one-travel").presets if p.fails)
+    p = ex.get("one-travel").check(preset.params)
+    ids = tokenizer.encode(p["sentence"]).tolist()[: p["step"]]
+    seen = []
+    model.logits(ids, seen=seen)
+    weights = seen[p["layer"] - 1].weights[p["head"] - 1, -1]
+    first, second = sorted(np.argsort(-weights)[:2])
+    assert f"half of its attention on “{tokenizer.tokens[ids[first]]}”" in preset.note
+    assert f"half on “{tokenizer.tokens[ids[second]]}”" in preset.note
+    assert weights[[first, second]] == pytest.approx([0.5, 0.5], abs=0.05)
+    walk = travel.walked(p["sentence"])
+    best = walk.full[p["step"] - 1].argmax()
+    ours = walk.probabilities[p["step"] - 1, best]
+    assert ours / walk.full[p["step"] - 1, best] == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_sentence_of_too_many_tokens_is_refused_by_name():

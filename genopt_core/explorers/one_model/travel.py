@@ -19,6 +19,10 @@ MOST = 24  # tokens of a sentence
 LETTERS, ROW = 60, 32  # of it, and of a row of boxes
 BLOCK, CHUNK, SINK, DENSITY = 2, 4, 1, 0.6  # small, so that a sentence shows all stairs
 LADDER = (16, 8, 4, 2)
+SENTENCES = (
+    "I thank the Members of Congress and the people",
+    "It is the duty of the people of the United States",
+)
 NOTHING = 12.0  # a score so far below the largest weighs nothing, and is not drawn
 SHOWN = 6  # tokens of a distribution
 READ, NOW, AHEAD = "read", "this token", "to come"
@@ -61,13 +65,13 @@ def walked(sentence: str) -> Walk:
     Text(
         "sentence",
         "Sentence",
-        ("We hold that all men are created equal", "Peace at home and peace abroad"),
+        SENTENCES,
         max_length=LETTERS,
         help=f"Any of at most {MOST} tokens.",
     ),
-    Step("step", "Token", 1, MOST, 10, help="How many tokens have been read.", interval_ms=900),
+    Step("step", "Token", 1, MOST, 13, help="How many tokens have been read.", interval_ms=900),
     Choice("layer", "Layer", {1: "first", 2: "second"}, start=2, help="Of the two layers."),
-    Choice("head", "Head", (1, 2, 3, 4), help="Of the four query heads."),
+    Choice("head", "Head", (1, 2, 3, 4), start=4, help="Of the four query heads."),
     title="A sentence travels through",
     alt=(
         "Four linked panels. A sentence as a row of boxes, a token in each with its share of "
@@ -77,14 +81,14 @@ def walked(sentence: str) -> Walk:
         "tokens, beside those with all kept."
     ),
     presets=(
-        Preset("The second layer", {}),
-        Preset("The first layer", {"layer": 1}),
-        Preset("Another head", {"head": 4}),
+        Preset("All stairs at once", {}),
+        Preset("The first layer looks at itself", {"layer": 1}),
+        Preset("A name that goes on by itself", {"sentence": SENTENCES[1], "step": 11}),
         Preset(
-            "At the first token nothing is known",
-            {"step": 1},
-            "One token attends to itself: nothing is turned, biased, left out or rounded yet, "
-            "and the prediction is as good as a frequency.",
+            "A block that was needed",
+            {"step": 9},
+            "With all kept this head puts half of its attention on “the▁” and half on “M”. It does "
+            "not meet that block, and half of what was likely goes elsewhere.",
             fails=True,
         ),
     ),
