@@ -1,12 +1,15 @@
-"""What authors write besides Markdown: ``explorer`` on a page, and *predict, then check*."""
+"""What authors write besides Markdown: explorers, links to their presets, *predict, then check*."""
 
 import html
 import json
 import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlencode
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from genopt_core import explorers
 from genopt_core.figures.widget import island
@@ -29,6 +32,49 @@ class ExplorerDirective(SphinxDirective):
 
 def raw(text: str) -> nodes.raw:
     return nodes.raw("", text, format="html")
+
+
+BOOK = Path(__file__).resolve().parent.parent
+
+
+@cache
+def pages() -> dict[str, str]:
+    """The first page on which each explorer stands, without its ending."""
+    found: dict[str, str] = {}
+    for path in sorted(BOOK.glob("ch*/*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            for name in re.findall(r'\bexplore\("([\w-]+)"', "".join(cell["source"])):
+                found.setdefault(name, path.relative_to(BOOK).with_suffix("").as_posix())
+    return found
+
+
+def address(name: str, label: str) -> tuple[str, str]:
+    """The page and the hash that show a preset of an explorer, as *Copy link* writes them."""
+    shown = explorers.get(name)
+    presets = {preset.label: preset.params for preset in shown.presets}
+    if label not in presets:
+        raise ValueError(f"{name} has the presets {', '.join(presets)}, got {label!r}")
+    changed = {
+        control.name: int(value) if isinstance(value, bool) else value
+        for control in shown.controls
+        if (value := (shown.defaults | presets[label])[control.name]) != control.default
+    }
+    return pages()[name], urlencode({"explorer": name, **changed})
+
+
+class ShowRole(SphinxRole):
+    """``{show}`name: preset` `` links to an explorer with a preset of it set up."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        name, _, label = self.text.partition(": ")
+        try:
+            page, query = address(name, label)
+        except (KeyError, ValueError) as problem:
+            message = self.inliner.reporter.error(str(problem), line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        target = self.env.app.builder.get_relative_uri(self.env.docname, page)
+        title = f"{explorers.get(name).title}: {label}"
+        return [nodes.reference("", title, refuri=f"{target}#{query}", internal=True)], []
 
 
 class PredictDirective(SphinxDirective):

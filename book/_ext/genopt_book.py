@@ -20,6 +20,7 @@ from sphinx.application import Sphinx
 def setup(app: Sphinx) -> dict:
     app.add_directive("explorer", directives.ExplorerDirective)
     app.add_directive("claims", claims.ClaimsDirective)
+    app.add_role("show", directives.ShowRole())
     app.add_directive("predict", directives.PredictDirective)
     app.add_js_file("genopt/explore.js", loading_method="defer")
     app.add_css_file("genopt/explore.css")

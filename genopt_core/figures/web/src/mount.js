@@ -15,6 +15,9 @@ import { Take } from "./take.js";
 const SETTLED_MS = 500; // a readout is announced once the reader has stopped moving
 let count = 0;
 
+/** Addresses that mean nothing elsewhere. */
+const LOCAL = /^file:|^https?:\/\/(localhost|127\.|\[::1\])/;
+
 export class View {
   /**
    * ``options``: engine, params, which (the how-manieth of its name on the page), link (offer
@@ -92,7 +95,7 @@ export class View {
     const code = button("Copy as code", () => this.copy(asCode(this.description, this.params), "code"));
     const present = h("button", { type: "button", class: "gx-present-button", ...QUIET }, "Present");
     this.present = new Present({ root: this.root, button: present, changed: (scale) => this.room.zoom(scale) });
-    const link = options.link ? button("Copy link", () => this.copy(this.link(), "link")) : null;
+    const link = options.link ? button("Copy link", () => this.copy(this.link(), LOCAL.test(this.link()) ? "link, which opens on this computer only," : "link")) : null;
     this.take = new Take({
       h, id,
       figure: () => this.picture.figure,

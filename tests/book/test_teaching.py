@@ -1,0 +1,50 @@
+"""The instructor's page: every link shows what it says, every plan is one session."""
+
+import re
+import sys
+from urllib.parse import parse_qsl
+
+import pytest
+from places import BOOK
+
+from genopt_core import explorers
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import directives
+
+TEXT = (BOOK / "teaching.md").read_text(encoding="utf-8")
+LINKS = re.findall(r"\{show\}`([\w-]+): ([^`]+)`", TEXT)
+PLANS = re.split(r"(?m)^## ", TEXT)[2:]
+
+
+@pytest.mark.parametrize(("name", "label"), LINKS)
+def test_a_link_leads_to_its_preset(name, label):
+    page, query = directives.address(name, label)
+    assert f'explore("{name}"' in (BOOK / f"{page}.ipynb").read_text().replace('\\"', '"')
+    given = dict(parse_qsl(query))
+    assert given.pop("explorer") == name
+    shown = explorers.get(name)
+    preset = next(one for one in shown.presets if one.label == label)
+    for control in shown.controls:
+        value = (shown.defaults | preset.params)[control.name]
+        text = str(int(value)) if isinstance(value, bool) else str(value)
+        assert given.pop(control.name, None) == (None if value == control.default else text)
+    assert not given
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"subword-lattice has the presets Longest .* got 'no'"):
+        directives.address("subword-lattice", "no")
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.splitlines()[0])
+def test_a_plan_is_a_session_of_fifty_minutes_with_what_a_teacher_needs(plan):
+    assert sum(map(int, re.findall(r"(?m)^\| (\d+) \|", plan))) == 50
+    wanted = ("Afterwards students can", "They need", "Students think", "To discuss.", "Exercises:")
+    for part in wanted:
+        assert f"**{part}**" in plan
+    assert plan.count("{show}") >= 4
+
+
+def test_every_chapter_has_a_plan():
+    assert len(PLANS) == len(list(BOOK.glob("ch*/index.md")))
