@@ -28,6 +28,7 @@ from genopt_core.one_model.stored import stored_model
 
 NEW = 16  # tokens of a continuation
 BLOCK, MOST = 16, 512  # tokens of a block, and of all texts together
+OWN = 40  # of the reader's own words
 LETTERS = 44  # of a row of chips
 SHOWN = 7  # tokens of a distribution
 LADDERS = {
@@ -50,7 +51,10 @@ class Read(NamedTuple):
 def _prompt(prompt: str, name: str) -> list[int]:
     """Tokens of the reader's words: in the base a blank begins a token, else it ends one."""
     words = f" {prompt.strip()}" if name == "base" else f"{prompt.strip()} "
-    return stored_model(name).tokenizer.encode(words).tolist()
+    ids = stored_model(name).tokenizer.encode(words).tolist()
+    if len(ids) > OWN:
+        raise ValueError(f"prompt must have at most {OWN} tokens, got {len(ids)}")
+    return ids
 
 
 @lru_cache(maxsize=16)
@@ -64,10 +68,6 @@ def _read(prompt: str, name: str, ladder: str, density: float) -> Read:
     passage = tables.load("one_model_page")["passage"].strip()
     before = passage if name == "base" else f"{passage} "
     ids = [*tokenizer.encode(before).tolist(), *_prompt(prompt, name)]
-    if len(ids) > MOST - NEW:
-        raise ValueError(
-            f"prompt must be at most {MOST - NEW} tokens with the passage before it, got {len(ids)}"
-        )
     cache = ForwardCache(model.config, parse_ladder(ladder), chunk=chunk, full_dtype=np.float16)
     return Read(model.logits(ids, cache, blocks=blocks)[-1], cache, blocks)
 
@@ -237,7 +237,7 @@ def _chips(
         y=Axis(domain=(-row + 0.1, 0.3), hidden=True),
         title="The continuation, token by token",
         series={YOURS: "muted", SAME: "c1", OTHER: "c2"},
-        height=24 * row + 10,
+        height=min(800, 24 * row + 10),
         table={
             "number": list(range(1, NEW + 1)),
             FULL: [quoted(tokens[i]) for i in full.ids],
