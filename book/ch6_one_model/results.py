@@ -6,6 +6,7 @@
 
 from collections.abc import Iterable
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 from genopt_core import tables
@@ -61,7 +62,12 @@ def trained() -> int:
 
 def verdict() -> str:
     """What the table says, in sentences that change with it."""
-    return "\n".join(f"- {line}" for line in (*_budget_lines(), _cache_line(), _recommended()))
+    return wrapped(*_budget_lines(), _cache_line(), _recommended())
+
+
+def wrapped(*sentences: str) -> str:
+    """A list of sentences in lines that fit a page."""
+    return "\n".join(fill(s, 88, initial_indent="- ", subsequent_indent="  ") for s in sentences)
 
 
 def _budget_lines() -> Iterable[str]:
@@ -74,15 +80,15 @@ def _budget_lines() -> Iterable[str]:
         least = grid.best(budget, trained())
         text = (
             f"{label[0].upper()}{label[1:]}: all five have {every.mean:.4f} ± {every.half:.4f} "
-            f"bits a byte, the base {base.mean:.4f} ± {base.half:.4f}, {abs(gain.mean):.4f} "
-            f"{word} ({p_told(gain.p)}); the intervals {'do not ' if apart else ''}overlap."
+            f"bits a byte, the base {base.mean:.4f} ± {base.half:.4f}: {abs(gain.mean):.4f} "
+            f"{word} ({p_told(gain.p)}), intervals {'apart' if apart else 'that overlap'}."
         )
         if least != ALL:
             one = paired(found[least], found[ALL])
             told = "told" if one.p < LEVEL else "not told"
             text += (
-                f" The best is {least.label}, {abs(one.mean):.4f} below all five, {told} from "
-                f"chance ({p_told(one.p)})."
+                f" The best is {least.label}, {abs(one.mean):.4f} below all five "
+                f"({p_told(one.p)}, {told} from chance)."
             )
         yield text
 
