@@ -25,7 +25,8 @@ MAY_LACK = ("rustbpe", "fonts-")
 
 SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
 SLOW_FIXTURES = {"smollm"}  # a real language model
-LONG = {"test_lab.py"}  # many pages, one server: all in one process
+# All in one process, which starts JupyterLab, or Python in a page, once.
+LONG = re.compile(r"tests/browser/(test_lab\.py|test_pages\.py::test_python_in_the_page)")
 BROWSER_FIXTURES = {"chromium", "html"}
 
 # The same examples on every run and every machine; `make fuzz` draws new ones.
@@ -45,6 +46,8 @@ def room(item: pytest.Item) -> str:
 
 def group(nodeid: str) -> str:
     """What has to stay in one process: a notebook, a page in the browser, else a file."""
+    if long := LONG.match(nodeid):
+        return long[0]
     page = re.match(r"tests/browser/.*\[(?:.*-)?([\w/]+\.html)", nodeid)
     return page[1] if page else nodeid.partition("::")[0]
 
@@ -69,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         notebook, slow, browser = (
             item.get_closest_marker(mark) is not None for mark in ("notebook", "slow", "browser")
         )
-        early = notebook or slow or item.path.name in LONG
+        early = notebook or slow or LONG.match(item.nodeid)
         return (0 if early else 2 if browser else 1), first[group(item.nodeid)]
 
     items.sort(key=place)

@@ -25,14 +25,24 @@ def contexts(chromium):
 
 @pytest.fixture(scope="session")
 def plain(chromium):
-    """A context whose pages leave formulas as they are written and jump instead of gliding.
+    """A tab whose pages leave formulas as they are written and jump instead of gliding.
 
     To open one is half the work.
     """
     context = chromium.new_context(**CALM)
     empty = {"content_type": "text/javascript", "body": ""}
     context.route("**/mathjax/**", lambda route: route.fulfill(**empty))
-    yield context
+    yield Watch(context)
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def stranger(chromium):
+    """A tab that keeps nothing it has loaded."""
+    context = chromium.new_context()
+    one = Watch(context)
+    context.new_cdp_session(one.page).send("Network.setCacheDisabled", {"cacheDisabled": True})
+    yield one
     context.close()
 
 
@@ -53,7 +63,7 @@ def watch(contexts):
 
 @pytest.fixture(scope="session")
 def desk(contexts):
-    """The pages that lie open between tests; they are closed with their context."""
+    """The tabs that stay open between tests; they are closed with their context."""
     return Desk(contexts)
 
 
@@ -66,11 +76,12 @@ def visit(desk, served, html):
     seen: list[Watch] = []
 
     def come(page: str, scheme: str = "http") -> Watch:
-        seen.append(desk.open(page, address(served, html, scheme, page)))
+        seen.append(desk.open(address(served, html, scheme, page)))
         return seen[-1]
 
     yield come
-    desk.tidy()
+    for one in seen:
+        desk.tidy(one)
     for one in seen:
         one.blame()
 
@@ -82,22 +93,20 @@ def opened(visit, page):
 
 
 @pytest.fixture(scope="session")
-def phones(launch, chromium, tmp_path_factory):
-    """A narrow context by the name of a set of fonts."""
-    kept = {}
+def phones(launch, tmp_path_factory):
+    """A narrow tab of a Chromium that knows one set of fonts only, by its name."""
+    kept: dict[str, Watch] = {}
 
     def phone(name: str):
         if name not in kept:
-            browser = chromium
-            if name != "installed":
-                found = fonts.files(name)
-                if not found:
-                    pytest.skip(f"fonts-dejavu-{name} is not installed")
-                config = fonts.config(tmp_path_factory.mktemp(name), found)
-                browser = launch(FONTCONFIG_FILE=config)
-            kept[name] = browser.new_context(viewport={"width": 360, "height": 740}, **CALM)
+            found = fonts.files(name)
+            if not found:
+                pytest.skip(f"fonts-dejavu-{name} is not installed")
+            config = fonts.config(tmp_path_factory.mktemp(name), found)
+            narrow = launch(FONTCONFIG_FILE=config).new_context(viewport=fonts.PHONE, **CALM)
+            kept[name] = Watch(narrow)
         return kept[name]
 
     yield phone
-    for context in kept.values():
-        context.close()
+    for one in kept.values():
+        one.page.context.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 CORE = ("DejaVuSans", "DejaVuSansMono", "DejaVuSerif")
 CORE_FACES = {f"{name}{weight}.ttf" for name in CORE for weight in ("", "-Bold")}
 SETS = ("core", "extra", "installed")  # installed: .ci/run adds fonts-noto-cjk
+PHONE = {"width": 360, "height": 740}
 CONFIG = """\
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">

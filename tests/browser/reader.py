@@ -114,6 +114,16 @@ class Watch:
         self.page.goto(address)
         return self
 
+    def turn_to(self, address: str):
+        """Open ``address`` where another page stands, whose last faults are not this one's.
+
+        A new tab costs as much again as most pages.
+        """
+        self.page.goto("about:blank")
+        self.faults.clear()
+        self.outside.clear()
+        return self.open(address)
+
     def settled(self):
         """Wait until every explorer is drawn and the layout stands still."""
         self.page.bring_to_front()  # of pages behind it a browser draws a frame a second
@@ -151,40 +161,36 @@ TIDY = """() => {
 
 
 class Desk:
-    """The pages that lie open between tests: one document, from a server and from a file.
+    """The tabs that stay open between tests: one for served pages, one for pages from files.
 
     Their reader asks for less motion: a second of gliding at every jump is most of a test.
     """
 
     def __init__(self, contexts):
         self.contexts = contexts
-        self.document = ""
-        self.pages: dict[str, Watch] = {}
+        self.tabs: dict[str, Watch] = {}
+        self.addresses: dict[str, str] = {}
 
-    def open(self, document: str, address: str) -> Watch:
+    def open(self, address: str) -> Watch:
         """The page at ``address``, settled, as a reader finds it who has just come."""
-        if document != self.document:
-            self.clear()
-        self.document = document
-        if address not in self.pages:
-            self.pages[address] = Watch(self.contexts(**CALM)).open(address)
-        return self.pages[address].settled()
+        scheme = address.partition(":")[0]
+        if scheme not in self.tabs:
+            self.tabs[scheme] = Watch(self.contexts(**CALM))
+        if self.addresses.get(scheme) != address:
+            self.addresses[scheme] = address
+            self.tabs[scheme].turn_to(address)
+        return self.tabs[scheme].settled()
 
-    def tidy(self):
-        """After a test: what a test leaves in disorder is opened anew for the next one."""
-        for address, one in list(self.pages.items()):
-            try:
-                one.page.emulate_media(media="screen", color_scheme="light")
-                one.page.set_viewport_size(WINDOW)
-                one.page.evaluate(TIDY)
-            except Error:
-                one.page.close()
-                del self.pages[address]
-
-    def clear(self):
-        """Close all pages; nobody blames them, their tests did."""
-        while self.pages:
-            self.pages.popitem()[1].page.close()
+    def tidy(self, one: Watch):
+        """After a test: a page that a test leaves in disorder is opened anew for the next one."""
+        try:
+            one.page.emulate_media(media="screen", color_scheme="light")
+            one.page.set_viewport_size(WINDOW)
+            one.page.evaluate(TIDY)
+        except Error:
+            one.page.close()
+            for scheme in [scheme for scheme, tab in self.tabs.items() if tab is one]:
+                del self.tabs[scheme], self.addresses[scheme]
 
 
 def draws(root) -> int:

@@ -104,9 +104,9 @@ ANSWERS = """async (limit) => {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_on_a_phone_the_answer_is_in_sight_while_a_control_moves(watch, served, page):
-    one = watch(viewport={"width": 390, "height": 844}).open(served + page).settled()
-    answers = one.page.evaluate(ANSWERS, STILL_MS)
+def test_on_a_phone_the_answer_is_in_sight_while_a_control_moves(opened, page):
+    opened.page.set_viewport_size({"width": 390, "height": 844})
+    answers = opened.settled().page.evaluate(ANSWERS, STILL_MS)
     assert answers
     for name, words, top, bottom in answers:
         assert 0 <= top < bottom <= 844, (name, top, bottom)

@@ -27,6 +27,7 @@ from places import CORE
 
 import genopt_core
 from genopt_core import explorers as ex
+from genopt_core.explorers.one_model import generation
 from genopt_core.figures.frames import unpack
 
 pytestmark = pytest.mark.browser
@@ -160,12 +161,13 @@ def longest_source_page(html) -> str:
 
 @pytest.mark.parametrize("font", fonts.SETS)
 @pytest.mark.parametrize("page", [*ALL_PAGES, *SPHINX_PAGES, "_modules.html"])
-def test_no_sideways_scroll_on_a_narrow_phone(phones, served, html, page, font):
+def test_no_sideways_scroll_on_a_narrow_phone(visit, phones, served, html, page, font):
     place = longest_source_page(html) if page == "_modules.html" else page
-    one = Watch(phones(font)).open(served + place).settled()
-    wide = one.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    one.close()
-    assert wide <= 0
+    one = visit(place) if font == "installed" else phones(font).turn_to(served + place)
+    one.page.set_viewport_size(fonts.PHONE)
+    one.settled()
+    assert one.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    one.blame()
 
 
 # Once over all pages at 1440, 1280, 390 and 360: what one size shows, all do; colors differ.
@@ -191,20 +193,18 @@ def test_axe_finds_nothing_but_the_theme_s_own_defects(opened, page, scheme):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_light_before_it_is_touched(chromium, served, html, page):
+def test_a_page_is_light_before_it_is_touched(stranger, served, page):
     """All that is loaded without touching anything, compressed as servers do, fonts left out."""
-    context = chromium.new_context()  # a new reader, who has nothing in the cache
-    one = Watch(context)
     loaded: dict[str, int] = {}
 
     def weigh(response):
         if response.request.resource_type != "font" and response.ok:
             loaded[response.url] = len(gzip.compress(response.body(), 6))
 
-    one.page.on("response", weigh)
-    one.open(served + page).settled()
-    one.close()
-    context.close()
+    stranger.page.on("response", weigh)
+    stranger.turn_to(served + page).settled()
+    stranger.page.remove_listener("response", weigh)
+    stranger.blame()
     assert 0 < sum(loaded.values()) <= 1_000_000, loaded
 
 
@@ -266,7 +266,8 @@ ANSWERED = """async (root, [words, picture, limit]) => {
 @pytest.mark.parametrize("scheme", ["http", "file"])
 @pytest.mark.parametrize("page", PAGES)
 def test_presets_reset_and_link_by_mouse(visit, plain, html, scheme, page):
-    one, fresh = visit(page, scheme), Watch(plain)
+    one = visit(page, scheme)
+    plain.turn_to("about:blank")
     for number, name in islands(html, page):
         root = one.explorer(number)
         entry = ex.get(name)
@@ -284,10 +285,10 @@ def test_presets_reset_and_link_by_mouse(visit, plain, html, scheme, page):
         root.locator(".gx-reset").click()
         assert shown(root)[1] == untouched[1]
         if scheme == "http":  # each link to a new reader; from a file to one whose page is open
-            fresh.open("about:blank")
-        fresh.open(link)
-        says(fresh.page, fresh.explorer(number), wanted[1])
-    fresh.close()
+            plain.open("about:blank")
+        plain.open(link)
+        says(plain.page, plain.explorer(number), wanted[1])
+    plain.blame()
 
 
 def test_copy_as_code_is_python_that_draws_the_same(watch, served, html):
@@ -352,7 +353,7 @@ ASK = """async ([name, params]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def python(contexts, served, html):
     """A page in which Python runs: it answers for the explorers of all pages."""
     if not (html / "_static" / "genopt" / "pyodide").is_dir():
@@ -371,6 +372,25 @@ def test_python_in_the_page_says_what_python_says_here(python, page):
             result = ex.run(name, params)
             words = result["error"] if "error" in result else result["figure"]["readout"]
             assert python.page.evaluate(ASK, [name, params]) == words
+    python.blame()
+
+
+TIME = """async ([name, seeds]) => {
+    const times = [];
+    for (const seed of seeds) {
+        const start = performance.now();
+        const { error } = await GenoptExplore.python.run(name, { seed });
+        if (error) throw new Error(error);
+        times.push(performance.now() - start);
+    }
+    return times;
+}"""
+
+
+def test_the_model_in_the_page_writes_a_token_in_fifty_milliseconds(python):
+    python.page.evaluate(TIME, ["one-generate", [90]])  # what it has read before is kept
+    times = python.page.evaluate(TIME, ["one-generate", [91, 92, 93]])
+    assert min(times) / (2 * generation.NEW) <= 50, "with all kept, and once more with the switches"
     python.blame()
 
 
