@@ -167,8 +167,15 @@ def table(content: dict[str, Any], search: dict[str, Any], golf: dict[str, Any])
     shares = {row[0]: rounded(row[2] / row[1], 4) for row in content["cache_bytes"]}
     told = subsets(bits)
     best = min(trained, key=lambda name: _mean(trained[name].values()))
-    small = [name for name in trained if name.endswith("staircase")]
-    recommended = min(small, key=lambda name: _mean(trained[name].values()))
+    everything = f"{ALL}.staircase"
+    beyond = [
+        trained[best][seed] - value
+        for seed, value in trained.get(everything, {}).items()
+        if seed in trained[best]
+    ]
+    p = p_value(beyond)
+    # what is not shown to be better than all five is no reason to leave one out
+    recommended = best if p is None or p < LEVEL else everything
     two = {k: [*trained.get(f"{c}.{e}", {}).values()] for k, c, e in _ENDS}
     return {
         "origin": "book/experiments/one_model/store.py",
@@ -216,6 +223,7 @@ def table(content: dict[str, Any], search: dict[str, Any], golf: dict[str, Any])
             "apart": bool(all(two.values())) and _apart(*two.values()),
             "cache_share": shares[contexts[0]],
             "best": _described(best, trained),
+            "best_minus_all": [*summed(beyond, 4), p] if beyond else None,
             "recommended": dict(zip(("cell", "cache"), recommended.rsplit(".", 1), strict=True)),
         },
         "golf": {"limit": 1_000_000, **(golf or _columns(GOLF_COLUMNS, []))},
