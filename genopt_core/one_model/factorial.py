@@ -21,7 +21,7 @@ def yates(values: npt.ArrayLike) -> np.ndarray:
     .. math:: E_S = \frac{2}{2^k} \sum_{x \in \{0,1\}^k} y_x \prod_{i \in S} (2 x_i - 1)
 
     An effect of one switch is the mean with it on minus that with it off; an interaction of two is
-    half of how much the effect of one changes as the other goes on.
+    half of how much the effect of one changes as the other goes on (book, eq. one-two).
 
     Parameters
     ----------
@@ -118,7 +118,8 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     .. math:: \bar y \pm t_{\nu}\,\frac{s}{\sqrt n}, \qquad t = \frac{\bar y}{s / \sqrt n},
               \qquad \nu = n - 1
 
-    Values that are all the same have no width, and p is 0, or 1 where they are 0.
+    Values may be differences within seeds (book, eq. one-paired).  Those that are all the same have
+    no width, and p is 0, or 1 where they are 0.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ class Attended(NamedTuple):
     scores: Array
     """(heads, queries, tokens) after turning, over keys as the cache gives them back."""
     biased: Array
-    """The same with the distance bias and the weights of drawn blocks; minus infinity is left
-    out."""
+    """The same with the distance bias and the weights of drawn blocks (book, eq. one-scores); minus
+    infinity is left out."""
     weights: Array
     """Their softmax."""
 
@@ -121,6 +121,9 @@ class Forward:
         seen: list[Attended] | None = None,
     ) -> Array:
         """(tokens, vocabulary) logits after each of ``ids``, which follow those of a cache.
+
+        Each layer adds to the vectors of the tokens twice (book, eq. one-layer), by scores of
+        queries and keys (book, eq. one-scores) and by a gated network.
 
         With ``blocks`` queries meet those blocks of keys only.  To ``seen`` each layer adds what
         happened in its attention.
