@@ -21,6 +21,7 @@ from genopt_core.explorers.one_model.grid import (
     build_of,
     p_told,
     paired,
+    trained,
 )
 from genopt_core.explorers.one_model.scaling import COLUMNS as SCALED
 from genopt_core.explorers.one_model.scaling import SAVINGS, left_on_paper, shaped
@@ -52,11 +53,6 @@ def _rows(name: str) -> list[dict[str, Any]]:
     return tables.records(grid.table()[name], "rows", "columns")
 
 
-def trained() -> int:
-    """The length at which all models were trained."""
-    return grid.contexts()[0]
-
-
 # ------------------------------------------------------------------ the verdict
 
 
@@ -71,7 +67,7 @@ def wrapped(*sentences: str) -> str:
 
 
 def _budget_lines() -> Iterable[str]:
-    for budget, label in grid.budgets().items():
+    for budget, label in grid.with_all_five().items():
         found = grid.scores(budget, trained())
         base, every = (grid.interval(budget, trained(), build) for build in (BASE, ALL))
         gain = paired(found[ALL], found[BASE])

@@ -206,6 +206,8 @@ FREE = {
     "attn-rounds": ["seed"],
     "attn-bridge": ["seed"],
     "kv-layers": ["budget"],
+    "one-travel": ["sentence"],
+    "one-generate": ["prompt", "density", "temperature", "top_p", "seed"],
     "one-budget": ["context", "batch", "density"],
 }
 

@@ -10,11 +10,9 @@ from genopt_core.explorers.one_model.grid import (
     BASE,
     BUDGET_HELP,
     BUDGETS,
-    BUILDS,
     LEVELS,
     Build,
     best,
-    budgets,
     cache_per_byte,
     contexts,
     decoding,
@@ -23,6 +21,8 @@ from genopt_core.explorers.one_model.grid import (
     paired,
     scores,
     seconds,
+    trained,
+    with_all_five,
 )
 from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
@@ -73,7 +73,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         start="staircase",
         help="Chapter 5; acts when the model is used.",
     ),
-    Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
+    Choice("budget", "Trained with", with_all_five(), help=BUDGET_HELP),
     title="Build your model",
     alt=(
         "Above, all 32 builds in the order of their bits a byte, with intervals; yours, the base, "
@@ -88,7 +88,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         Preset(
             "Only the drawn blocks",
             {**OFF, "attention": "blocks"},
-            "Alone they save no time in a model this small, and the bits do not fall.",
+            "Alone they cost bits, as they add noise, and time, as the model is small.",
             fails=True,
         ),
         Preset("Only the cache", {**OFF, "cache": "staircase"}),
@@ -100,11 +100,15 @@ def one_build(
     """Stored scores; differences are paired by seed."""
     chosen = zip(LEVELS.values(), (tokenizer, positions, attention, settings, cache), strict=True)
     mine = Build(*(list(known).index(level) == 1 for known, level in chosen))
-    trained = contexts()[0]
-    found = scores(budget, trained)
-    order = sorted(found, key=lambda build: interval(budget, trained, build).mean)
-    marked = {START: BASE, LEAST: best(budget, trained), EVERY: ALL, YOURS: mine}
-    here, gain = interval(budget, trained, mine), paired(found[mine], found[BASE])
+    found = scores(budget, trained())
+    if mine not in found:
+        raise ValueError(
+            f"budget must be one that {mine.label} was trained with, such as {BUDGETS['tokens']}, "
+            f"got {BUDGETS[budget]}"
+        )
+    order = sorted(found, key=lambda build: interval(budget, trained(), build).mean)
+    marked = {START: BASE, LEAST: best(budget, trained()), EVERY: ALL, YOURS: mine}
+    here, gain = interval(budget, trained(), mine), paired(found[mine], found[BASE])
     return Figure(
         title=f"{mine.label[0].upper()}{mine.label[1:]}: {BUDGETS[budget]}",
         panels=[
@@ -112,7 +116,7 @@ def one_build(
             _beside(marked, budget),
             _longer(marked, budget),
         ],
-        readout=_readout(mine, order.index(mine) + 1, here, gain, marked[LEAST], budget),
+        readout=_readout(mine, order, here, gain, marked[LEAST], budget),
         cost=_cost(mine, budget),
     )
 
@@ -120,7 +124,7 @@ def one_build(
 def _ranked(budget: str, order: list[Build], marked: dict[str, Build]) -> Panel:
     names = {build: name for name, build in marked.items()}
     z = [names.get(build, REST) for build in order]
-    cells = [interval(budget, contexts()[0], build) for build in order]
+    cells = [interval(budget, trained(), build) for build in order]
     means = [one.mean for one in cells]
     halves = [0.0 if math.isnan(one.half) else one.half for one in cells]
     x = list(range(1, len(order) + 1))
@@ -146,7 +150,7 @@ def _ranked(budget: str, order: list[Build], marked: dict[str, Build]) -> Panel:
     ]
     return Panel(
         ends,
-        x=Axis("rank of the 32 builds", domain=(0, len(order) + 1), ticks=[1, 8, 16, 24, 32]),
+        x=Axis("rank", domain=(0, len(order) + 1), ticks=[1, 8, 16, 24, 32]),
         y=Axis("bits a byte", domain=(low, high)),
         title="All builds at the trained length, with 95 % intervals",
         series=ROLES,
@@ -162,14 +166,13 @@ def _ranked(budget: str, order: list[Build], marked: dict[str, Build]) -> Panel:
 
 @cache
 def _widest(budget: str) -> float:
-    return max(v for build in BUILDS for v in shares(build, budget).values())
+    return max(v for build in scores(budget, trained()) for v in shares(build, budget).values())
 
 
 @cache
 def shares(build: Build, budget: str) -> dict[str, float]:
     """What a build takes, as a share of the base in percent; what was not measured is missing."""
-    trained = contexts()[0]
-    found, times = scores(budget, trained), seconds(budget)
+    found, times = scores(budget, trained()), seconds(budget)
     values = {
         "bits a byte": (found[build], found[BASE]),
         "time to train": (times[build], times[BASE]),
@@ -234,19 +237,20 @@ def _longer(marked: dict[str, Build], budget: str) -> Panel:
 
 
 def _readout(
-    mine: Build, rank: int, here: Interval, gain: Interval, least: Build, budget: str
+    mine: Build, order: list[Build], here: Interval, gain: Interval, least: Build, budget: str
 ) -> str:
+    rank, count = order.index(mine) + 1, len(order)
     words = f"{mine.label[0].upper()}{mine.label[1:]}: {here.mean:.4f} bits a byte"
     if not math.isnan(here.half):
         words = f"{words} ± {here.half:.4f}"
     if mine != BASE:
         words += f", {signed(gain.mean, 4)} ± {gain.half:.4f} against the base"
-        words += f" ({p_told(gain.p)}), number {rank} of 32"
+        words += f" ({p_told(gain.p)}), number {rank} of {count}"
     else:
-        words += f", number {rank} of 32"
+        words += f", number {rank} of {count}"
     if mine == least:
         return f"{words}: the best of all."
-    top = interval(budget, contexts()[0], least).mean
+    top = interval(budget, trained(), least).mean
     return f"{words}; the best is {least.label} with {top:.4f}."
 
 

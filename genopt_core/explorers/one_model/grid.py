@@ -84,13 +84,23 @@ def contexts() -> tuple[int, ...]:
     return tuple(table()["contexts"])
 
 
-def budgets() -> dict[str, str]:
-    """Budgets at which every build was scored, with their names."""
+def budgets(least: int = len(BUILDS)) -> dict[str, str]:
+    """Budgets at which so many builds were scored, by default all, with their names."""
     return {
         budget: label
         for budget, label in BUDGETS.items()
-        if all(len(scores(budget, context)) == len(BUILDS) for context in contexts())
+        if all(len(scores(budget, context)) >= least for context in contexts())
     }
+
+
+def with_all_five() -> dict[str, str]:
+    """Budgets at which the base and all five were trained."""
+    return {b: label for b, label in budgets(2).items() if {BASE, ALL} <= set(scores(b, trained()))}
+
+
+def trained() -> int:
+    """The length at which all models were trained."""
+    return contexts()[0]
 
 
 def build_of(cell: str, held: str) -> Build:

@@ -92,7 +92,7 @@ def effects(measure: str, budget: str) -> list[dict[str, Any]]:
         Preset(
             "What it costs",
             {"measure": "seconds"},
-            "Both cost time in a model this small, and the lines say how much more together.",
+            "Both cost time in a model this small, and together more than their sum.",
             fails=True,
         ),
         Preset("Cache bytes", {"measure": "cache", "pair": "tokenizer cache"}),

@@ -1,7 +1,7 @@
 """Explorer of chapter 6: what a passage that was read before is worth, by its distance."""
 
 from genopt_core import tables
-from genopt_core.explorers.one_model.grid import BASE, BUDGET_HELP, BUDGETS, SHORT, budgets, table
+from genopt_core.explorers.one_model.grid import BASE, SHORT, table
 from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
@@ -17,11 +17,11 @@ COMPARED = {
 }
 
 
-def gains(budget: str) -> dict[str, list[tuple[int, float, float]]]:
-    """Distance, gain and half its interval, by cell."""
+def gains() -> dict[str, list[tuple[int, float, float]]]:
+    """Distance, gain and half its interval at equal tokens, by cell."""
     found: dict[str, list[tuple[int, float, float]]] = {}
     for row in tables.records(table()["recall"], "rows", "columns"):
-        if row["budget"] == budget:
+        if row["budget"] == "tokens":
             line = found.setdefault(row["cell"], [])
             line.append((row["distance"], row["mean"], row["half"] or 0.0))
     return {cell: sorted(line) for cell, line in found.items()}
@@ -30,7 +30,6 @@ def gains(budget: str) -> dict[str, list[tuple[int, float, float]]]:
 @explorer(
     "one-recall",
     Choice("switch", "Switch", COMPARED, help="What is on, all else off: beside the base."),
-    Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
     title="Recall against distance",
     alt=(
         "Bits a byte gained on a passage that was read before over the distance in tokens, with 95 "
@@ -41,16 +40,16 @@ def gains(budget: str) -> dict[str, list[tuple[int, float, float]]]:
         Preset(
             "Positions",
             {},
-            "A steep bias on all heads sees near things well, and far ones not at all.",
+            "With steep slopes on all heads nothing that far has any weight: the gain is nothing at all.",
             fails=True,
         ),
         Preset("Settings", {"switch": "settings"}),
         Preset("All of training", {"switch": "all"}),
     ),
 )
-def one_recall(switch: str, budget: str) -> Figure:
+def one_recall(switch: str) -> Figure:
     """Stored gains over seeds; the cache is full."""
-    found = gains(budget)
+    found = gains()
     on = (True,) * 4 if switch == "all" else tuple(name == switch for name in SHORT)[:4]
     cell = BASE._replace(**dict(zip(BASE._fields, on, strict=False))).cell
     label = "all of training" if switch == "all" else f"with {SHORT[switch]}"
@@ -77,13 +76,13 @@ def one_recall(switch: str, budget: str) -> Figure:
                 [m for _, m, _ in found[c]],
                 z=name,
                 size=9,
-                tip=[f"{name}, {d} tokens back: {signed(m, 3)} ± {h:.3f}" for d, m, h in found[c]],
+                tip=[f"{name}, {d} tokens back: {signed(m, 4)} ± {h:.4f}" for d, m, h in found[c]],
             ),
         ]
     ends = [m + s * h for line in found.values() for _, m, h in line for s in (-1, 1)]
     near, far = found[cell][0], found[cell][-1]
     return Figure(
-        title=f"{label[0].upper()}{label[1:]}: {BUDGETS[budget]}",
+        title=f"{label[0].upper()}{label[1:]}",
         panels=[
             Panel(
                 marks,
@@ -99,16 +98,16 @@ def one_recall(switch: str, budget: str) -> Figure:
                 height=320,
                 table={
                     "tokens back": distances,
-                    "base": [f"{m:.3f} ± {h:.3f}" for _, m, h in found[BASE.cell]],
-                    label: [f"{m:.3f} ± {h:.3f}" for _, m, h in found[cell]],
+                    "base": [f"{m:.4f} ± {h:.4f}" for _, m, h in found[BASE.cell]],
+                    label: [f"{m:.4f} ± {h:.4f}" for _, m, h in found[cell]],
                 },
             )
         ],
         readout=(
             f"{label[0].upper()}{label[1:]}, a passage read {near[0]} tokens ago gains "
-            f"{signed(near[1], 3)} ± {near[2]:.3f} bits a byte and one read {far[0]} tokens ago "
-            f"{signed(far[1], 3)} ± {far[2]:.3f}; the base gains "
-            f"{signed(found[BASE.cell][0][1], 3)} and {signed(found[BASE.cell][-1][1], 3)}."
+            f"{signed(near[1], 4)} ± {near[2]:.4f} bits a byte and one read {far[0]} tokens ago "
+            f"{signed(far[1], 4)} ± {far[2]:.4f}; the base gains "
+            f"{signed(found[BASE.cell][0][1], 4)} and {signed(found[BASE.cell][-1][1], 4)}."
         ),
-        cost="with a full cache; the passage is held out",
+        cost="equal tokens, a full cache; the passage is held out",
     )

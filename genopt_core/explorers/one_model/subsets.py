@@ -8,11 +8,11 @@ from genopt_core.explorers.one_model.grid import (
     BUDGETS,
     LEVEL,
     SHORT,
-    budgets,
     build_of,
     contexts,
     p_told,
     table,
+    with_all_five,
 )
 from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
@@ -46,7 +46,7 @@ def _real(p: float | None) -> bool:
 
 @explorer(
     "one-subsets",
-    Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
+    Choice("budget", "Trained with", with_all_five(), help=BUDGET_HELP),
     Choice(
         "context",
         "Context",
@@ -61,13 +61,17 @@ def _real(p: float | None) -> bool:
     ),
     presets=(
         Preset("The trained length", {}),
-        Preset("The longest context", {"context": contexts()[-1]}),
-        Preset("Equal text", {"budget": "bytes"}),
+        Preset("Twice as long", {"context": contexts()[1]}),
         Preset(
-            "Equal text, the longest context",
-            {"budget": "bytes", "context": contexts()[-1]},
-            "What one method gains alone it may take from another.",
+            "The longest context",
+            {"context": contexts()[-1]},
+            "RoPE alone breaks beyond its length: most of what positions gain here is the base's "
+            "own loss.",
             fails=True,
+        ),
+        *(
+            Preset(label[0].upper() + label[1:], {"budget": budget})
+            for budget, label in list(with_all_five().items())[1:]
         ),
     ),
 )
@@ -100,6 +104,8 @@ def one_subsets(budget: str, context: int) -> Figure:
     alone = [row for row in found if row["kind"] == "alone"]
     gains = [row for row in alone if row["real"] and row["difference"] < 0]
     total = math.fsum(row["difference"] for row in alone)
+    which = "five alone" if len(alone) == 5 else f"{_count(len(alone))} that were trained alone"
+    summed = f"the {which} add up to {signed(total, 4)}"
     return Figure(
         title=f"Against the base: {BUDGETS[budget]}, {context:,} tokens of context",
         panels=[
@@ -117,7 +123,7 @@ def one_subsets(budget: str, context: int) -> Figure:
         ],
         readout=(
             f"All five change bits a byte by {signed(every['difference'], 4)} ± "
-            f"{every['difference_half'] or 0:.4f}; the five alone add up to {signed(total, 4)}, "
+            f"{every['difference_half'] or 0:.4f}; {summed}, "
             f"and {_count(len(gains))} of them {'is' if len(gains) == 1 else 'are'} a gain that "
             "the seeds tell from chance."
         ),
