@@ -425,3 +425,89 @@ def test_distances_of_heads_are_checked():
     pi[0, 1, 1, 0] = 0.5
     with pytest.raises(ValueError, match="pi must depend on the distance alone"):
         Plan(12, 4, kept, pi, None, 0, ((0,), (0, 1)))
+
+
+# ------------------------------------------------------------------ which path, without a GPU
+
+
+class OnGpu:
+    """What `chosen_path` asks of queries that lie on a GPU."""
+
+    requires_grad = False
+    device = torch.device("cuda")
+
+    def __init__(self, tokens):
+        self.shape = (1, 4, tokens, 64)
+
+
+@pytest.mark.parametrize(("tokens", "path"), [(2048, "dense"), (4095, "dense"), (4096, "flex")])
+def test_a_gpu_is_dense_where_flex_attention_was_slower(tokens, path):
+    q, design = OnGpu(tokens), sink(1) | near(1)
+    plan = design.plan(tokens, block=128)
+    assert att.chosen_path(q, q, q, plan) == path
+    assert att.chosen_path(q, q, q, plan, needs_lse=True) == path
+    full = near(10**6).plan(tokens, block=128)
+    assert att.chosen_path(q, q, q, full) == "sdpa"
+
+
+@pytest.mark.parametrize("estimator", ["plain", "self-normalized"])
+def test_the_mask_that_a_gpu_gets_says_the_same(estimator):
+    from genopt_core.torch.attention import attention
+    from genopt_core.torch.attention.plans import Terms
+
+    x = inputs(30)
+    plan = (sink(1) | sample(HARMONIC, 2)).plan(30, block=4, generator=seeded())
+    terms = Terms(plan, None, estimator != "plain", 6**-0.5)
+    assert attention._masks(x[0], terms)
+    assert attention._masks(x[0].bfloat16(), terms) == (estimator == "plain")
+    found = attention._masked(*x, terms)
+    wanted = att.pr_flash_attention(*x, plan, estimator=estimator, path="dense")
+    torch.testing.assert_close(found, wanted)
+
+
+# ------------------------------------------------------------------ rounds without bias
+
+
+def every_draw(tokens, block):
+    """One head's plans with one half for each free block: all are equally likely."""
+    t = -(-tokens // block)
+    free = torch.ones(t, t).tril(-1).bool()
+    for bits in range(2 ** int(free.sum())):
+        kept = torch.eye(t, dtype=torch.bool)
+        kept[free] = torch.tensor([bool(bits >> i & 1) for i in range(int(free.sum()))])
+        pi = torch.where(free, 0.5, 1.0).double()
+        yield Plan(tokens, block, kept[None, None], pi[None, None])
+
+
+def test_all_draws_of_the_difference_pooled_are_full_attention():
+    """Where the floor never acts; with it the sums have a bias that rounds do not take away."""
+    g = seeded(5)
+    q, k, v = (torch.randn(1, 1, 11, 6, generator=g, dtype=torch.float64) for _ in range(3))
+    k[:, :, :4] = k[:, :, :1] + 0.8 * k[:, :, :4]  # so that a centroid says much
+    exact = scaled_dot_product_attention(q, k, v, is_causal=True)
+    plans = list(every_draw(11, 4))
+    masses = [
+        att.pr_flash_attention(q, k, v, p, estimator="difference", floor=0.0, return_lse=True)[1]
+        for p in plans
+    ]
+    plain = [att.pr_flash_attention(q, k, v, p, return_lse=True)[1] for p in plans]
+    least = min((a - b).exp().min().item() for a, b in zip(masses, plain, strict=True))
+    *_, (out, lse) = att.rounds_attention(q, k, v, plans, estimator="difference")
+    torch.testing.assert_close(out, exact, rtol=1e-9, atol=1e-9)
+    floor = 1.1 * least  # acts on one row of one draw, at least
+    *_, (biased, _) = att.rounds_attention(q, k, v, plans, estimator="difference", floor=floor)
+    assert (biased - exact).abs().max() > 1e-5
+    rounds = [
+        numpy_room.estimate(
+            *(x[0, 0].numpy() for x in (q, k, v)),
+            p.kept[0, 0].numpy(),
+            p.pi[0, 0].numpy(),
+            4,
+            "difference",
+            floor=0.0,
+        )
+        for p in plans
+    ]
+    pooled, mass = numpy_room.pool_rounds(rounds)
+    np.testing.assert_allclose(pooled, exact[0, 0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(mass, lse[0, 0], rtol=1e-9)

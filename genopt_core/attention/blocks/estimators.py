@@ -118,7 +118,8 @@ def estimate(
     lse : (tokens,) array
         Logarithm of the exact mass, for "horvitz-thompson" only.
     floor : float
-        For "difference": 0 keeps its sums as they are wherever its mass is positive.
+        For "difference": 0 keeps its sums as they are wherever its mass is positive, as rounds that
+        are pooled need it (see `pool_rounds`).
     guard : float
         For "difference", from 0 to 1: blocks whose `self_similarity` is below it are never filled
         in by their centroid, which says little about them.  They count by their draws alone, so
@@ -254,7 +255,9 @@ def pool_rounds(rounds: Sequence[Partial]) -> Partial:
               L = \ln \frac{1}{R} \sum_r \hat Z_r
 
     so the error of R independent rounds falls as :math:`R^{-1/2}` for sums that are unbiased.  The
-    mean of the outputs would keep the bias of each ratio.
+    mean of the outputs would keep the bias of each ratio.  Rounds of "difference" should come from
+    ``estimate(..., floor=0.0)``: where the floor takes the self-normalized sums instead, those that
+    remain are too large on average, and no number of rounds mends that.
 
     Examples
     --------

@@ -31,6 +31,13 @@ __all__ = ["chosen_path", "pr_flash_attention", "rounds_attention"]
 Path = Literal["auto", "sdpa", "diagonal", "rows", "flex", "dense"]
 PATHS: tuple[Path, ...] = ("auto", "sdpa", "diagonal", "rows", "flex", "dense")
 
+SHORT = 4096
+"""Tokens below which a GPU takes the dense path.
+
+At 1,024 and 2,048 tokens compiled ``flex_attention`` took 0.3 ms on an H100 whatever it computed,
+full attention half of that.
+"""
+
 _NO_DROPOUT = "the drawn plan is the dropout: draw a plan of lower density each step"
 _NO_MASK = (
     "attention is causal and has no other mask: cut padding off, row by row, as "
@@ -58,6 +65,7 @@ def pr_flash_attention(
     scale: float | None = None,
     lse: Tensor | None = None,
     return_lse: bool = False,
+    floor: float = FLOOR,
     guard: float = 0.0,
     path: Path = "auto",
     **foreign: Any,
@@ -90,6 +98,9 @@ def pr_flash_attention(
         Exact logarithm of the mass, for "horvitz-thompson" only.
     return_lse : bool
         Also the logarithm of the estimated mass, with gradient.
+    floor : float
+        For "difference", as in :func:`genopt_core.attention.blocks.estimate`: where the corrected
+        mass is less than this times the self-normalized one, that is taken.
     guard : float
         For "difference", from 0 to 1: blocks whose `self_similarity` is below it are never filled
         in by their centroid.
@@ -125,6 +136,7 @@ def pr_flash_attention(
     if lse is not None and lse.shape != q.shape[:-1]:
         raise ValueError(f"lse must have the shape {tuple(q.shape[:-1])}, got {tuple(lse.shape)}")
     fraction(guard, "guard", zero=True)
+    real(floor, "floor")
     factor = q.shape[-1] ** -0.5 if scale is None else real(scale, "scale")
     needs_mass = return_lse or estimator in ("horvitz-thompson", "difference")
     how = chosen_path(q, k, v, plan, bias, needs_mass) if path == "auto" else path
@@ -148,14 +160,18 @@ def pr_flash_attention(
             k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
         if bias is not None:
             bias = bias.expand(q.shape[1], -1)
-        out, mass = _computed(q, k, v, Terms(plan, bias, weighted, factor), how)
+        terms = Terms(plan, bias, weighted, factor)
+        if how == "dense" and q.is_cuda and not needs_mass and _masks(q, terms):
+            return _masked(q, k, v, terms)
+        out, mass = _computed(q, k, v, terms, how)
     if estimator == "horvitz-thompson":
         assert mass is not None
         assert lse is not None
         out = (out * (mass - lse).exp().unsqueeze(-1)).to(q.dtype)
         mass = lse
     elif estimator == "difference":
-        out, mass = _corrected(q, k, v, Terms(plan, bias, weighted, factor), out, mass, guard)
+        terms = Terms(plan, bias, weighted, factor)
+        out, mass = _corrected(q, k, v, terms, out, mass, floor, guard)
     return (out, mass) if return_lse else out  # type: ignore[return-value]
 
 
@@ -171,15 +187,17 @@ def chosen_path(
 
     Full attention is PyTorch's own call, and a bias that learns takes the dense one.  On a CPU a
     plan by distance, for all heads or for each, runs as block diagonals and any other gathers its
-    rows: compiled ``flex_attention`` has no backward there.  On a GPU ``flex_attention`` is taken;
-    its speed is measured on an H100 without weights, not with them.
+    rows: compiled ``flex_attention`` has no backward there.  A GPU takes ``flex_attention`` from
+    4,096 tokens on and the dense path below.  Measured on an H100 were plans without weights, at
+    16,384 tokens (2.3 to 3.8 times as fast as FlashAttention forward at a quarter of the blocks)
+    and at 1,024 and 2,048 (half as fast); plans with weights and the dense path were not.
     """
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "dense"
     if bias is None and not needs_lse and plan.full:
         return "sdpa"
     if q.device.type == "cuda":
-        return "flex"
+        return "flex" if q.shape[2] >= SHORT else "dense"
     by_distance = plan.distances is not None or plan.head_distances is not None
     return "diagonal" if by_distance else "rows"
 
@@ -194,7 +212,8 @@ def rounds_attention(
     Parameters
     ----------
     q, k, v, **options
-        Of `pr_flash_attention`.
+        Of `pr_flash_attention`; for "difference" ``floor`` is 0 if it is not given, as only then
+        the sums are unbiased.
     plans : iterable of Plan
         Drawn independently.
 
@@ -203,6 +222,7 @@ def rounds_attention(
     out : (batch, heads, tokens, dim) tensor
     lse : (batch, heads, tokens) tensor
     """
+    options.setdefault("floor", 0.0)
     pooled: Partial | None = None
     for done, plan in enumerate(plans):
         new = pr_flash_attention(q, k, v, plan, return_lse=True, **options)  # type: ignore[arg-type]
@@ -266,6 +286,18 @@ def _computed(q: Tensor, k: Tensor, v: Tensor, terms: Terms, how: Path) -> Parti
     return out[:, :, :tokens], lse[:, :, :tokens]
 
 
+def _masks(q: Tensor, terms: Terms) -> bool:
+    """Whether a mask of the queries' dtype says all of it: a weight would be rounded."""
+    exact = q.dtype in (torch.float32, torch.float64)
+    return terms.bias is None and (exact or not terms.weighted or terms.plan.certain)
+
+
+def _masked(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Tensor:
+    """PyTorch's own call with the plan as its mask, which gives no mass."""
+    mask = terms.plan.to_dense_bias(weighted=terms.weighted, dtype=q.dtype).to(q.device)
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=terms.scale)
+
+
 def _dense(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Partial:
     """The same with all scores in view: for a bias that learns, and for tests."""
     plan, bias, weighted, scale = terms
@@ -280,7 +312,14 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, terms: Terms) -> Partial:
 
 
 def _corrected(
-    q: Tensor, k: Tensor, v: Tensor, terms: Terms, out: Tensor, lse: Tensor | None, guard: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    terms: Terms,
+    out: Tensor,
+    lse: Tensor | None,
+    floor: float,
+    guard: float,
 ) -> Partial:
     r"""The sums plus :math:`\sum_j c_j \tilde N_j` with :math:`c_j = 1 - [j \in S] / \pi_j`."""
     assert lse is not None
@@ -312,7 +351,7 @@ def _corrected(
         e = (s - top.unsqueeze(-1)).exp() * rows
         known = (exact - top).exp()
         mass = known + e.sum(-1)
-        good = mass > FLOOR * known
+        good = mass > max(floor, 0.0) * known
         safe = torch.where(good, mass, 1.0)
         sums = known.unsqueeze(-1) * own + e @ vbar[i, group]
         outs.append(torch.where(good.unsqueeze(-1), sums / safe.unsqueeze(-1), own).to(q.dtype))
