@@ -40,7 +40,7 @@ def gains() -> dict[str, list[tuple[int, float, float]]]:
         Preset(
             "Positions",
             {},
-            "With steep slopes on all heads nothing that far has any weight: the gain is nothing at all.",
+            "With steep slopes on all heads nothing that far has a weight: there is no gain at all.",
             fails=True,
         ),
         Preset("Settings", {"switch": "settings"}),
