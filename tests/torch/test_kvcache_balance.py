@@ -254,3 +254,21 @@ def test_cost_refuses():
     model(text(), past_key_values=cache)
     with pytest.raises(ValueError, match="cache must be empty, got one of 120 tokens"):
         cache_divergence(model, text(), cache, decoded=24)
+
+
+# ------------------------------------------------------------------ torch.compile
+
+
+def test_a_compiled_model_leaves_the_cache_out_and_predicts_the_same():
+    model, ids = tiny(), text(tokens=40)
+    model.set_attn_implementation(register())
+    compiled = torch.compile(model, backend="eager")
+    outputs = []
+    for run in (model, compiled):
+        cache = StaircaseCache(model.config, "16/4/2", **SMALL)
+        parts = [run(x, past_key_values=cache).logits for x in (ids[:, :36], ids[:, 36:])]
+        outputs.append(torch.cat(parts, 1))
+    assert torch.equal(*outputs)
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    with pytest.raises(RuntimeError, match="fullgraph must be False"):
+        whole(ids, past_key_values=StaircaseCache(model.config, "16/4/2", **SMALL))

@@ -12,7 +12,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec, restored
 from genopt_core.torch.kvcache.layer import PAGE, Segment, View, taken_from
-from genopt_core.torch.kvcache.settings import NAME
+from genopt_core.torch.kvcache.settings import NAME, NOT_TRACED
 from genopt_core.torch.online_softmax import (
     Partial,
     attend,
@@ -39,6 +39,7 @@ def register() -> str:
     return NAME
 
 
+@torch.compiler.disable(reason=NOT_TRACED)
 def staircase_attention(
     module: torch.nn.Module,
     query: Tensor,

@@ -40,7 +40,11 @@ class StaircaseCache(Cache):
     default "sdpa", the layers restore what they hold for each step, which is slower and warns once
     when tokens come one by one.  Closing a chunk
     touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work per token does not
-    grow with the cache.
+    grow with the cache.  ``torch.compile`` compiles the model around the cache, which it leaves out.
+
+    Old tokens that are copied, such as names and numbers far above, need more than the ladders of
+    the paper leave them: see ``balance``, and choose ladders by
+    :func:`~genopt_core.torch.kvcache.calibrate_ladders`.
 
     In models that alternate full attention with a window, as Gemma 3 does, layers of full attention
     step down.  The others forget old tokens by themselves and hold what the cache of transformers

@@ -11,7 +11,13 @@ from transformers.cache_utils import CacheLayerMixin
 
 from genopt_core.kvcache.ladder import FULL, SIDES, Side, Stair, merge_stairs, width_at
 from genopt_core.torch.kvcache.codec import Chunks, Codec, codec_of, join, lowered, restored
-from genopt_core.torch.kvcache.settings import NAME, PLAIN, Settings, warn_restoring
+from genopt_core.torch.kvcache.settings import (
+    NAME,
+    NOT_TRACED,
+    PLAIN,
+    Settings,
+    warn_restoring,
+)
 
 PAGE = 8
 """Most chunks of the floor that are kept as one tensor, so that attention has few pieces.  Eight
@@ -136,6 +142,7 @@ class StaircaseLayer(CacheLayerMixin):
         self.sink = (self.keys, self.values)
         self.is_initialized = True
 
+    @torch.compiler.disable(reason=NOT_TRACED)
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,11 @@ from genopt_core.checks import one_of, whole
 
 NAME = "genopt_staircase"
 """Under which ``transformers`` knows the attention function that reads packed chunks."""
+NOT_TRACED = (
+    "a staircase cache changes shape as it grows: torch.compile leaves it out and compiles the "
+    "rest of the model, so fullgraph must be False"
+)
+"""What a compiler is told about the functions that it must leave alone."""
 READERS = {NAME}
 """All attention functions that do; who registers another one adds its name."""
 PLAIN = {"sdpa", "eager"}
