@@ -40,7 +40,7 @@ def gains() -> dict[str, list[tuple[int, float, float]]]:
         Preset(
             "Positions",
             {},
-            "With steep slopes on all heads nothing that far has a weight: there is no gain at all.",
+            "With steep slopes on all heads nothing that far has a weight: no gain at all.",
             fails=True,
         ),
         Preset("Settings", {"switch": "settings"}),
