@@ -40,7 +40,7 @@ class StaircaseCache(Cache):
     default "sdpa", the layers restore what they hold for each step, which is slower and warns once
     when tokens come one by one.  Closing a chunk
     touches at most ``len(ladder) - 1`` chunks of keys and of values, so the work per token does not
-    grow with the cache.  ``torch.compile`` compiles the model around the cache, which it leaves out.
+    grow with the cache.  ``torch.compile`` compiles the model and leaves the cache out.
 
     Old tokens that are copied, such as names and numbers far above, need more than the ladders of
     the paper leave them: see ``balance``, and choose ladders by
