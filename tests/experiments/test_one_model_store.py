@@ -101,6 +101,11 @@ def test_effects_have_the_cache_as_a_fifth_factor():
     assert found["tokenizer × cache"] == pytest.approx(0)
 
 
+def test_a_cell_without_all_seeds_is_in_no_mean():
+    given = [{"cell": c, "budget": "bytes", "seed": s} for c, s in (("a", 0), ("a", 1), ("b", 1))]
+    assert stored.whole(given, [0, 1]) == given[:2]
+
+
 # ------------------------------------------------------------------ what is stored
 
 

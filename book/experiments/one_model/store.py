@@ -154,7 +154,7 @@ def table(content: dict[str, Any], search: dict[str, Any], golf: dict[str, Any])
         for row in content["rows"]
     ]
     seeds = sorted({row["seed"] for row in rows})
-    shared = with_shared(rows)
+    shared = whole(with_shared(rows), seeds)
     contexts = [row[0] for row in content["cache_bytes"]]
     bits: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     for budget, context in product(BUDGETS, contexts):
@@ -252,6 +252,14 @@ SUBSETS = (
     *("budget", "context", "kind", "switched", "cell", "cache", "mean", "half"),
     *("difference", "difference_half", "p"),
 )
+
+
+def whole(rows: Rows, seeds: Sequence[int]) -> Rows:
+    """Rows of the trainings that have every seed at their budget."""
+    found = defaultdict(set)
+    for row in rows:
+        found[row["cell"], row["budget"]].add(row["seed"])
+    return [row for row in rows if found[row["cell"], row["budget"]] == set(seeds)]
 
 
 def _columns(names: Sequence[str], rows: list[list[Any]]) -> dict[str, Any]:
