@@ -24,16 +24,9 @@ def contexts(chromium):
 
 
 @pytest.fixture(scope="session")
-def plain(chromium):
-    """A tab whose pages leave formulas as they are written and jump instead of gliding.
-
-    To open one is half the work.
-    """
-    context = chromium.new_context(**CALM)
-    empty = {"content_type": "text/javascript", "body": ""}
-    context.route("**/mathjax/**", lambda route: route.fulfill(**empty))
-    yield Watch(context)
-    context.close()
+def linked(contexts):
+    """The tab in which links are opened; its pages jump instead of gliding."""
+    return Watch(contexts(**CALM))
 
 
 @pytest.fixture(scope="session")

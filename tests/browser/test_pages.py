@@ -265,9 +265,9 @@ ANSWERED = """async (root, [words, picture, limit]) => {
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
 @pytest.mark.parametrize("page", PAGES)
-def test_presets_reset_and_link_by_mouse(visit, plain, html, scheme, page):
+def test_presets_reset_and_link_by_mouse(visit, linked, html, scheme, page):
     one = visit(page, scheme)
-    plain.turn_to("about:blank")
+    linked.turn_to("about:blank")
     for number, name in islands(html, page):
         root = one.explorer(number)
         entry = ex.get(name)
@@ -285,10 +285,10 @@ def test_presets_reset_and_link_by_mouse(visit, plain, html, scheme, page):
         root.locator(".gx-reset").click()
         assert shown(root)[1] == untouched[1]
         if scheme == "http":  # each link to a new reader; from a file to one whose page is open
-            plain.open("about:blank")
-        plain.open(link)
-        says(plain.page, plain.explorer(number), wanted[1])
-    plain.blame()
+            linked.open("about:blank")
+        linked.open(link)
+        says(linked.page, linked.explorer(number), wanted[1])
+    linked.blame()
 
 
 def test_copy_as_code_is_python_that_draws_the_same(watch, served, html):

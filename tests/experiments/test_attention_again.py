@@ -1,7 +1,6 @@
 """A part of what chapter 4 measured on a GPU, measured again on a CPU."""
 
 import pytest
-import torch
 from oracles.models import smollm
 
 from book.experiments.attention import needle, perplexity
@@ -14,7 +13,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def loaded():
-    torch.set_num_threads(2)
     return smollm()
 
 
