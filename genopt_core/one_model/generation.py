@@ -56,6 +56,8 @@ def next_probabilities(
         return np.eye(z.shape[-1])[z.argmax(-1)]
     p = np.exp((z - z.max(-1, keepdims=True)) / t)
     p /= p.sum(-1, keepdims=True)
+    if top_k is None and top_p is None:
+        return p
     order = np.argsort(-p, axis=-1, kind="stable")
     ranked = np.take_along_axis(p, order, -1)
     keep = np.ones(ranked.shape, dtype=bool)

@@ -26,7 +26,7 @@ from genopt_core.one_model import (
 )
 from genopt_core.one_model.stored import stored_model
 
-NEW = 16  # tokens of a continuation
+NEW = 12  # tokens of a continuation
 BLOCK, MOST = 16, 512  # tokens of a block, and of all texts together
 OWN = 40  # of the reader's own words
 LETTERS = 44  # of a row of chips
