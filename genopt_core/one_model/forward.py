@@ -270,6 +270,18 @@ class ForwardCache:
         """Bytes held."""
         return sum(head.nbytes() for layer in self.stairs for head in layer)
 
+    def take(self, full: ForwardCache) -> None:
+        """Hold what a cache of the same model holds, if that has lost nothing.
+
+        As if its text had been this one's prompt: a prompt sees itself as it is.
+        """
+        if any(head.ladder[-1] != FULL for layer in full.stairs for head in layer):
+            raise ValueError("full must be a cache of the ladder (16,), got one that steps down")
+        for own, other in zip(self.stairs, full.stairs, strict=True):
+            for head, held in zip(own, other, strict=True):
+                both = (x.astype(self.full_dtype) for x in held.both())
+                head.prefill(*both)
+
     def extended(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
         """All keys and values of a layer as this step attends to them; then it holds the new ones.
 

@@ -106,3 +106,17 @@ def test_what_a_layer_saw_is_its_attention():
     np.testing.assert_allclose(step, bias, atol=1e-5)
     own = np.einsum("hqd,hqd->hq", one.query, one.key.repeat(2, 0)) / 4
     np.testing.assert_allclose(one.scores[:, np.arange(50), np.arange(50)], own, atol=1e-5)
+
+
+def test_a_cache_takes_a_text_as_its_prompt():
+    full, own = (
+        ForwardCache(CONFIG, lad, chunk=8, full_dtype="float16") for lad in ((16,), (16, 4))
+    )
+    MODEL.logits(TEXT, full)
+    MODEL.logits(TEXT, own)
+    taken = ForwardCache(CONFIG, (16, 4), chunk=8, full_dtype="float16")
+    taken.take(full)
+    assert (taken.tokens, taken.nbytes()) == (own.tokens, own.nbytes())
+    np.testing.assert_array_equal(MODEL.logits([1], taken), MODEL.logits([1], own))
+    with pytest.raises(ValueError, match=r"full must be a cache of the ladder \(16,\), got one"):
+        ForwardCache(CONFIG).take(own)

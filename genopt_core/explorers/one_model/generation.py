@@ -61,6 +61,11 @@ def _prompt(prompt: str, name: str) -> list[int]:
 def _read(prompt: str, name: str, ladder: str, density: float) -> Read:
     """The stored passage and then the reader's words."""
     model, tokenizer, _, chunk, _ = stored_model(name)
+    cache = ForwardCache(model.config, parse_ladder(ladder), chunk=chunk, full_dtype=np.float16)
+    if ladder != "16":
+        logits, full, blocks = _read(prompt, name, "16", density)
+        cache.take(full)
+        return Read(logits, cache, blocks)
     blocks = None
     if density < 1:
         small = replace(model.config, block=BLOCK)
@@ -68,7 +73,6 @@ def _read(prompt: str, name: str, ladder: str, density: float) -> Read:
     passage = tables.load("one_model_page")["passage"].strip()
     before = passage if name == "base" else f"{passage} "
     ids = [*tokenizer.encode(before).tolist(), *_prompt(prompt, name)]
-    cache = ForwardCache(model.config, parse_ladder(ladder), chunk=chunk, full_dtype=np.float16)
     return Read(model.logits(ids, cache, blocks=blocks)[-1], cache, blocks)
 
 
