@@ -149,7 +149,7 @@ def joint(budget: str) -> str:
     """How many interactions are real, and the largest of them."""
     found = [row for row in interactions.effects(str(trained()), budget) if "×" in row["name"]]
     real = [row for row in found if row["real"]]
-    words = f"{BUDGETS[budget]}: {len(real)} of {len(found)} interactions are real"
+    words = f"{BUDGETS[budget].capitalize()}: {len(real)} of {len(found)} interactions are real"
     if not real:
         return f"{words}."
     told = "; ".join(f"{r['name']} {signed(r['mean'], 4)}" for r in real[:3])

@@ -73,7 +73,7 @@ def effects(measure: str, budget: str) -> list[dict[str, Any]]:
     "one-interactions",
     Choice("measure", "Measure", MEASURES, help="What is taken apart."),
     Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
-    Choice("pair", "Pair", PAIRS, start="positions attention", help="For the right panel."),
+    Choice("pair", "Pair", PAIRS, start="positions settings", help="For the right panel."),
     title="Do they add up?",
     alt=(
         "On the left a half-normal plot: the sizes of all effects over where sizes of mere luck "
@@ -83,15 +83,12 @@ def effects(measure: str, budget: str) -> list[dict[str, Any]]:
         "intervals; parallel lines add up."
     ),
     presets=(
-        Preset("Positions and blocks", {}),
-        Preset("Tokenizer and settings", {"pair": "tokenizer settings"}),
-        Preset(
-            "Positions and cache, the longest context",
-            {"measure": str(contexts()[-1]), "pair": "positions cache"},
-        ),
+        Preset("Positions and settings", {}),
+        Preset("Tokenizer and positions", {"pair": "tokenizer positions"}),
+        Preset("Positions and blocks", {"pair": "positions attention"}),
         Preset(
             "What it costs",
-            {"measure": "seconds"},
+            {"measure": "seconds", "pair": "positions attention"},
             "Both cost time in a model this small, and together more than their sum.",
             fails=True,
         ),
