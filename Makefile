@@ -1,7 +1,7 @@
 # Every target is a word of make.py, which also runs where there is no make: python make.py book
 PYTHON ?= python3
 
-.PHONY: help book serve lab check test fuzz refresh freeze clean
-help book serve lab check test fuzz refresh freeze clean:
+.PHONY: help book serve zip lab check test fuzz refresh freeze clean
+help book serve zip lab check test fuzz refresh freeze clean:
 	@$(PYTHON) make.py $@
 .DEFAULT_GOAL := help

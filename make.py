@@ -2,6 +2,7 @@
 
     python make.py book      build the book into _build/html
     python make.py serve     build it and open it on this machine
+    python make.py zip       build it and pack it into _build/genopt-book.zip, to read offline
     python make.py lab       open the notebooks in JupyterLab
     python make.py check     lint, types, contracts and the quick tests: no browser, no notebooks
     python make.py test      set up, then run every check and test
@@ -242,6 +243,15 @@ def serve(arguments: argparse.Namespace) -> None:
         server.serve_forever()
 
 
+def pack(_: argparse.Namespace) -> None:
+    """One file to hand out: unpacked, index.html opens without a server."""
+    build(set_up())
+    target, part = BUILD / "genopt-book.zip", BUILD / "genopt-book.part"
+    shutil.make_archive(str(part), "zip", HTML.parent, HTML.name)
+    part.with_suffix(".part.zip").replace(target)
+    say(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.0f} MB; open html/index.html")
+
+
 def lab(_: argparse.Namespace) -> None:
     """JupyterLab at START.ipynb; trusted notebooks show the stored pictures of their figures."""
     env = set_up()
@@ -409,6 +419,7 @@ def main() -> int:
     for word, action in {
         "book": book,
         "serve": serve,
+        "zip": pack,
         "lab": lab,
         "check": check,
         "test": test,
