@@ -18,10 +18,10 @@ from genopt_core.explorers.one_model.grid import (
     LEVEL,
     LEVELS,
     SHORT,
+    TRAINED,
     build_of,
     p_told,
     paired,
-    trained,
 )
 from genopt_core.explorers.one_model.scaling import COLUMNS as SCALED
 from genopt_core.explorers.one_model.scaling import SAVINGS, left_on_paper, shaped
@@ -68,12 +68,12 @@ def wrapped(*sentences: str) -> str:
 
 def _budget_lines() -> Iterable[str]:
     for budget, label in grid.with_all_five().items():
-        found = grid.scores(budget, trained())
-        base, every = (grid.interval(budget, trained(), build) for build in (BASE, ALL))
+        found = grid.scores(budget, TRAINED)
+        base, every = (grid.interval(budget, TRAINED, build) for build in (BASE, ALL))
         gain = paired(found[ALL], found[BASE])
         word = "lower" if gain.mean < 0 else "higher"
         apart = abs(every.mean - base.mean) > every.half + base.half
-        least = grid.best(budget, trained())
+        least = grid.best(budget, TRAINED)
         text = (
             f"{label[0].upper()}{label[1:]}: all five have {every.mean:.4f} ± {every.half:.4f} "
             f"bits a byte, the base {base.mean:.4f} ± {base.half:.4f}: {abs(gain.mean):.4f} "
@@ -90,7 +90,7 @@ def _budget_lines() -> Iterable[str]:
 
 
 def _cache_line() -> str:
-    (row,) = (r for r in _rows("cache_bytes") if r["context"] == trained())
+    (row,) = (r for r in _rows("cache_bytes") if r["context"] == TRAINED)
     longest = _rows("cache_bytes")[-1]
     return (
         f"The staircase holds {100 * row['share']:.0f} % of the base's cache at "
@@ -112,7 +112,7 @@ def _recommended() -> str:
 
 def chosen(budget: str) -> list[Row]:
     """The base, each method alone, all five, all but one, and the best."""
-    context = trained()
+    context = TRAINED
     base = grid.interval(budget, context, BASE)
     rows: list[Row] = [{"switched on": "the base", "bits a byte": Estimate(base.mean, base.half)}]
     for row in subsets.rows(budget, context):
@@ -131,11 +131,10 @@ def chosen(budget: str) -> list[Row]:
 def yates(budget: str) -> list[Row]:
     """Main effects and interactions at each context, the largest at the trained length first."""
     by_context = {
-        n: {row["name"]: row for row in interactions.effects(str(n), budget)}
-        for n in grid.contexts()
+        n: {row["name"]: row for row in interactions.effects(str(n), budget)} for n in grid.CONTEXTS
     }
     rows = []
-    for name, first in by_context[trained()].items():
+    for name, first in by_context[TRAINED].items():
         row: Row = {"effect of": name}
         for n, found in by_context.items():
             row[f"{n:,} tokens"] = Estimate(found[name]["mean"], found[name]["half"])
@@ -147,7 +146,7 @@ def yates(budget: str) -> list[Row]:
 
 def joint(budget: str) -> str:
     """How many interactions are real, and the largest of them."""
-    found = [row for row in interactions.effects(str(trained()), budget) if "×" in row["name"]]
+    found = [row for row in interactions.effects(str(TRAINED), budget) if "×" in row["name"]]
     real = [row for row in found if row["real"]]
     words = f"{BUDGETS[budget].capitalize()}: {len(real)} of {len(found)} interactions are real"
     if not real:
@@ -165,14 +164,14 @@ def costs(budget: str) -> list[Row]:
     for name in grid.FACTORS:
         builds[f"only {SHORT[name]}"] = BASE._replace(**{name: True})
     builds |= {"all five": ALL}
-    least = grid.best(budget, trained())
+    least = grid.best(budget, TRAINED)
     if least not in builds.values():
         builds[f"best: {least.label}"] = least
     times = grid.seconds(budget)
     rows = []
     for name, build in builds.items():
         one = student_interval(times[build])
-        held = [grid.cache_per_byte(b, grid.contexts()[-1]) for b in (build, BASE)]
+        held = [grid.cache_per_byte(b, grid.CONTEXTS[-1]) for b in (build, BASE)]
         rows.append(
             {
                 "switched on": name,
@@ -245,8 +244,8 @@ def golf() -> list[Row]:
 
 def aims() -> list[Row]:
     """What we had aimed for, and what was found."""
-    base, every = (grid.interval("tokens", trained(), build) for build in (BASE, ALL))
-    share = next(r["share"] for r in _rows("cache_bytes") if r["context"] == trained())
+    base, every = (grid.interval("tokens", TRAINED, build) for build in (BASE, ALL))
+    share = next(r["share"] for r in _rows("cache_bytes") if r["context"] == TRAINED)
     lower = every.mean + every.half < base.mean - base.half
     found = [
         (
@@ -256,14 +255,14 @@ def aims() -> list[Row]:
             lower,
         ),
         (
-            f"bytes of the cache at {trained():,} tokens",
+            f"bytes of the cache at {TRAINED:,} tokens",
             f"at most {100 * CACHE_AIM:.0f} % of the base's",
             f"{100 * share:.0f} %",
             share <= CACHE_AIM,
         ),
     ]
     for name in grid.FACTORS:
-        row = next(r for r in interactions.effects(str(trained()), "tokens") if r["name"] == name)
+        row = next(r for r in interactions.effects(str(TRAINED), "tokens") if r["name"] == name)
         found.append(
             (
                 f"main effect of {name}",
@@ -309,4 +308,4 @@ def worst_of_paper() -> float:
 
 def mean_bits(budget: str, name: str) -> float:
     """Mean bits a byte of the base or of all five at the trained length."""
-    return fmean(grid.scores(budget, trained())[{"base": BASE, "all": ALL}[name]])
+    return fmean(grid.scores(budget, TRAINED)[{"base": BASE, "all": ALL}[name]])

@@ -12,6 +12,7 @@ SAID = {
     "cem-drift": lambda law: f"the law says {law[-1]:.3f}",
     "attn-bridge": lambda kept: "No block may go" if kept.all() else f"From {kept.sum()} block",
     "kv-staircase": lambda bits: f"the cache holds {bits:.2f} bits a number",
+    "one-budget": lambda spent: f"falls from {spent.cache_bytes / 1e9:.3g} GB to",
     "kv-nested": lambda bound: f"(bound {float(bound):.3f})",
 }
 

@@ -10,19 +10,19 @@ from genopt_core.explorers.one_model.grid import (
     BASE,
     BUDGET_HELP,
     BUDGETS,
+    CONTEXTS,
     LEVELS,
+    TRAINED,
     Build,
     best,
     cache_per_byte,
-    contexts,
     decoding,
     interval,
+    nearest_budget,
     p_told,
     paired,
     scores,
     seconds,
-    trained,
-    with_all_five,
 )
 from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
@@ -73,7 +73,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         start="staircase",
         help="Chapter 5; acts when the model is used.",
     ),
-    Choice("budget", "Trained with", with_all_five(), help=BUDGET_HELP),
+    Choice("budget", "Trained with", BUDGETS, help=BUDGET_HELP),
     title="Build your model",
     alt=(
         "Above, all 32 builds in the order of their bits a byte, with intervals; yours, the base, "
@@ -100,15 +100,11 @@ def one_build(
     """Stored scores; differences are paired by seed."""
     chosen = zip(LEVELS.values(), (tokenizer, positions, attention, settings, cache), strict=True)
     mine = Build(*(list(known).index(level) == 1 for known, level in chosen))
-    found = scores(budget, trained())
-    if mine not in found:
-        raise ValueError(
-            f"budget must be one that {mine.label} was trained with, such as {BUDGETS['tokens']}, "
-            f"got {BUDGETS[budget]}"
-        )
-    order = sorted(found, key=lambda build: interval(budget, trained(), build).mean)
-    marked = {START: BASE, LEAST: best(budget, trained()), EVERY: ALL, YOURS: mine}
-    here, gain = interval(budget, trained(), mine), paired(found[mine], found[BASE])
+    budget, note = nearest_budget(budget, (BASE, mine, ALL))
+    found = scores(budget, TRAINED)
+    order = sorted(found, key=lambda build: interval(budget, TRAINED, build).mean)
+    marked = {START: BASE, LEAST: best(budget, TRAINED), EVERY: ALL, YOURS: mine}
+    here, gain = interval(budget, TRAINED, mine), paired(found[mine], found[BASE])
     return Figure(
         title=f"{mine.label[0].upper()}{mine.label[1:]}: {BUDGETS[budget]}",
         panels=[
@@ -116,7 +112,7 @@ def one_build(
             _beside(marked, budget),
             _longer(marked, budget),
         ],
-        readout=_readout(mine, order, here, gain, marked[LEAST], budget),
+        readout=note + _readout(mine, order, here, gain, marked[LEAST], budget),
         cost=_cost(mine, budget),
     )
 
@@ -124,7 +120,7 @@ def one_build(
 def _ranked(budget: str, order: list[Build], marked: dict[str, Build]) -> Panel:
     names = {build: name for name, build in marked.items()}
     z = [names.get(build, REST) for build in order]
-    cells = [interval(budget, trained(), build) for build in order]
+    cells = [interval(budget, TRAINED, build) for build in order]
     means = [one.mean for one in cells]
     halves = [0.0 if math.isnan(one.half) else one.half for one in cells]
     x = list(range(1, len(order) + 1))
@@ -166,17 +162,17 @@ def _ranked(budget: str, order: list[Build], marked: dict[str, Build]) -> Panel:
 
 @cache
 def _widest(budget: str) -> float:
-    return max(v for build in scores(budget, trained()) for v in shares(build, budget).values())
+    return max(v for build in scores(budget, TRAINED) for v in shares(build, budget).values())
 
 
 @cache
 def shares(build: Build, budget: str) -> dict[str, float]:
     """What a build takes, as a share of the base in percent; what was not measured is missing."""
-    found, times = scores(budget, trained()), seconds(budget)
+    found, times = scores(budget, TRAINED), seconds(budget)
     values = {
         "bits a byte": (found[build], found[BASE]),
         "time to train": (times[build], times[BASE]),
-        "cache": ([cache_per_byte(build, contexts()[-1])], [cache_per_byte(BASE, contexts()[-1])]),
+        "cache": ([cache_per_byte(build, CONTEXTS[-1])], [cache_per_byte(BASE, CONTEXTS[-1])]),
     }
     write = decoding(build), decoding(BASE)
     out = {name: 100 * float(np.mean(a)) / float(np.mean(b)) for name, (a, b) in values.items()}
@@ -213,7 +209,7 @@ def _beside(marked: dict[str, Build], budget: str) -> Panel:
 
 
 def _longer(marked: dict[str, Build], budget: str) -> Panel:
-    at = contexts()
+    at = CONTEXTS
     marks: list[Mark] = []
     values: list[float] = []
     columns: dict[str, list[str]] = {}
@@ -250,7 +246,7 @@ def _readout(
         words += f", number {rank} of {count}"
     if mine == least:
         return f"{words}: the best of all."
-    top = interval(budget, trained(), least).mean
+    top = interval(budget, TRAINED, least).mean
     return f"{words}; the best is {least.label} with {top:.4f}."
 
 

@@ -29,6 +29,9 @@ SHORT = {
 """What each switch brings when it is on."""
 BUDGETS = {"tokens": "equal tokens", "bytes": "equal text", "seconds": "equal time"}
 """What is the same for all trainings."""
+CONTEXTS = (512, 1024, 2048)
+"""Lengths in tokens at which all was scored, the trained one first."""
+TRAINED = CONTEXTS[0]
 BUDGET_HELP = "As many tokens, as many bytes, or as many seconds of one core."
 LEVEL = 0.01  # an effect is called real below this p
 
@@ -79,28 +82,25 @@ def table() -> Mapping[str, Any]:
     return tables.load("one_model")
 
 
-def contexts() -> tuple[int, ...]:
-    """Lengths in tokens at which all was scored, the trained one first."""
-    return tuple(table()["contexts"])
-
-
 def budgets(least: int = len(BUILDS)) -> dict[str, str]:
     """Budgets at which so many builds were scored, by default all, with their names."""
     return {
         budget: label
         for budget, label in BUDGETS.items()
-        if all(len(scores(budget, context)) >= least for context in contexts())
+        if all(len(scores(budget, context)) >= least for context in CONTEXTS)
     }
 
 
 def with_all_five() -> dict[str, str]:
     """Budgets at which the base and all five were trained."""
-    return {b: label for b, label in budgets(2).items() if {BASE, ALL} <= set(scores(b, trained()))}
+    return {b: label for b, label in budgets(2).items() if {BASE, ALL} <= set(scores(b, TRAINED))}
 
 
-def trained() -> int:
-    """The length at which all models were trained."""
-    return contexts()[0]
+def nearest_budget(budget: str, builds: Sequence[Build]) -> tuple[str, str]:
+    """The budget if all the builds were trained with it, else equal tokens; and a word on it."""
+    if set(builds) <= set(scores(budget, TRAINED)):
+        return budget, ""
+    return "tokens", f"Not trained with {BUDGETS[budget]}; with {BUDGETS['tokens']}: "
 
 
 def build_of(cell: str, held: str) -> Build:

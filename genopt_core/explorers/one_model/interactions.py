@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from genopt_core.explorers.one_model.grid import (
-    BUDGET_HELP,
-    BUDGETS,
     BUILDS,
+    CONTEXTS,
     FACTORS,
     LEVEL,
     LEVELS,
     Build,
-    budgets,
     cache_per_byte,
-    contexts,
     p_told,
     scores,
     seconds,
@@ -30,7 +27,7 @@ from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 from genopt_core.one_model.factorial import effect_names, half_normal, student_interval, yates
 
 MEASURES = {
-    **{str(n): f"bits a byte, {n:,} tokens" for n in contexts()},
+    **{str(n): f"bits a byte, {n:,} tokens" for n in CONTEXTS},
     "seconds": "seconds to train",
     "cache": "cache bytes a byte of text",
 }
@@ -40,20 +37,20 @@ REAL, OPEN = "real, p < 0.01", "not told from luck"
 SHOWN = 5  # names in the half-normal plot
 
 
-def values(measure: str, budget: str) -> np.ndarray:
+def values(measure: str, budget: str = "tokens") -> np.ndarray:
     """(seeds, 2, 2, 2, 2, 2) of all builds; what is counted and not measured has one row."""
     each: dict[Build, Any]
     if measure == "seconds":
         each = seconds(budget)
     elif measure == "cache":
-        each = {build: (cache_per_byte(build, contexts()[-1]),) for build in BUILDS}
+        each = {build: (cache_per_byte(build, CONTEXTS[-1]),) for build in BUILDS}
     else:
         each = scores(budget, int(measure))
     return np.moveaxis(np.array([each[b] for b in BUILDS]).reshape(*(2,) * 5, -1), -1, 0)
 
 
 @cache
-def effects(measure: str, budget: str) -> list[dict[str, Any]]:
+def effects(measure: str, budget: str = "tokens") -> list[dict[str, Any]]:
     """All effects with their intervals over seeds, the largest first.
 
     Seconds do not depend on the cache, so their effects are those of four switches.
@@ -72,7 +69,6 @@ def effects(measure: str, budget: str) -> list[dict[str, Any]]:
 @explorer(
     "one-interactions",
     Choice("measure", "Measure", MEASURES, help="What is taken apart."),
-    Choice("budget", "Trained with", budgets(), help=BUDGET_HELP),
     Choice("pair", "Pair", PAIRS, start="positions settings", help="For the right panel."),
     title="Do they add up?",
     alt=(
@@ -95,15 +91,15 @@ def effects(measure: str, budget: str) -> list[dict[str, Any]]:
         Preset("Cache bytes", {"measure": "cache", "pair": "tokenizer cache"}),
     ),
 )
-def one_interactions(measure: str, budget: str, pair: str) -> Figure:
+def one_interactions(measure: str, pair: str) -> Figure:
     """Effects of the stored cells, seed by seed (book, eq. one-effect)."""
-    found = effects(measure, budget)
+    found = effects(measure)
     first, second = pair.split()
     name = PAIRS[pair]
     one = next((row for row in found if row["name"] == name), None)
     return Figure(
-        title=f"{name}: {MEASURES[measure]}, {BUDGETS[budget]}",
-        panels=[_half_normal(found, measure), _lines(measure, budget, first, second)],
+        title=f"{name}: {MEASURES[measure]}, equal tokens",
+        panels=[_half_normal(found, measure), _lines(measure, first, second)],
         readout=_readout(found, measure, name, one),
         cost=_cost(found, measure),
         layout="row",
@@ -162,8 +158,8 @@ def _told(row: dict[str, Any], measure: str) -> str:
     return f"{words} ± {row['half']:.{digits(measure)}f}, {p_told(row['p'])}"
 
 
-def _lines(measure: str, budget: str, first: str, second: str) -> Panel:
-    runs = values(measure, budget)
+def _lines(measure: str, first: str, second: str) -> Panel:
+    runs = values(measure)
     keep = (0, 1 + FACTORS.index(first), 1 + FACTORS.index(second))
     means = runs.mean(axis=tuple(i for i in range(1, 6) if i not in keep))  # (seeds, 2, 2)
     names = [f"{second}: {label}" for label in LEVELS[second].values()]

@@ -4,15 +4,17 @@ import math
 
 from genopt_core import tables
 from genopt_core.explorers.one_model.grid import (
+    ALL,
+    BASE,
     BUDGET_HELP,
     BUDGETS,
+    CONTEXTS,
     LEVEL,
     SHORT,
     build_of,
-    contexts,
+    nearest_budget,
     p_told,
     table,
-    with_all_five,
 )
 from genopt_core.explorers.panels import padded, signed
 from genopt_core.figures import schema as figure
@@ -46,11 +48,11 @@ def _real(p: float | None) -> bool:
 
 @explorer(
     "one-subsets",
-    Choice("budget", "Trained with", with_all_five(), help=BUDGET_HELP),
+    Choice("budget", "Trained with", BUDGETS, help=BUDGET_HELP),
     Choice(
         "context",
         "Context",
-        {n: f"{n:,} tokens" for n in contexts()},
+        {n: f"{n:,} tokens" for n in CONTEXTS},
         help="Trained at the first; the same last bytes are scored at each.",
     ),
     title="Each alone, all, all but one",
@@ -61,22 +63,19 @@ def _real(p: float | None) -> bool:
     ),
     presets=(
         Preset("The trained length", {}),
-        Preset("Twice as long", {"context": contexts()[1]}),
+        Preset("Twice as long", {"context": CONTEXTS[1]}),
         Preset(
             "The longest context",
-            {"context": contexts()[-1]},
+            {"context": CONTEXTS[-1]},
             "RoPE alone breaks beyond its length: most of what positions gain here is the base's "
             "own loss.",
             fails=True,
-        ),
-        *(
-            Preset(label[0].upper() + label[1:], {"budget": budget})
-            for budget, label in list(with_all_five().items())[1:]
         ),
     ),
 )
 def one_subsets(budget: str, context: int) -> Figure:
     """Stored differences, paired by seed."""
+    budget, note = nearest_budget(budget, (BASE, ALL))
     found = rows(budget, context)
     names = [row["name"] for row in found]
     halves = [row["difference_half"] or 0.0 for row in found]
@@ -122,7 +121,7 @@ def one_subsets(budget: str, context: int) -> Figure:
             )
         ],
         readout=(
-            f"All five change bits a byte by {signed(every['difference'], 4)} ± "
+            f"{note}All five change bits a byte by {signed(every['difference'], 4)} ± "
             f"{every['difference_half'] or 0:.4f}; {summed}, "
             f"and {_count(len(gains))} of them {'is' if len(gains) == 1 else 'are'} a gain that "
             "the seeds tell from chance."
