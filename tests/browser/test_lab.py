@@ -39,6 +39,7 @@ def lab(tmp_path_factory):
     subprocess.run([*jupyter, "trust", *files], env=env, check=True, capture_output=True)
     config = f"--config={place / 'book' / '_ext' / 'lab.py'}"
     own = ["--no-browser", f"--port={port}", "--IdentityProvider.token=secret", "--allow-root"]
+    own.append("--LabApp.expose_app_in_browser=True")  # as `jupyterapp`, which opens notebooks
     with open(place / "log", "w") as log:
         server = subprocess.Popen(
             [*jupyter, "lab", config, *own], cwd=place, env=env, stdout=log, stderr=log
@@ -70,14 +71,56 @@ def window(chromium, lab):
     context.close()
 
 
-def opened(window, lab, notebook):
-    """A page with the notebook, its kernel idle; all of it rendered, however long it is."""
-    page = window.new_page()
-    page.set_default_timeout(LIMIT_MS)
-    page.goto(f"{lab[0]}/lab/tree/{notebook}?token=secret&reset")
+def ready(page):
+    """``page`` once its notebook is rendered, however long it is, and its kernel idle."""
     page.locator(".jp-Notebook .jp-MarkdownCell .jp-RenderedMarkdown").first.wait_for()
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
     return page
+
+
+def opened(window, lab, notebook):
+    """A page of its own with the notebook."""
+    page = window.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    page.goto(f"{lab[0]}/lab/tree/{notebook}?token=secret&reset")
+    return ready(page)
+
+
+@pytest.fixture(scope="module")
+def shared(window, lab):
+    """A JupyterLab without a notebook, and a kernel."""
+    page = window.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    page.goto(f"{lab[0]}/lab?token=secret&reset")
+    page.wait_for_function("globalThis.jupyterapp")
+    page.evaluate(START)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def desk(shared):
+    """JupyterLab for reading: to start it, and a kernel, is most of opening a notebook."""
+    yield shared
+    shared.evaluate(CLOSE)
+
+
+START = """async () => {
+    await jupyterapp.restored;
+    const kernel = await jupyterapp.serviceManager.kernels.startNew({name: "python3"});
+    globalThis.running = kernel.model;
+    kernel.dispose();  // this end of it, which would close the widgets of other pages
+    for (const one of [...jupyterapp.shell.widgets("main")]) one.dispose();
+}"""
+OPEN = """async (path) => {
+    const how = {path, factory: "Notebook", kernel: running};
+    await jupyterapp.commands.execute("docmanager:open", how);
+}"""
+# Without a question, whatever a test has left.
+CLOSE = """() => {
+    for (const one of [...jupyterapp.shell.widgets("main")]) one.dispose();
+    document.body.dataset.jpThemeLight = "true";
+}"""
 
 
 TEXTS = """async (limit) => {
@@ -108,48 +151,52 @@ SOURCES = [path.relative_to(BOOK).as_posix() for path in notebooks()]
 
 
 @pytest.mark.parametrize("notebook", SOURCES)
-def test_no_markup_is_shown_raw_and_saving_changes_no_byte(window, lab, notebook):
+def test_no_markup_is_shown_raw_and_saving_changes_no_byte(desk, lab, notebook):
     before = (lab[1] / notebook).read_bytes()
-    page = opened(window, lab, notebook)
-    for text in texts(page):
+    desk.evaluate(OPEN, notebook)
+    for text in texts(ready(desk)):
         assert not RAW.search(text), text
-    assert page.locator(".lm-DockPanel .jp-mod-dirty").count() == 0
+    assert desk.locator(".lm-DockPanel .jp-mod-dirty").count() == 0
     opened_at = (lab[1] / notebook).stat().st_mtime_ns
-    with page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url):
-        page.keyboard.press("Control+s")
-    page.close()
+    with desk.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url):
+        desk.keyboard.press("Control+s")
     assert (lab[1] / notebook).stat().st_mtime_ns > opened_at
     assert (lab[1] / notebook).read_bytes() == before
 
 
-def test_a_picture_stands_where_the_figure_will_and_the_answer_is_shut(window, lab):
-    page = opened(window, lab, f"ch1_subwords/{OPENED}")
-    still = page.locator(".jp-OutputArea-output .jp-RenderedSVG, .jp-RenderedImage").first
+def test_a_picture_stands_where_the_figure_will_and_the_answer_is_shut(desk):
+    desk.evaluate(OPEN, f"ch1_subwords/{OPENED}")
+    still = ready(desk).locator(".jp-OutputArea-output .jp-RenderedSVG, .jp-RenderedImage").first
     still.wait_for()
-    details = page.locator(".jp-RenderedMarkdown details").first
+    details = desk.locator(".jp-RenderedMarkdown details").first
     details.scroll_into_view_if_needed()
     assert details.locator("summary").is_visible()
     assert not details.locator("p").first.is_visible()
-    page.close()
+
+
+# The ground on which JupyterLab would put them.
+DARK_GROUND = """
+[data-jp-theme-light=false] :is(.jp-Notebook, .jp-OutputArea-output) { background: #111 }
+"""
 
 
 @pytest.mark.parametrize(("light", "lightness"), [("true", 255), ("false", 17)])
-def test_stored_pictures_are_dark_in_a_dark_jupyterlab(window, lab, light, lightness):
-    page = opened(window, lab, f"ch1_subwords/{OPENED}")
-    page.evaluate("light => { document.body.dataset.jpThemeLight = light }", light)
-    if light == "false":  # the ground on which JupyterLab would put them
-        page.add_style_tag(content=".jp-Notebook, .jp-OutputArea-output { background: #111 }")
-    texts(page)
+def test_stored_pictures_are_dark_in_a_dark_jupyterlab(desk, light, lightness):
+    desk.evaluate(OPEN, f"ch1_subwords/{OPENED}")
+    ready(desk).evaluate("light => { document.body.dataset.jpThemeLight = light }", light)
+    desk.add_style_tag(content=DARK_GROUND)
+    texts(desk)
     for kind in ("SVG", "Image"):
-        picture = page.locator(f".jp-Rendered{kind} img").first
+        picture = desk.locator(f".jp-Rendered{kind} img").first
         picture.scroll_into_view_if_needed()
         shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
         assert abs(shot.getpixel((3, 3)) - lightness) <= 8, kind
-    page.close()
 
 
 def test_the_figure_lives_once_its_cell_has_run(window, lab):
-    page = opened(window, lab, f"ch1_subwords/{OPENED}")
+    folder = lab[1] / "ch1_subwords"
+    shutil.copy(folder / OPENED, folder / "alive.ipynb")  # which no other page has a kernel for
+    page = opened(window, lab, "ch1_subwords/alive.ipynb")
     page.locator(".jp-CodeCell").first.click()
     page.keyboard.press("Control+Enter")
     root = page.locator(".genopt-explorer[data-ready]")
