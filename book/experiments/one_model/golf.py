@@ -2,11 +2,12 @@
 
     python -m book.experiments.one_model.golf --entry base --minutes 3
     python -m book.experiments.one_model.golf --entry all --minutes 3
+    python -m book.experiments.one_model.golf --stored       # the two of the factorial, as they are
 
 An entry may use `LIMIT` bytes for its model, its tokenizer and its code, and ten minutes of two
-cores.  The rules are those of parameter-golf, four orders of magnitude smaller: bits a byte of
+cores.  The rules are those of parameter-golf at a sixteenth of its bytes: bits a byte of
 held-out text, so that any tokenizer may enter; every window has the full context before what is
-scored of it.  What is counted of code is what scores a text without this repository, packed.
+scored of it.  Of code the rooms of the package that an entry runs in are counted, packed.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from typing import Any
 import torch
 
 from book.experiments.common.main import parser
-from book.experiments.common.places import ROOT
+from book.experiments.common.places import ROOT, TABLES
 from book.experiments.common.store import provenance, read, rounded, write_results
 from book.experiments.one_model.cells import DEFAULT, FOUND, SCALES, Job, model_of
-from book.experiments.one_model.store import ALL, BASE, GOLF, GOLF_COLUMNS
+from book.experiments.one_model.store import ALL, BASE, GOLF, GOLF_COLUMNS, TABLE
 from book.experiments.one_model.text import Tokens, tokens
 from genopt_core.one_model import bits_per_byte
+from genopt_core.tables import records
 from genopt_core.torch.model import Run, load_model, save_model, token_nats, train
 
 LIMIT = 1_000_000
@@ -35,14 +37,8 @@ SHAPE = {"layers": 3, "width": 96, "heads": 6, "key_heads": 2, "hidden": 256}
 """Of both entries: 0.39 million parameters, as many as fit in 16 bits."""
 ENTRIES = {"base": BASE, "all": ALL}
 SEED, TRIED, WINDOWS, SCORED = 0, 4, 96, 1024
-CODE = {
-    "bpe": ("genopt_core/one_model/forward.py", "genopt_core/one_model/config.py"),
-    "swe": (
-        *("genopt_core/one_model/forward.py", "genopt_core/one_model/config.py"),
-        "genopt_core/subwords/tokenizer/encoding.py",
-    ),
-}
-"""Files that run an entry; positions, checks and the encoding of byte pairs are the libraries'."""
+CODE = ("one_model", "positions", "kvcache", "attention", "subwords")
+"""Rooms of the package whose files are counted, all of them: more than what scores a text."""
 
 
 def entry(name: str, minutes: float, folder: Path) -> dict[str, Any]:
@@ -81,22 +77,56 @@ def entry(name: str, minutes: float, folder: Path) -> dict[str, Any]:
     save_model(path, model, text.digest, dtype=torch.float16)
     checkpoint.unlink()
     tokenizer = f"{scale.text}-{levels['tokenizer']}-{scale.model.vocabulary}.json"
+    how = f"{job.cell}, {run.steps} steps of {rows * context} tokens"
+    return described(
+        f"{name}, larger", path, folder / "texts" / tokenizer, text, rounded(used, 3), how
+    )
+
+
+def of_the_factorial(folder: Path) -> list[dict[str, Any]]:
+    """The two models of the factorial that are stored, as entries."""
+    found = []
+    scale, trainings = SCALES["small"], records(read(TABLE)["trainings"])
+    for row in records(read(TABLE)["checkpoints"]):
+        [made] = (r for r in trainings if all(r[c] == row[c] for c in ("cell", "budget", "seed")))
+        tokenizer = row["cell"].split(".")[0]
+        text = tokens(scale.text, tokenizer, scale.model.vocabulary, scale.part, folder / "texts")
+        used = rounded(made["cpu_seconds"] / 60, 3)
+        how = f"{row['cell']}, {made['steps']} steps of {scale.rows * scale.context} tokens"
+        paths = TABLES / row["file"], TABLES / row["tokenizer_file"]
+        found.append(described(row["name"], *paths, text, used, how))
+    return found
+
+
+def described(
+    name: str, path: Path, tokenizer: Path, text: Tokens, minutes: float, how: str
+) -> dict[str, Any]:
+    """An entry's row: its size, and its score when it is read again.
+
+    Raises
+    ------
+    ValueError
+        If it has more than `LIMIT` bytes.
+    """
+    model = load_model(path, text.digest)
     sizes = {
         "model_bytes": packed(path),
-        "tokenizer_bytes": packed(folder / "texts" / tokenizer),
-        "code_bytes": sum(packed(ROOT / file) for file in CODE[levels["tokenizer"]]),
+        "tokenizer_bytes": packed(tokenizer),
+        "code_bytes": sum(
+            packed(file) for room in CODE for file in (ROOT / "genopt_core" / room).rglob("*.py")
+        ),
     }
     total = sum(sizes.values())
     if total > LIMIT:
         raise ValueError(f"an entry must have at most {LIMIT} bytes in all, got {total}")
     return {
         "entry": name,
-        "bits": rounded(bits(load_model(path, text.digest), text, context), 5),
+        "bits": rounded(bits(model, text, SCALES["small"].context), 5),
         **sizes,
         "total_bytes": total,
-        "cpu_minutes": rounded(used, 3),
+        "cpu_minutes": minutes,
         "parameters": model.parameter_count,
-        "how": f"{job.cell}, {run.steps} steps of {rows * context} tokens",
+        "how": how,
     }
 
 
@@ -118,13 +148,18 @@ def packed(path: Path) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Make one entry and put it into the table."""
     options = parser(__doc__)
-    options.add_argument("--entry", choices=tuple(ENTRIES), required=True)
+    options.add_argument("--entry", choices=tuple(ENTRIES))
+    options.add_argument("--stored", action="store_true")
     options.add_argument("--minutes", type=float, default=10.0)
     options.add_argument("--folder", type=Path, default=SCRATCH)
     chosen = options.parse_args(arguments)
-    made = entry(chosen.entry, chosen.minutes, chosen.folder)
+    made = of_the_factorial(chosen.folder) if chosen.stored else []
+    if chosen.entry:
+        made.append(entry(chosen.entry, chosen.minutes, chosen.folder))
+    names = {one["entry"] for one in made}
     rows = read(GOLF)["entries"]["rows"] if GOLF.is_file() else []
-    rows = [row for row in rows if row[0] != chosen.entry] + [[made[c] for c in GOLF_COLUMNS]]
+    rows = [row for row in rows if row[0] not in names]
+    rows += [[one[c] for c in GOLF_COLUMNS] for one in made]
     entries = {"columns": list(GOLF_COLUMNS), "rows": sorted(rows, key=lambda row: row[1])}
     content = {"limit": LIMIT, "shape": SHAPE, "entries": entries, "provenance": provenance()}
     print(f"{GOLF.name}: {write_results(GOLF, content)} bytes written; {made}")
