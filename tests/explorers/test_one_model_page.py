@@ -161,7 +161,7 @@ def test_the_continuations_are_the_core_s(params):
             order = np.argsort(-z, kind="stable")
             e = np.exp((z[order].astype(float) - z.max()) / p["temperature"])
             e /= e.sum()
-            e[np.cumsum(e) - e >= p["top_p"]] = 0
+            e[np.cumsum(e) - e >= generation.TOP_P] = 0
             q = np.zeros(len(z))
             q[order] = e / e.sum()
             new.append(int((np.cumsum(q) > rng.random()).argmax()))

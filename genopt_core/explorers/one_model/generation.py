@@ -28,11 +28,12 @@ from genopt_core.one_model.stored import stored_model
 
 NEW = 12  # tokens of a continuation
 BLOCK, MOST = 16, 512  # tokens of a block, and of all texts together
+TOP_P = 0.9
 OWN = 40  # of the reader's own words
 LETTERS = 44  # of a row of chips
 SHOWN = 7  # tokens of a distribution
 LADDERS = {
-    "16": "all in 16 bits",
+    "16": "16 bits",
     "16/8/4/2": "16/8/4/2",
     "16/2/1": "16/2/1",
 }
@@ -82,11 +83,11 @@ def _continued(
     name: str,
     ladder: str,
     density: float,
-    drawing: tuple[float, float, int],
+    drawing: tuple[float, int],
     follow: tuple[int, ...] | None = None,
 ) -> Continued:
     """The continuation under one setting, or what it says of another one's tokens."""
-    temperature, top_p, seed = drawing
+    temperature, seed = drawing
     logits, cache, blocks = _read(prompt, name, ladder, density)
     return continued(
         stored_model(name).model,
@@ -97,7 +98,7 @@ def _continued(
         follow=follow,
         blocks=blocks,
         temperature=temperature,
-        top_p=top_p,
+        top_p=TOP_P,
     )
 
 
@@ -135,17 +136,8 @@ def _continued(
         0.8,
         step=0.1,
         grid=(0.0, 0.8),
-        help="0 takes the likeliest token each time.",
-    ),
-    Slider(
-        "top_p",
-        "Top-p",
-        0.05,
-        1.0,
-        0.9,
-        step=0.05,
-        grid=(0.9, 1.0),
-        help="The fewest likeliest tokens that have this probability together may be drawn.",
+        help="0 takes the likeliest token each time. Otherwise one of the fewest likeliest that "
+        f"have {TOP_P:.0%} together (top-p) is drawn.",
     ),
     Seed("seed", "Seed", 2, help="Both continuations draw with the same random numbers."),
     title="Your words, continued",
@@ -173,11 +165,10 @@ def one_generate(
     ladder: str,
     density: float,
     temperature: float,
-    top_p: float,
     seed: int,
 ) -> Figure:
     """A continuation with all kept and one with the switches (book, eq. one-departure)."""
-    drawing = (temperature, top_p, seed) if temperature else (0.0, 1.0, 0)
+    drawing = (temperature, seed) if temperature else (0.0, 0)
     full = _continued(prompt, model, "16", 1.0, drawing)
     along = _continued(prompt, model, ladder, density, drawing, tuple(full.ids))
     ours = along
@@ -187,8 +178,9 @@ def one_generate(
     pairs = zip(full.ids, ours.ids, strict=True)
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
     tokens = stored_model(model).tokenizer.tokens
+    switched = f"{SWITCHED}: {LADDERS[ladder]}, {100 * density:.0f} % of the blocks"
     panels = [
-        _chips(_prompt(prompt, model), tokens, full, ours, first),
+        _chips(_prompt(prompt, model), tokens, (full, ours), first, switched),
         _next(tokens, full, ours, NEW - 1 if first is None else first),
         _apart(apart, first),
         _bytes(full, ours, ladder),
@@ -210,20 +202,25 @@ def one_generate(
     )
 
 
-def _draws_alike(along: Continued, drawing: tuple[float, float, int]) -> bool:
+def _draws_alike(along: Continued, drawing: tuple[float, int]) -> bool:
     """Whether these probabilities draw the tokens that they were made to follow."""
-    temperature, top_p, seed = drawing
+    temperature, seed = drawing
     logits = np.log(np.maximum(along.probabilities, 1e-300))
-    chances = next_probabilities(logits, temperature=temperature, top_p=top_p)
+    chances = next_probabilities(logits, temperature=temperature, top_p=TOP_P)
     return drawn(chances, np.random.default_rng(seed)) == along.ids
 
 
 def _chips(
-    mine: list[int], tokens: Sequence[str], full: Continued, ours: Continued, first: int | None
+    mine: list[int],
+    tokens: Sequence[str],
+    both: tuple[Continued, Continued],
+    first: int | None,
+    switched: str,
 ) -> Panel:
+    full, ours = both
     marks: list[Mark] = []
     row = 0
-    for name, made, z in ((FULL, full, SAME), (SWITCHED, ours, OTHER)):
+    for name, made, z in ((FULL, full, SAME), (switched, ours, OTHER)):
         pieces = [written(tokens[i]) for i in (*mine, *made.ids)]
         parted = len(pieces) if first is None else len(mine) + first
         series = [YOURS] * len(mine) + [SAME] * (parted - len(mine))
