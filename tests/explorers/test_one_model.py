@@ -243,6 +243,9 @@ def test_reports_have_rows_for_everything():
         assert len(results.costs(name)) >= 7
     assert {row["verdict"] for row in results.aims()} <= {"met", "missed"}
     assert len(results.scaled()) == 3 * len(SCALING["rows"])
+    bits = [row["best"] for row in results.golf()]
+    assert bits == sorted(r["bits"] for r in rows("golf"))
+    assert all(row["total bytes"] <= TABLE["golf"]["limit"] for row in results.golf())
     assert len(results.speeds()) == len(TABLE["speed"]["rows"])
 
 
