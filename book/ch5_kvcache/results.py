@@ -296,6 +296,89 @@ def aims() -> list[Row]:
     return rows
 
 
+# ------------------------------------------------------------------ old tokens that are copied
+
+RECALL_TEXTS = {
+    "recall": "recall, first",
+    "prose": "moby-dick",
+    "messages": "messages, German",
+}
+"""Texts as the figure calls them, and as they are stored."""
+RECALL_DESIGNS = {
+    "SAQ+ 16/4/4/4/4/3/3/2": "16/4/4/4/4/3/3/2, 2.31 bits",
+    "SAQ+ by layer, 2.35 bits": "by layer, 2.35 bits",
+    "SAQ+ by layer, 2.85 bits": "by layer, 2.85 bits",
+    "SAQ+ by layer, 4.3 bits": "by layer, 4.3 bits",
+    "SAQ+ 16/4": "16/4, 4.31 bits",
+    "KIVI-4 G64 R128": "KIVI, 4.5 bits",
+    "hqq int4 G64 R128": "HQQ, 4.5 bits",
+}
+
+
+def _recall() -> Any:
+    return read("kv_recall.json", "kv-recall/1")["rows"]
+
+
+def recall_rows(text: str) -> list[Row]:
+    """What each design loses on a text with plain and with balanced codes, if it was measured."""
+    stored = _recall()[text]
+    # prose was scored with plain codes before
+    older = _quality()["rows"].get(f"{text} @2048", {})
+    rows = []
+    for name, label in RECALL_DESIGNS.items():
+        plain, balanced = (
+            _losses(stored.get(key) or older.get(key), stored["full"]["nll"])
+            for key in (name, f"{name}, balanced")
+        )
+        if plain or balanced:
+            ours = name.startswith("SAQ")
+            limit = (stored.get(name) or older.get(name) or stored.get(f"{name}, balanced"))[
+                "limit bits"
+            ]
+            rows.append(
+                {
+                    "label": label,
+                    "ours": ours,
+                    "limit": limit,
+                    "plain": plain,
+                    "balanced": balanced,
+                }
+            )
+    return rows
+
+
+def _losses(row: Row | None, full: float) -> dict[str, float] | None:
+    """Rise of perplexity in percent and divergence in thousandths of a nat, with their errors."""
+    if row is None:
+        return None
+    return {
+        "rise": 100 * math.expm1(row["nll"] - full),
+        "rise_se": 100 * row["nll se"],
+        "divergence": 1e3 * row["kl"],
+        "divergence_se": 1e3 * row["kl se"],
+    }
+
+
+def recall() -> list[Row]:
+    """All measured designs on all these texts."""
+    rows: list[Row] = []
+    for name, text in RECALL_TEXTS.items():
+        for row in recall_rows(text):
+            for kind in ("plain", "balanced"):
+                if row[kind]:
+                    found = row[kind]
+                    rows.append(
+                        {
+                            "design": row["label"],
+                            "codes": kind if row["ours"] else "integers",
+                            "text": name,
+                            "perplexity": Estimate(found["rise"], found["rise_se"]),
+                            "divergence": Estimate(found["divergence"], found["divergence_se"]),
+                        }
+                    )
+    return rows
+
+
 # ------------------------------------------------------------------ time
 
 

@@ -19,6 +19,7 @@ from genopt_core.explorers.kvcache import (
     nested,
     objections,
     quality,
+    recall,
     staircase,
     times,
 )
@@ -371,3 +372,24 @@ def test_objections_draw_the_stored_answers(objection):
         y for kind in ("dot", "bar") for mark in marks(panel, kind) for y in mark["columns"]["y"]
     ]
     assert sorted(shown) == pytest.approx(sorted(100 * value for value in wanted), rel=1e-3)
+
+
+@pytest.mark.parametrize("measure", ["divergence", "rise"])
+@pytest.mark.parametrize("text", list(recall.TEXTS))
+def test_recall_shows_the_stored_losses(text, measure):
+    """Straight from the result, not by way of the table."""
+    name = results.RECALL_TEXTS[text]
+    stored = json.loads((RESULTS / "kv_recall.json").read_text(encoding="utf-8"))["rows"][name]
+    (dots,) = marks(drawn("kv-recall", text=text, measure=measure)["panels"][0], "dot")
+    shown = list(zip(dots["columns"]["y"], dots["columns"]["z"], dots["columns"]["x"], strict=True))
+    for design, label in results.RECALL_DESIGNS.items():
+        for key, series in ((design, "plain codes"), (f"{design}, balanced", "balanced codes")):
+            if key not in stored:
+                continue
+            row, full = stored[key], stored["full"]["nll"]
+            kind = series if design.startswith("SAQ") else "peers"
+            value = (
+                1e3 * row["kl"] if measure == "divergence" else 100 * math.expm1(row["nll"] - full)
+            )
+            (found,) = [x for y, z, x in shown if (y, z) == (label, kind)]
+            assert found == pytest.approx(value, rel=1e-3)

@@ -6,7 +6,7 @@
 
 All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (made by `fixture`): layers 0, 12 and 27,
 9 query heads each, queries from token 448 on; the cache as it stands at the end.
-``kv_layers``, ``kv_quality`` and ``kv_answers`` are copied from the results in
+``kv_layers``, ``kv_quality``, ``kv_answers`` and ``kv_recall`` are copied from the results in
 ``book/data/results``, whose SHA-256 is stored with them.
 """
 
@@ -40,6 +40,7 @@ from genopt_core.kvcache import (
 PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
 QUALITY = RESULTS / "kv_quality.json"
 LAYERS = RESULTS / "kv_layers.json"
+RECALL = RESULTS / "kv_recall.json"
 SENSITIVITY = RESULTS / "kv_sensitivity.json"
 SPEED = RESULTS / "kv_speed.json"
 BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
@@ -307,12 +308,36 @@ def layers() -> dict[str, Any]:
     }
 
 
+def recall() -> dict[str, Any]:
+    """Losses on a text with and without maps, by text and design: rise in percent, 10⁻³ nat."""
+    return {
+        "origin": copied_from(RECALL.name, QUALITY.name),
+        "texts": {
+            name: [
+                row
+                | {
+                    kind: row[kind]
+                    and {column: rounded(number, DIGITS) for column, number in row[kind].items()}
+                    for kind in ("plain", "balanced")
+                }
+                for row in results.recall_rows(text)
+            ]
+            for name, text in results.RECALL_TEXTS.items()
+        },
+    }
+
+
 def main() -> int:
     """Write the table, or compare with what is stored."""
     arguments = parser(__doc__, "check")
     arguments.add_argument("--results", action="store_true", help="only copy stored results again")
     options = arguments.parse_args()
-    content = {"kv_layers": layers(), "kv_quality": quality(), "kv_answers": answers()}
+    content = {
+        "kv_layers": layers(),
+        "kv_quality": quality(),
+        "kv_answers": answers(),
+        "kv_recall": recall(),
+    }
     if not options.results:
         heads, grown = Heads(), Heads(LENGTH)
         content["kv_tables"] = {

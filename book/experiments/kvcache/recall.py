@@ -45,8 +45,8 @@ LENGTH = 2048
 PAIRS, FILLER = 55, 600
 BALANCED = ", balanced"
 LONG_STAIRS, FLAT = (16, 4, 4, 4, 4, 3, 3, 2), (16, 4)
-BY_LAYER = ("2.85", "4.3", "2.35")
-PEERS = ("KIVI-4 G64 R128", "hqq int4 G64 R128", "quanto int4 G64 R128")
+BY_LAYER = ("2.85", "2.35", "4.3")
+PEERS = ("KIVI-4 G64 R128", "hqq int4 G64 R128")
 MESSAGES = {"German": "de", "French": "fr"}
 OLD_TEXTS = ("moby-dick", "sotu 21st century", "code (transformers")
 """Of `quality`, by how their names begin."""
@@ -104,12 +104,12 @@ def texts(tokenizer: Any) -> dict[str, str]:
 
 
 def asked_of(name: str, design: Design) -> bool:
-    """Whether a design is measured on a text: peers and long stairs are on `quality`'s already."""
+    """Whether a design is measured on a text: `quality` has peers and plain codes on some."""
     if name.startswith("recall"):
         return True
     if name.startswith("messages"):
-        return "4.3" not in design.name and (
-            design.family == "SAQ+" or design.name.startswith("KIVI")
+        return any(part in design.name for part in ("2.85", "16/4,", "KIVI")) or (
+            design.name == "SAQ+ 16/4"
         )
     return design.name.endswith(BALANCED)
 
