@@ -511,3 +511,20 @@ def test_all_draws_of_the_difference_pooled_are_full_attention():
     pooled, mass = numpy_room.pool_rounds(rounds)
     np.testing.assert_allclose(pooled, exact[0, 0], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(mass, lse[0, 0], rtol=1e-9)
+
+
+def test_flex_attention_on_a_cpu_gets_nothing_that_asks_for_gradients(monkeypatch):
+    """It refuses such tensors there, even where none are computed."""
+    from genopt_core.torch.attention import flex
+
+    def stand_in(q, k, v, **options):
+        asked.append(q.requires_grad or k.requires_grad or v.requires_grad)
+        return torch.zeros_like(q)
+
+    asked = []
+    monkeypatch.setattr(flex, "_compiled", lambda: stand_in)
+    x, plan = inputs(16, grad=True), near(1).plan(16, block=4)
+    with torch.no_grad():
+        att.pr_flash_attention(*x, plan, estimator="plain", path="flex")
+    att.pr_flash_attention(*x, plan, estimator="plain", path="flex")
+    assert asked == [False, True]

@@ -42,6 +42,8 @@ def flex_path(
     """
     from torch.nn.attention.flex_attention import AuxRequest
 
+    if q.device.type == "cpu" and not torch.is_grad_enabled():
+        q, k, v = q.detach(), k.detach(), v.detach()  # else refused, as if one asked for gradients
     bias, plan = terms.bias, terms.plan.to(q.device)
     weighted = terms.weighted and not plan.certain
     table = plan.log_weights.clamp_min(-1e4).to(torch.promote_types(q.dtype, torch.float32))
