@@ -11,6 +11,7 @@ import json
 import math
 import random
 from collections import Counter
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from places import RESULTS
 
 from book.ch1_subwords import results
 from book.experiments.common import store
+from book.experiments.subwords import conventions, emulated, metrics, ngram, peers
 from book.experiments.subwords import corpora as texts
-from book.experiments.subwords import emulated, metrics, ngram, peers
 from genopt_core import corpora
+from genopt_core.conventions import Convention
 from genopt_core.explorers.reports import PEERS, table
 from genopt_core.tables import records
 
@@ -88,6 +90,7 @@ def test_a_hash_of_code_sees_the_code_and_not_where_it_lies(tmp_path):
         ("subwords_lm.json", 60_000),
         ("subwords_ngram.json", 60_000),
         ("subwords_peer_tokenizers.json", 150_000),
+        ("subwords_conventions.json", 20_000),
     ],
 )
 def test_results_are_small_and_say_where_they_are_from(name, limit):
@@ -448,3 +451,71 @@ def test_results_are_written_in_one_piece(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["table.json"]
     with pytest.raises(ValueError, match="at most 10 bytes, got"):
         store.write_results(path, {"a": "x" * 99}, limit=10)
+
+
+# ------------------------------------------------------------------ code, Markdown, JSON
+
+
+# Our tokens over those of the best peer.  The aim of 0.97 is met at 1,000 sub-words only, and not
+# on JSON, where `certify` shows that nothing can meet it at 4,000.
+RATIOS = {
+    ("python", 1000): 0.958,
+    ("python", 4000): 0.980,
+    ("markdown", 1000): 0.960,
+    ("markdown", 4000): 0.975,
+    ("json", 1000): 0.992,
+    ("json", 4000): 0.993,
+}
+
+
+def test_what_the_page_says_of_code_markdown_and_json():
+    content = stored("subwords_conventions.json")
+    held = {
+        (row["corpus"], row["size"], row["contestant"]): row
+        for row in records(content)
+        if row["rule"] == "gpt4"
+    }
+    bound = held.pop(("json", 4000, "certified"))["train_tokens"]
+    assert bound > 0.97 * held["json", 4000, "hf_bpe"]["train_tokens"]
+    bound = held["python", 4000, "certified"]["train_tokens"]
+    ours = held["python", 4000, "ours_tokens_6"]["train_tokens"]
+    assert ours < 1.005 * bound
+    assert ours < 0.955 * held["python", 4000, "hf_bpe"]["train_tokens"]
+    held = {key: row for key, row in held.items() if key[2] != "certified"}
+    for corpus, size in {key[:2] for key in held}:
+        here = {name: row for (*at, name), row in held.items() if (*at,) == (corpus, size)}
+        peers_here = [row for name, row in here.items() if name in conventions.PEERS]
+        assert all(row["exported_equal"] for name, row in here.items() if name in conventions.OURS)
+        assert {row["pieces"] for row in here.values()} == {size}
+        assert len(peers_here) == 3 or size == 16000
+    for corpus in conventions.SOURCES:
+        for size in (1000, 4000):
+            best = min(held[corpus, size, name]["held_tokens"] for name in conventions.PEERS)
+            ratio = held[corpus, size, "ours_tokens_6"]["held_tokens"] / best
+            assert ratio < RATIOS[corpus, size], (corpus, size, ratio)
+    lost = held["python", 16000, "ours_tokens_6"]["held_tokens"]
+    assert lost / held["python", 16000, "hf_bpe"]["held_tokens"] == pytest.approx(1.029, abs=5e-4)
+
+
+def test_a_row_of_code_is_recomputed():
+    """Byte-pair encoding of the installed Python files, if they are of the stored versions."""
+    pytest.importorskip("tokenizers")
+    content = stored("subwords_conventions.json")
+    try:
+        train, held, facts = conventions.made("python")
+    except PackageNotFoundError as missing:
+        pytest.skip(f"{missing} is not installed")
+    if facts["packages"] != content["corpora"]["python"]["packages"]:
+        pytest.skip("other versions are installed")
+    assert facts == content["corpora"]["python"]
+    rule = Convention("gpt4")
+    _, segment = conventions.hugging_face("bpe", rule, 1000, train)
+    words = corpora.count_words(held, rule)
+    tokens = sum(len(p) * n for p, n in zip(segment([*words]), words.values(), strict=True))
+    (row,) = (
+        row
+        for row in records(content)
+        if (row["corpus"], row["size"], row["rule"], row["contestant"])
+        == ("python", 1000, "gpt4", "hf_bpe")
+    )
+    assert tokens == row["held_tokens"]

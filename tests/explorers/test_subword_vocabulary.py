@@ -49,7 +49,7 @@ def counts():
 # Stored tables ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs"])
+@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts"])
 def test_copies_are_in_step_with_the_results(name):
     kept = stored(name)["origin"]
     for source, digest in (kept.get("sources") or {kept["source"]: kept["source_sha256"]}).items():
@@ -425,3 +425,20 @@ def test_costs_show_the_stored_times(measure, size):
     for name in costs.GROWN:
         values = [row[column] for row in table["growth"] if costs.LABELS[row[1]] == name]
         assert marks(growth, "line", z=name)[0]["columns"]["y"] == pytest.approx(values, rel=1e-3)
+
+
+# subword-texts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", ["tokens", "bits"])
+def test_texts_show_the_stored_numbers(measure):
+    table = stored("texts")
+    column = ("tokens", "bits").index(measure)
+    for text, sizes in table["numbers"].items():
+        for size, rows in sizes.items():
+            figure = drawn("subword-texts", text=text, measure=measure, size=size)
+            shown = marks(figure["panels"][1], "bar")[0]["columns"]["x"]
+            wanted = [rows[name][column] for name in explorer_tables.ON_TEXTS]
+            assert shown == pytest.approx(wanted, rel=1e-3)
+            best = min(rows[name][column] for name in ("ours_tokens_6", "ours_likelihood"))
+            assert (f"{best:,}" if measure == "tokens" else f"{best:.3f}") in figure["readout"]

@@ -43,6 +43,7 @@ MEASURES = (
 BASE = "hf_bpe"
 MODELED = (BASE, "sp_counts", "ours_likelihood", "ours_weight_5", "ours_weight_10")
 LANGUAGE_SIZE = 4000
+ON_TEXTS = ("hf_bpe", "hf_unigram", "sp_counts", "ours_tokens_6", "ours_likelihood")
 # Objective, and whether the marker stands before a word as in Unigram's better form.
 OURS: dict[str, tuple[Any, bool]] = {
     "ours_likelihood": ("likelihood", False),
@@ -350,6 +351,31 @@ def usage_counts(
     return metrics.piece_counts(parts, words.values())
 
 
+def texts_table() -> dict[str, Any]:
+    """Held-out tokens and bits per byte of code, Markdown and JSON, by size and tokenizer."""
+    path = RESULTS / "subwords_conventions.json"
+    source = read(path)
+    rule = "gpt4"
+    numbers: dict[str, dict[str, dict[str, list[Any]]]] = {}
+    for row in records(source):
+        if row["rule"] == rule and row["contestant"] in ON_TEXTS and row["size"] <= 4000:
+            sizes = numbers.setdefault(row["corpus"], {})
+            sizes.setdefault(str(row["size"]), {})[row["contestant"]] = [
+                row["held_tokens"],
+                rounded(row["held_bits_per_byte"]),
+            ]
+    return {
+        "origin": origin(
+            source=f"book/data/results/{path.name}",
+            source_sha256=sha256(path),
+            rule=rule,
+            date=source["provenance"]["date"],
+        ),
+        "bytes": {name: facts["held_bytes"] for name, facts in source["corpora"].items()},
+        "numbers": numbers,
+    }
+
+
 MAKERS = {
     "vocabulary": vocabulary_table,
     "peers": peers_table,
@@ -357,6 +383,7 @@ MAKERS = {
     "frontier": frontier_table,
     "models": models_table,
     "costs": costs_table,
+    "texts": texts_table,
     "languages": languages_table,
 }
 
