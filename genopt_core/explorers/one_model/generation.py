@@ -32,11 +32,7 @@ TOP_P = 0.9
 OWN = 40  # of the reader's own words
 LETTERS = 44  # of a row of chips
 SHOWN = 7  # tokens of a distribution
-LADDERS = {
-    "16": "16 bits",
-    "16/8/4/2": "16/8/4/2",
-    "16/2/1": "16/2/1",
-}
+LADDERS = ("16", "16/8/4/2", "16/2/1")
 YOURS, SAME, OTHER = "your words", "drawn alike", "drawn otherwise"
 FULL, SWITCHED = "all kept", "switched"
 
@@ -107,7 +103,7 @@ def _continued(
     Text(
         "prompt",
         "Your words",
-        ("The American people", "Let us build"),
+        ("The people", "Let us build"),
         max_length=80,
         help="The model has read a passage of an address before; these words follow it.",
     ),
@@ -117,7 +113,7 @@ def _continued(
         {"all": "all five", "base": "the base"},
         help="With all five methods, or BPE, RoPE, dense attention and default settings.",
     ),
-    Choice("ladder", "Cache", LADDERS, "16/8/4/2", help="Bits from new tokens to old ones."),
+    Choice("ladder", "Bits of the cache", LADDERS, "16/8/4/2", help="From new tokens to old ones."),
     Slider(
         "density",
         "Blocks of keys met",
@@ -154,7 +150,7 @@ def _continued(
         Preset(
             "The base, both switches",
             {"model": "base"},
-            "Without a distance bias far tokens matter: bits and blocks that go are missed.",
+            "Without a bias far tokens are missed.",
             fails=True,
         ),
     ),
@@ -178,7 +174,7 @@ def one_generate(
     pairs = zip(full.ids, ours.ids, strict=True)
     first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
     tokens = stored_model(model).tokenizer.tokens
-    switched = f"{SWITCHED}: {LADDERS[ladder]}, {100 * density:.0f} % of the blocks"
+    switched = f"{SWITCHED}: bits {ladder}, {100 * density:.0f} % of the blocks"
     panels = [
         _chips(_prompt(prompt, model), tokens, (full, ours), first, switched),
         _next(tokens, full, ours, NEW - 1 if first is None else first),
@@ -298,7 +294,7 @@ def _bytes(full: Continued, ours: Continued, ladder: str) -> Panel:
         ],
         x=Axis("kilobytes", domain=(0, 1.2 * max(sizes.values()))),
         y=Axis(type="band", domain=list(sizes)),
-        title=f"Bytes of the cache, {LADDERS[ladder]}",
+        title=f"Bytes of the cache, bits {ladder}",
         series={FULL: "c1", SWITCHED: "c2"},
         legend=False,
         height=110,
