@@ -117,7 +117,7 @@ def one_subsets(budget: str, context: int) -> Figure:
                 y=Axis(type="band", domain=names),
                 title="Change against the base, with 95 % intervals over seeds",
                 series={REAL: "accent", OPEN: "c6"},
-                height=380,
+                height=250,
             )
         ],
         readout=(
