@@ -35,7 +35,7 @@ def train_on_text(
     Parameters
     ----------
     text_or_files : str, path, or list of paths
-        A str is a text; files, UTF-8, come as `pathlib.Path`, and are counted in bounded memory.
+        A str is a text; files, UTF-8, come as ``pathlib.Path``, and are counted in bounded memory.
     vocab_size, objective, effort, max_piece, min_count, at_most, progress
         As in `train`.
     convention : str or Convention
