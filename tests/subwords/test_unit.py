@@ -61,6 +61,7 @@ def test_one_word_is_worth_a_piece_whatever_its_count():
     "options", [{"objective": 5.0, "effort": "fast"}, {"objective": "tokens", "effort": "fast"}]
 )
 def test_the_unit_of_the_counts_changes_no_piece(words, options):
+    options = {**options, "new_words": False}  # the others: test_new_words.py
     plain = train(words, 500, **options)
     for factor in FACTORS:
         scaled = train({word: n * factor for word, n in words.items()}, 500, **options)
@@ -77,7 +78,8 @@ def test_a_mixture_is_the_same_in_any_unit(words):
     both = sorted(words.keys() | other.keys())
     whole = {w: 7 * words.get(w, 0) + 3 * other.get(w, 0) for w in both}
     shares = {w: 0.7 * words.get(w, 0) + 0.3 * other.get(w, 0) for w in both}
-    assert train(shares, 400, effort="fast").pieces == train(whole, 400, effort="fast").pieces
+    plainly = {"effort": "fast", "new_words": False}
+    assert train(shares, 400, **plainly).pieces == train(whole, 400, **plainly).pieces
     weights = {w: words.get(w, 0) / math.e + other.get(w, 0) / math.pi for w in both}
     plain = train(weights, 400, effort="fast")
     for factor in (0.01, 8, 1e9):  # no common measure: the smallest count is the unit
@@ -102,7 +104,7 @@ def test_min_count_is_in_the_unit_of_the_counts(words):
 
 def test_progress_is_in_the_unit_of_the_counts(words):
     seen, scaled = [], []
-    train(words, 300, effort="fast", progress=seen.append)
-    train({w: n * 0.5 for w, n in words.items()}, 300, effort="fast", progress=scaled.append)
+    for counts, steps in ((words, seen), ({w: n * 0.5 for w, n in words.items()}, scaled)):
+        train(counts, 300, effort="fast", new_words=False, progress=steps.append)
     assert [2 * step.bits for step in scaled] == pytest.approx([step.bits for step in seen])
     assert [2 * step.tokens for step in scaled] == [step.tokens for step in seen]

@@ -8,7 +8,7 @@ covers each character exactly once, so the best one that avoids one arc runs thr
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Changes(NamedTuple):
 
     removed: Index
     piece: Index
-    amount: Float
+    amount: NDArray[Any]
 
 
 def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = None) -> Float:
@@ -79,11 +79,14 @@ def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = 
     return loss
 
 
-def count_changes(pieces: Pieces, state: Segmentation, asked: Mask) -> Changes:
+def count_changes(
+    pieces: Pieces, state: Segmentation, asked: Mask, weight: NDArray[Any] | None = None
+) -> Changes:
     r"""The :math:`\delta^{(t)}` of (book, eq. swe-removal) for the pieces asked for, as a list.
 
     Each use of a piece is replaced by its detour: the cheapest other arc over the first character
-    of the use, led back to the old path on either side.
+    of the use, led back to the old path on either side.  ``weight`` (words,) is how often each word
+    occurs if not as in the table; complex numbers count two ways at once.
 
     The word "abc" is cut ab|c at 1 + 2 nats.  Without "ab" the cheapest other arc over the "a" is
     "a" itself, which leaves the old path at gap 0 and is back on it at gap 3, by way of "bc":
@@ -100,10 +103,11 @@ def count_changes(pieces: Pieces, state: Segmentation, asked: Mask) -> Changes:
     [('ab', 'a', 4.0), ('ab', 'bc', 4.0), ('ab', 'ab', -4.0), ('ab', 'c', -4.0)]
     """
     table, length = pieces.table, pieces.table.length.astype(np.intp)
+    weight = table.weight if weight is None else weight
     suffix_cost, suffix_arc = pieces.backwards.cheapest(state.cost)
     uses, on_path, path_piece = _best_paths(pieces, state, asked)
     if not len(uses.gap):
-        return Changes(uses.piece, uses.piece, np.zeros(0))
+        return Changes(uses.piece, uses.piece, weight[:0])
     arc_end, arc_piece = _cheapest_other_arcs(pieces, state, suffix_cost, uses, path_piece)
 
     # The detour leaves the old path at gap `leave`, and is back on it at gap `join`.
@@ -133,12 +137,14 @@ def count_changes(pieces: Pieces, state: Segmentation, asked: Mask) -> Changes:
         leave, length, lambda use: path_piece[leave[use]], lambda use: leave[use] < join[use]
     )
     use, piece, sign = _signed(added, list(old_path))
-    amount = sign * table.weight[uses.word[use]]
+    amount = sign * weight[uses.word[use]]
     good = ~invalid[use]
     changes = Changes(uses.piece[use[good]], piece[good], amount[good])
     if not invalid.any():
         return changes
-    again = _segmented_again(pieces, state, path_piece, uses.word[invalid], uses.piece[invalid])
+    again = _segmented_again(
+        pieces, state, path_piece, uses.word[invalid], uses.piece[invalid], weight
+    )
     return Changes(*(np.concatenate(both) for both in zip(changes, again, strict=True)))
 
 
@@ -243,7 +249,12 @@ def _used_twice(table: Substrings, uses: Uses) -> Mask:
 
 
 def _segmented_again(
-    pieces: Pieces, state: Segmentation, path_piece: Small, word: Index, removed_piece: Index
+    pieces: Pieces,
+    state: Segmentation,
+    path_piece: Small,
+    word: Index,
+    removed_piece: Index,
+    weight: NDArray[Any],
 ) -> Changes:
     """Count changes of (word, removed piece) pairs by the best segmentation without the piece.
 
@@ -279,7 +290,7 @@ def _segmented_again(
         lambda w: position[w] < steps[w],
     )
     entry, piece, sign = _signed(list(added), list(removed))
-    return Changes(removed_piece[entry], piece, sign * table.weight[word[entry]])
+    return Changes(removed_piece[entry], piece, sign * weight[word[entry]])
 
 
 def pruned(table: Substrings, chosen: Mask, counts: Float, loss: Float, size: int) -> Mask:

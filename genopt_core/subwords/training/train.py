@@ -18,8 +18,15 @@ from genopt_core.subwords.segmentation.costs import check_words
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation, fitted_costs
+from genopt_core.subwords.training.new_words import NEW_SHARE, SMALL_CORPUS, new_word_share
 from genopt_core.subwords.training.substrings import Substrings, check_size
-from genopt_core.subwords.training.trainer import EFFORTS, TOKENS_FIRST, Step, Trainer
+from genopt_core.subwords.training.trainer import (
+    EFFORTS,
+    SEARCH_WEIGHT,
+    TOKENS_FIRST,
+    Step,
+    Trainer,
+)
 from genopt_core.subwords.training.unit import common_unit, in_units
 
 Objective = Literal["likelihood", "tokens"] | float
@@ -36,6 +43,7 @@ def train(
     max_piece: int = 16,
     min_count: float | None = None,
     at_most: bool = False,
+    new_words: bool | None = None,
     convention: str | Convention = "lossless",
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
@@ -74,6 +82,12 @@ def train(
     at_most : bool
         Whether a corpus too small for ``vocab_size`` gets fewer pieces, the substrings that occur
         at least twice (or ``min_count`` times), in place of an error.
+    new_words : bool, optional
+        Whether to choose for the text that comes next, words included that the corpus does not
+        have, in place of the corpus itself (`new_words.NextText`; a few times slower).  By default
+        where that wins, on a small corpus: if at least one in ten of the next words would be new,
+        at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces may
+        then occur once, and ``at_most`` leaves out those of no use.
     convention : str or Convention
         The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
         alphabet of bytes all 256 are pieces, whether they occur or not.
@@ -112,11 +126,26 @@ def train(
     # a count of just so many units may have lost its last bits
     floor = None if min_count is None else float(min_count) / unit * (1 - 1e-9)
     room = vocab_size - len(absent)
-    table, size, least = _candidates(counts, room, max_piece, floor, one_in, at_most, unit)
+    ahead = one_of(new_words, "new_words", (True, False, None))
+    if ahead is None:
+        ahead = min_count is None and _is_small(counts)
+    if ahead:
+        size = check_size(room, len(set().union(*counts)))
+        least = floor or 1.0
+        table = Substrings(counts, max_piece, least)
+        size = min(size, len(table)) if at_most else size
+        if size > len(table):
+            raise ValueError(_too_many(len(table), max_piece, least * unit, size))
+    else:
+        table, size, least = _candidates(counts, room, max_piece, floor, one_in, at_most, unit)
     with reporting(progress, 0, "training") as report:
         trainer = Trainer(table, size, plan, lambda step: report(_in_counts(step, unit)))
         tokens = objective == "tokens"
-        pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
+        if ahead:
+            penalty = SEARCH_WEIGHT if tokens else weight
+            pieces, state = trainer.for_new_words(penalty, at_most)
+        else:
+            pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
     return _vocabulary(
         pieces,
         state,
@@ -127,6 +156,7 @@ def train(
             "objective": objective,
             "effort": effort,
             "max_piece": table.max_piece,
+            **({"new_words": True} if ahead else {}),
             "min_count": min_count or (least * unit if unit != 1 else least),
             "words": float(table.weight.sum()) * unit,
             "distinct_words": len(table.words),
@@ -134,6 +164,7 @@ def train(
         },
         rule,
         absent,
+        ahead,
     )
 
 
@@ -160,11 +191,24 @@ def _candidates(
             return table, size, least
         if at_most and least == tries[:2][-1]:
             return table.only(kept), int(kept.sum()), least
-    often = {"1": "once", "2": "twice"}.get(f"{least * unit:.6g}", f"{least * unit:.6g} times")
-    raise ValueError(
-        f"vocab_size must be at most {len(table)}, the number of different substrings of up to "
+    raise ValueError(_too_many(len(table), max_piece, least * unit, size))
+
+
+def _too_many(candidates: int, max_piece: int, least: float, size: int) -> str:
+    often = {"1": "once", "2": "twice"}.get(f"{least:.6g}", f"{least:.6g} times")
+    return (
+        f"vocab_size must be at most {candidates}, the number of different substrings of up to "
         f"{max_piece} characters that occur at least {often}, got {size}; at_most=True takes fewer"
     )
+
+
+def _is_small(counts: dict[str, float]) -> bool:
+    """Whether new words matter in the text that comes next, and can be afforded."""
+    least, most = NEW_SHARE
+    whole_counts = all(count == int(count) for count in counts.values())
+    if sum(map(len, counts)) > SMALL_CORPUS or not whole_counts:
+        return False
+    return least <= new_word_share(counts.values()) <= most
 
 
 def _absent_bytes(counts: dict[str, float], vocab_size: int) -> tuple[str, ...]:
@@ -222,12 +266,17 @@ def _vocabulary(
     provenance: dict[str, Any],
     convention: Convention,
     absent: tuple[str, ...],
+    ahead: bool,
 ) -> Vocabulary:
     number = np.flatnonzero(pieces.chosen)
     counts = state.counts[number]
     order = np.lexsort((number, -counts, ~pieces.table.single[number]))
     number, counts = number[order], counts[order]
     costs = fitted_costs(state.counts, 0.0)
+    if ahead:  # as the next text pays: half a count more for every piece
+        costs = np.log(counts.sum() + LEAST_COUNT * len(number)) - np.log(
+            state.counts + LEAST_COUNT
+        )
     # Bytes that do not occur come behind the other single ones, as costly as one that is not used.
     behind = pieces.table.singles
     texts = pieces.table.texts(number)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.arrays import Float, Index, Mask
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, rounded
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.ascent import ascend
 from genopt_core.subwords.training.em import (
@@ -18,6 +18,7 @@ from genopt_core.subwords.training.em import (
     segment_all,
     soft_step,
 )
+from genopt_core.subwords.training.new_words import NextText, Outlook
 from genopt_core.subwords.training.pruning import pruned, removal_losses
 from genopt_core.subwords.training.search import local_search, prune_to_size
 from genopt_core.subwords.training.substrings import Substrings
@@ -127,6 +128,72 @@ class Trainer:
         self._show("end", pieces, state)
         return pieces, state
 
+    def for_new_words(self, length_cost: float, at_most: bool) -> tuple[Pieces, Segmentation]:
+        """Least cost of the next text, new words included (`new_words.NextText`).
+
+        The schedule is that of the other two, pruning and local search, with the losses and gains
+        of the next text; ``at_most`` leaves out pieces for which it has no use.
+        """
+        text = NextText(self.table, self.size, length_cost)
+        chosen = self.table.single.copy()
+        chosen[self._frequent_first[: self.plan.candidates * self.size]] = True
+        counts: Float = np.where(chosen, self.table.count, 0.0)
+        while (there := int(chosen.sum())) > self.size:
+            target = max(self.size, there // 2 if there > 4 * self.size else int(0.9 * there))
+            chosen, seen = self._cut(text, chosen, counts, target, there)
+            counts = seen.counts
+            self._show("hard", *self._as_corpus(seen, chosen))
+        seen = text.look(text.pieces(chosen), counts, 5)
+        chosen, seen = self._searched_ahead(text, chosen, seen)
+        if at_most:
+            chosen = chosen & ((seen.uses > 0) | self.table.single)
+            seen = text.look(text.pieces(chosen), np.where(chosen, seen.counts, 0.0), 2)
+        return self._as_corpus(seen, chosen)
+
+    def _cut(
+        self, text: NextText, chosen: Mask, counts: Float, size: int, step: int
+    ) -> tuple[Mask, Outlook]:
+        """`prune_to_size` for the next text."""
+        seen = text.look(text.pieces(chosen), counts, 3)
+        while (there := int(chosen.sum())) > size:
+            left = max(size, there - step)
+            loss = text.losses(seen, chosen)
+            chosen = pruned(self.table, chosen, seen.counts + seen.uses, loss, left)
+            fewer = [
+                own.only(chosen & part.allowed)
+                for own, part in zip(seen.pieces, text.parts, strict=True)
+            ]
+            counts = np.where(chosen, seen.counts, 0.0)
+            seen = text.look(fewer, counts, 2 if left > size else 5)
+        return chosen, seen
+
+    def _searched_ahead(self, text: NextText, chosen: Mask, seen: Outlook) -> tuple[Mask, Outlook]:
+        """`local_search` for the next text."""
+        share, index = self.plan.share, np.arange(len(self.table))
+        try:
+            for _ in range(self.plan.rounds):
+                gain, uses = text.gains(seen, chosen)
+                new = np.lexsort((index, -self.table.count, -rounded(gain)))
+                new = new[: int(share * self.size)]
+                new = new[gain[new] > 0]
+                if not len(new):
+                    break
+                wider, counts = chosen.copy(), seen.counts.copy()
+                wider[new], counts[new] = True, uses[new]
+                step = -(-len(new) // self.plan.cuts)
+                trial, result = self._cut(text, wider, counts, int(chosen.sum()), step)
+                better = result.objective < seen.objective * (1 - 2e-6)
+                if better:
+                    chosen, seen = trial, result
+                self._show("search", *self._as_corpus(result, trial), better)
+                share *= 0.8 if better else 0.5
+        except KeyboardInterrupt:
+            self._interrupted()
+        return chosen, seen
+
+    def _as_corpus(self, seen: Outlook, chosen: Mask) -> tuple[Pieces, Segmentation]:
+        return Pieces(self.table, chosen), seen.states[0]
+
     def _started(self, steps: int, length_cost: float, cuts: int) -> tuple[Pieces, Segmentation]:
         """A first vocabulary of the size: from the relaxation, or from frequent candidates."""
         longer = self.size - self.table.singles
@@ -194,11 +261,12 @@ class Trainer:
                     pieces, state = trial, result
                 self._show("search", trial, result, better)
         except KeyboardInterrupt:
-            self.interrupted = True
-            warnings.warn(
-                "training was interrupted: this is the best vocabulary so far", stacklevel=4
-            )
+            self._interrupted()
         return pieces, state
+
+    def _interrupted(self) -> None:
+        self.interrupted = True
+        warnings.warn("training was interrupted: this is the best vocabulary so far", stacklevel=5)
 
     def _show(self, stage: str, pieces: Pieces, state: Segmentation, best: bool = True) -> None:
         entered = np.flatnonzero(pieces.chosen & ~self._shown)

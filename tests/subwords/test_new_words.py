@@ -1,0 +1,186 @@
+"""Training for the words that come next, against brute force and on held-out words."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from genopt_core import corpora
+from genopt_core.subwords import train, viterbi_path
+from genopt_core.subwords.training.new_words import (
+    LEVELS,
+    NextText,
+    availability,
+    discount,
+    new_word_share,
+)
+from genopt_core.subwords.training.substrings import Substrings
+
+
+def random_words(seed, words=30):
+    rng = np.random.default_rng(seed)
+    made = ("".join(rng.choice(list("abc"), rng.integers(2, 8))) for _ in range(words))
+    return {word: int(rng.integers(1, 4)) for word in made}
+
+
+@pytest.fixture(scope="module")
+def novel():
+    """The first 5,000 words of Moby-Dick, and the 5,000 after the next 20,000."""
+    words = list(corpora.pretokenize(corpora.load("moby-dick")[:200_000]))
+    return Counter(words[:5000]), Counter(words[25_000:30_000])
+
+
+def test_the_discount_is_that_of_leaving_one_out():
+    assert discount([3, 2, 5]) == 0.0 == new_word_share([3, 2, 5])
+    assert discount([1, 1, 2]) == discount([1.2, 0.9, 1.8]) == 0.5
+    # leave each occurrence out: those of words that came once are new, and D is nearly their share
+    values = [1] * 60 + [2] * 15 + [9] * 10
+    assert new_word_share(values) == pytest.approx(60 / 90 * 85 / sum(values))
+
+
+def test_levels_are_the_middles_of_intervals_that_fill_the_unit():
+    bounds = [1.0, *(0.75 * level for level, _ in LEVELS[:-1]), 0.0]
+    widths = [share for _, share in LEVELS]
+    assert widths == pytest.approx([a - b for a, b in itertools.pairwise(bounds)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_availability_counts_words_and_not_occurrences(seed):
+    words = random_words(seed)
+    table = Substrings(words, max_piece=4)
+    texts = table.texts()
+    found = dict(zip(texts, availability(table).tolist(), strict=True))
+    having = {text: sum(text in word for word in words) for text in texts}
+    for text in texts:
+        same = [having[t] for t in texts if len(t) == len(text)]
+        once, twice = same.count(1), same.count(2)
+        taken = once / (once + 2 * twice) if once else 0.0
+        expected = (1 - taken / having[text]) ** 2
+        if len(text) == 1:
+            expected = 1.0
+        elif text in words and having[text] == 1:
+            expected = 0.0  # a word is new only if it is not there
+        assert found[text] == pytest.approx(expected)
+
+
+def objective(text, words, prices, removed=None):
+    """J of the next text by the lattice of the segmentation room, the costs being held."""
+    table = text.table
+    names = table.texts()
+    counts, uses = Counter(), Counter()
+    for number, part in enumerate(text.parts):
+        costs = {
+            name: prices[name]
+            for name, allowed in zip(names, part.allowed, strict=True)
+            if allowed and name in prices and name != removed
+        }
+        weights = dict(zip(table.words, part.weight.tolist(), strict=True))
+        for word, count in words.items():
+            way = viterbi_path(word, costs).pieces
+            for piece in way:
+                uses[piece] += weights[word]
+                counts[piece] += count if number == 0 else 0
+    total = sum(counts.values()) + 0.5 * text.size
+    return sum(
+        n * (text.length_cost + np.log(total) - np.log(counts[piece] + 0.5))
+        for piece, n in uses.items()
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_loss_is_the_rise_of_the_objective(seed):
+    words = random_words(10 + seed, words=12)
+    table = Substrings(words, max_piece=4)
+    rng = np.random.default_rng(seed)
+    chosen = table.single | (rng.random(len(table)) < 0.4)
+    text = NextText(table, int(chosen.sum()), length_cost=1.3)
+    counts = np.where(chosen, rng.uniform(1, 9, len(table)), 0.0)
+    seen = text.look(text.pieces(chosen), counts, 1)
+    names = table.texts()
+    price = dict(zip(names, seen.states[0].cost.tolist(), strict=True))
+    prices = {name: price[name] for name, there in zip(names, chosen, strict=True) if there}
+    before = objective(text, words, prices)
+    assert seen.objective == pytest.approx(before, rel=1e-12)
+    losses = text.losses(seen, chosen)
+    asked = np.flatnonzero(chosen & ~table.single)
+    for number in asked:
+        expected = objective(text, words, prices, removed=names[number]) - before
+        assert losses[number] == pytest.approx(expected, abs=1e-9)
+    assert np.isinf(losses[table.single]).all()
+
+
+def test_an_insertion_gain_is_positive_where_a_piece_helps_and_is_never_for_one_word():
+    words = {"xab": 1, "yab": 1, "zab": 1, "qcd": 1, "x": 2, "y": 2, "z": 2, "q": 2}
+    table = Substrings(words, max_piece=3)
+    text = NextText(table, 10, length_cost=5.0)
+    chosen = table.single.copy()
+    seen = text.look(text.pieces(chosen), np.where(chosen, table.count, 0.0), 3)
+    gain, _ = text.gains(seen, chosen)
+    found = dict(zip(table.texts(), gain.tolist(), strict=True))
+    assert found["ab"] > found["cd"] > 0
+    assert found["ab"] > 2 * found["xab"]  # only the very word has it
+
+
+def held_out(vocabulary, train_counts, held):
+    """Bits and tokens of held-out words, those with an unknown character left out."""
+    known = set().union(*train_counts)
+    held = {word: n for word, n in held.items() if known.issuperset(word)}
+    way = {word: vocabulary.segment(word).pieces for word in {**train_counts, **held}}
+    counts = Counter()
+    for word, n in train_counts.items():
+        counts.update({piece: n * k for piece, k in Counter(way[word]).items()})
+    total = sum(counts.values()) + 0.5 * len(vocabulary)
+    bits = -sum(
+        n * np.log2((counts[piece] + 0.5) / total)
+        for word, n in held.items()
+        for piece in way[word]
+    )
+    return bits, sum(n * len(way[word]) for word, n in held.items())
+
+
+def test_held_out_words_cost_less_and_it_is_the_default(novel):
+    corpus, held = novel
+    with_new = train(corpus, 1000, 5.0, effort="fast")
+    without = train(corpus, 1000, 5.0, effort="fast", new_words=False)
+    assert with_new.provenance["new_words"]
+    assert "new_words" not in without.provenance
+    (bits, tokens), (bits_before, tokens_before) = (
+        held_out(found, corpus, held) for found in (with_new, without)
+    )
+    assert bits < 0.99 * bits_before
+    assert tokens < 0.99 * tokens_before
+    assert len(with_new) == len(without) == 1000
+
+
+def test_the_unit_of_the_counts_does_not_matter(novel):
+    corpus = dict(novel[0].most_common(1500)[300:])
+    plain = train(corpus, 500, 5.0, effort="fast", new_words=True)
+    for factor in (0.01, 3, 1e9):
+        scaled = {word: n * factor for word, n in corpus.items()}
+        found = train(scaled, 500, 5.0, effort="fast", new_words=True)
+        assert set(found.pieces) == set(plain.pieces)
+        assert found.counts == pytest.approx(plain.counts * factor)
+
+
+def test_every_objective_and_too_small_a_corpus():
+    words = random_words(5, words=40)
+    for goal in ("likelihood", "tokens", 2.0):
+        vocabulary = train(words, 20, goal, new_words=True)
+        assert len(vocabulary) == 20
+        assert vocabulary.log_marginal("abcabca") <= 0
+    everything = len(Substrings(words, 16))
+    few = train(words, 10 * everything, new_words=True, at_most=True)
+    assert len(few) < everything  # what no word needs stays away
+    with pytest.raises(ValueError, match=f"at most {everything}"):
+        train(words, 10 * everything, new_words=True)
+    with pytest.raises(ValueError, match="new_words must be one of True, False, None, got 'yes'"):
+        train(words, 20, new_words="yes")
+
+
+def test_by_default_only_where_some_of_the_next_words_are_new():
+    words = random_words(6, words=40)
+    often = {word: n + 1 for word, n in words.items()}
+    lines = {f"{word}{i}": 1 for i, word in enumerate(words)}
+    for counts, options in ((often, {}), (lines, {}), (words, {"min_count": 1})):
+        assert "new_words" not in train(counts, 20, effort="fast", **options).provenance
