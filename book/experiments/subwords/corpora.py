@@ -169,7 +169,7 @@ def _make_running(folder: Path, name: str) -> None:
         "train_text_sha256": sha256(train),
         "held_text_sha256": sha256(held),
     }
-    _write(folder, words, held_words, facts)
+    write(folder, words, held_words, facts)
 
 
 def drawn_frequencies(language: str) -> dict[str, float]:
@@ -214,7 +214,7 @@ def _make_drawn(folder: Path, language: str) -> None:
         "split": f"two independent draws of {DRAWN} and {DRAWN_HELD} words, seed {DRAW_SEED}",
         "alphabet_covers": COVERAGE.get(language, 0.9995),
     }
-    _write(folder, train, held, facts)
+    write(folder, train, held, facts)
 
 
 def _make_scale(folder: Path, unique: int) -> None:
@@ -233,10 +233,10 @@ def _make_scale(folder: Path, unique: int) -> None:
         "sources": {"wordfreq": f"get_frequency_dict({SCALE_LANGUAGE!r}, 'best')"},
         "split": "held-out words are the first of the training words",
     }
-    _write(folder, [words[i] for i in order], [words[i] for i in order[:1000]], facts)
+    write(folder, [words[i] for i in order], [words[i] for i in order[:1000]], facts)
 
 
-def _write(folder: Path, train: list[str], held: list[str], facts: dict[str, Any]) -> None:
+def write(folder: Path, train: list[str], held: list[str], facts: dict[str, Any]) -> None:
     alphabet = set("".join(set(train)))
     kept = [word for word in held if alphabet.issuperset(word)]
     folder.mkdir(parents=True, exist_ok=True)
