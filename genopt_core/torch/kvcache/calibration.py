@@ -35,6 +35,7 @@ from genopt_core.kvcache.ladder import FULL, SIDES, Side
 from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.choice import LADDERS, Calibration, Costs, choose_ladders, described
+from genopt_core.torch.kvcache.layer import StaircaseLayer
 from genopt_core.torch.kvcache.recall import KEY, VALUE, checked_ids, recall_probe
 from genopt_core.torch.kvcache.settings import cache_word, stair_count, stair_places
 
@@ -123,11 +124,10 @@ def cache_divergence(
         raise ValueError(f"cache must be empty, got one of {cache.get_seq_length()} tokens")
     prompt = _prompt(model, ids[:, :-decoded])
     exact = _predictions(model, ids, decoded, prompt)
-    stairs = {id(layer) for layer in cache.stair_layers}
     before = list(cache.layers)
     try:
         for i, (layer, held) in enumerate(zip(before, prompt, strict=True)):
-            if id(layer) in stairs:
+            if isinstance(layer, StaircaseLayer):
                 layer.update(held.keys, held.values)
             else:
                 cache.layers[i] = copy.copy(held)
