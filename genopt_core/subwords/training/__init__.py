@@ -3,12 +3,12 @@
 In reading order: ``candidates`` (a first vocabulary without training), ``likelihood`` (what is
 maximized, and hard EM, both as in a textbook), ``substrings`` (all candidates in arrays), ``arcs``,
 ``em`` (fitting the costs of given pieces), ``pruning``, ``search`` (local), ``dual`` and ``ascent``
-(the relaxed problem), ``trainer`` and ``train``.  The algorithm, with the functions to open::
+(the relaxed problem), ``new_words`` (looking ahead on a small corpus), ``trainer`` and ``train``.  The algorithm, with the functions to open::
 
     train(word_counts, size, objective)
         table = Substrings(word_counts)            all substrings that are frequent enough,
         table = table.only(table.maximal())        less those inside an equally frequent one
-        Trainer.cheapest(penalty)                  or Trainer.fewest_tokens()
+        Trainer.cheapest(penalty)                  or fewest_tokens() or for_new_words(penalty)
             _started
                 either (tokens, or "best" with a penalty), _rounded_off:
                     share = ascend(table, K)       how much of each piece the relaxation wants
