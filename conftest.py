@@ -10,6 +10,7 @@ import base64
 import io
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if room(item) in SLOW_ROOMS or fixtures & SLOW_FIXTURES:
             item.add_marker("slow")
-    # Long groups first, so that no process is left with one at the end; pages are many and short.
-    # And all tests of one page together: pytest would go test by test.
+    # Long groups first, so that no process is left with one at the end; pages are many and short,
+    # those with figures longer.  And all tests of one page together: pytest would go test by test.
     first: dict[str, int] = {}
     for i, item in enumerate(items):
         first.setdefault(group(item.nodeid), i)
+    sizes = Counter(group(item.nodeid) for item in items)
 
-    def place(item: pytest.Item) -> tuple[int, int]:
+    def place(item: pytest.Item) -> tuple[int, int, int]:
         notebook, slow, browser = (
             item.get_closest_marker(mark) is not None for mark in ("notebook", "slow", "browser")
         )
         early = notebook or slow or LONG.match(item.nodeid)
-        return (0 if early else 2 if browser else 1), first[group(item.nodeid)]
+        own = group(item.nodeid)
+        order = 0 if early else 2 if browser else 1
+        return order, -sizes[own] if order == 2 else 0, first[own]
 
     items.sort(key=place)
 
