@@ -84,13 +84,13 @@ def ladder_bits(widths: Sequence[int], length: int, dim: int, chunk: int = CHUNK
         Preset(
             "A short text",
             {"context": 8},
-            "Attention and cache are small beside the weights: there is little to save.",
+            "Beside the weights little is left to save.",
             fails=True,
         ),
         Preset(
             "Bias on all heads",
             {"bias": "all"},
-            "It saves nearly all of attention, by making the model blind to what is far.",
+            "Little is left of attention: the model is blind to the far.",
             fails=True,
         ),
     ),
@@ -121,9 +121,9 @@ def one_budget(
         ),
         cost=(
             f"assumed: {config.layers} layers, {config.heads} heads of {config.head_dim}, "
-            f"{config.key_heads} key heads, weights of 16 bits, "
-            f"{BYTES_PER_TOKEN:g} bytes a token and {100 * FEWER_TOKENS:.1f} % fewer with SWE, a "
-            f"roofline at full speed; memory for {needed[0]} {machine}"
+            f"{config.key_heads} key heads, 16 bits a weight, "
+            f"{BYTES_PER_TOKEN:g} bytes a token, SWE {100 * FEWER_TOKENS:.1f} % fewer, full speed; "
+            f"memory for {needed[0]} {machine}"
             + (f", with all five {needed[1]}" if needed[0] != needed[1] else "")
         ),
     )
