@@ -3,7 +3,8 @@
 In reading order: ``candidates`` (a first vocabulary without training), ``likelihood`` (what is
 maximized, and hard EM, both as in a textbook), ``substrings`` (all candidates in arrays), ``arcs``,
 ``em`` (fitting the costs of given pieces), ``pruning``, ``search`` (local), ``dual`` and ``ascent``
-(the relaxed problem), ``new_words`` (looking ahead on a small corpus), ``trainer`` and ``train``.  The algorithm, with the functions to open::
+(the relaxed problem), ``new_words`` (looking ahead on a small corpus), ``trainer`` and ``train``.
+The algorithm, with the functions to open::
 
     train(word_counts, size, objective)
         table = Substrings(word_counts)            all substrings that are frequent enough,
