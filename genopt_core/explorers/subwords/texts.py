@@ -13,7 +13,7 @@ from genopt_core.figures.schema import Axis, Figure, Panel
 TEXTS = {"python": "Python", "markdown": "Markdown", "json": "JSON"}
 MEASURES = {"tokens": "tokens", "bits": "bits per byte"}
 PEERS = {"hf_bpe": "BPE", "hf_unigram": "Unigram", "sp_counts": "sentencepiece"}
-OURS = {"ours_tokens_6": "ours, fewest tokens", "ours_likelihood": "ours, likelihood"}
+OURS = {"ours_tokens_6": "ours, tokens", "ours_likelihood": "ours, likelihood"}
 LABELS = PEERS | OURS
 
 

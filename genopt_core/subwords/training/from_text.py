@@ -26,6 +26,7 @@ def train_on_text(
     max_piece: int = 16,
     min_count: float | None = None,
     at_most: bool = False,
+    new_words: bool | None = None,
     specials: Iterable[str] = (),
     executor: Executor | None = None,
     progress: bool | Callable[[Step], object] = False,
@@ -36,7 +37,7 @@ def train_on_text(
     ----------
     text_or_files : str, path, or list of paths
         A str is a text; files, UTF-8, come as ``pathlib.Path``, and are counted in bounded memory.
-    vocab_size, objective, effort, max_piece, min_count, at_most, progress
+    vocab_size, objective, effort, max_piece, min_count, at_most, new_words, progress
         As in `train`.
     convention : str or Convention
         How the text is cut into words, and in which alphabet: see
@@ -74,6 +75,7 @@ def train_on_text(
         max_piece=max_piece,
         min_count=min_count,
         at_most=at_most,
+        new_words=new_words,
         convention=rule,
         progress=progress,
     ).with_specials(names)
