@@ -47,6 +47,7 @@ COLUMNS = {
     "of 1/density, both": Column(".2f"),
     "sd": Column(".4f", "draw to draw"),
     "error": ".4f",
+    **{TEXTS[text]: Column(".2f") for text in evidence.FIRST_TEXTS},
     "rows": Column(".2f", "correlation"),
     "heads": Column(".2f", "correlation"),
 }
@@ -79,6 +80,22 @@ def errors() -> list[Row]:
         ),
         key=lambda row: row[DENSITIES[7]].middle,
     )
+
+
+def by_layer(kept: int = 15) -> list[Row]:
+    """The recommended plan's error over that of a window with a sink, by layer and scored text."""
+    found, at = _quality(), KEPT.index(kept)
+    layers = {n: r["by layer"] for n, r in found["texts"].items() if n != found["calibration"]}
+    return [
+        {
+            "layer": layer,
+            **{
+                TEXTS.get(n, n): each[OURS][at][i] / each["window + sink"][at][i]
+                for n, each in layers.items()
+            },
+        }
+        for i, layer in enumerate(found["layers"])
+    ]
 
 
 def rounds() -> list[Row]:
@@ -288,6 +305,7 @@ def bars() -> list[Row]:
             *_prediction_bars(),
             _rounds_bar(),
             *_cpu_bars(),
+            _flex_bar(),
             *_gpu_bars(),
         )
     ]
@@ -370,6 +388,18 @@ def _cpu_bars() -> list[Bar]:
             )
         )
     return found
+
+
+def _flex_bar() -> Bar:
+    """Compiled ``flex_attention`` on the same plans, forward: it has no backward on a CPU."""
+    rows = read("attention_speed.json", None)["flex"]["rows"]
+    over = [r["flex forward ms"] / r["forward ms"] for r in rows]
+    return (
+        "one CPU thread, forward: compiled flex_attention's time over ours, same plans",
+        "above 1",
+        f"{min(over):.2f} to {max(over):.2f} at 4,096 tokens",
+        min(over) > 1,
+    )
 
 
 def _gpu_bars() -> list[Bar]:

@@ -15,6 +15,7 @@ from genopt_core import tables
 from genopt_core.explorers.attention import (
     evidence,
     evidence_needle,
+    evidence_needles,
     evidence_speed,
     evidence_training,
 )
@@ -242,3 +243,37 @@ def test_bars_say_what_was_found():
     for r in rows:
         if "output error" in r["what"]:
             assert r["verdict"] == "met", r
+
+
+# ------------------------------------------------------------------ needles in short prompts
+
+
+@pytest.mark.parametrize("depth", list(evidence_needles.DEPTHS))
+def test_needles_are_counted_over_numbers_and_depths(depth):
+    content = stored("needle_short")
+    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    at = [i for i, d in enumerate(content["depths"]) if depth in (0, d)]
+    found = evidence_needles.told(depth)
+    complete = {row["asked"] for row in found}
+    assert len(complete) == 1  # every selection answers the same questions
+    for row in found:
+        mine = [
+            r
+            for r in rows
+            if evidence_needles.NAMES[r["design"], r["rounds"]] == row["name"]
+            and r["length"] == evidence_needles.LENGTH
+        ]
+        if row["asked"] == len(at) * len(mine):  # others have been asked more than all were
+            assert row["told"] == sum(r["exact"][i] for r in mine for i in at)
+        assert row["low"] <= row["share"] <= row["high"]
+    figure = drawn("attn-needles", depth=depth)
+    (shares,) = points(figure["panels"][0]).values()
+    assert [x for x, _ in shares] == pytest.approx([r["share"] for r in found], rel=1e-3)
+
+
+def test_errors_by_layer_are_ratios_of_what_is_stored():
+    texts = stored("quality")["texts"]
+    moby = texts["moby-dick"]["by layer"]
+    for i, row in enumerate(results.by_layer()):
+        ratio = moby["recommended"][2][i] / moby["window + sink"][2][i]
+        assert row["Moby-Dick"] == pytest.approx(ratio)

@@ -39,41 +39,40 @@ class Compared:
     cost: float = 0.0
 
 
-def density_of(length: int, kept: int) -> float:
+def density_of(length: int, kept: int, block: int = BLOCK) -> float:
     """Share of the lower triangle with ``kept`` blocks a row beside its own."""
-    t = -(-length // BLOCK)
+    t = -(-length // block)
     return sum(min(i, kept) + 1 for i in range(t)) / (t * (t + 1) / 2)
 
 
-def by_law(law: DistanceLaw, **sure: int) -> Draw:
-    """Sink and near blocks for sure, the rest by a law, drawn for each row and head."""
-    sinks, nears = sure.get("sinks", 1), sure.get("nears", 1)
+def by_law(law: DistanceLaw, block: int = BLOCK) -> Draw:
+    """First and nearest block for sure, the rest by a law, drawn for each row and head."""
 
     def draw(q: Tensor, k: Tensor, kept: int, g: torch.Generator) -> Plan:
-        design = sink(sinks) | near(nears) | sample(law, max(kept - sinks - nears, 0), each="row")
-        return design.plan(q.shape[2], block=BLOCK, heads=q.shape[1], generator=g)
+        design = sink(1) | near(1) | sample(law, max(kept - 2, 0), each="row")
+        return design.plan(q.shape[2], block=block, heads=q.shape[1], generator=g)
 
     return draw
 
 
-def paper(each: str) -> Draw:
+def paper(each: str, block: int = BLOCK) -> Draw:
     """The harmonic law alone, at the same mean density; as we read the paper."""
 
     def draw(q: Tensor, k: Tensor, kept: int, g: torch.Generator) -> Plan:
-        density = density_of(q.shape[2], kept)
+        density = density_of(q.shape[2], kept, block)
         design: Design = sample(DistanceLaw.harmonic(), density=density, each=each)  # type: ignore[arg-type]
-        return design.plan(q.shape[2], block=BLOCK, heads=q.shape[1], generator=g)
+        return design.plan(q.shape[2], block=block, heads=q.shape[1], generator=g)
 
     return draw
 
 
-def fixed(chosen: Callable[[int, int], Tensor]) -> Draw:
+def fixed(chosen: Callable[[int, int], Tensor], block: int = BLOCK) -> Draw:
     """A lower triangle that neither chance nor contents decide."""
 
     def draw(q: Tensor, k: Tensor, kept: int, g: torch.Generator) -> Plan:
-        t = -(-q.shape[2] // BLOCK)
+        t = -(-q.shape[2] // block)
         mask = chosen(t, kept)[None, None]
-        return Plan(q.shape[2], BLOCK, mask, mask.double())
+        return Plan(q.shape[2], block, mask, mask.double())
 
     return draw
 
@@ -112,7 +111,7 @@ def _radial(t: int, kept: int) -> Tensor:
     return mask(fitting)
 
 
-def by_contents(**options: object) -> Draw:
+def by_contents(block: int = BLOCK, **options: object) -> Draw:
     """`plan_rows` with sink and near blocks for sure."""
     sure = {"sinks": 1, "nears": 1} | {
         n: options.pop(n) for n in ("sinks", "nears") if n in options
@@ -120,7 +119,7 @@ def by_contents(**options: object) -> Draw:
 
     def draw(q: Tensor, k: Tensor, kept: int, g: torch.Generator) -> Plan:
         count = max(kept - sum(sure.values()), 0)  # type: ignore[arg-type]
-        return plan_rows(q, k, count, block=BLOCK, generator=g, **sure, **options)  # type: ignore[arg-type]
+        return plan_rows(q, k, count, block=block, generator=g, **sure, **options)  # type: ignore[arg-type]
 
     return draw
 

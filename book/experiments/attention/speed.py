@@ -1,6 +1,7 @@
 """Time and memory of block-sparse attention beside PyTorch's dense call, forward and backward.
 
     python -m book.experiments.attention.speed [--quick] [--flex] [--rounds 9]
+    python -m book.experiments.attention.speed --only-flex       adds these times to what is stored
 
 Writes book/data/results/attention_speed.json.  One thread, and CPU time of that thread rather than
 the clock, so that other work on the machine matters less; calls take turns and the least of their
@@ -138,6 +139,23 @@ def diagonals(length: int, rounds: int, flex: bool, clock: Callable[[], float]) 
     return rows
 
 
+def against_flex(length: int, rounds: int) -> list[dict]:
+    """Forward passes of plans by distance, beside compiled ``flex_attention`` on the same plan."""
+    x, found = inputs(length)[0], []
+    for density, sinks in ((0.12, 0), (0.23, 1), (0.49, 1)):
+        plan = plan_near(length, density, default_block(length), sinks)
+        calls = {
+            "forward ms": only_forward(attend(plan, estimator="plain"), x),
+            "flex forward ms": only_forward(attend(plan, estimator="plain", path="flex"), x),
+        }
+        calls["flex forward ms"]()  # compiled here
+        row: dict[str, Any] = {"tokens": length, "density": plan.density, "sinks": sinks}
+        row |= fastest(calls, rounds, time.thread_time)
+        found.append({n: rounded(value, 4) for n, value in row.items()})
+        print(found[-1], flush=True)
+    return found
+
+
 def rows_of_plans(length: int, rounds: int) -> list[dict]:
     """Plans that differ by row and head, and the making of them."""
     x, g = inputs(length)
@@ -242,12 +260,17 @@ def on_gpu(rounds: int, length: int = 16384) -> dict | None:
 def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--flex", action="store_true", help="compiled flex_attention too")
+    arguments.add_argument("--only-flex", action="store_true", help="that alone, forward")
     arguments.add_argument("--rounds", type=int, default=9, help="turns that each call takes")
     options = arguments.parse_args()
     lengths = (1024,) if options.quick else LENGTHS
     turns = 2 if options.quick else options.rounds
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
+    if options.only_flex:
+        own = {"load before": rounded(load, 3), "rows": against_flex(LENGTHS[0], turns)}
+        write_results(TARGET, read(TARGET) | {"flex": own})
+        return
     one = [r for n in lengths for r in diagonals(n, turns, options.flex, time.thread_time)]
     by_rows = rows_of_plans(lengths[0], max(turns // 2, 1))
     extra = memory((1024,) if options.quick else (4096, 8192, 16384))
@@ -271,6 +294,7 @@ def main() -> None:
     if options.quick:
         return
     if TARGET.is_file() and not options.flex:  # what takes long to compile is kept
+        content["flex"] = read(TARGET).get("flex")
         times = {(r["tokens"], r["plan"]): r for r in read(TARGET)["one thread"]}
         for row in one:
             old = times.get((row["tokens"], row["plan"]), {})

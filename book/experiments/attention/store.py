@@ -25,7 +25,9 @@ from book.experiments.common.store import read, rounded, sha256, write_or_check,
 
 FILES = {
     name: RESULTS / f"attention_{name}.json"
-    for name in ("quality", "perplexity", "needle", "training", "gpu_speed", "speed")
+    for name in (
+        *("quality", "perplexity", "needle", "needle_short", "training", "gpu_speed", "speed"),
+    )
 }
 COLUMNS = (
     *("text", "window", "design", "kept", "density", "nll"),
@@ -140,7 +142,7 @@ def store(folder: Path) -> None:
     """Results of runs, as far as they are there."""
     for name, path in FILES.items():
         made = folder / path.name
-        if name in ("quality", "speed") or not made.is_file():
+        if name in ("quality", "speed", "needle_short") or not made.is_file():
             continue
         raw = read(made)
         if name == "training":
@@ -246,6 +248,40 @@ def needle() -> dict[str, Any]:
     }
 
 
+def needles() -> dict[str, Any]:
+    """How many numbers were told at each depth, of those that every selection was asked once.
+
+    Selections in rounds that have not been asked all of them are left out.
+    """
+    content = read(FILES["needle_short"])
+    measured = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    rows = []
+    for length in sorted({r["length"] for r in measured}):
+        found: dict[tuple[str, int], dict[int, Any]] = {}
+        for r in (r for r in measured if r["length"] == length):
+            found.setdefault((r["design"], r["rounds"]), {})[r["trial"]] = r
+        asked = set.intersection(*(set(of) for arm, of in found.items() if arm[1] == 1))
+        for of in found.values():
+            if not asked or not asked <= set(of):
+                continue
+            mine = [of[trial] for trial in sorted(asked)]
+            told = [sum(each) for each in zip(*(r["exact"] for r in mine), strict=True)]
+            log = [
+                rounded(statistics.fmean(each), 4)
+                for each in zip(*(r["log"] for r in mine), strict=True)
+            ]
+            own = [mine[0][n] for n in ("length", "kept", "design", "rounds", "density")]
+            rows.append([*own, len(mine), told, log])
+    return {
+        "origin": "book/experiments/attention/store.py",
+        "from": sha256(FILES["needle_short"]),
+        "depths": content["depths"],
+        "block": content["block"],
+        "columns": ["length", "kept", "design", "rounds", "density", "trials", "told", "log"],
+        "rows": rows,
+    }
+
+
 def training() -> dict[str, Any]:
     """Held-out losses, arms x seeds, along the way and by way of evaluation."""
     content = read(FILES["training"])
@@ -317,6 +353,7 @@ MADE = {
     "error": (error, ("quality",)),
     "predictions": (predictions, ("perplexity",)),
     "needle": (needle, ("needle",)),
+    "needles": (needles, ("needle_short",)),
     "training": (training, ("training",)),
     "speed": (speed, ("speed", "gpu_speed")),
 }

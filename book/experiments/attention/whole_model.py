@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from book.experiments.attention.designs import BLOCK, Compared
+from book.experiments.attention.designs import Compared
 from genopt_core.attention.blocks.estimators import FLOOR
 from genopt_core.torch.attention import Plan
 
@@ -89,7 +89,7 @@ class Drawing:
             found = []
             for _ in range(self.rounds if c.random else 1):
                 plan = c.draw(q, k, self.kept, self.generator)
-                self.densities.append(2 * plan.kept.float().mean().item() * n / (n + BLOCK))
+                self.densities.append(plan.density)
                 found.append(weights(plan, c.estimator == "plain"))
             w = torch.stack(found).mean(0) if len(found) > 1 else found[0]
             if blind:
