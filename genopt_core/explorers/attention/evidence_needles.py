@@ -54,7 +54,7 @@ def attn_needles(depth: int) -> Figure:
         panels=[
             Panel(
                 [
-                    figure.link(lows, names, highs, names, width=3, z=INTERVAL),
+                    figure.link(lows, names, highs, names, width=3, z=INTERVAL, dash="solid"),
                     figure.dot(shares, names, z=TOLD, size=9, tip=tip),
                     figure.text([1.19] * len(names), names, counts, anchor="end"),
                 ],
@@ -75,7 +75,7 @@ def attn_needles(depth: int) -> Figure:
             )
         ],
         readout=(
-            f"Of {rows[0]['asked']} numbers full attention tells "
+            f"Of {rows[0]['asked']} times asked, full attention tells "
             f"{found['full attention']['told']}, the oracle {found['oracle']['told']}, the "
             f"recommended plan {found['recommended']['told']}, sink, nearest and harmonic blocks "
             f"{found['sink + near + harmonic']['told']} and a window with a sink "
@@ -100,8 +100,8 @@ def told(depth: int = 0, length: int = LENGTH) -> list[dict[str, Any]]:
                 "told": count,
                 "asked": asked,
                 "share": count / asked,
-                "low": low,
-                "high": high,
+                "low": min(low, count / asked),
+                "high": max(high, count / asked),
                 "log": math.fsum(r["log"][i] for i in at) / len(at),
                 "density": r["density"],
             }
