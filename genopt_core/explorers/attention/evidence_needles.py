@@ -29,7 +29,7 @@ TOLD, INTERVAL = "share told exactly", "interval"
     presets=(
         Preset("All depths", {}),
         Preset(
-            "Far back",
+            "Far back: out of sight",
             {"depth": 10},
             "A window does not reach so far, and the harmonic law draws such blocks rarely.",
             fails=True,
