@@ -27,7 +27,14 @@ LANGUAGES = {
     "ja": "Japanese",
     "zh": "Chinese",
 }
+DJANGO_LANGUAGES = {
+    **{code: LANGUAGES[code] for code in ("de", "fi", "hi", "ja", "tr")},
+    **{"ar": "Arabic", "ru": "Russian", "zh_Hans": "Chinese"},
+}
 COLUMNS = {
+    "words": ",",
+    **dict.fromkeys(("bits, new words", "tokens, new words"), Column("+.2f", "%")),
+    **dict.fromkeys(("bits, corpus only", "tokens, corpus only"), Column("+.2f", "%")),
     "bits per byte": Column(".3f", best="least"),
     "tokens per word": Column(".3f", best="least"),
     "above the bound": Column(".2f", "%", best="least"),
@@ -199,6 +206,50 @@ def languages(size: int = 4000) -> list[Row]:
             }
         )
     return rows
+
+
+def small_corpora(part: str) -> list[Row]:
+    """Ours with λ = 5 against the best peer of each count, trained for new words or without them.
+
+    ``part`` is "messages" (eight languages) or "growth" (one novel, more and more of it).  A peer
+    has the better of two codes, its own and the best one for its pieces.
+    """
+    stored = tables.records(read("subwords_small.json", "subwords-small/1"))
+    cells: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in stored:
+        if row["part"] == part:
+            cells.setdefault((row["corpus"], row["size"]), {})[row["contestant"]] = row
+    found = []
+    for (corpus, size), rows in cells.items():
+        rivals = [row for name, row in rows.items() if not _is_ours(name)]
+        bits = min(min(row[BITS], row[f"optimal_{BITS}"]) for row in rivals)
+        tokens = min(row[TOKENS] for row in rivals)
+        own = rows["ours"]
+        entry: Row = {"language": DJANGO_LANGUAGES.get(corpus, "English")}
+        entry |= {"words": own["words"], "size": size}
+        for name, kind in (("ours", "new words"), ("ours_without", "corpus only")):
+            entry[f"bits, {kind}"] = _percent(rows[name][BITS], bits)
+            entry[f"tokens, {kind}"] = _percent(rows[name][TOKENS], tokens)
+        found.append(entry)
+    return found
+
+
+def small_corpora_in_a_sentence() -> str:
+    """In how many cells ours is ahead, with and without new words, and its worst one."""
+    rows = small_corpora("messages")
+
+    def ahead(kind: str) -> int:
+        return sum(row[f"bits, {kind}"] < 0 > row[f"tokens, {kind}"] for row in rows)
+
+    def worst(row: Row) -> float:
+        return float(max(row["bits, new words"], row["tokens, new words"]))
+
+    last = max(rows, key=worst)
+    return (
+        f"Ours needs fewer bits and fewer tokens than every peer in {ahead('new words')} of "
+        f"{len(rows)} cells, trained for the corpus alone in {ahead('corpus only')}; at worst "
+        f"{worst(last):+.2f} % ({last['language']}, {last['size']:,} sub-words)."
+    )
 
 
 def _minus(entry: Row, reference: str) -> Estimate | None:

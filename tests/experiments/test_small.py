@@ -1,0 +1,55 @@
+"""Small corpora: the reader of translations, and a row of the stored table made again."""
+
+import pytest
+
+from book.experiments.subwords import peers, small
+from genopt_core.tables import records
+from tests.places import RESULTS
+
+PO = r"""
+msgid ""
+msgstr "Language: xx\n"
+
+#, fuzzy
+msgctxt "verb"
+msgid "run"
+msgstr "lauf"
+
+msgid "one \"day\""
+msgid_plural "days"
+msgstr[0] ""
+"ein Tag"
+msgstr[1] "\u00e4 Tage\n"
+
+msgid "untranslated"
+msgstr ""
+
+msgid "last"
+msgstr "letzte"
+"""
+
+
+def test_translations_are_read_in_order_without_header_and_gaps(tmp_path):
+    file = tmp_path / "django.po"
+    file.write_text(PO, encoding="utf-8")
+    assert list(small.messages(file)) == ["lauf", "ein Tag", "ä Tage\n", "letzte"]
+
+
+def test_a_row_of_the_stored_table_is_what_comes_out_again():
+    table = records(small.read(RESULTS / "subwords_small.json"))
+    row = next(
+        r for r in table if (r["corpus"], r["size"], r["contestant"]) == ("5000", 1000, "hf_bpe")
+    )
+    corpus = small.load("growth", "5000")
+    found = peers.score(peers.train("hf_bpe", corpus, 1000), corpus)
+    for name in ("held_bits_per_byte", "held_tokens_per_word", "optimal_held_bits_per_byte"):
+        assert found[name] == pytest.approx(row[name], rel=1e-4)
+
+
+def test_every_cell_of_the_eight_languages_is_there():
+    table = records(small.read(RESULTS / "subwords_small.json"))
+    cells = {(r["corpus"], r["size"], r["contestant"]) for r in table if r["part"] == "messages"}
+    for language in small.LANGUAGES:
+        for size in small.SIZES:
+            for name in ("ours", "ours_without", "hf_bpe", "hf_unigram", "mingram"):
+                assert (language, size, name) in cells
