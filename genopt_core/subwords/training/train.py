@@ -84,8 +84,8 @@ def train(
         at least twice (or ``min_count`` times), in place of an error.
     new_words : bool, optional
         Whether to choose for the text that comes next, words included that the corpus does not
-        have, in place of the corpus itself (``new_words.NextText``; a few times slower).  By default
-        where that wins, on a small corpus: if at least one in ten of the next words would be new,
+        have, in place of the corpus itself (``new_words.NextText``; a few times slower).  By
+        default where that wins, on a small corpus: if at least one in ten of the next words would be new,
         at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces may
         then occur once, and ``at_most`` leaves out those of no use.
     convention : str or Convention
