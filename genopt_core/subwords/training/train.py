@@ -85,9 +85,9 @@ def train(
     new_words : bool, optional
         Whether to choose for the text that comes next, words included that the corpus does not
         have, in place of the corpus itself (``new_words.NextText``; a few times slower).  By
-        default where that wins, on a small corpus: if at least one in ten of the next words would be new,
-        at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces may
-        then occur once, and ``at_most`` leaves out those of no use.
+        default where that wins, on a small corpus: if at least one in ten of the next words would
+        be new, at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces
+        may then occur once, and ``at_most`` leaves out those of no use.
     convention : str or Convention
         The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
         alphabet of bytes all 256 are pieces, whether they occur or not.
