@@ -56,9 +56,9 @@ def attn_needles(depth: int) -> Figure:
                 [
                     figure.link(lows, names, highs, names, width=3, z=INTERVAL, dash="solid"),
                     figure.dot(shares, names, z=TOLD, size=9, tip=tip),
-                    figure.text([1.19] * len(names), names, counts, anchor="end"),
+                    figure.text([1.49] * len(names), names, counts, anchor="end"),
                 ],
-                x=Axis("told exactly, with 95 % interval", domain=(0, 1.2), ticks=[0, 0.5, 1]),
+                x=Axis("told exactly, with 95 % interval", domain=(0, 1.5), ticks=[0, 0.5, 1]),
                 y=Axis(type="band", domain=names),
                 title=DEPTHS[depth][0].upper() + DEPTHS[depth][1:],
                 series={TOLD: "accent", INTERVAL: "accent"},
