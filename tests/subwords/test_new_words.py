@@ -154,11 +154,11 @@ def test_held_out_words_cost_less_and_it_is_the_default(novel):
 
 
 def test_the_unit_of_the_counts_does_not_matter(novel):
-    corpus = dict(novel[0].most_common(1500)[300:])
-    plain = train(corpus, 500, 5.0, effort="fast", new_words=True)
-    for factor in (0.01, 3, 1e9):
+    corpus = dict(novel[0].most_common(700)[300:])
+    plain = train(corpus, 200, 5.0, effort="fast", new_words=True)
+    for factor in (0.01, 1e9):
         scaled = {word: n * factor for word, n in corpus.items()}
-        found = train(scaled, 500, 5.0, effort="fast", new_words=True)
+        found = train(scaled, 200, 5.0, effort="fast", new_words=True)
         assert set(found.pieces) == set(plain.pieces)
         assert found.counts == pytest.approx(plain.counts * factor)
 
