@@ -139,6 +139,27 @@ def pytest_make_collect_report() -> Any:
     return report
 
 
+# ------------------------------------------------------------------ kernels
+
+
+def pytest_sessionstart() -> None:
+    """Start a kernel again that died at its start: two workers may have chosen the same port."""
+    import nbval.kernel
+
+    start = nbval.kernel.start_new_kernel
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(2):
+            try:
+                return start(*args, **kwargs)
+            except RuntimeError as error:
+                if "died before replying" not in str(error):
+                    raise
+        return start(*args, **kwargs)
+
+    nbval.kernel.start_new_kernel = again
+
+
 # ------------------------------------------------------------------ what nbval compares
 
 PIXELS_APART = 0.002  # share of a picture's pixels that may differ …

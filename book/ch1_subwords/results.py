@@ -6,6 +6,7 @@
 
 import re
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from genopt_core import tables
@@ -245,10 +246,12 @@ def small_corpora_in_a_sentence() -> str:
         return float(max(row["bits, new words"], row["tokens, new words"]))
 
     last = max(rows, key=worst)
-    return (
-        f"Ours needs fewer bits and fewer tokens than every peer in {ahead('new words')} of "
-        f"{len(rows)} cells, trained for the corpus alone in {ahead('corpus only')}; at worst "
-        f"{worst(last):+.2f} % ({last['language']}, {last['size']:,} sub-words)."
+    return fill(
+        "Ours needs fewer bits and fewer tokens than every peer that could be trained in "
+        f"{ahead('new words')} of {len(rows)} cells, trained for the corpus alone in "
+        f"{ahead('corpus only')}; at worst {worst(last):+.2f} % ({last['language']}, "
+        f"{last['size']:,} sub-words).",
+        88,
     )
 
 

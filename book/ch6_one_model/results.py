@@ -103,7 +103,7 @@ def _recommended() -> str:
     chosen = grid.table()["verdict"]["recommended"]
     build = build_of(chosen["cell"], chosen["cache"])
     left_out = [SHORT[n] for n, on in zip(grid.FACTORS, build, strict=True) if not on]
-    words = f"We recommend {build.label}"
+    words = f"At equal tokens no build is shown to be better than {build.label}"
     return f"{words}, without {', '.join(left_out)}." if left_out else f"{words}."
 
 

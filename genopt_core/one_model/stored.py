@@ -24,7 +24,7 @@ TABLE = "one_model"
 
 
 class Tokenizer(Protocol):
-    """What the page asks a tokenizer: a :class:`~genopt_core.subwords.Vocabulary` is one."""
+    """What a stored model asks of its tokenizer; a `genopt_core.subwords.Vocabulary` has it."""
 
     @property
     def tokens(self) -> Sequence[str]:

@@ -64,7 +64,7 @@ def test_all_builds_stand_in_the_order_of_their_means(budget):
     assert dots["columns"]["y"] == pytest.approx(sorted(means), rel=1e-3)
     assert budget != "tokens" or len(means) == 32
     z = dots["columns"]["z"]
-    assert [z.count(name) for name in ("yours", "base")] == [1, 1]
+    assert [z.count(name) for name in ("yours", "the base")] == [1, 1]
 
 
 def test_the_build_that_is_chosen_is_marked_and_told():
@@ -162,7 +162,7 @@ def test_recall_shows_the_stored_gains():
     figure = drawn("one-recall", switch="positions")
     lines = {m["columns"]["z"][0]: m["columns"]["y"] for m in marks(figure["panels"][0], "line")}
     for name, cell in (
-        ("base", "bpe.rope.dense.default"),
+        ("the base", "bpe.rope.dense.default"),
         ("with harmonic", "bpe.harmonic.dense.default"),
     ):
         assert lines[name] == pytest.approx([m for _, m, _ in found[cell]], rel=1e-3, abs=1e-4)

@@ -207,7 +207,7 @@ FREE = {
     "attn-bridge": ["seed"],
     "kv-layers": ["budget"],
     "one-travel": ["sentence"],
-    "one-generate": ["prompt", "density", "temperature", "top_p", "seed"],
+    "one-generate": ["prompt", "density", "temperature", "seed"],
     "one-budget": ["context", "batch", "density"],
 }
 

@@ -31,7 +31,7 @@ from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 from genopt_core.one_model.factorial import Interval
 
-YOURS, EVERY, LEAST, START, REST = "yours", "all five", "best", "base", "the other builds"
+YOURS, EVERY, LEAST, START, REST = "yours", "all five", "best", "the base", "the other builds"
 ROLES = {YOURS: "accent", EVERY: "c2", LEAST: "c3", START: "c1", REST: "muted"}
 OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
 

@@ -38,7 +38,7 @@ def gains() -> dict[str, list[tuple[int, float, float]]]:
     ),
     presets=(
         Preset(
-            "Positions",
+            "Positions: nothing is recalled",
             {},
             "With steep slopes on all heads nothing that far has a weight: no gain at all.",
             fails=True,
@@ -64,7 +64,7 @@ def one_recall(switch: str) -> Figure:
                 [d for d, _ in points], [m for _, m in points], z="others", width=1, opacity=0.5
             )
         )
-    for c, name, shift in ((BASE.cell, "base", 0.985), (cell, label, 1.015)):
+    for c, name, shift in ((BASE.cell, "the base", 0.985), (cell, label, 1.015)):
         at = [d * shift for d, _, _ in found[c]]
         marks += [
             figure.link(
@@ -94,12 +94,12 @@ def one_recall(switch: str) -> Figure:
                 ),
                 y=Axis("bits a byte gained", domain=padded([0.0, *ends])),
                 title="What it is worth to have read the passage before",
-                series={"base": "c1", label: "accent"} | ({"others": "muted"} if rest else {}),
+                series={"the base": "c1", label: "accent"} | ({"others": "muted"} if rest else {}),
                 height=320,
                 table={
                     "tokens back": distances,
-                    "base": [f"{m:.4f} ± {h:.4f}" for _, m, h in found[BASE.cell]],
-                    label: [f"{m:.4f} ± {h:.4f}" for _, m, h in found[cell]],
+                    "the base": [f"{signed(m, 4)} ± {h:.4f}" for _, m, h in found[BASE.cell]],
+                    label: [f"{signed(m, 4)} ± {h:.4f}" for _, m, h in found[cell]],
                 },
             )
         ],

@@ -140,9 +140,10 @@ class NextText:
         self.table, self.size, self.length_cost = table, size, length_cost
         taken, found = discount(table.weight), availability(table)
         every = np.ones(len(table), dtype=bool)
-        same = np.ones(len(table.words))
         self.parts = [Part(table, np.maximum(table.weight - taken, 0), every)]
-        self.parts += [Part(table, taken * share * same, found >= q) for q, share in LEVELS]
+        self.parts += [
+            Part(table, np.full(len(table.words), taken * share), found >= q) for q, share in LEVELS
+        ]
 
     def pieces(self, chosen: Mask) -> list[Pieces]:
         """Of every part, those of the chosen pieces that it may use."""

@@ -115,7 +115,8 @@ def measure_balance(
               \Sigma_q = \sum_{t, j} p_{tj}^2\, q_t q_t^\top, \qquad
               \Sigma_v = \sum_{t, j} p_{tj}^2\, v_j v_j^\top
 
-    over queries and keys that are a chunk or more apart, without sinks, as only those are coded.
+    with :math:`\bar k` the mean key of a chunk, over queries and keys that are a chunk or more
+    apart, without sinks, as only those are coded.
     Squared attention is the weight with which an error counts (book, eq. kv-mass).  An error of
     values counts alike in all directions.  One pass over the text; half a minute for 3,000 tokens
     and 135 million parameters.
