@@ -13,7 +13,7 @@ STORED = sorted([*RESULTS.glob("*.json"), *TABLES.glob("*.json")])
 
 def test_a_file_of_a_command_is_told_by_its_name(monkeypatch):
     monkeypatch.setattr(
-        "sys.argv", ["/elsewhere/run.py", "--seconds", "9", "--out", "/tmp/a/b.json"]
+        "sys.argv", ["/elsewhere/run.py", "--seconds", "9", "--out", "/elsewhere/a/b.json"]
     )
     assert store.provenance(())["command"] == "python run.py --seconds 9 --out b.json"
 

@@ -260,11 +260,26 @@ def test_the_chapters_first_page_says_what_the_table_says():
     assert {n for n in said if min(abs(n - k) for k in known) > 1.01e-4} == set()
 
 
-def test_a_build_that_was_not_trained_with_a_budget_is_shown_with_another_and_says_so():
-    for name, label in grid.BUDGETS.items():
-        for build in grid.BUILDS:
-            levels = [list(grid.LEVELS[n])[on] for n, on in zip(FACTORS, build, strict=True)]
-            settings = dict(zip(FACTORS, levels, strict=True)) | {"budget": name}
-            known = {build, grid.ALL} <= set(grid.scores(name, grid.TRAINED))
-            said = explorers.draw("one-build", **settings).readout
-            assert said.startswith(f"Not trained with {label}") != known
+def test_a_build_that_was_not_trained_with_a_budget_is_shown_with_another_and_says_so(monkeypatch):
+    every = grid.scores
+
+    def without_one(name, context):
+        found = dict(every(name, context))
+        if name == "seconds":  # as if it had not been trained with equal time
+            found.pop(grid.BUILDS[3])
+        return found
+
+    monkeypatch.setattr(grid, "scores", without_one)
+    alone = grid.BUILDS[3]
+    for name, build, lacking in (
+        ("seconds", alone, True),
+        ("seconds", grid.ALL, False),
+        ("tokens", alone, False),
+    ):
+        found, said = grid.nearest_budget(name, (build, grid.ALL))
+        assert found == ("tokens" if lacking else name)
+        assert said.startswith(f"Not trained with {grid.BUDGETS[name]}") == lacking
+        levels = [list(grid.LEVELS[n])[on] for n, on in zip(FACTORS, build, strict=True)]
+        settings = dict(zip(FACTORS, levels, strict=True)) | {"budget": name}
+        shown = explorers.draw("one-build", **settings).readout
+        assert shown.startswith("Not trained with") == lacking
