@@ -10,28 +10,27 @@ import json
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from genopt_core.cross_entropy.optimizer import CrossEntropy, Direction, Method
-from genopt_core.cross_entropy.parameters import Array, Categorical, Float, Integer, Parameter
+from genopt_core.cross_entropy.optimizer import CrossEntropy, Direction
+from genopt_core.cross_entropy.parameters import Array, Float
 from genopt_core.cross_entropy.prefix import Prefix
+from genopt_core.cross_entropy.proposals import Method
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Generation, Trial
+from genopt_core.integrations.optuna_space import Space, infer_space, parameter, within
+
+__all__ = ["CrossEntropySampler", "infer_space", "parameter"]
 
 PROPOSED = "genopt:proposed"
 """The system attribute under which a running trial's proposal is stored for the other workers."""
@@ -43,78 +42,7 @@ ATTEMPTS = 8
 MOST_SEARCHES = 64
 """Searches kept of a study; one whose ranges change at every trial would keep them without end."""
 
-Space = dict[str, tuple[BaseDistribution, Parameter]]
 Pair = tuple[FrozenTrial, Trial]
-
-
-def parameter(distribution: BaseDistribution) -> Parameter:
-    """The parameter of a search space that stands for a distribution of Optuna.
-
-    Raises ``ValueError`` for a distribution that is none of Optuna's own three.
-
-    >>> parameter(IntDistribution(1, 9, step=2))
-    Integer(low=1, high=9, log=False, step=2, when=None)
-    """
-    if isinstance(distribution, CategoricalDistribution):
-        return Categorical(distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return Integer(distribution.low, distribution.high, distribution.log, distribution.step)
-    if isinstance(distribution, FloatDistribution):
-        return Float(distribution.low, distribution.high, distribution.log, distribution.step)
-    raise ValueError(
-        "distribution must be an IntDistribution, FloatDistribution or CategoricalDistribution, "
-        f"got {distribution!r}"
-    )
-
-
-def infer_space(trials: Sequence[FrozenTrial]) -> Space:
-    """The parameters of trials, with the conditions on which some of them appear.
-
-    A parameter that not all trials have is taken to exist for those values of one other parameter
-    with which it was seen; if no single parameter tells, or its range changed, it is left out.
-    ``trials`` are those that ran to an end, in any order.
-    """
-    trials = sorted(trials, key=lambda t: t.number)
-    seen: dict[str, BaseDistribution] = {}
-    changed: set[str] = set()
-    for trial in trials:
-        for name, distribution in trial.distributions.items():
-            if seen.setdefault(name, distribution) != distribution:
-                changed.add(name)
-    found: Space = {}
-    for name, distribution in seen.items():
-        if name in changed or distribution.single():
-            continue
-        own = parameter(distribution)
-        if any(name not in t.distributions for t in trials):
-            when = _condition(name, trials, found)
-            if when is None:
-                continue
-            own = replace(own, when=when)
-        found[name] = (distribution, own)
-    return found
-
-
-def _condition(
-    name: str,
-    trials: Sequence[FrozenTrial],
-    parents: Space,
-) -> dict[str, list[Any]] | None:
-    """The parent whose value decides whether a parameter is there, and for which values it is."""
-    for parent, (_, own) in parents.items():
-        if own.kind == "real":
-            continue
-        codes: dict[bool, dict[float, Any]] = {True: {}, False: {}}
-        for trial in trials:
-            there = name in trial.distributions
-            if parent in trial.params:
-                codes[there][own.encode(trial.params[parent])] = trial.params[parent]
-            elif there:
-                break  # without the parent: not it
-        else:
-            if codes[True] and not codes[True].keys() & codes[False].keys():
-                return {parent: [codes[True][code] for code in sorted(codes[True])]}
-    return None
 
 
 @dataclass
@@ -231,7 +159,7 @@ class CrossEntropySampler(BaseSampler):
     ) -> dict[str, Any]:
         """Values of these parameters, drawn together; only of those that exist."""
         with self._lock:
-            space = _within(self._infer(study), search_space)
+            space = within(self._infer(study), search_space)
             if not space:
                 return {}
             search = self._search(study, space)
@@ -448,15 +376,6 @@ def _without_repeated(pairs: list[Pair]) -> list[Trial]:
         return [trial for _, trial in pairs]
     good = {_key(f.params) for f, _ in pairs if f.state == TrialState.COMPLETE}
     return [t for f, t in pairs if f.state != TrialState.FAIL or _key(f.params) not in good]
-
-
-def _within(inferred: Space, search_space: dict[str, BaseDistribution]) -> Space:
-    """The inferred parameters that are wanted, without those whose parent is not."""
-    found: Space = {}
-    for name, (distribution, own) in inferred.items():
-        if name in search_space and all(parent in found for parent in own.when or {}):
-            found[name] = (distribution, own)
-    return found
 
 
 def _fits(space: SearchSpace, params: dict[str, Any]) -> bool:
