@@ -8,7 +8,8 @@ The modules read in this order:
 - ``pareto``, ``outcomes``: the order of trials with several objectives or constraints
 - ``kernels``, ``plus``: all evaluations count, NumPy only
 - ``surrogate``, ``gains``, ``posterior``: the elite's probability given the data (SciPy, on demand)
-- ``trials``, ``prefix``, ``optimizer``: ask and tell; ``loop``: the whole search, on any executor
+- ``trials``, ``prefix``, ``proposals``, ``optimizer``: ask and tell
+- ``loop``: the whole search, on any executor
 - ``tabular``, ``table_search``, ``regret``, ``noise``: searches on objectives whose answer is known
 
 Source: arXiv 2410.18441 (Fulu Li 2024) names the method and word2vec; the formulas of the plain

@@ -1,16 +1,8 @@
-r"""The cross-entropy search as an object to ask for configurations and to tell their values.
-
-The distribution is a function of the finished trials, and the random numbers of trial k come from
-``default_rng([seed, k, purpose])``; what else is kept can be computed again.  A search that is
-resumed from its trials therefore goes on exactly as it would have, on this machine or another.
-"""
+"""The cross-entropy search as an object to ask for configurations and to tell their values."""
 
 import math
-import operator
-import warnings
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -18,24 +10,12 @@ from genopt_core import checks
 from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.pareto import dominance_ranks
-from genopt_core.cross_entropy.plain import PlainSettings, PlainState, elite_set, unchanged
-from genopt_core.cross_entropy.plus import elite_of_all, fit_elite, propose
-from genopt_core.cross_entropy.prefix import Prefix
+from genopt_core.cross_entropy.plain import PlainSettings, unchanged
+from genopt_core.cross_entropy.proposals import Method, Proposals
 from genopt_core.cross_entropy.space import SearchSpace
 from genopt_core.cross_entropy.trials import Generation, Trial, relative_entropy
 
-if TYPE_CHECKING:
-    from genopt_core.cross_entropy.posterior import Posterior
-
 Direction = Literal["minimize", "maximize"]
-Method = Literal["plain", "plus", "posterior"]
-ASK, STARTUP, TIES, FITTED, LAST_RESORT = range(
-    5
-)  # purposes of random numbers, so that streams do not overlap
-MOST_REDRAWN = 64
-FEWEST = 3  # finite values that the improved methods need before they fit anything
-# After a generation: the plain method's distribution, all trials so far, what a notebook shows.
-Fit = tuple[PlainState, list[Trial], Generation]
 
 
 class CrossEntropy:
@@ -163,20 +143,20 @@ class CrossEntropy:
         if avoid_repeats is not None and not isinstance(avoid_repeats, bool):
             raise TypeError(f"avoid_repeats must be True, False or None, got {avoid_repeats!r}")
         self.avoid_repeats = avoid_repeats
-        self._said_used_up = False
-        self._sign = float(self._signs[0])
-        self._rows: dict[int, tuple[dict[str, Any], Array]] = {}
+        self._proposals = Proposals(
+            self.space,
+            self.method,
+            self.seed,
+            self._signs,
+            self.settings,
+            self.n_startup,
+            self.explore,
+            self.deterministic,
+            self.avoid_repeats,
+        )
         self._running: dict[int, Trial] = {}
         self._finished: dict[int, Trial] = {}  # in order of telling
         self._next = 0
-        self._observed: Prefix[Trial, tuple[bytes, float]] = Prefix(self._observe, (b"", 0.0))
-        start = PlainState.start(space)
-        uniform = [np.full(n, 1 / n) for n in space.cells]
-        fitted = start.cell_probabilities(space) if method == "plain" else uniform
-        first = self._generation(0, [], [], None, fitted)
-        self._fits: Prefix[Sequence[Trial], Fit] = Prefix(
-            self._fit, (start, [], first), lambda one, two: all(map(operator.is_, one, two))
-        )
         for trial in trials:
             self.tell(trial, trial.values or trial.value, trial.constraints)
 
@@ -224,7 +204,7 @@ class CrossEntropy:
         """
         if trial.number in self._finished:
             raise ValueError(f"trial {trial.number} has a value already")
-        self._row(trial)
+        self._proposals.row(trial)
         done = trial.finished(value, constraints)
         if done.state == "complete" and len(done.values) != self.is_multiple * len(self._signs):
             n = len(self._signs)
@@ -246,9 +226,9 @@ class CrossEntropy:
         Those that violate constraints come behind, equal ones by number.
         """
         lost = trial.state == "failed"
-        return math.inf if lost else trial.violation, self._score(trial), trial.number
+        return math.inf if lost else trial.violation, self._proposals.score(trial), trial.number
 
-    # ---------------------------------------------------------------- the pure function
+    # ---------------------------------------------------------------- what it proposes
 
     def suggest(
         self,
@@ -266,192 +246,20 @@ class CrossEntropy:
         """
         avoid = self.avoid_repeats if avoid_repeats is None else avoid_repeats
         avoid = self.space.is_finite if avoid is None else avoid
-        return self.space.decode(self._suggest(finished, running, number, avoid))
-
-    def _suggest(
-        self, finished: Sequence[Trial], running: Sequence[Trial], number: int, avoid: bool
-    ) -> Array:
-        rng = np.random.default_rng([self.seed, number, ASK])
-        strict = avoid and self.avoid_repeats is True
-        if self.method == "plain" and not strict:
-            return self._state(finished).draw(self.space, rng)
-        rows, scores, keys = self._data(finished)
-        others = np.array([self._row(trial) for trial in running]).reshape(-1, len(self.space))
-        seen = {*keys, *(row.tobytes() for row in others)} if avoid else set()
-        if self.method == "plain":
-            state = self._state(finished)
-            draws = (state.draw(self.space, rng) for _ in range(MOST_REDRAWN))
-            row = next((row for row in draws if row.tobytes() not in seen), None)
-            row = state.draw(self.space, rng) if row is None else row
-        elif number < self.n_startup or np.isfinite(scores).sum() < FEWEST:
-            row = self._stratified(number, seen, rng)
-        elif self.method == "plus":
-            outcomes = self._outcomes(finished)
-            share = self.settings.elite_fraction
-            feasible = outcomes.feasible if outcomes and outcomes.constraints else None
-            row = propose(
-                self.space, rows, scores, others, seen, share, self.explore, rng, feasible
-            )
-        else:
-            outcomes = self._outcomes(finished)
-            row = self._posterior.propose(rows, scores, others, seen, self.explore, rng, outcomes)
-        if strict and row.tobytes() in seen and self.space.is_finite:
-            return self._new(row, seen, number)
-        return row
-
-    def _new(self, row: Array, seen: set[bytes], number: int) -> Array:
-        """Any configuration that is not seen, else ``row`` and, once, a warning."""
-        if len(seen) < self.space.size:
-            rng = np.random.default_rng([self.seed, number, LAST_RESORT])
-            for other in self.space.configurations(rng):
-                if other.tobytes() not in seen:
-                    return other
-        if not self._said_used_up:
-            self._said_used_up = True
-            warnings.warn(f"{self._used_up_words()}; from here on they repeat", stacklevel=2)
-        return row
-
-    def _used_up_words(self) -> str:
-        return f"all {self.space.size} configurations have been tried"
+        return self.space.decode(self._proposals.suggest(finished, running, number, avoid))
 
     def used_up(self, trials: Iterable[Trial]) -> bool:
         """Whether nothing is new: every configuration of a finite space is among the trials."""
-        trials = list(trials)
-        if len(trials) < self.space.size:
-            return False
-        return len({self._row(trial).tobytes() for trial in trials}) == self.space.size
-
-    def _stratified(self, number: int, seen: set[bytes], rng: np.random.Generator) -> Array:
-        """One row of a Latin hypercube: ``n_startup`` trials, each value range met once."""
-        block, index = divmod(number, self.n_startup)
-        design = np.random.default_rng([self.seed, block, STARTUP])
-        strata = np.stack([design.permutation(self.n_startup) for _ in range(len(self.space))], 1)
-        for _ in range(16):
-            z = (strata[index] + rng.random(len(self.space))) / self.n_startup
-            cells = np.minimum((z * self.space.cells).astype(int), self.space.cells - 1)
-            row = self.space.settle(np.where(self.space.is_real, z, cells)[None])[0]
-            if row.tobytes() not in seen:
-                return row
-        for row in self.space.uniform(64, rng):
-            if row.tobytes() not in seen:
-                return row
-        return row
+        return self._proposals.used_up(trials)
 
     def _told(self) -> list[Trial]:
         return list(self._finished.values())
 
-    def _row(self, trial: Trial) -> Array:
-        known = self._rows.get(trial.number)
-        if known is None or known[0] != trial.params:
-            params = dict(trial.params)
-            known = self._rows[trial.number] = params, self.space.encode(params)
-        return known[1]
-
-    def _score(self, trial: Trial) -> float:
-        """To be minimized; failures are infinite."""
-        return math.inf if trial.value is None else self._sign * trial.value
-
-    def _observe(self, _: tuple[bytes, float], trial: Trial) -> tuple[bytes, float]:
-        return self._row(trial).tobytes(), self._score(trial)
-
-    def _data(self, finished: Sequence[Trial]) -> tuple[Array, Array, list[bytes]]:
-        """Rows and scores of trials, and each row's bytes."""
-        observed = self._observed(finished)
-        keys = [key for key, _ in observed]
-        rows = np.frombuffer(b"".join(keys)).reshape(-1, len(self.space))
-        outcomes = self._outcomes(finished)
-        if outcomes is not None:
-            size = elite_of_all(len(finished), self.settings.elite_fraction)
-            return rows, outcomes.scores(size), keys
-        return rows, np.array([score for _, score in observed], float), keys
-
-    def _outcomes(self, finished: Sequence[Trial]) -> Outcomes | None:
-        """What decides the order with several objectives or constraints, else None."""
-        if self.is_multiple or any(trial.constraints for trial in finished):
-            return Outcomes.of(finished, self._signs)
-        return None
-
-    @cached_property
-    def _posterior(self) -> "Posterior":
-        from genopt_core.cross_entropy.posterior import Posterior  # needs SciPy
-
-        return Posterior(self.space, self.deterministic, self.settings.elite_fraction)
-
     # ---------------------------------------------------------------- what it has learned
-
-    def _generations(self, finished: Sequence[Trial]) -> list[Fit]:
-        """What was known after each full generation."""
-        size = self.settings.population_size
-        return self._fits([finished[i - size : i] for i in range(size, len(finished) + 1, size)])
-
-    def _state(self, finished: Sequence[Trial]) -> PlainState:
-        """The plain method's distribution, replayed."""
-        fits = self._generations(finished)
-        return fits[-1][0] if fits else self._fits.start[0]
-
-    def _fit(self, before: Fit, batch: Sequence[Trial]) -> Fit:
-        """The next generation: fitted to itself by "plain", else to all trials so far."""
-        state, sofar, last = before
-        sofar, t = [*sofar, *batch], last.number + 1
-        rows, scores, _ = self._data(sofar)
-        level = None
-        if self.method == "plain":
-            ties = np.random.default_rng([self.seed, t, TIES])
-            elite = elite_set(scores[-len(batch) :], self.settings.elite_fraction, ties)
-            elite = elite + len(sofar) - len(batch)
-            if len(elite) >= 2:  # else the distribution stays and the next generation redraws
-                state = state.refit(self.space, rows[elite], t, self.settings)
-                level = sofar[elite[-1]].value
-            fitted = state.cell_probabilities(self.space)
-        else:
-            elite = fit_elite(self.space, rows, scores, self.settings.elite_fraction).indices
-            elite = elite[np.isfinite(scores[elite])]
-            if len(elite):
-                level = sofar[elite[-1]].value
-            fitted = self._fitted(sofar)
-        generation = self._generation(t, batch, [sofar[i] for i in elite], level, fitted)
-        if self.method == "plain":
-            for i in np.flatnonzero(self.space.is_real):
-                generation.mean[self.space.names[i]] = float(state.mean[i])
-                generation.std[self.space.names[i]] = float(state.std[i])
-        return state, sofar, generation
-
-    def _generation(
-        self,
-        number: int,
-        trials: Sequence[Trial],
-        elites: Sequence[Trial],
-        level: float | None,
-        probabilities: Sequence[Array],
-    ) -> Generation:
-        distribution = dict(zip(self.space.names, probabilities, strict=True))
-        return Generation(
-            number,
-            tuple(trial.number for trial in trials),
-            tuple(trial.number for trial in elites),
-            level,
-            distribution,
-            {},
-            {},
-            {name: relative_entropy(p) for name, p in distribution.items()},
-        )
-
-    def _fitted(self, finished: Sequence[Trial]) -> list[Array]:
-        """The probabilities of cells after these trials."""
-        if self.method == "plain":
-            return self._state(finished).cell_probabilities(self.space)
-        rows, scores, _ = self._data(finished)
-        if np.isfinite(scores).sum() < FEWEST:
-            return [np.full(n, 1 / n) for n in self.space.cells]
-        if self.method == "plus":
-            fraction = self.settings.elite_fraction
-            return fit_elite(self.space, rows, scores, fraction).probabilities
-        rng = np.random.default_rng([self.seed, len(finished), FITTED])
-        return list(self._posterior.distribution(rows, scores, rng, self._outcomes(finished)))
 
     def distribution(self) -> dict[str, Array]:
         """Probabilities of each parameter's cells; `SearchSpace.labels` puts the cells in words."""
-        return dict(zip(self.space.names, self._fitted(self._told()), strict=True))
+        return dict(zip(self.space.names, self._proposals.fitted(self._told()), strict=True))
 
     def entropy(self) -> dict[str, float]:
         """Entropy of each distribution over that of the uniform one: 1 at the start, 0 settled."""
@@ -460,8 +268,8 @@ class CrossEntropy:
     @property
     def history(self) -> list[Generation]:
         """The start and every full generation, rebuilt from the trials."""
-        fits = self._generations(self._told())
-        return [self._fits.start[-1], *(generation for _, _, generation in fits)]
+        fits = self._proposals.generations(self._told())
+        return [self._proposals.start, *(generation for _, _, generation in fits)]
 
     @property
     def stopped(self) -> str | None:
@@ -471,8 +279,8 @@ class CrossEntropy:
         tried everything.
         """
         if self.avoid_repeats and self.used_up(self._told()):
-            return self._used_up_words()
-        fits = self._generations(self._told()) if self.method == "plain" else []
+            return self._proposals.used_up_words()
+        fits = self._proposals.generations(self._told()) if self.method == "plain" else []
         if not fits:
             return None
         if fits[-1][0].degenerate(self.space, self.settings.tolerance):
@@ -520,13 +328,13 @@ class CrossEntropy:
         Raises ``ValueError`` if no trial is complete.
         """
         best, finished = self.best, self._told()
-        rows, scores, _ = self._data(finished)
+        rows, scores, _ = self._proposals.data(finished)
         if self.deterministic or np.isfinite(scores).sum() < 5:
             return best
         allowed = np.isfinite(scores)
-        if (outcomes := self._outcomes(finished)) is not None:
+        if (outcomes := self._proposals.outcomes(finished)) is not None:
             allowed, scores = outcomes.feasible, outcomes.losses[:, 0]
             if not allowed.any():
                 return best
-        means = self._posterior.means(rows, scores)
+        means = self._proposals.posterior.means(rows, scores)
         return finished[int(np.argmin(np.where(allowed, means, math.inf)))]

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from genopt_core import checks
-from genopt_core.cross_entropy.optimizer import CrossEntropy, Method
+from genopt_core.cross_entropy.optimizer import CrossEntropy
+from genopt_core.cross_entropy.proposals import Method
 from genopt_core.cross_entropy.tabular import TabularObjective
 
 

@@ -28,6 +28,7 @@ from genopt_core.cross_entropy import (
     minimize,
 )
 from genopt_core.cross_entropy.prefix import Prefix
+from genopt_core.cross_entropy.proposals import Proposals
 
 GRID = SearchSpace({name: Categorical(range(7)) for name in "pqrst"})  # 16,807 configurations
 
@@ -104,8 +105,8 @@ def test_history_entropy_and_distribution(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_history_fits_each_generation_once(method, monkeypatch):
     fits = []
-    once = CrossEntropy._fit
-    monkeypatch.setattr(CrossEntropy, "_fit", lambda *a: fits.append(a) or once(*a))
+    once = Proposals._fit
+    monkeypatch.setattr(Proposals, "_fit", lambda *a: fits.append(a) or once(*a))
     search = minimize(loss, SPACE, 80, method=method, seed=1, patience=None).optimizer
     first = search.history
     assert len(fits) == 4
