@@ -53,6 +53,32 @@ def fraction(value: Any, name: str, *, zero: bool = False) -> float:
     return number
 
 
+def open_fraction(value: Any, name: str) -> float:
+    """``value`` as a float in (0, 1), both ends left out; errors as in `real`.
+
+    >>> open_fraction(1, "eps")
+    Traceback (most recent call last):
+    ValueError: eps must be in (0, 1), got 1
+    """
+    number = real(value, name)
+    if not 0 < number < 1:
+        raise ValueError(f"{name} must be in (0, 1), got {value!r}")
+    return number
+
+
+def positive(value: Any, name: str) -> float:
+    """``value`` as a finite float above 0; errors as in `real`.
+
+    >>> positive(0.0, "scale")
+    Traceback (most recent call last):
+    ValueError: scale must be above 0, got 0.0
+    """
+    number = real(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return number
+
+
 def one_of(value: Any, name: str, accepted: Any) -> Any:
     """``value`` if it is one of ``accepted``, else a ``ValueError`` that lists them."""
     accepted = tuple(accepted)

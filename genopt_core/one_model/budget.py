@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.checks import fraction, real, whole
+from genopt_core.checks import fraction, open_fraction, real, whole
 from genopt_core.one_model.config import ModelConfig
 from genopt_core.positions import slopes
 
@@ -264,13 +264,11 @@ def bias_window(strengths: npt.ArrayLike, bound: float, eps: float) -> np.ndarra
     >>> bias_window([1.0, 0.125, 0.0], bound=10.0, eps=0.001).tolist()
     [27.0, 216.0, inf]
     """
-    m, c, e = np.asarray(strengths, dtype=float), real(bound, "bound"), real(eps, "eps")
+    m, c, e = np.asarray(strengths, dtype=float), real(bound, "bound"), open_fraction(eps, "eps")
     if m.ndim != 1 or not np.isfinite(m).all() or (m < 0).any():
         raise ValueError(f"strengths must be finite and not negative, (heads,), got {strengths!r}")
     if c < 0:
         raise ValueError(f"bound must be at least 0, got {bound!r}")
-    if not 0 < e < 1:
-        raise ValueError(f"eps must be in (0, 1), got {eps!r}")
     far = np.logaddexp(0.0, 2 * c + math.log((1 - e) / e))
     with np.errstate(divide="ignore"):
         return np.ceil(far / m)

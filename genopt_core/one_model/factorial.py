@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.checks import real, whole
+from genopt_core.attention.blocks.quantiles import student_quantile, student_share
+from genopt_core.checks import open_fraction, real, whole
 
 __all__ = ["Interval", "effect_names", "half_normal", "student_interval", "student_p", "yates"]
 
@@ -87,21 +88,12 @@ def student_p(t: float, freedom: int) -> float:
 
     .. math:: p = 1 - \int_{-|t|}^{|t|} f_\nu(u)\,du
 
-    with the density f of :math:`\nu` degrees of freedom; the integral is a finite sum for a whole
-    :math:`\nu` (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
+    with the density f of :math:`\nu` degrees of freedom, a whole number.
 
     >>> round(student_p(4.604, 4), 4)
     0.01
     """
-    nu = whole(freedom, "freedom")
-    theta = math.atan(abs(real(t, "t")) / math.sqrt(nu))
-    sine, cosine = math.sin(theta), math.cos(theta)
-    odd = nu % 2
-    term = total = (sine * cosine if nu > 1 else 0.0) if odd else sine
-    for k in range(3 if odd else 2, nu - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    return max(0.0, 1 - (2 / math.pi * (theta + total) if odd else total))
+    return max(0.0, 1 - student_share(t, freedom))
 
 
 class Interval(NamedTuple):
@@ -137,18 +129,12 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     y = [real(v, "values") for v in values]
     if not y:
         raise ValueError("values must be at least one, got none")
-    if not 0 < real(level, "level") < 1:
-        raise ValueError(f"level must be in (0, 1), got {level!r}")
+    open_fraction(level, "level")
     mean, freedom = fmean(y), len(y) - 1
     if not freedom:
         return Interval(mean, math.nan, math.nan)
     error = stdev(y) / math.sqrt(len(y))
     if not error:
         return Interval(mean, 0.0, float(mean == 0))
-    low, high = 0.0, 1.0
-    while student_p(high, freedom) > 1 - level:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > 1 - level else (low, middle)
-    return Interval(mean, high * error, student_p(mean / error, freedom))
+    half = student_quantile((1 + level) / 2, freedom) * error
+    return Interval(mean, half, student_p(mean / error, freedom))

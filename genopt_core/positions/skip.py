@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.checks import real, whole
+from genopt_core.checks import open_fraction, whole
 
 __all__ = ["output_error_bound", "skippable", "skippable_blocks", "tail_bound"]
 
@@ -92,9 +92,7 @@ def skippable(
     >>> skippable([[0.0, -10.0, -20.0], [0.0, 0.0, 0.0]], 1.0, 1.0, 4, eps=1e-3).tolist()
     [1, 3]
     """
-    share = real(eps, "eps")
-    if not 0 < share < 1:
-        raise ValueError(f"eps must be in (0, 1), got {eps!r}")
+    share = open_fraction(eps, "eps")
     b = np.asarray(table, dtype=np.float64)
     if b.ndim == 2 and (b[:, 1:] > b[:, :-1]).any():
         raise ValueError("table must not rise with distance")

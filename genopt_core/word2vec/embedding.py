@@ -103,8 +103,7 @@ def train(
     checks.whole(epochs, "epochs")
     checks.whole(min_count, "min_count")
     checks.real(noise_exponent, "noise_exponent")
-    if checks.real(learning_rate, "learning_rate") <= 0:
-        raise ValueError(f"learning_rate must be above 0, got {learning_rate!r}")
+    checks.positive(learning_rate, "learning_rate")
     if checks.real(sample, "sample") < 0:
         raise ValueError(f"sample must be at least 0, got {sample!r}")
     if isinstance(sentences, str) or any(isinstance(s, str) for s in sentences[:1]):

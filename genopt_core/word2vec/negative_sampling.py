@@ -28,12 +28,6 @@ def _counts(value: Any) -> np.ndarray:
     return count
 
 
-def _positive(value: Any, name: str) -> float:
-    if checks.real(value, name) <= 0:
-        raise ValueError(f"{name} must be above 0, got {value!r}")
-    return float(value)
-
-
 def _indices(name: str, value: Any, size: int) -> np.ndarray:
     array = np.atleast_1d(np.asarray(value))
     if array.dtype.kind not in "iu":
@@ -139,7 +133,7 @@ def discard_probability(counts, sample: float) -> np.ndarray:
     >>> discard_probability([96, 4], sample=0.06).round(2).tolist()
     [0.75, 0.0]
     """
-    count, sample = _counts(counts), _positive(sample, "sample")
+    count, sample = _counts(counts), checks.positive(sample, "sample")
     share = count / count.sum()
     return np.maximum(0.0, 1.0 - np.sqrt(sample / np.where(share > 0, share, sample)))
 
@@ -186,7 +180,7 @@ def sgd_step(
     for name, array in (("vectors", vectors), ("outputs", outputs)):
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 2:
             raise TypeError(f"{name} must be a float array with two axes, it is changed in place")
-    learning_rate = _positive(learning_rate, "learning_rate")
+    learning_rate = checks.positive(learning_rate, "learning_rate")
     i = _indices("center", center, len(vectors))[0]
     rows = _indices("context and negatives", [context, *negatives], len(outputs))
     loss, gradient, gradients = negative_sampling(vectors[i], outputs[rows])

@@ -14,7 +14,7 @@ from genopt_core.attention import blocks as numpy_room
 from genopt_core.positions import bias_by_distance
 from genopt_core.torch import attention as att
 from genopt_core.torch.attention import DistanceLaw, Plan, near, pieces, sample, sink
-from genopt_core.torch.attention.plans import capped, systematic
+from genopt_core.torch.attention.draws import capped, systematic
 
 torch.set_num_threads(1)
 HARMONIC = DistanceLaw.harmonic()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genopt_core.attention.blocks import DistanceLaw, kept_density, radial_distances
 from genopt_core.torch.attention import Plan, near, plan_cost, plan_rows, sample, sink
-from genopt_core.torch.attention.plans import Design
+from genopt_core.torch.attention.designs import Design
 
 BLOCK = 64
 KEPT = (3, 7, 15)

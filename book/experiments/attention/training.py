@@ -33,7 +33,7 @@ from book.experiments.positions.language import tokens_of
 from book.experiments.positions.models import Decoders, Shape
 from genopt_core.attention.blocks import DistanceLaw
 from genopt_core.torch.attention import near, sample, sink
-from genopt_core.torch.attention.plans import systematic
+from genopt_core.torch.attention.draws import systematic
 
 TARGET = RESULTS / "attention_training.json"
 RATE, WARM_UP, CLIP, DECAY = 2e-3, 100, 1.0, 0.1

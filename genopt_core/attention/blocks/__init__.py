@@ -5,8 +5,17 @@
 - :mod:`~genopt_core.attention.blocks.tiles`: attention over kept blocks, tile by tile
 - :mod:`~genopt_core.attention.blocks.estimators`: full attention, estimated from the kept blocks
 - :mod:`~genopt_core.attention.blocks.guarantee`: how many blocks a promise (ε, δ) needs
+- :mod:`~genopt_core.attention.blocks.bounds`: what is lost at most, whatever the contents are
+- :mod:`~genopt_core.attention.blocks.quantiles`: Student's quantile, Wilson's interval
 """
 
+from genopt_core.attention.blocks.bounds import (
+    kept_by_bias,
+    mass_bounds,
+    ratio_error,
+    serfling_blocks,
+    serfling_error,
+)
 from genopt_core.attention.blocks.estimators import (
     ESTIMATORS,
     estimate,
@@ -16,16 +25,9 @@ from genopt_core.attention.blocks.estimators import (
 )
 from genopt_core.attention.blocks.guarantee import (
     blocks_needed,
-    kept_by_bias,
-    mass_bounds,
     promise_errors,
     promised_error,
-    ratio_error,
     relative_deviation,
-    serfling_blocks,
-    serfling_error,
-    student_quantile,
-    wilson_interval,
 )
 from genopt_core.attention.blocks.laws import (
     DistanceLaw,
@@ -34,6 +36,7 @@ from genopt_core.attention.blocks.laws import (
     inclusion,
     kappa,
 )
+from genopt_core.attention.blocks.quantiles import student_quantile, wilson_interval
 from genopt_core.attention.blocks.selection import (
     always_kept,
     by_distance,

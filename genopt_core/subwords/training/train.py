@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genopt_core.checks import one_of, real, whole
+from genopt_core.checks import one_of, positive, whole
 from genopt_core.conventions import Convention, as_convention, byte_letters
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
@@ -121,8 +121,8 @@ def train(
     absent = _absent_bytes(counts, vocab_size) if rule.in_bytes else ()
     unit = common_unit(counts.values())
     counts = in_units(counts, unit)
-    if min_count is not None and real(min_count, "min_count") <= 0:
-        raise ValueError(f"min_count must be above 0, got {min_count!r}")
+    if min_count is not None:
+        positive(min_count, "min_count")
     # a count of just so many units may have lost its last bits
     floor = None if min_count is None else float(min_count) / unit * (1 - 1e-9)
     room = vocab_size - len(absent)

@@ -14,18 +14,10 @@ from genopt_core.torch.attention.attention import (
     pr_flash_attention,
     rounds_attention,
 )
+from genopt_core.torch.attention.designs import Design, near, plan_distances, sample, sink
 from genopt_core.torch.attention.guarantee import Coverage, Promise, coverage, verify
 from genopt_core.torch.attention.module import PrFlashAttention, expected_attention
-from genopt_core.torch.attention.plans import (
-    Design,
-    Plan,
-    default_block,
-    near,
-    plan_distances,
-    sample,
-    sink,
-    stack_heads,
-)
+from genopt_core.torch.attention.plans import Plan, default_block, stack_heads
 from genopt_core.torch.attention.rows import block_mass, plan_cost, plan_rows, self_similarity
 from genopt_core.torch.attention.subsequence import plan_subsequence
 from genopt_core.torch.online_softmax import merge_partials

@@ -4,7 +4,7 @@ The fast form of :mod:`genopt_core.attention.blocks.guarantee`, on the queries, 
 layer: `verify` draws a small pilot of blocks and gives the plan that keeps as many as are needed;
 `coverage` does so often and compares with exact attention.
 
-Sources: see there.
+Sources: see there and :mod:`genopt_core.attention.blocks.bounds`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genopt_core.attention.blocks.guarantee import (
-    OF,
-    Of,
-    blocks_needed,
-    promised_error,
-    serfling_blocks,
-    serfling_error,
-    wilson_interval,
-)
+from genopt_core.attention.blocks.bounds import serfling_blocks, serfling_error
+from genopt_core.attention.blocks.guarantee import OF, Of, blocks_needed, promised_error
+from genopt_core.attention.blocks.quantiles import wilson_interval
 from genopt_core.checks import one_of, real, whole
 from genopt_core.torch.attention.attention import pr_flash_attention
-from genopt_core.torch.attention.plans import Design, Plan
+from genopt_core.torch.attention.designs import Design
+from genopt_core.torch.attention.plans import Plan
 
 __all__ = ["Coverage", "Promise", "coverage", "verify"]
 

@@ -20,7 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from genopt_core.attention.blocks.estimators import ESTIMATORS, Estimator
 from genopt_core.checks import one_of, real, whole
 from genopt_core.torch.attention.attention import pr_flash_attention, rounds_attention
-from genopt_core.torch.attention.plans import Design, Plan
+from genopt_core.torch.attention.designs import Design
+from genopt_core.torch.attention.plans import Plan
 
 __all__ = ["PrFlashAttention", "expected_attention"]
 
