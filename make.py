@@ -1,6 +1,6 @@
 """Everything one does with this repository, in one word each; needs only Python and git.
 
-    python make.py book      build the book into _build/html
+    python make.py book      build the book into _build/html (--no-solutions: for students)
     python make.py serve     build it and open it on this machine
     python make.py zip       build it and pack it into _build/genopt-book.zip, to read offline
     python make.py lab       open the notebooks in JupyterLab
@@ -42,6 +42,7 @@ WEB = ROOT / "genopt_core" / "figures" / "web"
 CACHE = ROOT / ".cache"
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
+STUDENTS = BUILD / "students" / "_build"  # a book without solutions
 LOCK = ROOT / "requirements.lock"
 TORCH = "torch==2.13.0"
 RESOLVER = (
@@ -207,26 +208,41 @@ def set_up() -> dict:
 # ------------------------------------------------------------------ the book
 
 
-def build(env: dict) -> None:
+def build(env: dict, *, solutions: bool = True) -> None:
     """Build the book, warnings being errors.  Unfinished or failed builds are started afresh."""
-    BUILD.mkdir(exist_ok=True)
-    underway = BUILD / "underway"  # there while a build runs; left behind by one that failed
+    place = BUILD if solutions else STUDENTS
+    place.mkdir(parents=True, exist_ok=True)
+    underway = place / "underway"  # there while a build runs; left behind by one that failed
     if underway.exists():
         say("the last build did not finish: starting afresh")
-        shutil.rmtree(HTML, ignore_errors=True)
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        shutil.rmtree(place / "html", ignore_errors=True)
+        shutil.rmtree(place / ".doctrees", ignore_errors=True)
     underway.touch()
     say("building the book")
     started = time.monotonic()
     hint = "Warnings count as errors; the first one above says where."
     command = [BIN / "jupyter-book", "build", "book", "-W", "-n", "--keep-going", "-q"]
+    if not solutions:
+        command += ["--path-output", place.parent, "--toc", without_solutions(place)]
     run(command, hint=hint, env={**env, "PYTHONWARNINGS": "ignore::DeprecationWarning"})
     underway.unlink()
-    say(f"the book is in {HTML / 'index.html'} ({time.monotonic() - started:.0f} s)")
+    say(f"the book is in {place / 'html' / 'index.html'} ({time.monotonic() - started:.0f} s)")
 
 
-def book(_: argparse.Namespace) -> None:
-    build(set_up())
+def without_solutions(place: Path) -> Path:
+    """The contents of a book without solutions, in ``place``; figures are those of the whole one."""
+    if (BUILD / "explorers").is_dir():
+        shutil.copytree(BUILD / "explorers", place / "explorers", dirs_exist_ok=True)
+    ask = [BIN / "python", ROOT / "book" / "_ext" / "exercises.py"]
+    table = subprocess.run(ask, capture_output=True, check=True).stdout
+    target = place / "toc.yml"
+    if not target.is_file() or target.read_bytes() != table:  # a new date would be a new book
+        target.write_bytes(table)
+    return target
+
+
+def book(arguments: argparse.Namespace) -> None:
+    build(set_up(), solutions=not arguments.no_solutions)
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -435,7 +451,9 @@ def main() -> int:
     }.items():
         sub = words.add_parser(word)
         sub.set_defaults(action=action)
-        if word == "serve":
+        if word == "book":
+            sub.add_argument("--no-solutions", action="store_true")
+        elif word == "serve":
             sub.add_argument("--port", type=int, default=8000)
             sub.add_argument("--no-browser", action="store_true")
         elif word in ("check", "test"):

@@ -10,7 +10,7 @@ few forms of it mean more to the book:
     > **The question.** …                           … the box that opens a page
     > **Predict.** …                                … a question; its list, if any, are the choices
     <details><summary>Check</summary>               … and its answer, the right choice in bold
-    ### Exercise 1.1: Title                         then *Easy.* and the text
+    ### Exercise 1.1: Title                         then *Easy · 10 minutes · 2 points.* and the text
     ## Solution 1.1: Title                          then the exercise again, as a quotation
 
 References are links.  Whoever writes need not write them out: ``{eq}`label```, ``{ref}`label```,
@@ -26,6 +26,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import exercises
 import yaml
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -284,22 +285,19 @@ def myst(text: str, page: str) -> str:
     text = equations(roles(text, page))
     text = QUOTATION.sub(quotation, text)
     text = HEADING.sub(lambda m: f"({m[2].lower()}-{slug(m[4])})=\n{m[0]}", text)
-    return re.sub(
-        r"(?m)^((?:> )?)\*(Easy|Medium|Hard)\.\* ",
-        lambda m: f"{m[1]}[{m[2].lower()}]{{.level}} ",
-        text,
-    )
+    return exercises.badges(text)
 
 
 def read(app: Sphinx, name: str, source: list[str]) -> None:
     """Hand a page to the build as MyST: a notebook, or a Markdown page with its predictions."""
+    bare = exercises.without_solutions if exercises.left_out(app) else str
     if not app.env.doc2path(name).endswith(".ipynb"):
-        source[0] = QUOTATION.sub(quotation, source[0])
+        source[0] = QUOTATION.sub(quotation, bare(source[0]))
         return
     notebook = json.loads(source[0])
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = myst("".join(cell["source"]), f"{name}.ipynb")
+            cell["source"] = myst(bare("".join(cell["source"])), f"{name}.ipynb")
         for output in cell.get("outputs", []):
             shown = output.get("data", {}).get(MIME)
             if shown:

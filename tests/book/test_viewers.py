@@ -88,7 +88,7 @@ def test_a_solution_opens_with_its_exercise_as_it_stands_now(book):
     text = viewers.tidy("## Solution 9.9: Count the ways\n\n> old\n> words\n\nHere.", page, book)
     head, question, back, here = re.split(r"\n\n|\n>\n", text)
     assert head == "## Solution 1.1: Count the ways"
-    assert question.startswith("> *Easy.* How many ways")
+    assert re.match(r"> \*Easy · [^*]+\.\* How many ways", question)
     assert back == "> [Back to the exercise](paths.ipynb#Exercise-1.1:-Count-the-ways)"
     assert here == "Here."
 
@@ -114,6 +114,6 @@ def test_an_exercise_ends_before_the_box_that_leads_on(book):
 def test_a_solution_does_not_join_the_quotation_above_it(book):
     page = "ch1_subwords/paths_solutions.ipynb"
     once = viewers.tidy("## Solution ?: Count the ways\n\nChoose.", page, book)
-    assert once.startswith("## Solution 1.1: Count the ways\n\n> *Easy.* ")
+    assert once.startswith("## Solution 1.1: Count the ways\n\n> *Easy · ")
     assert once.endswith(")\n\nChoose.")
     assert viewers.tidy(once, page, book) == once
