@@ -8,33 +8,18 @@ contents, 2 wrong usage.
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import genopt_core
-from genopt_core.conventions import NAMES, OURS, Convention
-from genopt_core.files import whole_file
-from genopt_core.progress import Record
-from genopt_core.subwords.bounds.certificate import certify, check_covered
-from genopt_core.subwords.segmentation.paths import UNKNOWN
-from genopt_core.subwords.tokenizer.counting import (
-    Chunk,
-    Counted,
-    count_words_in_files,
-    read_chunks,
+from genopt_core.conventions import NAMES, OURS
+from genopt_core.subwords.commands import (
+    certify_command,
+    check_target,
+    decode_command,
+    encode_command,
+    train_command,
 )
-from genopt_core.subwords.tokenizer.tokenizer_json import (
-    load_tokenizer_json,
-    save_tokenizer_json,
-    save_transformers,
-)
-from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
-from genopt_core.subwords.training.train import train
 from genopt_core.subwords.training.trainer import TOKENS_FIRST
 
 EXAMPLES = """\
@@ -55,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        _check_target(options.output)  # before hours of work
+        check_target(options.output)  # before hours of work
         options.command(options)
     except BrokenPipeError:  # the reader of the standard output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -66,269 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: interrupted, nothing was written", file=sys.stderr)
         return 130
     return 0
-
-
-def train_command(options: argparse.Namespace) -> None:
-    """Count the words of some files and write the trained vocabulary."""
-    roles = _roles(options)
-    given = [("--special", token) for token in options.special]
-    given += [(f"--{role.removesuffix('_token')}", token) for role, token in roles.items()]
-    for option, token in given:
-        with _naming(specials=option):
-            check_specials([token])
-    specials = tuple(dict.fromkeys(token for _, token in given))
-    _check_target(options.transformers, folder=True)
-    counts = _word_counts(options)
-    for option, token in given:
-        if any(token in word for word in counts):
-            raise ValueError(
-                f"{option} must not occur inside a word of the text, got {token!r}: it could "
-                "become a piece; write it as <...>"
-            )
-    started = time.monotonic()
-    size = f"at most {options.size}" if options.at_most else options.size
-    progress = _Progress(options.quiet, f"training {size} pieces")
-    with _naming(vocab_size="--size", at_most=True):
-        vocabulary = train(
-            counts,
-            options.size,
-            objective=options.objective,
-            min_count=options.min_count,
-            at_most=options.at_most,
-            convention=_convention(options),
-        )
-    progress.end(f"{time.monotonic() - started:.1f} s")
-    provenance = {
-        **vocabulary.provenance,
-        "genopt_core": genopt_core.__version__,
-        "files": [Path(file).name for file in options.files],
-        "convention": _convention(options).name,
-    }
-    vocabulary = replace(vocabulary, provenance=provenance, specials=specials)
-    if options.transformers:
-        save_transformers(vocabulary, options.transformers, **roles)
-    else:
-        save_tokenizer_json(vocabulary, options.output)
-    if not options.quiet:
-        print(_summary(vocabulary, options, roles), file=sys.stderr)
-
-
-def _roles(options: argparse.Namespace) -> dict[str, str]:
-    """The special tokens by what they are for; a folder for transformers has an end and padding."""
-    usual = {"eos": "</s>", "pad": "<pad>"} if options.transformers else {}
-    chosen = {}
-    for name in ("bos", "eos", "pad"):
-        token = getattr(options, name)
-        token = usual.get(name) if token is None else token
-        if token is not None:
-            chosen[f"{name}_token"] = token
-    return chosen
-
-
-def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping[str, str]) -> str:
-    """What was written, how large it is, and how it is used."""
-    written = options.transformers or options.output
-    file = os.path.join(written, "tokenizer.json") if options.transformers else written
-    specials = len(vocabulary.specials)
-    more = f", {specials} special token{'s' * (specials > 1)}" if specials else ""
-    words = float(vocabulary.provenance["words"])
-    in_bytes = vocabulary.convention.in_bytes
-    given = {**({} if in_bytes else {"unk_token": UNKNOWN}), **roles}
-    ids = "the pieces" if in_bytes else f"the pieces, 256 bytes, {UNKNOWN}"
-    load = (
-        f"AutoTokenizer.from_pretrained({written!r})"
-        if options.transformers
-        else f"PreTrainedTokenizerFast(tokenizer_file={written!r}"
-        + "".join(f", {role}={token!r}" for role, token in given.items())
-        + ")"
-    )
-    return (
-        f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids "
-        f"({ids}{more})\n"
-        f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word\n"
-        f"to use it: python -m genopt_core.subwords encode FILE -t {file}\n"
-        f"in transformers: {load}"
-    )
-
-
-def encode_command(options: argparse.Namespace) -> None:
-    """Write the token ids of a text, one line per line of the text."""
-    vocabulary = _tokenizer(options)
-    names = vocabulary.tokens if options.pieces else map(str, range(len(vocabulary.tokens)))
-    # A line feed at the end of a token also ends a line of ids; inside a longer one it is shown.
-    feed = vocabulary.convention.spelled("\n")
-    ends = [token == "<0x0A>" or token.endswith(feed) for token in vocabulary.tokens]
-    written = [
-        (name if len(name) == 1 else name.replace("\n", "\\n")) + (" ", "\n")[end]
-        for name, end in zip(names, ends, strict=True)
-    ]
-    size = os.stat(options.file).st_size
-    chunks: Iterable[Chunk] = read_chunks(options.file, convention=vocabulary.convention)
-    # No word goes on where a text is cut, but a special token could.
-    cut = vocabulary.convention.boundary
-    if cut and not options.no_specials and any(map(cut.search, vocabulary.specials)):
-        chunks = [Chunk("".join(chunk.text for chunk in chunks), False, size)]
-    progress = _Progress(options.quiet, "encoding")
-    done = tokens = 0
-    with _output(options.output) as out:
-        for chunk in chunks:
-            ids = vocabulary.encode(chunk.text, recognize_specials=not options.no_specials)
-            out.write("".join(map(written.__getitem__, ids.tolist())).encode("utf-8"))
-            done, tokens = done + chunk.bytes, tokens + len(ids)
-            progress.show(Counted(done, size))
-    progress.end(f"{tokens} tokens for {done} bytes")
-
-
-def decode_command(options: argparse.Namespace) -> None:
-    """Write the text of the token ids in a file."""
-    vocabulary = _tokenizer(options)
-    ids = []
-    for number in Path(options.file).read_bytes().split():
-        if not number.isdigit():
-            raise ValueError(
-                f"{options.file} must hold token ids, got {number.decode('latin-1')!r}"
-            )
-        ids.append(int(number))
-    if ids and max(ids) >= len(vocabulary.tokens):
-        raise ValueError(
-            f"{options.file} has the id {max(ids)}, {options.tokenizer} has 0 to "
-            f"{len(vocabulary.tokens) - 1}"
-        )
-    with _output(options.output) as out:
-        out.write(vocabulary.decode(ids).encode("utf-8", "replace"))
-
-
-def certify_command(options: argparse.Namespace) -> None:
-    """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
-    vocabulary = _tokenizer(options) if options.tokenizer else None
-    _certified_by(options, vocabulary)
-    counts = _word_counts(options)
-    if vocabulary is not None:
-        with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
-            check_covered(vocabulary, counts, options.size, min_count=options.min_count or 0)
-    words = sum(counts.values())
-    print(f"words            {words}")
-    for least in dict.fromkeys((0, options.min_count or 0)):  # of all pieces, then of candidates
-        progress = _Progress(options.quiet, f"certifying {options.size} pieces")
-        with _naming(vocab_size="--size"):
-            certificate = certify(
-                counts,
-                options.size,
-                min_count=least,
-                steps=options.steps,
-                progress=progress.show,
-            )
-        progress.end()
-        bound = certificate.check(counts)  # proved here and now from the prices and the words
-        often = f" that occur at least {least} times" if least else ""
-        those = f" with pieces{often}" if least else ""
-        print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
-        print(
-            f"                 for every vocabulary of {options.size} pieces of at most "
-            f"{certificate.max_piece} characters{often}"
-        )
-        if vocabulary is not None:
-            gap = certificate.gap(vocabulary, counts)
-            print(f"{options.tokenizer}  at most {gap:.3f} % above the best possible{those}")
-    if options.output:
-        certificate.save(options.output)
-
-
-def _tokenizer(options: argparse.Namespace) -> Vocabulary:
-    try:
-        return load_tokenizer_json(options.tokenizer)
-    except ValueError as error:
-        raise ValueError(f"-t/--tokenizer: {error}") from None
-
-
-def _check_target(path: str | None, folder: bool = False) -> None:
-    """Refuse a file, or a folder, that could not be written."""
-    if path is None:
-        return
-    if Path(path).exists() and Path(path).is_dir() != folder:
-        raise ValueError(f"{path} is a {'file' if folder else 'folder'}")
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise ValueError(f"{path}: there is no such folder")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"{path}: that folder cannot be written to")
-
-
-@contextmanager
-def _naming(**options: str | bool) -> Iterator[None]:
-    """Names options where the library's messages name arguments."""
-    try:
-        yield
-    except ValueError as error:
-        message = str(error)
-        for argument, option in options.items():
-            if option is True:
-                message = message.replace(f"{argument}=True", f"--{argument.replace('_', '-')}")
-            else:
-                message = message.replace(f"{argument} ", f"{option} ")
-        raise ValueError(message) from None
-
-
-def _convention(options: argparse.Namespace) -> Convention:
-    if options.pattern is not None:
-        return Convention("regex", options.pattern, options.alphabet)
-    return Convention(options.convention or "lossless", alphabet=options.alphabet)
-
-
-def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) -> None:
-    """Take the convention of the tokenizer that is measured, unless one is given."""
-    if vocabulary is None or options.convention is not None or options.pattern is not None:
-        return
-    rule = vocabulary.convention
-    options.convention, options.alphabet = rule.name, rule.alphabet
-    options.pattern = rule.pattern or None
-
-
-def _word_counts(options: argparse.Namespace) -> dict[str, int]:
-    progress = _Progress(options.quiet, "counting words")
-    workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
-    with workers as executor:
-        assert executor is None or isinstance(executor, Executor)
-        counts = count_words_in_files(
-            options.files, _convention(options), executor, progress=progress.show
-        )
-    progress.end(f"{sum(counts.values())} words, {len(counts)} different")
-    if not counts:
-        size = sum(os.stat(file).st_size for file in options.files)
-        what = "has no words" if size else "is empty"
-        raise ValueError(f"{', '.join(map(str, options.files))} {what}")
-    return counts
-
-
-@contextmanager
-def _output(path: str | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    else:
-        with whole_file(path) as file:
-            yield file
-
-
-class _Progress:
-    """One line on the error stream: redrawn on a terminal, else written when it ends."""
-
-    def __init__(self, quiet: bool, what: str) -> None:
-        self._quiet, self._what = quiet, what
-        self._percent = -1
-        self._draws = not quiet and sys.stderr.isatty()
-        if self._draws:
-            print(f"{what} ...", end="", file=sys.stderr, flush=True)
-
-    def show(self, record: Record) -> None:
-        percent = 100 * record.done // max(record.total, 1)
-        if self._draws and percent > self._percent:
-            print(f"\r{self._what} {percent:3} %", end="", file=sys.stderr, flush=True)
-        self._percent = percent
-
-    def end(self, result: str = "done") -> None:
-        if not self._quiet:
-            print(f"{chr(13) if self._draws else ''}{self._what}: {result}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:

@@ -59,6 +59,7 @@ def test_figures_depend_neither_on_other_chapters_nor_on_what_draws_no_figure():
         assert name.startswith("w2v") or not rooms & others, name
         assert "figures/widget.py" not in files(name)
         assert "subwords/__main__.py" not in files(name)
+        assert "subwords/commands.py" not in files(name)
 
 
 def test_known_names_are_what_the_package_defines():
