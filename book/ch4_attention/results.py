@@ -360,6 +360,17 @@ def _prediction_bars() -> list[Bar]:
                 ours <= other / 2,
             )
         )
+    texts = [r for r in by_text() if not r["text"].startswith("mean")]
+    met = [r for r in texts if r["ours"].value <= r[BEST_PEER].value / 2]
+    missed = [r["text"] for r in texts if r not in met]
+    found.append(
+        (
+            "… on each text by itself",
+            "at most half of the best peer's there",
+            f"{len(met)} of {len(texts)} texts" + (f"; not {' and '.join(missed)}" * bool(missed)),
+            not missed,
+        )
+    )
     return found
 
 

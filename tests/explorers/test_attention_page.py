@@ -1,0 +1,204 @@
+"""The numbers that chapter 4's evidence says in words are those that are stored."""
+
+import functools
+import json
+import re
+from statistics import fmean
+
+import pytest
+from places import BOOK, RESULTS
+
+from book.ch4_attention import results
+from genopt_core.explorers.attention import evidence_needles
+from genopt_core.explorers.attention.evidence import OURS
+
+WINDOW, ORACLE, RADIAL = "window + sink", "largest kept, oracle", "radial + sink"
+WEIGHTED = "sink + near + harmonic, self-normalized"
+TOGETHER = "mean of six"
+
+
+@functools.cache
+def page(name):
+    """The words of a page, without marks of emphasis and with plain minus signs."""
+    path = BOOK / name
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return re.sub(r"\s+", " ", text.replace("*", "").replace("−", "-"))
+
+
+def evidence_says(*fragments):
+    for fragment in fragments:
+        assert fragment in page("ch4_attention/evidence.ipynb"), fragment
+
+
+def stored(name):
+    return json.loads((RESULTS / f"attention_{name}.json").read_text(encoding="utf-8"))
+
+
+def of(rows, design):
+    return next(r for r in rows if r["design"] == design)
+
+
+def pm(estimate, digits=1):
+    return f"{estimate.value:.{digits}f} ± {estimate.error:.{digits}f}"
+
+
+def told(name, length):
+    (row,) = (r for r in evidence_needles.told(0, length) if r["name"] == name)
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"{row['told']} of {row['asked']} ({low:.0f} to {high:.0f} %)"
+
+
+def test_errors():
+    over = stored("quality")["summary"]["recommended over"]
+    (_, paper, paper_43), (_, window, window_43) = over["plain harmonic"], over[WINDOW]
+    evidence_says(
+        f"error is {paper:.2f} of plain harmonic dropping's and {window:.1f} of a window's with a "
+        f"sink, at 43 % {paper_43:.2f} and {window_43:.2f}"
+    )
+    pooled = {(r["estimator"], r["how"]): r for r in results.rounds()}
+    plain, weighted = (pooled[n, results.WAYS["sums pooled"]] for n in ("plain", "self-normalized"))
+    evidence_says(
+        f"ends where it began, at {plain['R = 16']:.2f}", f"R^{{{weighted['slope']:.2f}}}"
+    )
+
+
+def test_predictions_on_the_mean_and_by_text():
+    half, quarter = (results.predictions(kept, TOGETHER) for kept in (results.HALF, 7))
+    ours, window, paper = (of(half, n) for n in (OURS, WINDOW, "plain harmonic"))
+    assert results.best_independent(results.HALF, TOGETHER, "rise") == RADIAL
+    evidence_says(
+        f"the recommended plan has {ours['divergence'].value:.0f} thousandths of a nat of "
+        f"divergence, a window with a sink {window['divergence'].value:.0f}, harmonic dropping "
+        f"alone {paper['divergence'].value:.0f}",
+        f"Perplexity rises by {pm(ours['perplexity'], 2)} % against "
+        f"{pm(of(half, RADIAL)['perplexity'])} %",
+        f"{pm(of(half, WEIGHTED)['perplexity'])} % against {pm(window['perplexity'])} at one half, "
+        f"{of(quarter, WEIGHTED)['perplexity'].value:.0f} ± "
+        f"{of(quarter, WEIGHTED)['perplexity'].error:.0f} against "
+        f"{of(quarter, WINDOW)['perplexity'].value:.0f} ± "
+        f"{of(quarter, WINDOW)['perplexity'].error:.0f} at 23 %",
+    )
+    texts = [r for r in results.by_text() if "mean" not in r["text"]]
+    code = next(r for r in texts if r["text"] == "code of transformers")
+    prose = [r for r in texts if "code" not in r["text"]]
+    mine, peers = ([r[n].value for r in prose] for n in ("ours", results.BEST_PEER))
+    factors = [r["its divergence"] / r["ours, divergence"] for r in texts]
+    missed = [r["text"] for r in texts if r["ours"].value > r[results.BEST_PEER].value / 2]
+    assert missed == ["Moby-Dick", "Moby-Dick, end"]
+    evidence_says(
+        f"the peer loses {code[results.BEST_PEER].value:.0f} % and the plan "
+        f"{code['ours'].value:.1f}; on prose it is {min(mine):.1f} to {max(mine):.1f} % against "
+        f"{min(peers):.1f} to {max(peers):.1f}",
+        f"by factors of {min(factors):.1f} to {max(factors):.1f}",
+    )
+
+
+def test_the_main_result_on_both_pages():
+    half = results.predictions(results.HALF, TOGETHER)
+    ours, peer, paper = (of(half, n)["perplexity"].value for n in (OURS, RADIAL, "plain harmonic"))
+    shared = [r for r in results.cpu_times() if "rows" not in r["plan"]] + [
+        r for r in results.gpu_times() if r["tokens"] == 16384
+    ]
+    times = [r[w] for r in shared if 20 < r["density"] < 30 for w in ("forward", "both") if r[w]]
+    fast = f"attention at a quarter of the {{}} {min(times):.1f} to {max(times):.1f} times as fast"
+    evidence_says(
+        f"by {ours:.1f} %", f"by {peer:.1f} %", f"by {paper:.0f} %", fast.format("blocks")
+    )
+    index = page("ch4_attention/index.md")
+    for words in (
+        f"by {paper:.0f} %",
+        f"by {ours:.1f} %",
+        f"has {peer:.1f} %",
+        fast.format("tiles"),
+    ):
+        assert words in index, words
+    mean = stored("quality")["summary"]["mean error"]
+    for design, words in (
+        ("plain harmonic", "errs by {:.1f} times"),
+        ("sink + near + harmonic, difference", "the same law errs by {:.2f}"),
+        (WINDOW, "a window with a sink by {:.2f}"),
+        (OURS, "probing queries errs by {:.2f}"),
+    ):
+        assert words.format(mean[design][1]) in index, words
+
+
+def test_needles_in_long_prompts():
+    rows = {(r["design"], r["kept"]): r for r in results.needles()}
+    mine = [rows["recommended", kept]["log probability"] for kept in results.KEPT]
+    evidence_says(
+        f"at a mean log probability of {rows['full attention', 'all']['log probability']:.1f}",
+        f"at {rows['oracle', 3]['log probability']:.1f}: a few blocks",
+        f"has {mine[0]:.1f}, {mine[1]:.1f} and {mine[2]:.1f} at 12, 23 and 43 %",
+        f"come to {rows['sink + near + harmonic, 8 rounds', 15]['log probability']:.1f} with "
+        f"weights and to {rows['plain harmonic, 8 rounds', 15]['log probability']:.1f} with plain",
+    )
+
+
+def test_training():
+    whole = {r["method"]: r for r in results.trained("whole text")}
+    tenth = {r["method"]: r for r in results.trained("a tenth of the text")}
+    plain, window = whole["plain harmonic, 25 %"], whole["window + sink, 25 %"]
+    weighted = whole["sink + near + harmonic, 25 %"]
+    ends = [r["1,200 steps"] for r in results.longer()]
+    evidence_says(
+        f"by {-plain['gap'].value:.2f} ± {plain['gap'].error:.2f} nats",
+        f"a window with a sink by {-window['gap'].value:.2f} ± {window['gap'].error:.2f}",
+        f"behind by {pm(weighted['gap'], 2)}",
+        f"gains another {plain['gap'].value - plain['+ ln π'].value:.2f}",
+        f"within {max(ends) - min(ends):.2f} nats",
+        f"ends {-tenth['plain harmonic, 25 %']['gap'].value:.3f} ± "
+        f"{tenth['plain harmonic, 25 %']['gap'].error:.3f} below",
+    )
+
+
+def test_times():
+    shared = [r for r in results.cpu_times() if "rows" not in r["plan"]]
+
+    def spread(density, way="both"):
+        found = [r[way] for r in shared if abs(r["density"] - density) < 3]
+        return f"{min(found):.1f} to {max(found):.1f}"
+
+    rows = {
+        (r["block"], round(r["density"]), r["plan"].rsplit(", ")[-1]): r
+        for r in results.cpu_times()
+        if "rows" in r["plan"]
+    }
+    kept = [r["both"] * r["density"] / 100 for r in shared if r["density"] < 60]
+    at_23 = [
+        rows[b, 23, e]["both"] * rows[b, 23, e]["density"]
+        for e in ("self-normalized", "difference")
+        for b in (128, 64)
+    ]
+    evidence_says(
+        f"{shared[0]['both']:.1f} times as fast as PyTorch's dense call at 12 % of the blocks, "
+        f"{spread(23)} at 23 % and {spread(49)} at 49 %",
+        f"keep {100 * min(kept):.0f} to {100 * max(kept):.0f} % of what could be saved on a CPU",
+        f"keep {at_23[0]:.0f} % in blocks of 128 and {at_23[1]:.0f} % in blocks of 64, or "
+        f"{at_23[2]:.0f} and {at_23[3]:.0f} % with the centroid difference",
+        f"{rows[64, 23, 'self-normalized']['both']:.1f} times as fast at 23 % in blocks of 64, "
+        f"{rows[128, 23, 'self-normalized']['both']:.1f} in blocks of 128",
+    )
+    slow = {key for key, r in rows.items() if key[1] == 43 and r["both"] < 1}
+    assert {k for k in rows if k[1] == 43} - slow == {(128, 43, "self-normalized")}
+    gpu = {(r["call"], r["heads × dim"]): r for r in results.gpu_times() if r["tokens"] == 16384}
+    wide, narrow = (gpu["flex, distances, plain", f"16 × {d}"] for d in (128, 64))
+    ours = gpu["pr_flash_attention, distances, plain", "16 × 64"]
+    evidence_says(
+        f"{wide['forward']:.1f} times as fast as FlashAttention forward and {wide['both']:.1f} "
+        "both ways at 25 %",
+        f"With heads of 64 it is {narrow['forward']:.1f} and {narrow['both']:.1f}",
+        f"called through `pr_flash_attention`, {ours['forward']:.1f} and {ours['both']:.1f}",
+    )
+
+
+@pytest.mark.parametrize("design", [OURS, WINDOW])
+def test_a_mean_is_over_windows(design):
+    content = stored("perplexity")
+    names = ["full", *content["designs"]]
+    rows = [dict(zip(content["columns"], r, strict=True)) for r in content["rows"]]
+    mine = [r for r in rows if r["kept"] == results.HALF and names[r["design"]] == design]
+    found = of(results.predictions(results.HALF, TOGETHER), design)["divergence"].value
+    assert found == pytest.approx(1e3 * fmean(r["kl"] for r in mine), rel=1e-3)
