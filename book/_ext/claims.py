@@ -59,6 +59,12 @@ class Claim:
     anchor: str = ""
     equations: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    name: str = ""  # what the scoreboard calls it
+
+    @property
+    def id(self) -> str:
+        """Its anchor on the page of claims."""
+        return "claim-" + (self.name or "-".join(re.findall(r"[a-z]+", self.says.lower())[:7]))
 
     def __post_init__(self) -> None:
         for name, known in (("verdict", VERDICTS), ("source", SOURCES)):
@@ -74,6 +80,14 @@ def claims() -> tuple[Claim, ...]:
     """All rows."""
     rows = yaml.safe_load((BOOK / "claims.yml").read_text(encoding="utf-8"))
     return tuple(Claim(**row) for row in rows)
+
+
+def named(name: str) -> Claim:
+    """The row with this name."""
+    found = [claim for claim in claims() if claim.name == name]
+    if len(found) != 1:
+        raise ValueError(f"name must be that of one claim, got {name!r}")
+    return found[0]
 
 
 def page_text(path: Path) -> str:
@@ -228,7 +242,8 @@ class ClaimsDirective(SphinxDirective):
                 continue
             title = f"[{claim.says}](#{claim.anchor})" if claim.anchor else claim.says
             where = f"**{claim.verdict.capitalize()}** in {{doc}}`/{claim.page}`"
-            yield f"{title}\n: {where}: {chain(claim)}.\n"
+            compared = "; compared on the {doc}`scoreboard`" if claim.name else ""
+            yield f"[]{{#{claim.id}}}{title}\n: {where}: {chain(claim)}{compared}.\n"
 
     def formulas(self) -> Iterator[str]:
         yield "| formula | page | computed by | tested in |\n|---|---|---|---|"
