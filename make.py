@@ -200,9 +200,21 @@ def pyodide() -> dict:
     return {"GENOPT_PYODIDE": str(folder)}
 
 
+def lite() -> dict:
+    """JupyterLite in ``.cache/lite/site``, for the button *Open this chapter*."""
+    folder = CACHE / "lite" / "site"
+    script = ROOT / "book" / "_ext" / "lite.py"
+    command = [BIN / "python", script, folder, "--runtime", WEB / "node_modules" / "pyodide"]
+    if subprocess.run([str(part) for part in command], cwd=ROOT).returncode:
+        say("the book will open no chapter in JupyterLite; `make lab` does")
+        return {}
+    return {"GENOPT_LITE": str(folder)}
+
+
 def set_up() -> dict:
     environment()
-    return {**front_end(), **pyodide()}
+    env = {**front_end(), **pyodide()}
+    return {**env, **lite()} if "GENOPT_PYODIDE" in env else env
 
 
 # ------------------------------------------------------------------ the book
@@ -230,7 +242,7 @@ def build(env: dict, *, solutions: bool = True) -> None:
 
 
 def without_solutions(place: Path) -> Path:
-    """The contents of a book without solutions, in ``place``; figures are those of the whole one."""
+    """The contents of a book without solutions, in ``place``; its figures are those of the book."""
     if (BUILD / "explorers").is_dir():
         shutil.copytree(BUILD / "explorers", place / "explorers", dirs_exist_ok=True)
     ask = [BIN / "python", ROOT / "book" / "_ext" / "exercises.py"]

@@ -10,7 +10,7 @@ few forms of it mean more to the book:
     > **The question.** …                           … the box that opens a page
     > **Predict.** …                                … a question; its list, if any, are the choices
     <details><summary>Check</summary>               … and its answer, the right choice in bold
-    ### Exercise 1.1: Title                         then *Easy · 10 minutes · 2 points.* and the text
+    ### Exercise 1.1: Title                         then *Easy · 10 minutes · 2 points.*, the text
     ## Solution 1.1: Title                          then the exercise again, as a quotation
 
 References are links.  Whoever writes need not write them out: ``{eq}`label```, ``{ref}`label```,

@@ -1,4 +1,4 @@
-"""Exercises: level, time and points, an executed solution for each, and a book without solutions."""
+"""Exercises: level, time, points, an executed solution for each, and a book without solutions."""
 
 import json
 import re
