@@ -171,3 +171,20 @@ def test_words_can_be_cut_where_python_comes_without_lzma():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "2", done.stderr
+
+
+def test_where_there_is_no_lzma_an_unpacked_text_is_read_and_checked(tmp_path):
+    (tmp_path / "manifest.json").write_bytes((DATA / "manifest.json").read_bytes())
+    text = corpora.load("moby-dick")
+    unpacked = tmp_path / corpora.describe("moby-dick")["file"].removesuffix(".xz")
+    unpacked.write_text(text, encoding="utf-8", newline="")
+    command = (
+        "import sys; sys.modules['lzma'] = None\n"
+        "from genopt_core import corpora\n"
+        f"print(len(corpora.load('moby-dick', {str(tmp_path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout == f"{len(text)}\n", done.stderr
+    unpacked.write_text(text[:-1], encoding="utf-8", newline="")
+    with pytest.raises(ValueError, match="not the one its manifest describes"):
+        corpora.load("moby-dick", tmp_path)

