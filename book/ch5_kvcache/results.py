@@ -13,6 +13,8 @@ from typing import Any
 from genopt_core.checks import one_of
 from genopt_core.explorers.panels import counted
 from genopt_core.explorers.reports import Column, Estimate, Row, Spread, read
+from genopt_core.kvcache import design_bits, limit_bits, metadata_bits, parse_ladder
+from genopt_core.kvcache.ladder import SIDES
 
 LENGTHS = (2048, 4096)
 TOLERANCE = 0.02  # bits that a peer may have beyond the budget
@@ -50,6 +52,8 @@ COLUMNS = {
     "fresh texts": Column("+.2f", "%"),
     "sum": Column(".2f", "10⁻³ nat"),
     "whole cache": Column(".2f", "10⁻³ nat"),
+    **{f"{length:,} tokens": ".2f" for length in (512, 1024, 2048, 4096)},
+    "limit": Column(".2f", "bits"),
     "milliseconds": ".1f",
     "over full precision": ".2f",
 }
@@ -238,6 +242,44 @@ def scores(length: int) -> list[Row]:
     ]
 
 
+HELD_AT = (512, 1024, 2048, 4096)
+"""Lengths at which bits are counted."""
+HEAD, SINK = 64, 4
+"""Channels of a head and exact first tokens, of the model and the caches here."""
+
+
+def held() -> list[Row]:
+    """Bits a number that caches hold at a length, mean over one chunk's lengths up to it.
+
+    Counted (book, eq. kv-memory); what is in full precision at 16 bits.
+    """
+    stored = read("kv_layers.json", "kv-layers/1")["chosen"]
+    caches = {
+        f"by layer, {budget} bits": (stored[budget]["keys"], stored[budget]["values"], 128)
+        for budget in ("2.35", "2.85", "4.3")
+    }
+    caches |= {f"16/4, chunks of {chunk}": (["16/4"], ["16/4"], chunk) for chunk in (128, 32)}
+    rows = []
+    for name, (keys, values, chunk) in caches.items():
+        pairs = [
+            (parse_ladder(key), parse_ladder(value))
+            for key, value in zip(keys, values, strict=True)
+        ]
+        metadata = {
+            f"{side}_metadata": metadata_bits("rotated", side, dim=HEAD, chunk=chunk)
+            for side in SIDES
+        }
+        row: Row = {"cache": name}
+        for length in HELD_AT:
+            row[f"{length:,} tokens"] = fmean(
+                design_bits(*pair, n, chunk, sink=SINK, **metadata)
+                for pair in pairs
+                for n in range(length - chunk + 1, length + 1)
+            )
+        rows.append(row | {"limit": fmean(limit_bits(*pair, **metadata) for pair in pairs)})
+    return rows
+
+
 def chosen() -> list[str]:
     """What tables call the designs that were chosen for a budget."""
     return [design_label(name) for name in _quality()["chosen"].values()]
@@ -301,6 +343,7 @@ def aims() -> list[Row]:
 RECALL_TEXTS = {
     "recall": "recall, first",
     "prose": "moby-dick",
+    "code": "code (transformers 5.23.0 cache_utils)",
     "messages": "messages, German",
 }
 """Texts as the figure calls them, and as they are stored."""

@@ -12,6 +12,7 @@ from genopt_core.figures.schema import Axis, Figure, Panel
 TEXTS = {
     "recall": "pairs that come again after 600 tokens",
     "prose": "prose, Moby-Dick",
+    "code": "code of transformers",
     "messages": "German messages of programs",
 }
 MEASURES = {"divergence": "divergence, 10⁻³ nat a token", "rise": "rise of perplexity, %"}

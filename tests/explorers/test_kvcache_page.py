@@ -1,0 +1,126 @@
+"""The numbers that chapter 5's evidence says in words are those that are stored."""
+
+import functools
+import json
+import re
+from statistics import fmean
+
+import pytest
+from places import BOOK
+
+from book.ch5_kvcache import results
+from book.experiments.kvcache import designs
+from genopt_core.explorers.reports import read
+from genopt_core.kvcache import parse_ladder
+
+
+@functools.cache
+def page(name="ch5_kvcache/evidence.ipynb"):
+    """The words of a page, without marks of emphasis and with plain minus signs."""
+    text = (BOOK / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return re.sub(r"\s+", " ", text.replace("*", "").replace("−", "-"))
+
+
+def says(*fragments, name="ch5_kvcache/evidence.ipynb"):
+    for fragment in fragments:
+        assert fragment in page(name), fragment
+
+
+def pm(estimate, digits=1):
+    return f"{estimate.value:.{digits}f} ± {estimate.error:.{digits}f}"
+
+
+def scored(length):
+    return {r["design"]: r for r in results.scores(length)}
+
+
+def test_sums_and_wholes():
+    over = [r["whole cache"] / r["sum"] for r in results.sums_and_wholes()]
+    says(f"loses {min(over):.1f} to {max(over):.1f} times the sum")
+
+
+def test_divergence_and_perplexity():
+    two, four = scored(2048), scored(4096)
+    ours = {b: two[f"SAQ+ by layer, {b} bits"] for b in ("2.35", "2.85", "4.3", "5.0")}
+    kivi = next(r for n, r in two.items() if n.startswith("KIVI, 4 bits, groups of 32"))
+    says(
+        f"its divergence, {ours['2.85']['divergence'].value:.1f} on the mean, is below that of "
+        f"KIVI with 4 bits, which takes 5, {kivi['divergence'].value:.1f}",
+        f"our design +{pm(ours['5.0']['perplexity'], 2)} %",
+        f"really hold {ours['2.35']['held bits']:.1f}, {ours['2.85']['held bits']:.1f} and "
+        f"{ours['5.0']['held bits']:.1f} bits there",
+        f"lose {pm(four['SAQ+ by layer, 2.35 bits']['perplexity'])} % at 2.35 bits",
+        f"at 2.85 bits +{pm(four['SAQ+ by layer, 2.85 bits']['perplexity'], 2)} %",
+    )
+    by_text = results.by_text()
+    factors = [r["best peer"] / r["ours"] for r in by_text]
+    says(f"on every text, by factors of {min(factors):.0f} to {max(factors):.0f}")
+    code = [
+        r["ours, perplexity"]
+        for r in by_text
+        if r["text"] == "code of transformers" and r["budget"] in results.AIMS
+    ]
+    says("code of transformers loses {:.1f}, {:.1f} and {:.1f} %".format(*code))
+    index = "ch5_kvcache/index.md"
+    says(f"2.85 bits cost {pm(ours['2.85']['perplexity'], 2)} %", name=index)
+
+
+def test_balanced_codes_on_code():
+    found = {(r["design"], r["codes"]): r for r in results.recall() if r["text"] == "code"}
+    names = ("by layer, 2.85 bits", "by layer, 2.35 bits")
+    (a, b), (c, d) = (
+        [found[name, kind]["divergence"].value for kind in ("plain", "balanced")] for name in names
+    )
+    cost = found[names[0], "balanced"]["perplexity"]
+    says(
+        f"from {a:.1f} to {b:.1f} and from {c:.1f} to {d:.1f}",
+        f"and 2.85 bits still cost {pm(cost)} %",
+    )
+
+
+def test_times():
+    rows = results.times()
+    kernels = [r for r in rows if r["what"].startswith("attention")]
+    slow = [
+        a["milliseconds"] / b["milliseconds"]
+        for a, b in zip(kernels[::2], kernels[1::2], strict=True)
+    ]
+    step = [r["over full precision"] for r in rows if r["what"] == "decoding step"]
+    prompt = [r for r in rows if r["what"] == "reading a prompt"]
+    assert (round(min(slow)), round(max(slow))) == (9, 11)
+    says(
+        "takes nine to eleven times as long",
+        f"takes {step[1]:.1f} times that of the full cache, {step[2]:.1f} with the longer stairs",
+        f"takes {prompt[1]['milliseconds'] / 1e3:.0f} seconds instead of "
+        f"{prompt[0]['milliseconds'] / 1e3:.0f} ({prompt[1]['over full precision']:.1f} times)",
+    )
+
+
+# ------------------------------------------------------------------ bits that are held
+
+
+def test_held_bits_are_the_designs_of_the_measurements(monkeypatch):
+    """Counted there side by side for each layer of a cache, here from ladders alone."""
+    monkeypatch.setattr(results, "HELD_AT", (1024,))
+    (row,) = (r for r in results.held() if r["cache"] == "by layer, 2.85 bits")
+    chosen = read("kv_layers.json", "kv-layers/1")["chosen"]["2.85"]
+    keys, values = ([parse_ladder(x) for x in chosen[side]] for side in ("keys", "values"))
+    design = designs.staircase("by layer", "SAQ+", keys, values)
+    mean = fmean(design.held(n) for n in range(1024 - 127, 1025))
+    assert row["1,024 tokens"] == pytest.approx(mean, rel=1e-9)
+    assert row["limit"] == pytest.approx(design.limit)
+
+
+def test_where_a_short_ladder_holds_less(monkeypatch):
+    says("Below nine hundred tokens", "up to about 1,100 tokens")
+    monkeypatch.setattr(results, "HELD_AT", (900, 1100, 1200))
+    found = {r["cache"]: r for r in results.held()}
+    ours, whole, small = (
+        found[n] for n in ("by layer, 2.85 bits", "16/4, chunks of 128", "16/4, chunks of 32")
+    )
+    assert whole["900 tokens"] < ours["900 tokens"]
+    assert whole["1,100 tokens"] > ours["1,100 tokens"] > small["1,100 tokens"]
+    assert small["1,200 tokens"] > ours["1,200 tokens"]
