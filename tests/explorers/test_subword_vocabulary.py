@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 from oracles.figures import drawn, marks
 
+from book.ch1_subwords import results
 from book.experiments.subwords import explorer_tables
 from genopt_core import corpora
 from genopt_core import explorers as ex
-from genopt_core.explorers.subwords import collapse, costs, frontier, models, peers, training
+from genopt_core.explorers.subwords import (
+    collapse,
+    costs,
+    frontier,
+    growth,
+    models,
+    peers,
+    training,
+)
 from genopt_core.explorers.subwords.words import typed_words
 from genopt_core.subwords import Lattice, best_paths, fit_probabilities, substring_vocabulary
 from genopt_core.subwords.tokenizer.peers import Unigram
@@ -49,7 +58,7 @@ def counts():
 # Stored tables ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts"])
+@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts", "growth"])
 def test_copies_are_in_step_with_the_results(name):
     kept = stored(name)["origin"]
     for source, digest in (kept.get("sources") or {kept["source"]: kept["source_sha256"]}).items():
@@ -58,7 +67,7 @@ def test_copies_are_in_step_with_the_results(name):
         )
 
 
-@pytest.mark.parametrize("name", ["frontier", "models", "costs"])
+@pytest.mark.parametrize("name", ["frontier", "models", "costs", "growth"])
 def test_tables_are_made_by_the_script(name):
     made = explorer_tables.MAKERS[name]()
     assert stored(name) == json.loads(json.dumps(made))
@@ -442,3 +451,38 @@ def test_texts_show_the_stored_numbers(measure):
             assert shown == pytest.approx(wanted, rel=1e-3)
             best = min(rows[name][column] for name in ("ours_tokens_6", "ours_likelihood"))
             assert (f"{best:,}" if measure == "tokens" else f"{best:.3f}") in figure["readout"]
+
+
+# subword-growth -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", ["tokens", "bits"])
+@pytest.mark.parametrize("trained", ["ours", "corpus only"])
+def test_fields_are_ours_above_the_best_peer(measure, trained):
+    table = stored("growth")
+    column = ("bits", "tokens").index(measure)
+    for part in ("growth", "messages"):
+        changes = []
+        for row in (dict(zip(table["columns"], r, strict=True)) for r in table["rows"]):
+            if row["part"] == part:
+                numbers = row["numbers"]
+                peers_here = [v[column] for k, v in numbers.items() if k not in growth.TRAINED]
+                assert set(numbers) <= {*growth.TRAINED, *growth.FAMILIES}
+                changes.append(100 * (numbers[trained][column] / min(peers_here) - 1))
+        figure = drawn("subword-growth", corpora=part, measure=measure, trained=trained)
+        (shown,) = marks(figure["panels"][0], "cell")
+        texts = [float(text.replace("\u2212", "-")) for text in shown["columns"]["text"]]
+        assert sorted(texts) == pytest.approx(sorted(changes), abs=0.051)
+        ahead = sum(change < 0 for change in changes)
+        assert f"in {ahead} of {len(changes)} fields" in figure["readout"]
+
+
+def test_the_fields_are_those_of_the_table_of_the_page():
+    """The two readers of the stored results know of the same leads."""
+    column = {"tokens": "tokens, new words", "bits": "bits, new words"}
+    for measure, name in column.items():
+        wanted = [row[name] for row in results.small_corpora("messages")]
+        (shown,) = marks(drawn("subword-growth", corpora="messages", measure=measure)["panels"][0],
+                         "cell")  # fmt: skip
+        texts = [float(text.replace("\u2212", "-")) for text in shown["columns"]["text"]]
+        assert sorted(texts) == pytest.approx(sorted(wanted), abs=0.051)

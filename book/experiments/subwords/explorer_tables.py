@@ -376,6 +376,86 @@ def texts_table() -> dict[str, Any]:
     }
 
 
+# The tokenizers of small corpora by family; of a family the best at each count stands for it.
+FAMILIES = {
+    "BPE": ("hf_bpe", "rustbpe"),
+    "HF Unigram": ("hf_unigram", "hf_unigram_front", "hf_unigram_tuned"),
+    "sentencepiece": (
+        *("sp_text", "sp_text_front", "sp_counts", "sp_counts_front"),
+        *("sp_counts_tuned", "sp_text_tuned", "sp_text_front_tuned"),
+    ),
+    "MinGram": ("mingram", "mingram_increase"),
+    "GreedTok": ("greedtok",),
+    "PathPiece": ("pathpiece",),
+    "ConvexTok": ("convextok",),
+}
+
+
+def growth_table() -> dict[str, Any]:
+    """Ours, λ = 5, and every family of peers on small and larger corpora, held-out bits and tokens.
+
+    A peer has the better of two codes, its own and the best one for its pieces.
+    """
+    small, quality = (RESULTS / f"subwords_{name}.json" for name in ("small", "quality"))
+    cells: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+    for row in records(read(small)):
+        at = (row["part"], row["corpus"], row["words"], row["size"])
+        cells.setdefault(at, {})[row["contestant"]] = row
+    larger = read(quality)
+    for row in records(larger):
+        if row["corpus"] in ("moby-dick", "english"):
+            words = larger["corpora"][row["corpus"]]["train_words"]
+            at = ("growth", row["corpus"], words, row["size"])
+            name = {"ours_weight_5": "ours"}.get(row["contestant"], row["contestant"])
+            cells.setdefault(at, {})[name] = row
+    rows = []
+    for at, here in sorted(cells.items()):
+        if "ours" not in here:
+            continue
+        alone = here.get("ours_without", here["ours"])  # not there: the default looks not ahead
+        found = {"ours": _counted(here["ours"]), "corpus only": _counted(alone)}
+        for family, names in FAMILIES.items():
+            both = [_counted(here[name]) for name in names if name in here]
+            if both:
+                found[family] = [min(values) for values in zip(*both, strict=True)]
+        rows.append([*at, found])
+    return {
+        "origin": origin(
+            sources={f"book/data/results/{p.name}": sha256(p) for p in (small, quality)},
+            dates=[read(path)["provenance"]["date"] for path in (small, quality)],
+        ),
+        "columns": ["part", "corpus", "words", "size", "numbers"],
+        "rows": rows,
+    }
+
+
+def _counted(row: Mapping[str, Any]) -> list[float]:
+    """Held-out bits per byte and tokens per word."""
+    bits = "held_bits_per_byte"
+    ours = row["contestant"].startswith("ours")
+    return [
+        row[bits] if ours else min(row[bits], row[f"optimal_{bits}"]),
+        row["held_tokens_per_word"],
+    ]
+
+
+def across_table() -> dict[str, Any]:
+    """Pieces across blanks: bytes per token, bits per byte, cost and the certificate."""
+    path = RESULTS / "subwords_across_blanks.json"
+    source = read(path)
+    return {
+        "origin": origin(
+            source=f"book/data/results/{path.name}",
+            source_sha256=sha256(path),
+            date=source["provenance"]["date"],
+        ),
+        "bytes": {name: facts["held_bytes"] for name, facts in source["corpora"].items()},
+        "train_bytes": {name: facts["train_bytes"] for name, facts in source["corpora"].items()},
+        "columns": source["columns"],
+        "rows": source["rows"],
+    }
+
+
 MAKERS = {
     "vocabulary": vocabulary_table,
     "peers": peers_table,
@@ -384,6 +464,8 @@ MAKERS = {
     "models": models_table,
     "costs": costs_table,
     "texts": texts_table,
+    "growth": growth_table,
+    "across": across_table,
     "languages": languages_table,
 }
 
