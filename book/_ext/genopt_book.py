@@ -13,6 +13,7 @@ import icons
 import islands
 import labels
 import launch
+import published
 import theme
 import viewers
 from sphinx.application import Sphinx
@@ -43,9 +44,11 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", launch.configure)
     app.connect("html-page-context", launch.button, priority=600)
     app.connect("build-finished", launch.only_pages)
+    app.connect("html-page-context", published.add_card, priority=700)
+    app.connect("html-page-context", published.add_foot, priority=700)
+    app.connect("build-finished", published.lay_out)
     app.add_config_value("book_repository", "", "html")
     app.add_config_value("book_search", "", "html")
-    app.connect("config-inited", theme.footer)
     app.connect("config-inited", find.use)
     app.setup_extension("sphinx.ext.autodoc")  # whose event the next line names
     app.connect("autodoc-process-docstring", labels.link)

@@ -1,15 +1,12 @@
 """What the book wants otherwise than Jupyter Book, its theme and Sphinx do by themselves."""
 
-import html
 import re
 from pathlib import Path
 
 import sources
 from sphinx.application import Sphinx
-from sphinx.config import Config
 from sphinx.util.nodes import make_refnode
 
-import genopt_core
 from genopt_core.files import write_text
 
 
@@ -42,16 +39,6 @@ def without_idle_scripts(app: Sphinx, page: str, template: str, context: dict, d
             for part, mark in NEEDED_BY.items()
         )
     ]
-
-
-def footer(app: Sphinx, config: Config) -> None:
-    """Version, license and, where the configuration names one, repository at the foot of pages."""
-    address = config.book_repository
-    repository = f' · <a href="{html.escape(address)}">Repository</a>' if address else ""
-    config.html_theme_options["extra_footer"] = (
-        f"<p>GenOpt {genopt_core.__version__} · Code: MIT · Text and figures: CC BY 4.0{repository}"
-        "<br/>Nothing on these pages asks another server for anything.</p>"
-    )
 
 
 TOGGLE = r'<summary>(?=<span class="toctree-toggle")'
