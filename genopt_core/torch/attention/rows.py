@@ -42,6 +42,7 @@ def plan_rows(
     sinks: int = 1,
     nears: int = 1,
     choose: Literal["auto", "sample", "top"] = "auto",
+    share: Literal["row", "heads"] = "row",
     guard: float = 0.0,
     bias: Tensor | None = None,
     scale: float | None = None,
@@ -80,6 +81,11 @@ def plan_rows(
         "top" keeps the largest of the mixture for sure, which no weights correct; a fraction of a
         block goes to the rows whose next block has the largest mass.  "auto" does so where fewer
         than two blocks a row are free to choose, as one block drawn says little, and else samples.
+    share : {"row", "heads"}
+        "row": each row of each head keeps ``count`` blocks.  "heads": a row's blocks are those of
+        all heads together, as many on the mean, in proportion to what each head's probes see
+        beside the always kept ones, with a share ``mix`` alike for all heads; :math:`\kappa_i` is
+        then one for all.
     guard : float
         From 0 to 1: key blocks whose `self_similarity` is below it are always kept, beside
         ``count`` others, as no estimate by a few numbers says what they hold; not with ``density``.
@@ -102,12 +108,13 @@ def plan_rows(
     """
     if (count is None) == (density is None):
         raise ValueError(f"one of count and density must be given, got {count!r} and {density!r}")
-    share = fraction(mix, "mix", zero=True)
+    part = fraction(mix, "mix", zero=True)
     if fraction(guard, "guard", zero=True) and density is not None:
         raise ValueError(f"guard must be 0 if density is given, got {guard!r}")
     if guard and count is not None and count != int(count):
         raise ValueError(f"count must be whole with a guard, got {count!r}")
     one_of(choose, "choose", ("auto", "sample", "top"))
+    one_of(share, "share", ("row", "heads"))
     one_of(proxy, "proxy", PROXIES)
     n = q.shape[2]
     size = min(whole(block, "block"), n) if block is not None else default_block(n)
@@ -130,14 +137,20 @@ def plan_rows(
     w = torch.from_numpy((law or DistanceLaw.harmonic()).weights(t)).to(q.device)
     floor = torch.where(free, w[delta.clamp_min(0)], 0.0)
     seen = torch.where(free, mass.double(), 0.0)
-    seen, floor = (x / x.sum(-1, keepdim=True).clamp_min(1e-300) for x in (seen, floor))
-    weight = (1 - share) * seen + share * floor
+    total = seen.sum(-1, keepdim=True)
+    floor = floor / floor.sum(-1, keepdim=True).clamp_min(1e-300)
+    weight = (1 - part) * seen / total.clamp_min(1e-300) + part * floor
     wanted = places.clamp_max(each) if isinstance(each, int) else places.double().clamp_max(each)
+    wanted, lines = wanted.double().expand(weight.shape[:-1]), free.expand(weight.shape)
+    if share == "heads":
+        weight = weight * ((1 - part) * total + part * total.mean(1, keepdim=True))
+        weight, mass, lines = (x.transpose(1, 2).flatten(2) for x in (weight, mass, lines))
+        wanted = wanted.sum(1)  # (batch, rows), of all heads
     if choose == "top" or (choose == "auto" and each < 2):
-        drawn = _largest(weight, mass, wanted.double(), free)
+        drawn = _of_heads(_largest(weight, mass, wanted, lines), t)
         pi = (drawn | sure).double()
     else:
-        pi = torch.where(sure, 1.0, capped(weight, wanted.double().expand(weight.shape[:-1])))
+        pi = torch.where(sure, 1.0, _of_heads(capped(weight, wanted), t))
         drawn = systematic(pi, generator) & free
     return Plan(n, size, drawn | sure, pi)
 
@@ -160,14 +173,19 @@ def self_similarity(k: Tensor, block: int) -> Tensor:
     return (sums / (n - first).clamp_max(size).unsqueeze(-1)).square().sum(-1)
 
 
+def _of_heads(lines: Tensor, t: int) -> Tensor:
+    """(batch, heads, rows, blocks), from the lines of each head or from one of all heads a row."""
+    return lines if lines.ndim == 4 else lines.unflatten(2, (-1, t)).transpose(1, 2)
+
+
 def _largest(weight: Tensor, mass: Tensor, wanted: Tensor, free: Tensor) -> Tensor:
     """The blocks of the largest weight, ``wanted`` of them on average over rows."""
     rank = weight.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     whole_part = wanted.floor()
     drawn = (rank < whole_part.unsqueeze(-1)) & free
-    more = int((wanted - whole_part).sum().round())
+    more = int((wanted - whole_part).sum(-1).max().round())
     if more:
-        following = (rank == whole_part[:, None]) & free
+        following = (rank == whole_part.unsqueeze(-1)) & free
         gain = torch.where(following, mass, 0.0).sum(-1)
         rows = torch.zeros_like(gain, dtype=torch.bool)
         rows.scatter_(-1, gain.topk(more, dim=-1).indices, True)
