@@ -14,6 +14,9 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from genopt_core import explorers
 from genopt_core.figures.widget import island
 
+# In an answer, what a wrong choice is mistaken about: "- the choice: *Its error.* Why."
+NAMED = re.compile(r"(?m)^- (?P<choice>.+?): \*(?P<error>[^*]+)\.\* \S")
+
 
 class ExplorerDirective(SphinxDirective):
     """``{explorer} name`` puts an explorer on a Markdown page; its body is JSON, the settings."""
@@ -81,10 +84,12 @@ class PredictDirective(SphinxDirective):
     """A question with choices, or for a number, and its answer, which begins with the right one.
 
     Three parts, ``%%%`` between them; `viewers.myst` writes them.  The answer unfolds once the
-    reader has chosen (``predict.js``); without JavaScript it is a ``<details>``.
+    reader has chosen (``predict.js``), and names the error of a wrong choice where the answer has
+    it; without JavaScript it is a ``<details>``.
     """
 
     has_content = True
+    word = "Predict"
 
     def inline(self, text: str) -> nodes.inline:
         parsed, messages = self.parse_inline(" ".join(text.split()))
@@ -95,12 +100,14 @@ class PredictDirective(SphinxDirective):
         if len(parts) != 3:
             raise self.error(f"a question needs choices or none, and an answer: {self.content}")
         question, choices, answer = parts
+        texts = re.findall(r"(?m)^- (.+)$", choices)
+        errors = {found["choice"]: found["error"] for found in NAMED.finditer(answer)}
         before = len(question.splitlines()) + len(choices.splitlines())
         body = self.parse_text_to_nodes(answer, offset=self.content_offset + before)
         strong = next((node for part in body for node in part.findall(nodes.strong)), None)
         right = strong.astext().rstrip(".:") if strong else ""
         name = f"predict-{self.env.new_serialno('predict')}"
-        asked = [self.inline(choice) for choice in re.findall(r"(?m)^- (.+)$", choices)]
+        asked = [self.inline(choice) for choice in texts]
         if asked:
             known = [choice.astext().lower() for choice in asked]
             if right.lower() not in known:
@@ -108,11 +115,14 @@ class PredictDirective(SphinxDirective):
             right = str(known.index(right.lower()))
         elif not re.fullmatch(r"-?\d+(\.\d+)?", right):
             raise self.error(f"the answer must begin with a number in bold, got {right!r}")
-        box = nodes.container(classes=["predict"])
+        self.complete(texts, errors, right if asked else "")
+        box = nodes.container(classes=["predict", self.word.lower()])
         box += raw(f'<form data-right="{html.escape(right)}"><fieldset><legend>')
-        box += [nodes.strong("", "Predict. "), self.inline(question), raw("</legend>")]
+        box += [nodes.strong("", f"{self.word}. "), self.inline(question), raw("</legend>")]
         for number, choice in enumerate(asked):
-            radio = f'<input type="radio" name="{name}" value="{number}" required>'
+            error = html.escape(errors.get(texts[number], ""))
+            named = f' data-error="{error}"' if error else ""
+            radio = f'<input type="radio" name="{name}" value="{number}"{named} required>'
             box += [raw(f"<label>{radio} "), choice, raw("</label>")]
         if not asked:
             field = f'<input type="number" name="{name}" step="any" required>'
@@ -123,6 +133,25 @@ class PredictDirective(SphinxDirective):
         )
         box += [*body, raw("</details>")]
         return [box]
+
+    def complete(self, choices: list[str], errors: dict[str, str], right: str) -> None:
+        """A prediction may leave the errors of its wrong choices unnamed."""
+        if errors.keys() - set(choices):
+            raise self.error(
+                f"the answer names what is no choice: {[*errors.keys() - set(choices)]}"
+            )
+
+
+class QuizDirective(PredictDirective):
+    """A question that closes a section: every wrong choice is named, with a sentence why."""
+
+    word = "Quiz"
+
+    def complete(self, choices: list[str], errors: dict[str, str], right: str) -> None:
+        super().complete(choices, errors, right)
+        wrong = [choice for number, choice in enumerate(choices) if str(number) != right]
+        if len(choices) < 3 or wrong != [choice for choice in choices if choice in errors]:
+            raise self.error(f"a quiz needs three choices and names its wrong ones: {choices}")
 
 
 def fold_predicted(app: Sphinx, doctree: nodes.document) -> None:

@@ -9,7 +9,9 @@ few forms of it mean more to the book:
     > **Proof.** …                                  … its proof
     > **The question.** …                           … the box that opens a page
     > **Predict.** …                                … a question; its list, if any, are the choices
+    > **Quiz.** …                                   … a question that has its list of choices
     <details><summary>Check</summary>               … and its answer, the right choice in bold
+    - this one: *Its error.* Why                    … which a quiz has for each wrong choice
     ### Exercise 1.1: Title                         then *Easy · 10 minutes · 2 points.*, the text
     ## Solution 1.1: Title                          then the exercise again, as a quotation
 
@@ -253,13 +255,14 @@ def equations(text: str) -> str:
 def quotation(match: re.Match) -> str:
     """A quotation as the directive that it means, if it means one."""
     inner = "\n".join(line[2:] for line in match["quote"].splitlines())
-    if inner.startswith("**Predict.** "):
-        question, _, choices = inner.removeprefix("**Predict.** ").partition("\n\n- ")
+    asked = re.match(r"\*\*(Predict|Quiz)\.\*\* ", inner)
+    if asked:
+        question, _, choices = inner[asked.end() :].partition("\n\n- ")
         choices = "- " + choices if choices else ""
         answer = match["answer"]
         if not answer:
             raise ValueError(f"no <details> with the answer below: {inner}")
-        return fenced("predict", "\n\n%%%\n\n".join((question, choices, answer.strip())))
+        return fenced(asked[1].lower(), "\n\n%%%\n\n".join((question, choices, answer.strip())))
     rest = match[0].removeprefix(match["quote"])
     if inner.startswith("**The question.** "):
         body = inner.removeprefix("**The question.** ")

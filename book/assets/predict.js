@@ -11,7 +11,8 @@ for (const box of document.querySelectorAll(".predict")) {
     const field = form.querySelector("input:checked, input[type=number]");
     const said = field.type === "number" ? field.value : field.closest("label").innerText.trim();
     const right = Number(field.value) === Number(form.dataset.right);
-    form.querySelector("output").textContent = right ? `Right: ${said}.` : `You said: ${said}. See below.`;
+    const error = field.dataset.error ? ` That is “${field.dataset.error}”.` : "";
+    form.querySelector("output").textContent = right ? `Right: ${said}.` : `You said: ${said}.${error} See below.`;
     form.querySelector("fieldset").disabled = true;
     button.hidden = true;
     answer.hidden = false;

@@ -11,6 +11,7 @@ from genopt_core import explorers
 
 sys.path.insert(0, str(BOOK / "_ext"))
 import directives
+import viewers
 
 TEXT = (BOOK / "teaching.md").read_text(encoding="utf-8")
 LINKS = re.findall(r"\{show\}`([\w-]+): ([^`]+)`", TEXT)
@@ -48,3 +49,46 @@ def test_a_plan_is_a_session_of_fifty_minutes_with_what_a_teacher_needs(plan):
 
 def test_every_chapter_has_a_plan():
     assert len(PLANS) == len(list(BOOK.glob("ch*/index.md")))
+
+
+QUIZ = re.compile(r"(?m)^> \*\*Quiz\.\*\* ")
+CHAPTERS = sorted(path.parent.name for path in BOOK.glob("ch*/index.md"))
+
+
+def quizzes(chapter):
+    """The cells with a question, of all pages of ``chapter``."""
+    pages = sorted(BOOK.glob(f"{chapter}/*.ipynb"))
+    texts = [text for page in pages for text in viewers.cells(page.relative_to(BOOK).as_posix())]
+    return [text for text in texts if QUIZ.search(text)]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_asks_three_to_five_quiz_questions(chapter):
+    assert 3 <= len(quizzes(chapter)) <= 5
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_wrong_answer_of_a_quiz_is_named_and_the_right_one_not_always_in_one_place(chapter):
+    places = set()
+    for text in quizzes(chapter):
+        choices = re.findall(r"(?m)^> - (.+)$", text)
+        right = re.search(r"(?m)^\*\*(.+?)\.?\*\*", text)[1]
+        [place] = [i for i, choice in enumerate(choices) if choice.lower() == right.lower()]
+        named = [found["choice"] for found in directives.NAMED.finditer(text)]
+        assert sorted(named) == sorted(choices[:place] + choices[place + 1 :])
+        places.add(place)
+    assert len(places) > 1
+
+
+def built(text):
+    """What the directives make of the Markdown ``text`` of a cell."""
+    return viewers.myst(text, "ch1_subwords/paths.ipynb")
+
+
+def test_a_quiz_becomes_a_quiz_and_a_prediction_stays_one():
+    answer = "<details><summary>Check</summary>\n\n**This.**\n\n- that: *An error.* No.\n\n</details>"
+    for word in ("Quiz", "Predict"):
+        text = f"> **{word}.** Which?\n>\n> - this\n> - that\n\n{answer}"
+        assert built(text).startswith(f"``````{{{word.lower()}}}\n\nWhich?")
+    found = directives.NAMED.search(answer)
+    assert (found["choice"], found["error"]) == ("that", "An error")
