@@ -7,7 +7,8 @@ The modules read in this order:
 - ``plain``: elites, frequencies, moments, smoothing; ``drift``: why it sharpens without a signal
 - ``pareto``, ``outcomes``: the order of trials with several objectives or constraints
 - ``kernels``, ``plus``: all evaluations count, NumPy only
-- ``surrogate``, ``gains``, ``posterior``: the elite's probability given the data (SciPy, on demand)
+- ``steps``, ``surrogate``, ``gains``, ``posterior``: the elite's probability given the data
+  (SciPy, on demand)
 - ``trials``, ``prefix``, ``proposals``, ``optimizer``: ask and tell
 - ``loop``: the whole search, on any executor
 - ``tabular``, ``table_search``, ``regret``, ``noise``: searches on objectives whose answer is known

@@ -23,7 +23,9 @@ from genopt_core.cross_entropy.pareto import (
     reference_point,
 )
 from genopt_core.cross_entropy.plus import first_unseen, fit_elite
+from genopt_core.cross_entropy.plus import propose as propose_by_plus
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
+from genopt_core.cross_entropy.steps import MARGIN, SCREENED, is_stepped
 from genopt_core.cross_entropy.surrogate import (
     GaussianProcess,
     checkpoint,
@@ -44,6 +46,8 @@ WINDOW = 300
 """The most trials that a process is conditioned on, so that a proposal's cost stops growing."""
 MOST_ON_FRONT = {2: 400, 3: 40, 4: 16}
 """Of a front, the most by number of losses from which a gain is computed; beyond four losses 10."""
+SCORE = "score"
+"""The name of a single objective's process."""
 Gain = Callable[[Array], Array]
 
 
@@ -53,25 +57,27 @@ class Posterior:
     def __init__(self, space: SearchSpace, deterministic: bool, elite_fraction: float) -> None:
         self.space, self.deterministic = space, deterministic
         self.elite_fraction = elite_fraction
-        self._known: dict[str, tuple[bytes, Array, float]] = {}
+        self._known: dict[str, tuple[bytes, Array, float | None]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
 
     # ---------------------------------------------------------------- the model
 
     def _condition(
-        self, rows: Array, scores: Array, kept: Array, name: str = "score"
+        self, rows: Array, scores: Array, kept: Array, name: str = SCORE
     ) -> tuple[GaussianProcess, Array]:
         """The process given the trials that are kept; a failure counts as the worst value there is.
 
-        Hyperparameters are kept by name: there is one process for each objective.
+        Hyperparameters are kept by name: there is one process for each objective.  A single one
+        that is stepped is modeled by its ranks.
         """
+        ranked = name == SCORE and is_stepped(scores[: checkpoint(len(scores))])
         scores = np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].max())
         first = checkpoint(len(scores))
         key = rows[:first].tobytes() + scores[:first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)
         if name not in self._known or self._known[name][0] != key:
             fitted = window(scores[:first])
-            exponent = warp_exponent(scores[fitted])
+            exponent = None if ranked else warp_exponent(scores[fitted])
             theta = process.fit(rows[fitted], normal_scores(scores[fitted], exponent))
             self._known[name] = (key, theta, exponent)
         _, theta, exponent = self._known[name]
@@ -130,6 +136,8 @@ class Posterior:
         process, values = self._condition(rows, scores, kept)
         counted = np.ones(len(kept), bool) if feasible is None else feasible[kept]
         level = self._level(process, process.rows[counted], values[counted])
+        if is_stepped(scores[: checkpoint(len(scores))]):
+            level -= MARGIN
         self._believe(process, values, running)
         return partial(expected_gain, process, level)
 
@@ -238,7 +246,24 @@ class Posterior:
         """The next row: with probability ``explore`` a plain draw, else the best one, polished.
 
         ``scores`` order the trials; with several objectives or constraints ``outcomes`` say why.
+        On a stepped objective a share of the proposals comes from `plus`.
         """
+        losses = scores if outcomes is None else outcomes.losses[:, 0]
+        stepped = outcomes is None or outcomes.losses.shape[1] == 1
+        stepped = stepped and is_stepped(losses[: checkpoint(len(losses))])
+        if stepped and rng.random() < SCREENED:
+            feasible = outcomes.feasible if outcomes and outcomes.constraints else None
+            return propose_by_plus(
+                self.space,
+                rows,
+                scores,
+                running,
+                seen,
+                self.elite_fraction,
+                explore,
+                rng,
+                feasible,
+            )
         gain = self._gain(rows, scores, running, outcomes)
         fitted, pool, gains = self._project(gain, rows, scores, rng)
         if rng.random() < explore:

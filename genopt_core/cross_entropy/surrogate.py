@@ -32,6 +32,7 @@ from scipy.stats import yeojohnson, yeojohnson_normmax
 
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.space import SearchSpace
+from genopt_core.cross_entropy.steps import rank_scores
 
 JITTER = 1e-8
 ADDITIVE_WIDTH = 0.08  # squared distance over which one real parameter's own effect is alike
@@ -49,8 +50,10 @@ def warp_exponent(values: Array) -> float:
     return exponent if abs(exponent) < 10 else 1.0
 
 
-def normal_scores(values: Array, exponent: float) -> Array:
-    """Values after the power transform, mean 0 and standard deviation 1."""
+def normal_scores(values: Array, exponent: float | None) -> Array:
+    """Values after the power transform, or by rank if it is None; mean 0, standard deviation 1."""
+    if exponent is None:
+        return _standard(rank_scores(values))
     z = _standard(values)
     with np.errstate(all="ignore"):
         warped = yeojohnson(z, exponent)

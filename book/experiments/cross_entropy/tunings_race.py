@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import holm
 from book.experiments.common.places import RESULTS, ROOT, SCRATCH
-from book.experiments.common.store import files_sha256, provenance, read, write_results
+from book.experiments.common.store import code_sha256, provenance, read, sha256, write_results
 from book.experiments.cross_entropy import methods, tunings
 
 PATH = RESULTS / "cross_entropy_tunings.json"
@@ -40,11 +41,13 @@ Row = list[Any]
 Regrets = dict[tuple[str, str], dict[int, float]]
 
 
+@cache
 def source(name: str) -> str:
-    """State of our sources for our methods; the packages are pinned for the others."""
+    """State of our sources' code for our methods; the packages are pinned for the others."""
     if not methods.METHODS[name].ours:
         return "peer"
-    return files_sha256(sorted((ROOT / "genopt_core" / "cross_entropy").rglob("*.py")))
+    files = sorted((ROOT / "genopt_core" / "cross_entropy").rglob("*.py"))
+    return sha256("".join(code_sha256(path, ("__all__",)) for path in files))[:12]
 
 
 def stored() -> list[dict[str, Any]]:
