@@ -24,6 +24,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("claims", claims.ClaimsDirective)
     app.add_role("show", directives.ShowRole())
     app.add_directive("predict", directives.PredictDirective)
+    app.add_directive("quiz", directives.QuizDirective)
     app.add_js_file("genopt/explore.js", loading_method="defer")
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
