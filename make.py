@@ -2,12 +2,15 @@
 
     python make.py book      build the book into _build/html (--no-solutions: for students)
     python make.py serve     build it and open it on this machine
+    python make.py publish   build it and copy it to the folder of a web server: --to FOLDER
     python make.py zip       build it and pack it into _build/genopt-book.zip, to read offline
     python make.py lab       open the notebooks in JupyterLab
     python make.py check     lint, types, contracts and the quick tests: no browser, no notebooks
     python make.py test      set up, then run every check and test
     python make.py fuzz      draw new random examples for the property tests (--minutes 10)
     python make.py refresh   run the notebooks again and store their outputs
+    python make.py sphinx    build the book by Sphinx alone, without the command jupyter-book
+    python make.py fresh     try the newest releases of everything and report what breaks
     python make.py freeze    pin, with hashes, what requirements.txt brings along
     python make.py clean     remove what was built (--all: the environment and the caches too)
 
@@ -281,6 +284,42 @@ def pack(_: argparse.Namespace) -> None:
     say(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1e6:.0f} MB; open html/index.html")
 
 
+def publish(arguments: argparse.Namespace) -> None:
+    """What the workflow for GitHub Pages does, for any web server that serves a folder."""
+    folder = Path(arguments.to).expanduser().resolve()
+    there = [path for path in folder.iterdir() if path.name != ".git"] if folder.is_dir() else []
+    if there and not (folder / "_static" / "genopt").is_dir():
+        raise Stop(f"{folder} has files that are no book of ours.\n  Name an empty folder.")
+    build(set_up())
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(HTML, part)
+    if (folder / ".git").exists():  # a branch for pages, checked out
+        (folder / ".git").rename(part / ".git")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    say(f"the book is in {folder}; let the server answer with 404.html where there is no page")
+
+
+def sphinx(_: argparse.Namespace) -> None:
+    """The way out should Jupyter Book stop: the same book, of which the figures are shared."""
+    env = {**set_up(), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    settings, html = BUILD / "plain" / "settings", BUILD / "plain_html"
+    hint = "book/_ext/plain_sphinx.py writes the configuration that the messages above speak of."
+    run([BIN / "python", ROOT / "book" / "_ext" / "plain_sphinx.py", settings], env=env, hint=hint)
+    command = [BIN / "sphinx-build", "-W", "-n", "--keep-going", "-q", "-c", settings]
+    run([*command, "-d", BUILD / "plain" / "doctrees", "book", html], env=env, hint=hint)
+    say(f"the book, by Sphinx alone, is in {html / 'index.html'}")
+
+
+def fresh(arguments: argparse.Namespace) -> None:
+    """Newest releases in an environment of their own; ours stays as it is."""
+    env = set_up()
+    script = ["-m", "book.experiments.site.freshness", *arguments.more]
+    hint = "The report above, and .cache/fresh/report.md, name what broke."
+    run([BIN / "python", *script], env=ONE_THREAD | env, hint=hint)
+
+
 def lab(_: argparse.Namespace) -> None:
     """JupyterLab at START.ipynb; trusted notebooks show the stored pictures of their figures."""
     env = set_up()
@@ -451,12 +490,15 @@ def main() -> int:
     for word, action in {
         "book": book,
         "serve": serve,
+        "publish": publish,
         "zip": pack,
         "lab": lab,
         "check": check,
         "test": test,
         "fuzz": fuzz,
         "refresh": refresh,
+        "sphinx": sphinx,
+        "fresh": fresh,
         "freeze": freeze,
         "clean": clean,
         "help": help_,
@@ -468,6 +510,10 @@ def main() -> int:
         elif word == "serve":
             sub.add_argument("--port", type=int, default=8000)
             sub.add_argument("--no-browser", action="store_true")
+        elif word == "publish":
+            sub.add_argument("--to", required=True, metavar="FOLDER")
+        elif word == "fresh":
+            sub.add_argument("more", nargs="*", help="options of the script, after --")
         elif word in ("check", "test"):
             sub.add_argument("pytest", nargs="*", help="what to hand to pytest, after --")
         elif word == "fuzz":
