@@ -291,6 +291,10 @@ class Posterior:
                 groups = [self._neighbours(row, step, rng) for row in current[moving]]
                 owner = np.repeat(np.flatnonzero(moving), [len(group) for group in groups])
                 near = space.settle(np.concatenate(groups))
+                if space.is_conditional:  # what does not exist cannot be moved
+                    new = (near != current[owner]).any(axis=1)
+                    new[np.searchsorted(owner, np.flatnonzero(moving))] = True  # the row itself
+                    near, owner = near[new], owner[new]
                 gains = gain(near)
                 if seen:
                     gains[[row.tobytes() in seen for row in near]] = -1.0
