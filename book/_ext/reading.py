@@ -1,11 +1,14 @@
 """Sphinx extension of the book: what helps a reader along, where it takes hold of the build.
 
-The `scoreboard`, and what claims of the ledger a page bears.
+The `scoreboard`, the words of the glossary (`terms`) and the `symbols` of formulas where they are
+used, and what claims of the ledger a page bears.
 """
 
 from html import escape
 
 import claims
+import symbols
+import terms
 from scoreboard.page import ScoreboardDirective
 from sphinx.application import Sphinx
 
@@ -30,5 +33,10 @@ def ledger(app: Sphinx, page: str, template: str, context: dict, doctree) -> Non
 def setup(app: Sphinx) -> dict:
     app.add_directive("scoreboard", ScoreboardDirective)
     app.add_css_file("scoreboard.css")
+    app.add_css_file("reading.css")
+    app.add_js_file("reading.js", loading_method="defer")
+    app.connect("doctree-resolved", symbols.explain)
+    app.connect("doctree-resolved", terms.mark)
+    app.connect("html-page-context", terms.define, priority=540)
     app.connect("html-page-context", ledger, priority=550)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}
