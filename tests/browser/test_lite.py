@@ -1,0 +1,75 @@
+"""A chapter opened in JupyterLite: Python in the browser, nothing asked of any other server."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser.reader import LIMIT_MS
+
+PAGE = "ch3_positions/encodings"
+OPENED = """() => {
+    const shown = globalThis.jupyterapp?.shell?.currentWidget;
+    return shown?.content?.model?.cells
+        && shown.sessionContext?.session?.kernel?.status === "idle";
+}"""
+RUN = """async (cells) => {
+    for (let i = 0; i < cells; i++)
+        await globalThis.jupyterapp.commands.execute("notebook:run-cell-and-select-next");
+}"""
+TO_CODE = """() => {
+    const book = globalThis.jupyterapp.shell.currentWidget.content;
+    const cells = [...book.model.cells];
+    book.activeCellIndex = cells.findIndex((cell) => cell.type === "code");
+    return cells.length;
+}"""
+RAN = """(wanted) => {
+    const book = globalThis.jupyterapp.shell.currentWidget.content.model;
+    const ran = [...book.cells].filter((cell) => cell.type === "code" && cell.executionCount);
+    return ran.length >= wanted && ran.every((cell) => cell.executionState === "idle");
+}"""
+ERRORS = """() => [...globalThis.jupyterapp.shell.currentWidget.content.model.cells]
+    .filter((cell) => cell.type === "code")
+    .flatMap((cell) => cell.outputs.toJSON())
+    .filter((output) => output.output_type === "error")
+    .map((output) => output.evalue)"""
+
+
+@pytest.fixture
+def lite(html, served):
+    if not (html / "lite").is_dir():
+        pytest.skip("this build has no JupyterLite")
+    return f"{served}lite/lab/index.html"
+
+
+def test_a_page_leads_to_its_notebook(html, lite):
+    text = (html / f"{PAGE}.html").read_text(encoding="utf-8")
+    (address,) = re.findall(r'href="([^"]*lite/lab/index.html[^"]*)"', text)
+    assert address == f"../lite/lab/index.html?path={PAGE}.ipynb"
+    assert (html / "lite" / "files" / f"{PAGE}.ipynb").is_file()
+
+
+def test_first_cells_run_without_any_other_server(chromium, served, lite):
+    context = chromium.new_context()
+    outside: list[str] = []
+
+    def only_ours(route):
+        if route.request.url.startswith((served, "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", only_ours)
+    page = context.new_page()
+    page.set_default_timeout(3 * LIMIT_MS)
+    page.goto(f"{lite}?path={PAGE}.ipynb")
+    page.wait_for_function(OPENED)
+    left = page.evaluate(TO_CODE)
+    assert left > 10
+    page.evaluate(RUN, 3)
+    page.wait_for_function(RAN, arg=1)
+    page.locator(".jp-OutputArea .gx-picture svg").first.wait_for()
+    assert page.evaluate(ERRORS) == []
+    assert outside == []
+    context.close()
