@@ -108,7 +108,7 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
         levels("min_samples_leaf", 1, 3, 8, 20),
         choice("bootstrap", True, False),
         levels("max_samples", 0.2, 0.5, 1.0, when=("bootstrap", (True,))),
-        levels("n_estimators", 2, 4, 8, 16, 32),
+        levels("n_estimators", 1, 2, 4, 8, 16),
     ),
     "forest-diabetes": (
         choice("model", "forest", "extra"),
@@ -123,9 +123,9 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
         levels("alpha", 0.7, 0.8, 0.95, when=("loss", ("huber",))),
         powers("learning_rate", 0.01, 0.6, 5),
         levels("max_depth", 1, 2, 4),
-        levels("subsample", 0.3, 0.6, 1.0),
+        levels("subsample", 0.4, 1.0),
         levels("max_features", 0.1, 0.3, 1.0),
-        levels("n_estimators", 5, 10, 20, 40, 80),
+        levels("n_estimators", 3, 6, 12, 24, 40),
     ),
     "boosting-cancer": (
         powers("learning_rate", 0.02, 2.0, 6),
@@ -146,7 +146,7 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
         choice("class_weight", None, "balanced"),
         *_svm("linear", "rbf", "poly"),
         levels("degree", 2, 3, when=("kernel", ("poly",))),
-        powers("C", 1e-3, 1e3, 9),
+        powers("C", 1e-3, 1e3, 7),
     ),
     "svm-diabetes": (
         choice("scaling", "none", "standard", "quantile"),
@@ -172,7 +172,7 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
     ),
     "logistic-cancer": (
         choice("scaling", "standard", "minmax", "quantile"),
-        levels("features", 3, 8, 16, 30),
+        levels("features", 4, 12, 30),
         choice("class_weight", None, "balanced"),
         choice("penalty", "l2", "l1", "elasticnet"),
         levels("l1_ratio", 0.2, 0.4, 0.6, 0.8, when=("penalty", ("elasticnet",))),
@@ -185,7 +185,7 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
         choice("average", True, False),
         choice("learning_rate", "optimal", "constant", "invscaling"),
         powers("eta0", 1e-3, 1.0, 4, when=("learning_rate", ("constant", "invscaling"))),
-        powers("alpha", 1e-6, 1e-1, 6),
+        powers("alpha", 1e-6, 1e-1, 5),
     ),
     "linear-diabetes": (
         choice("model", "ridge", "elasticnet"),
@@ -195,13 +195,13 @@ TUNINGS: dict[str, tuple[Axis, ...]] = {
         powers("alpha", 1e-4, 1e3, 15),
     ),
     "network-wine": (
-        levels("width", 4, 8, 16, 32),
+        levels("width", 4, 12, 32),
         levels("layers", 1, 2),
         choice("activation", "relu", "tanh"),
-        choice("batch_size", 8, 32),
-        powers("alpha", 1e-4, 3.0, 3),
+        choice("batch_size", 16, 64),
+        powers("alpha", 1e-3, 3.0, 2),
         powers("learning_rate_init", 1e-4, 1.0, 5),
-        levels("epochs", 3, 6, 12, 24, 40),
+        levels("epochs", 2, 4, 8, 16, 24),
     ),
     "network-diabetes": (
         levels("width", 4, 12, 36),
@@ -363,7 +363,8 @@ def main() -> None:
         for name in TUNINGS:
             print(f"{name:18} {check(name)} of 20 differ")
         return
-    for half, names in HALVES.items():
+    for half in sorted(HALVES, reverse=True):
+        names = HALVES[half]
         content = {
             "schema": "search-tunings/1",
             "provenance": provenance(("numpy", "scipy", "scikit-learn")),
