@@ -33,6 +33,9 @@ def explore(name: str, **params: Any) -> ExplorerWidget:
     here and not with the package.
 
     Raises ``KeyError`` for an unknown name, ``ValueError`` or ``TypeError`` for bad ``params``.
+
+    >>> type(explore("kv-staircase")).__name__
+    'ExplorerWidget'
     """
     from genopt_core import explorers
     from genopt_core.checks import extra
@@ -50,6 +53,10 @@ def show(figure: Any, alt: str) -> Shown:
     labels and rounded data.  Needs ``matplotlib``, imported here and not with the package.
 
     Raises ``ValueError`` if ``alt`` is empty.
+
+    >>> from genopt_core.figures.plots import subplots
+    >>> show(subplots(figsize=(2, 1))[0], "Empty axes.").alt
+    'Empty axes.'
     """
     from genopt_core.checks import extra
 

@@ -12,7 +12,14 @@ from typing import Any, Protocol
 
 
 class Record(Protocol):
-    """What a progress function is called with."""
+    """What a progress function is called with.
+
+    >>> class Step:
+    ...     done, total = 1, 3
+    >>> with reporting(lambda record: print(record.done, "of", record.total), 3, "steps") as report:
+    ...     report(Step())
+    1 of 3
+    """
 
     @property
     def done(self) -> int:
@@ -27,7 +34,11 @@ class Record(Protocol):
 def reporting(
     progress: bool | Callable[[Any], object] | None, total: int, what: str, unit: str = "steps"
 ) -> Iterator[Callable[[Record], object]]:
-    """What to call with the record of each step: the caller's function, a bar, or nothing."""
+    """What to call with the record of each step: the caller's function, a bar, or nothing.
+
+    >>> with reporting(None, 3, "training") as report:
+    ...     report(None)
+    """
     if progress is True and importlib.util.find_spec("tqdm"):
         from tqdm import tqdm
 

@@ -65,6 +65,12 @@ def attend(
     out : (..., queries, value_dim) array
     lse : (..., queries) array
         Minus infinity, with an output of zeros, if there is no token to be seen.
+
+    Examples
+    --------
+    >>> out, lse = attend([[0.0]], [[0.0], [0.0]], [[1.0], [3.0]])
+    >>> out.tolist(), lse.round(4).tolist()
+    ([[2.0]], [0.6931])
     """
     q, k, v = (np.asarray(t, dtype=float) for t in (query, keys, values))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:

@@ -24,7 +24,16 @@ Objective = Callable[..., float]
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A winner on fresh seeds: the mean of its new values and that mean's standard error."""
+    """A winner on fresh seeds: the mean of its new values and that mean's standard error.
+
+    >>> from genopt_core.cross_entropy import Float
+    >>> noisy = lambda params, seed: params["x"] ** 2 + seed % 2
+    >>> space = SearchSpace({"x": Float(-1, 1)})
+    >>> settings = {"method": "plain", "seeded": True, "deterministic": True}
+    >>> found = minimize(noisy, space, 10, confirm=1, confirm_repeats=4, **settings)
+    >>> len(found.confirmed[0].values), 0 <= found.confirmed[0].mean <= 2
+    (4, True)
+    """
 
     trial: Trial
     mean: float

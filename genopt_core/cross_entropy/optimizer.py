@@ -86,6 +86,12 @@ class CrossEntropy:
     ...     _ = search.tell(trial, (trial.params["x"] - 1) ** 2)
     >>> search.best.params, search.distribution()["x"].round(2)
     ({'x': 1}, array([0., 1., 0.]))
+    >>> new = search.suggest(search.trials, [], 100)
+    >>> new, search.entropy()["x"] < 0.1, search.recommend().params
+    ({'x': 1}, True, {'x': 1})
+    >>> best = min(search.trials, key=search.key)
+    >>> search.used_up(search.trials), best.number == search.best.number
+    (True, True)
     """
 
     def __init__(

@@ -65,6 +65,9 @@ class Categorical:
     --------
     >>> Categorical(["cbow", "skipgram"]).decode(1)
     'skipgram'
+    >>> method = Categorical(["cbow", "skipgram"])
+    >>> method.encode("skipgram"), method.code(0), method.label(0), method.snap([1]).tolist()
+    (1.0, 0.0, 'cbow', [1.0])
     """
 
     choices: tuple[Any, ...]
@@ -118,7 +121,7 @@ class Categorical:
         return self.choices[int(z)]
 
     def snap(self, z: Array) -> Array:
-        """The coordinates that values have: here they are indices already."""
+        """The coordinates that values have, of ``z`` (…): here they are indices already."""
         return np.asarray(z, float)
 
     def code(self, index: int) -> float:

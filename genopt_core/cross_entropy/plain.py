@@ -98,8 +98,8 @@ def elite_moments(values: Array, weights: Array | None = None) -> tuple[float, f
     .. math:: \hat\mu = \frac{\sum_i w_i x_i}{\sum_i w_i}, \qquad
               \hat\sigma^2 = \frac{\sum_i w_i (x_i - \hat\mu)^2}{\sum_i w_i}
 
-    (book, eq. cem-moments), the maximum of :math:`\sum_i w_i \ln f(x_i; \mu, \sigma)`; values and
-    weights are (N,), and without weights all are 1.
+    (book, eq. cem-moments), the maximum of :math:`\sum_i w_i \ln f(x_i; \mu, \sigma)`; ``values``
+    and ``weights`` are (N,), and without weights all are 1.
 
     >>> elite_moments(np.array([1.0, 3.0]))
     (2.0, 1.0)

@@ -28,6 +28,20 @@ class SearchSpace:
     ... )
     >>> space.decode(space.encode({"loss": "softmax"}))
     {'loss': 'softmax'}
+
+    >>> space.labels("loss"), space.size, len(list(space.configurations(np.random.default_rng(0))))
+    (['softmax', 'sampling'], 20, 20)
+    >>> [space.decode(row) for row in space.uniform(2, np.random.default_rng(0))]
+    [{'loss': 'sampling', 'negatives': 7}, {'loss': 'softmax'}]
+    >>> rows = np.array([[1.0, 3.0], [0.0, 5.0]])
+    >>> space.active(rows).tolist(), space.settle(rows).tolist()
+    ([[True, True], [True, False]], [[1.0, 3.0], [0.0, 0.0]])
+    >>> space.cell(rows).tolist(), space.unit(rows).round(3).tolist()
+    ([[1, 3], [0, 5]], [[1.0, 0.167], [0.0, 0.278]])
+    >>> space.fill(np.array([[1, 4]]), np.random.default_rng(0)).tolist()
+    [[1.0, 4.0]]
+    >>> len(space)
+    2
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
@@ -109,7 +123,7 @@ class SearchSpace:
                     )
 
     def active(self, rows: Array) -> Array:
-        """Which coordinates exist: a matrix of truth values of the shape of ``rows``."""
+        """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters)."""
         found = np.ones(rows.shape, bool)
         for i in self._order:
             for parent, codes in self._conditions[i]:
@@ -118,7 +132,7 @@ class SearchSpace:
         return found
 
     def settle(self, rows: Array) -> Array:
-        """Rounded as values are, and what does not exist set to one fixed coordinate."""
+        """``rows`` (rows, parameters) as values are rounded; what does not exist has one place."""
         rows = np.array(rows, float)
         for i, parameter in enumerate(self.parameters.values()):
             if self.is_real[i]:
@@ -156,7 +170,7 @@ class SearchSpace:
         return self.settle(row[None])[0]
 
     def decode(self, row: Array) -> dict[str, Any]:
-        """The configuration of coordinates: parameters that exist, in order."""
+        """The configuration of a ``row`` (parameters,): parameters that exist, in order."""
         active = self.active(np.asarray(row, float)[None])[0]
         return {
             name: parameter.decode(row[i])
@@ -165,18 +179,18 @@ class SearchSpace:
         }
 
     def cell(self, rows: Array) -> Array:
-        """The cells in which coordinates lie; -1 for a category that is not there."""
+        """The cells of ``rows`` (rows, parameters); -1 for a category that is not there."""
         rows = np.asarray(rows, float)
         real = np.minimum((rows * self.cells).astype(int), self.cells - 1)
         return np.where(self.is_real, real, rows).astype(int)
 
     def unit(self, rows: Array) -> Array:
-        """Numbers in [0, 1] and categories as they are: what distances are measured on."""
+        """``rows`` in [0, 1], categories as they are: what distances are measured on."""
         rows = np.asarray(rows, float)
         return np.where(self.is_real | self.is_category, rows, rows / np.maximum(self.cells - 1, 1))
 
     def fill(self, cells: Array, rng: np.random.Generator) -> Array:
-        """Rows drawn uniformly inside cells."""
+        """Rows drawn uniformly inside ``cells``, which are (rows, parameters) as they are."""
         inside = (cells + rng.random(cells.shape)) / self.cells
         return self.settle(np.where(self.is_real, inside, cells))
 

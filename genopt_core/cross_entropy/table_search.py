@@ -17,6 +17,11 @@ class TableSearch:
 
     ``observed`` is the score of the one training that was drawn, ``true`` the mean over the
     trainings stored, ``cpu_seconds`` what each cost where the table was made; all are (trainings,).
+
+    >>> table = TabularObjective.load("word2vec_wikipedia")
+    >>> found = search_table(table, "random", 10)
+    >>> found.best() >= found.best(cpu_seconds=found.cpu_seconds[0]), len(found.best_params())
+    (True, 6)
     """
 
     observed: np.ndarray

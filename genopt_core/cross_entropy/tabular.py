@@ -39,6 +39,14 @@ class TabularObjective:
     >>> table = TabularObjective(axes, [[0.25, 0.35], [0.5, 0.5]])
     >>> table.best, table({"window": 2}), table({"window": 2}, replicate=0)
     ({'window': 4}, 0.3, 0.25)
+    >>> table.index({"window": 4}), table.params((1,)), table.rank({"window": 2})
+    ((1,), {'window': 4}, 2)
+    >>> round(table.regret({"window": 2}), 3)
+    0.2
+    >>> table.draw({"window": 4}, np.random.default_rng(0))
+    0.5
+    >>> len(TabularObjective.load("word2vec_wikipedia").levels)
+    6
     """
 
     def __init__(

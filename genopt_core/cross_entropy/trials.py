@@ -22,6 +22,10 @@ class Trial:
 
     With several objectives ``values`` has one number each and ``value`` is None.  ``constraints``
     are numbers by name; the trial is feasible if none is above 0.
+
+    >>> trial = Trial(0, {"x": 1})
+    >>> trial.finished(2.5).state, trial.finished(None).state, trial.finished(2.5, [1.0]).violation
+    ('complete', 'failed', 1.0)
     """
 
     number: int
@@ -91,6 +95,13 @@ class Generation:
         Of the normals of the plain method, in units of the parameter's (logarithmic) range.
     entropy : dict of str to float
         Entropy of each distribution over that of the uniform one: 1 at the start, 0 when settled.
+
+    Examples
+    --------
+    >>> from genopt_core.cross_entropy import Categorical, CrossEntropy, SearchSpace
+    >>> search = CrossEntropy(SearchSpace({"x": Categorical([0, 1])}), "plain")
+    >>> search.history[0].number, search.history[0].distribution["x"].tolist()
+    (0, [0.5, 0.5])
     """
 
     number: int

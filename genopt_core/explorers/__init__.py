@@ -42,6 +42,7 @@ MODULES = {
     "w2v-neighbours": "cross_entropy.neighbours",
     "search-duels": "cross_entropy.evidence",
     "search-costs": "cross_entropy.evidence",
+    "search-tunings": "cross_entropy.tunings",
     "pos-rotate": "positions.rotation",
     "pos-decay": "positions.decay",
     "pos-length": "positions.length",
@@ -81,12 +82,20 @@ MODULES = {
 
 
 def names() -> list[str]:
-    """The names of all explorers, in reading order."""
+    """The names of all explorers, in reading order.
+
+    >>> names()[:2]
+    ['subword-lattice', 'subword-steps']
+    """
     return list(MODULES)
 
 
 def get(name: str) -> Explorer:
-    """The explorer ``name``.  Raises ``KeyError`` with the names there are."""
+    """The explorer ``name``.  Raises ``KeyError`` with the names there are.
+
+    >>> get("kv-staircase").title
+    'The staircase over time'
+    """
     if name not in MODULES:
         raise KeyError(f"no explorer {name!r}; there are {', '.join(MODULES)}")
     import_module(f"{__name__}.{MODULES[name]}")
@@ -97,25 +106,44 @@ def draw(name: str, **params: Any) -> Figure:
     """The figure of explorer ``name`` at ``params``; what is not given stands at its default.
 
     Raises ``ValueError`` or ``TypeError`` for settings the explorer cannot show.
+
+    >>> type(draw("kv-staircase")).__name__
+    'Figure'
     """
     return get(name).draw(**params)
 
 
 def run(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The explorer's answer as plain data, see `Explorer.run`."""
+    """The explorer's answer as plain data, see `Explorer.run`.
+
+    >>> list(run("kv-staircase", {}))
+    ['figure']
+    """
     return get(name).run(params)
 
 
 def run_json(name: str, params: str) -> str:
-    """:func:`run` with JSON text in and out, for a worker in a browser."""
+    """:func:`run` with JSON text in and out, for a worker in a browser.
+
+    >>> json.loads(run_json("kv-staircase", '{"chunk": -1}'))["error"]
+    "kv-staircase has no control 'chunk'; there are step, ladder, sink"
+    """
     return json.dumps(run(name, json.loads(params)), ensure_ascii=False)
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What the front end needs to build the controls of explorer ``name``."""
+    """What the front end needs to build the controls of explorer ``name``.
+
+    >>> sorted(describe("kv-staircase"))
+    ['alt', 'code', 'controls', 'free', 'name', 'presets', 'title']
+    """
     return get(name).describe()
 
 
 def frames(name: str) -> dict[str, Any]:
-    """All figures of explorer ``name`` over the grid of its controls, packed for a static page."""
+    """All figures of explorer ``name`` over the grid of its controls, packed for a static page.
+
+    >>> sorted(frames("w2v-neighbours"))
+    ['explorer', 'grid', 'packed']
+    """
     return _frames.frames(get(name))

@@ -111,6 +111,9 @@ def read(name: str, schema: str | None) -> Any:
     """The stored result ``name`` of the book (``book/data/results``), which must have this schema.
 
     Raises ``FileNotFoundError`` if the book's data folder, or the file in it, is not there.
+
+    >>> "provenance" in read("kv_quality.json", "kv-quality/2")
+    True
     """
     content = json.loads(corpora.data_path(f"results/{name}").read_text(encoding="utf-8"))
     if content.get("schema") != schema:
@@ -140,7 +143,11 @@ def mean_with_interval(values: Sequence[float]) -> Estimate:
 
 
 def mean_with_deviation(values: Sequence[float]) -> Estimate:
-    """The mean and the standard deviation of a single value."""
+    """The mean and the standard deviation of a single value.
+
+    >>> mean_with_deviation([1.0, 3.0])
+    Estimate(value=2.0, error=1.4142135623730951)
+    """
     return Estimate(statistics.fmean(values), statistics.stdev(values))
 
 

@@ -21,7 +21,12 @@ from genopt_core.checks import one_of, real
 
 @dataclass(frozen=True)
 class Control:
-    """What all controls have: the argument's ``name``, a ``label`` and one line of ``help``."""
+    """What all controls have: the argument's ``name``, a ``label`` and one line of ``help``.
+
+    >>> slider = Slider("x", "X", 1, 3, start=2, step=1)
+    >>> slider.check(3), slider.values(), slider.to_json()["kind"]
+    (3, [1, 2, 3], 'slider')
+    """
 
     name: str
     label: str
@@ -35,6 +40,7 @@ class Control:
 
     @property
     def kind(self) -> str:
+        """The class, in lower case: how the front end draws it."""
         return type(self).__name__.lower()
 
     @property
@@ -48,14 +54,18 @@ class Control:
         return False
 
     def values(self) -> list[Any]:
-        """The settings that frames offer, in order."""
+        """The settings that frames offer, in order; ``NotImplementedError`` without a kind."""
         raise NotImplementedError
 
     def check(self, value: Any) -> Any:
-        """``value`` in the control's own type; ``ValueError`` or ``TypeError`` if it cannot be."""
+        """``value`` in the control's own type; ``ValueError`` or ``TypeError`` if it cannot be.
+
+        Raises ``NotImplementedError`` without a kind.
+        """
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads."""
         out = {"kind": self.kind, "name": self.name, "label": self.label}
         if self.help:
             out["help"] = self.help
@@ -99,6 +109,9 @@ class Slider(_Range):
 
     ``scale="log"`` spaces the slider by ratios: then ``step`` is the number of positions per
     decade.  ``grid`` names the positions for which frames exist, where all would be too many.
+
+    >>> Slider("p", "Share", 0.0, 1.0, start=0.5, step=0.25).values()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
 
     step: float = field(default=1, kw_only=True)
@@ -115,10 +128,12 @@ class Slider(_Range):
 
     @property
     def whole(self) -> bool:
+        """Whether it counts in whole numbers."""
         return all(isinstance(v, int) for v in (self.low, self.high, self.step, self.start))
 
     @property
     def free(self) -> bool:
+        """Whether a live engine takes more settings than there are frames for."""
         return not self.whole or not set(self._positions()) <= set(self.values())
 
     def values(self) -> list[Any]:
@@ -134,13 +149,18 @@ class Slider(_Range):
         return points if self.whole else [round(v, 10) for v in points]
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads, step, scale and unit included."""
         out = super().to_json() | {"step": self.step, "whole": self.whole, "scale": self.scale}
         return out | ({"unit": self.unit} if self.unit else {})
 
 
 @dataclass(frozen=True)
 class Step(_Range):
-    """A whole number that the reader walks through, one step at a time or playing."""
+    """A whole number that the reader walks through, one step at a time or playing.
+
+    >>> Step("t", "Step", 0, 3, start=0).values()
+    [0, 1, 2, 3]
+    """
 
     interval_ms: int = field(default=700, kw_only=True)
 
@@ -148,17 +168,23 @@ class Step(_Range):
         return list(range(int(self.low), int(self.high) + 1))
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads, the pace of playing included."""
         return super().to_json() | {"interval_ms": self.interval_ms}
 
 
 @dataclass(frozen=True)
 class Seed(Control):
-    """The seed of a random generator: the same seed, the same picture."""
+    """The seed of a random generator: the same seed, the same picture.
+
+    >>> Seed("seed", "Seed", count=3).values()
+    [0, 1, 2]
+    """
 
     count: int = 8
 
     @property
     def free(self) -> bool:
+        """True: a live engine takes any seed."""
         return True
 
     def values(self) -> list[Any]:
@@ -176,6 +202,10 @@ class Choice(Control):
     """One of ``options``: a list of values, or a mapping from value to what the reader sees.
 
     Without ``start`` it stands at the first.
+
+    >>> loss = Choice("loss", "Loss", {"hs": "hierarchical", "ns": "negative"})
+    >>> loss.check("ns"), loss.default, loss.to_json()["labels"]
+    ('ns', 'hs', ['hierarchical', 'negative'])
     """
 
     options: Sequence[Any] | Mapping[Any, str]
@@ -183,6 +213,7 @@ class Choice(Control):
 
     @property
     def default(self) -> Any:
+        """Where it stands at first."""
         return self.values()[0] if self.start is None else self.start
 
     def values(self) -> list[Any]:
@@ -196,6 +227,7 @@ class Choice(Control):
         raise ValueError(f"{self.name} must be one of {self.values()}, got {value!r}")
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads, labels included."""
         shown = self.options if isinstance(self.options, Mapping) else {}
         labels = [str(shown.get(value, value)) for value in self.values()]
         return super().to_json() | {"labels": labels}
@@ -203,7 +235,11 @@ class Choice(Control):
 
 @dataclass(frozen=True)
 class Toggle(Control):
-    """On or off."""
+    """On or off.
+
+    >>> Toggle("sink", "Sink").values()
+    [False, True]
+    """
 
     start: bool = False
 
@@ -218,13 +254,18 @@ class Toggle(Control):
 
 @dataclass(frozen=True)
 class Text(Control):
-    """The reader's own text.  Frames exist for ``samples`` only; live engines take any."""
+    """The reader's own text.  Frames exist for ``samples`` only; live engines take any.
+
+    >>> Text("word", "Word", ["low", "lower"]).check("lowest")
+    'lowest'
+    """
 
     samples: Sequence[str]
     max_length: int = field(default=40, kw_only=True)
 
     @property
     def free(self) -> bool:
+        """True: a live engine takes any text."""
         return True
 
     def values(self) -> list[Any]:
@@ -242,4 +283,5 @@ class Text(Control):
         return value
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads."""
         return super().to_json() | {"max_length": self.max_length}

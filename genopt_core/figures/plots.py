@@ -44,7 +44,12 @@ STYLE: Any = {
 
 
 def subplots(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """``matplotlib.pyplot.subplots`` in the book's style."""
+    """``matplotlib.pyplot.subplots`` in the book's style: the figure and its axes.
+
+    >>> figure, axes = subplots(figsize=(2, 1))
+    >>> axes.figure is figure
+    True
+    """
     import matplotlib.pyplot as plt
 
     with mpl.rc_context(STYLE):
@@ -86,7 +91,13 @@ def fingerprint(figure: Any) -> str:
 
 
 class Shown:
-    """A PNG for readers, a fingerprint for tests, alt text for both.  The figure is closed."""
+    """A PNG for readers, a fingerprint for tests, alt text for both.  The figure is closed.
+
+    >>> figure, axes = subplots(figsize=(2, 1))
+    >>> _ = axes.plot([0, 1], [0, 2])
+    >>> Shown(figure, "A line that rises.").alt
+    'A line that rises.'
+    """
 
     def __init__(self, figure: Any, alt: str) -> None:
         if not alt.strip():

@@ -10,7 +10,11 @@ from genopt_core.figures.schema import Figure
 
 @dataclass(frozen=True)
 class Preset:
-    """A named setting worth seeing; ``fails=True`` marks the one that shows the method failing."""
+    """A named setting worth seeing; ``fails=True`` marks the one that shows the method failing.
+
+    >>> Preset("Half", {"share": 0.5}, note="too few").to_json()
+    {'label': 'Half', 'params': {'share': 0.5}, 'note': 'too few'}
+    """
 
     label: str
     params: Mapping[str, Any]
@@ -18,6 +22,7 @@ class Preset:
     fails: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads; what is empty is left out."""
         out: dict[str, Any] = {"label": self.label, "params": dict(self.params)}
         if self.note:
             out["note"] = self.note
@@ -26,7 +31,15 @@ class Preset:
 
 @dataclass(frozen=True)
 class Explorer:
-    """A registered figure function with its controls and presets."""
+    """A registered figure function with its controls and presets.
+
+    >>> from genopt_core import explorers
+    >>> stairs = explorers.get("kv-staircase")
+    >>> stairs.check({}) == stairs.defaults, stairs.describe()["name"]
+    (True, 'kv-staircase')
+    >>> list(stairs.run({})), stairs.draw() == stairs.draw(**stairs.defaults)
+    (['figure'], True)
+    """
 
     name: str
     title: str
@@ -38,6 +51,7 @@ class Explorer:
 
     @property
     def defaults(self) -> dict[str, Any]:
+        """Where each control stands at first."""
         return {control.name: control.default for control in self.controls}
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +114,18 @@ def explorer(
     ``alt`` says what kind of picture it is, for a reader who cannot see it; the readout adds the
     numbers.  Every explorer has presets, one of which shows the method failing.  ``code`` is the
     call of the core behind the figure, with ``{control}`` where a setting stands: readers copy it.
+
+    >>> from genopt_core.figures.schema import Axis, Figure, Panel
+    >>> @explorer(
+    ...     "doc-empty",
+    ...     title="Nothing",
+    ...     alt="An empty panel",
+    ...     presets=[Preset("Empty", {}, fails=True, note="there is nothing to see")],
+    ... )
+    ... def empty() -> Figure:
+    ...     return Figure([Panel([], Axis("x"), Axis("y"))], "Nothing", "Nothing is drawn.")
+    >>> REGISTRY.pop("doc-empty").title
+    'Nothing'
     """
 
     def keep(function: Callable[..., Figure]) -> Callable[..., Figure]:

@@ -29,6 +29,9 @@ class Kind:
     Every mark may also carry the columns ``z``, the series of each item, which sets color *and*
     dash or symbol, ``name``, what the item is called in tooltips and in the table of numbers, and
     ``tip``, the whole text of its tooltip; and the option ``opacity``.
+
+    >>> KINDS["area"].columns()
+    ('x', 'y1', 'y2', 'z', 'name', 'tip')
     """
 
     required: tuple[str, ...]
@@ -89,7 +92,11 @@ def _column(name: str, values: Iterable[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Mark:
-    """One layer of a panel: equally long ``columns`` and constant ``options``."""
+    """One layer of a panel: equally long ``columns`` and constant ``options``.
+
+    >>> Mark("dot", {"x": [1], "y": [2]}).to_json()
+    {'kind': 'dot', 'columns': {'x': [1], 'y': [2]}}
+    """
 
     kind: str
     columns: Mapping[str, list[Any]]
@@ -120,6 +127,7 @@ class Mark:
             )
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads, columns as lists."""
         return {"kind": self.kind, "columns": dict(self.columns), **self.options}
 
 
@@ -140,27 +148,47 @@ def _mark(kind: str, **given: Any) -> Mark:
 
 
 def line(x, y, **more) -> Mark:
-    """A line through the points in their order; with ``z``, one line a series."""
+    """A line through the points in their order; with ``z``, one line a series.
+
+    >>> line([0, 1], [2, 3], curve="step").kind
+    'line'
+    """
     return _mark("line", x=x, y=y, **more)
 
 
 def area(x, y1, y2, **more) -> Mark:
-    """The band between ``y1`` and ``y2``, such as a spread over seeds."""
+    """The band between ``y1`` and ``y2``, such as a spread over seeds.
+
+    >>> area([0, 1], [0, 1], [2, 3]).columns["y2"]
+    [2, 3]
+    """
     return _mark("area", x=x, y1=y1, y2=y2, **more)
 
 
 def dot(x, y, **more) -> Mark:
-    """One symbol a point; ``size`` in pixels, a number or a column; ``base`` is where 0 is."""
+    """One symbol a point; ``size`` in pixels, a number or a column; ``base`` is where 0 is.
+
+    >>> dot([0, 1], [2, 3], z="optimum").columns["z"]
+    ['optimum', 'optimum']
+    """
     return _mark("dot", x=x, y=y, **more)
 
 
 def bar(x, y, **more) -> Mark:
-    """A bar from ``base`` (zero) to ``y`` at ``x``; ``horizontal=True`` swaps the axes' roles."""
+    """A bar from ``base`` (zero) to ``y`` at ``x``; ``horizontal=True`` swaps the axes' roles.
+
+    >>> bar([0, 1], [2, 3], horizontal=True).options
+    {'horizontal': True}
+    """
     return _mark("bar", x=x, y=y, **more)
 
 
 def cell(x, y, value, **more) -> Mark:
-    """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's color scale."""
+    """A heat map: one cell at each ``(x, y)``, shaded by ``value`` on the panel's color scale.
+
+    >>> cell([0, 1], [0, 0], [0.5, 1.0]).columns["value"]
+    [0.5, 1]
+    """
     return _mark("cell", x=x, y=y, value=value, **more)
 
 
@@ -168,22 +196,37 @@ def rect(x1, x2, y1, y2, **more) -> Mark:
     """Rectangles in data coordinates: token strips, memory blocks, attention tiles.
 
     ``text`` stands inside where it fits, and ``note``, such as a number, after or below it.
+
+    >>> rect([0], [1], [0], [1], text=["low"]).columns["text"]
+    ['low']
     """
     return _mark("rect", x1=x1, x2=x2, y1=y1, y2=y2, **more)
 
 
 def rule(*, x=None, y=None, **more) -> Mark:
-    """Lines across the panel at ``x`` or at ``y``: a bound, a threshold, the current setting."""
+    """Lines across the panel at ``x`` or at ``y``: a bound, a threshold, the current setting.
+
+    >>> rule(y=[3.0], dash="dashed").columns
+    {'y': [3]}
+    """
     return _mark("rule", x=x, y=y, **more)
 
 
 def link(x1, y1, x2, y2, **more) -> Mark:
-    """A connection from ``(x1, y1)`` to ``(x2, y2)``; ``curve="arc"`` bows it upwards."""
+    """A connection from ``(x1, y1)`` to ``(x2, y2)``; ``curve="arc"`` bows it upwards.
+
+    >>> link([0], [0], [1], [1], curve="arc").options
+    {'curve': 'arc'}
+    """
     return _mark("link", x1=x1, y1=y1, x2=x2, y2=y2, **more)
 
 
 def text(x, y, text, **more) -> Mark:
-    """Words at a position."""
+    """Words at a position.
+
+    >>> text([0], [1], ["here"]).columns["text"]
+    ['here']
+    """
     return _mark("text", x=x, y=y, text=text, **more)
 
 
@@ -200,6 +243,9 @@ class Axis:
     ``type="band"`` is for categories; its ``domain`` lists them in order.  ``ticks`` is a number of
     ticks or the list of their positions, ``tick_labels`` what to print there.  ``hidden=True``
     keeps the scale and draws no axis.
+
+    >>> Axis("tokens", domain=(0, 10)).to_json()
+    {'label': 'tokens', 'type': 'linear', 'domain': [0, 10]}
     """
 
     label: str = ""
@@ -227,6 +273,7 @@ class Axis:
             )
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads; what is not given is left out."""
         out: dict[str, Any] = {"label": self.label, "type": self.type}
         if self.domain is not None:
             out["domain"] = _column("domain", self.domain)
@@ -247,6 +294,10 @@ class Panel:
     ``{"label": ..., "domain": [low, high], "scheme": "sequential" | "diverging"}``.  ``table`` is
     what readers get as the numbers of this panel, columns by their names; without it they are read
     off the marks, and with an empty one there are none.
+
+    >>> panel = Panel([line([0, 1], [0, 1])], Axis("x"), Axis("y"))
+    >>> [mark["kind"] for mark in panel.to_json()["marks"]]
+    ['line']
     """
 
     marks: Sequence[Mark]
@@ -292,6 +343,7 @@ class Panel:
                 raise ValueError(f"{name} must be positive on a log axis, got {min(values)}")
 
     def to_json(self) -> dict[str, Any]:
+        """What the front end reads."""
         out: dict[str, Any] = {
             "x": self.x.to_json(),
             "y": self.y.to_json(),
@@ -312,6 +364,10 @@ class Figure:
     ``cost`` says what the method spends at this setting, beside the baseline.  ``limits`` narrows
     controls whose range depends on others: ``{"step": (0, 12)}``.  ``layout="row"`` puts two panels
     side by side where the screen is wide enough.
+
+    >>> figure = Figure([Panel([dot([1], [2])], Axis("x"), Axis("y"))], "A dot", "It is at 2.")
+    >>> figure.to_json()["readout"]
+    'It is at 2.'
     """
 
     panels: Sequence[Panel]

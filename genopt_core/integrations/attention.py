@@ -55,7 +55,11 @@ class _Settings:
 
 
 def register() -> str:
-    """Make the attention and its mask function known to ``transformers``; returns `NAME`."""
+    """Make the attention and its mask function known to ``transformers``; returns `NAME`.
+
+    >>> register()
+    'genopt_blocks'
+    """
     AttentionInterface.register(NAME, block_attention)
     # which tokens are padding, or a square of what is more than causal
     AttentionMaskInterface.register(NAME, AttentionMaskInterface()[positions.register()])

@@ -44,6 +44,11 @@ def to_tokenizers(
     ``specials`` are special tokens in place of the vocabulary's own; ``byte_fallback`` is that of
     `tokenizer_json`.  Its ``decode`` leaves special tokens out unless told
     ``skip_special_tokens=False``.  Raises ``ImportError`` without the package tokenizers.
+
+    >>> from genopt_core.subwords import Vocabulary
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> to_tokenizers(vocabulary).encode("low").tokens
+    ['low']
     """
     with extra("transformers"):
         import tokenizers
@@ -64,6 +69,12 @@ def to_transformers(
     token is for, such as ``eos_token="</s>"``, and it is made one if it is not.  No token has the
     role ``unk_token``: every text has a spelling in bytes.  Raises ``ImportError`` without the
     package transformers.
+
+    >>> from genopt_core.subwords import Vocabulary
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> fast = to_transformers(vocabulary, eos_token="</s>")
+    >>> fast.convert_ids_to_tokens(fast("low")["input_ids"]), fast.eos_token
+    (['low'], '</s>')
     """
     with extra("transformers"):
         import transformers

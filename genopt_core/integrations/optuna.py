@@ -108,6 +108,9 @@ class CrossEntropySampler(BaseSampler):
     >>> study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=40)
     >>> study.best_value < 0.01
     True
+    >>> sampler, found = study.sampler, study.sampler.search(study)
+    >>> list(sampler.distribution(study)), len(sampler.history(study)), found.best.value < 0.01
+    (['x'], 3, True)
     """
 
     def __init__(

@@ -43,6 +43,13 @@ def infer_space(trials: Sequence[FrozenTrial]) -> Space:
     A parameter that not all trials have is taken to exist for those values of one other parameter
     with which it was seen; if no single parameter tells, or its range changed, it is left out.
     ``trials`` are those that ran to an end, in any order.
+
+    >>> import optuna
+    >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+    >>> study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    >>> study.optimize(lambda trial: trial.suggest_int("n", 1, 3), n_trials=3)
+    >>> {name: own for name, (_, own) in infer_space(study.trials).items()}
+    {'n': Integer(low=1, high=3, log=False, step=1, when=None)}
     """
     trials = sorted(trials, key=lambda t: t.number)
     seen: dict[str, BaseDistribution] = {}

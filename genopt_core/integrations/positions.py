@@ -46,6 +46,9 @@ def register() -> str:
     After that a configuration may have ``rope_parameters={"rope_type": "genopt", "rope_theta": …}``
     with ``rotated``, ``scaling``, ``factor`` and ``trained_length`` as
     :func:`genopt_core.positions.inverse_frequencies` has them.
+
+    >>> register()
+    'genopt_positions'
     """
     AttentionInterface.register(NAME, positioned_attention)
     AttentionMaskInterface.register(NAME, _mask)
@@ -72,6 +75,17 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     Notes
     -----
     A cache of fixed size (``StaticCache``) is refused: its slots do not tell how far back they lie.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from genopt_core.torch.positions import DistanceBias, Encoding
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> model = LlamaForCausalLM(config)
+    >>> use(model, Encoding(0.0, DistanceBias([1.0, 0.5])))  # ALiBi
+    >>> model(torch.arange(8).view(1, -1)).logits.shape
+    torch.Size([1, 8, 9])
     """
     register()
     decoder, layers = _parts(model)

@@ -31,6 +31,11 @@ def squared_mass_by_age(
         Tokens of one age, and how many ages to return.
     sink : int
         First tokens to leave out.
+
+    Examples
+    --------
+    >>> squared_mass_by_age([[0.5, 0.5]], [1], chunk=1, ages=2).tolist()
+    [0.25, 0.25]
     """
     p = np.asarray(weights, dtype=float)
     at = np.asarray(positions)

@@ -72,6 +72,9 @@ def ridged(moment: npt.ArrayLike, share: float = 0.02) -> np.ndarray:
 
     ``moment`` is (..., dim, dim), ``share`` the :math:`\rho`.  A moment of zeros becomes the
     identity.
+
+    >>> ridged([[2.0, 0.0], [0.0, 0.0]], share=0.1).tolist()
+    [[2.1, 0.0], [0.0, 0.1]]
     """
     m = np.asarray(moment, dtype=float)
     mean = np.trace(m, axis1=-2, axis2=-1)[..., None, None] / m.shape[-1]

@@ -26,7 +26,12 @@ from genopt_core.kvcache.rotated import ROTATED_BITS, code_gain, encode_rotated,
 
 @dataclass(frozen=True)
 class Packed:
-    """A quantized chunk: planes of packed codes and the metadata that restore it."""
+    """A quantized chunk: planes of packed codes and the metadata that restore it.
+
+    >>> packed = GridCodec("value", group_size=4).encode(np.zeros((2, 4)), bits=2)
+    >>> packed.bits, packed.nbytes, packed.codes.shape
+    (2, 10, (2, 4))
+    """
 
     bits: int
     first_bits: int
@@ -53,6 +58,15 @@ class GridCodec:
     :func:`~genopt_core.kvcache.recode`; the metadata are not touched.  Where the paper
     de-quantizes and quantizes again, the result is the same on nested ladders and this costs no
     floating-point pass.
+
+    >>> codec = GridCodec("key", group_size=4)
+    >>> codec.check((8, 4), dim=2, chunk=4)
+    >>> x = np.array([[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [15.0, 16.0]])
+    >>> packed = codec.step(codec.encode(x, bits=8), bits=4)
+    >>> packed.codes.tolist(), packed.nbytes, codec.decode(packed).round(2).tolist()
+    ([[0, 0], [1, 1], [2, 2], [15, 15]], 12, [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0], [15.0, 16.0]])
+    >>> codec.metadata_bits(dim=2, chunk=4)
+    8.0
     """
 
     side: Side
@@ -64,7 +78,7 @@ class GridCodec:
         return "channel" if self.side == "key" else "token"
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantize a chunk by :func:`~.quantize_groups`."""
+        """Quantize a chunk ``x`` (..., tokens, dim) by :func:`~.quantize_groups`."""
         codes, scale, low = quantize_groups(
             x, bits, self.group_size, per=self._per, meta_dtype=self.meta_dtype
         )
@@ -76,7 +90,7 @@ class GridCodec:
         return Packed(bits, packed.first_bits, pack_codes(codes, bits), packed.meta)
 
     def decode(self, packed: Packed) -> np.ndarray:
-        """Restore ``low + code * step``, the step being that of the present width."""
+        """Restore ``low + code * step``, (..., tokens, dim), with the step of the present width."""
         scale, low = packed.meta
         scale = rescale(scale, packed.first_bits, packed.bits)
         return dequantize_groups(packed.codes, scale, low.astype(scale.dtype), per=self._per)
@@ -105,6 +119,14 @@ class RotatedCodec:
     ``maps`` of :func:`~.balanced_map`, (heads, dim, dim) or (dim, dim), go before it.
     ``norm_correction`` gives each vector its length back (book, eq. kv-gain); otherwise the gain is
     the vector's rms.
+
+    >>> codec = RotatedCodec("value", np.eye(8))
+    >>> codec.check((4, 2), dim=8, chunk=1)
+    >>> x = np.arange(8.0)[None]
+    >>> packed = codec.step(codec.encode(x, bits=4), bits=2)
+    >>> norms = np.linalg.norm(codec.decode(packed)), np.linalg.norm(x)
+    >>> bool(np.isclose(*norms, rtol=1e-2)), codec.metadata_bits(dim=8, chunk=1)
+    (True, 2.0)
     """
 
     side: Side
@@ -123,7 +145,7 @@ class RotatedCodec:
         return self.rotation.T if self.maps is None else self.rotation.T @ self.maps[1]
 
     def encode(self, x: npt.ArrayLike, bits: int) -> Packed:
-        """Quantize a chunk that is finite and within float16."""
+        """Quantize a chunk ``x`` (..., tokens, dim) that is finite and within float16."""
         x = np.asarray(x, dtype=np.float32)
         if not np.isfinite(x).all():
             raise ValueError("x must be finite, it holds NaN or infinity")
@@ -146,7 +168,7 @@ class RotatedCodec:
         return Packed(bits, packed.first_bits, pack_codes(new, bits), (gain, *mean))
 
     def decode(self, packed: Packed) -> np.ndarray:
-        """Restore ``mean + gain * level @ back``."""
+        """Restore ``mean + gain * level @ back``, a (..., tokens, dim) float32 array."""
         gain, *mean = (array.astype(np.float32) for array in packed.meta)
         x = (gain * levels(packed.bits)[packed.codes]) @ self.back
         return (x + mean[0] if mean else x).astype(np.float32)

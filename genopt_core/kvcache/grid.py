@@ -138,7 +138,12 @@ def dequantize_groups(
 ) -> np.ndarray:
     r"""Restore ``codes * scale + low`` in each group (book, eq. kv-uniform).
 
-    Shapes are those of :func:`quantize_groups`; the result is ``(..., tokens, dim)`` of ``dtype``.
+    ``codes``, ``scale`` and ``low`` are those of :func:`quantize_groups`; the result is
+    ``(..., tokens, dim)`` of ``dtype``.
+
+    >>> codes, scale, low = quantize_groups([[0.0], [1.0], [2.0], [3.5]], bits=2, group_size=4)
+    >>> dequantize_groups(codes, scale, low).ravel()
+    array([0.       , 1.1666666, 2.3333333, 3.5      ], dtype=float32)
     """
     rows = codes.shape[-1] if per == "channel" else codes.shape[-2]
     along = codes.shape[-2] if per == "channel" else codes.shape[-1]
@@ -180,7 +185,7 @@ def recode_table(bits: int, to_bits: int) -> np.ndarray:
 
 
 def recode(codes: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
-    r"""Codes one stair down by integers alone, ``low`` and range the same (book, eq. kv-nested).
+    r"""``codes`` (…) one stair down by integers, ``low`` and range the same (book, eq. kv-nested).
 
     .. math:: c' = \operatorname{round}\left(c\,\frac{2^{b'} - 1}{2^b - 1}\right)
 
@@ -205,15 +210,18 @@ def step_ratio(bits: int, to_bits: int) -> float:
 def rescale(scale: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
     r"""Step of the coarser grid over the same range, :math:`\Delta (2^b-1)/(2^{b'}-1)`.
 
-    In float32 at least: stored metadata keep the step of the first stair, and this is made of it
-    when codes are restored.
+    ``scale`` and the result have one shape, float32 at least: stored metadata keep the step of the
+    first stair, and this is made of it when codes are restored.
+
+    >>> rescale(np.array([1.0]), bits=8, to_bits=4).tolist()
+    [17.0]
     """
     work = np.result_type(scale.dtype, np.float32)
     return scale.astype(work) * work.type(step_ratio(bits, to_bits))
 
 
 def drop_low_bits(codes: np.ndarray, bits: int, to_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    r"""Codes without their low bits, and the fine codes they would be restored as.
+    r"""``codes`` (…) without their low bits, and the fine codes they would be restored as.
 
     The tempting shortcut :math:`c' = \lfloor c / 2^{b-b'} \rfloor`, which frees a plane without
     arithmetic.  The best single reading of :math:`c'` is the middle of its cell,
@@ -278,6 +286,9 @@ def score_bound(query: npt.ArrayLike, step: npt.ArrayLike) -> np.ndarray:
     .. math:: |\varepsilon| \le \frac{1}{2\sqrt d} \sum_i |q_i| \Delta_i
 
     with ``query`` ``(..., dim)`` and ``step`` broadcasting against it, per channel.
+
+    >>> score_bound([[1.0, -2.0, 0.0, 1.0]], [0.5, 0.5, 0.5, 1.0]).tolist()
+    [0.625]
     """
     query = np.asarray(query, dtype=float)
     return (np.abs(query) * step).sum(axis=-1) / (2 * np.sqrt(query.shape[-1]))

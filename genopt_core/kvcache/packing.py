@@ -86,7 +86,11 @@ def pack_codes(codes: npt.ArrayLike, bits: int) -> tuple[np.ndarray, ...]:
 
 
 def unpack_codes(planes: tuple[np.ndarray, ...], bits: int) -> np.ndarray:
-    """Undo :func:`pack_codes`: ``(..., n)`` uint8 codes from their planes."""
+    """Undo :func:`pack_codes`: ``(..., n)`` uint8 codes from their ``planes`` of bytes.
+
+    >>> unpack_codes((np.array([228], np.uint8),), bits=2).tolist()
+    [0, 1, 2, 3]
+    """
     widths = plane_widths(bits)
     lengths = [plane.shape[-1] * 8 // width for plane, width in zip(planes, widths, strict=False)]
     if len(planes) != len(widths) or len(set(lengths)) != 1:

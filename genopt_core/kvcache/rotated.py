@@ -76,7 +76,11 @@ def lloyd_max(bits: int) -> np.ndarray:
 def levels(bits: int) -> np.ndarray:
     """Levels of a rotated code: Lloyd-Max at 1 to 4 bits, at 8 bits a grid of steps 1/32 on ±4.
 
-    Both are symmetric and have no level at 0, so no code vector has length zero.
+    A (2**bits,) float array, in units of a vector's rms.  Both are symmetric and have no level at
+    0, so no code vector has length zero.
+
+    >>> levels(2).round(3).tolist(), levels(8)[:2].tolist()
+    ([-1.51, -0.453, 0.453, 1.51], [-3.984375, -3.953125])
     """
     if one_of(check_bits(bits), "bits", ROTATED_BITS) == 8:
         return (np.arange(256) - 127.5) / 32
@@ -109,6 +113,9 @@ def encode_rotated(y: npt.ArrayLike, bits: int) -> np.ndarray:
 
     Vectors are ``(..., dim)``, ``bits`` one of ``ROTATED_BITS``.  A zero vector takes the code
     nearest to 0; its gain is 0.
+
+    >>> encode_rotated([[-3.0, -0.1, 0.1, 3.0]], bits=2).tolist()
+    [[0, 1, 2, 3]]
     """
     y = np.asarray(y)
     if not np.isfinite(y).all():
@@ -124,7 +131,13 @@ def code_gain(codes: np.ndarray, bits: int, norm: np.ndarray) -> np.ndarray:
     .. math:: \hat y = g\,\ell(c), \qquad g = \lVert y\rVert / \lVert \ell(c) \rVert
 
     Rounding shortens or stretches a vector; giving the length back is free at restoring time
-    ("norm correction") and lowers the error.  ``norm`` is ``(..., 1)``, as is the gain.
+    ("norm correction") and lowers the error.  ``codes`` are ``(..., dim)``, ``norm`` is
+    ``(..., 1)``, as is the gain.
+
+    >>> levels(1).round(2).tolist()
+    [-0.8, 0.8]
+    >>> code_gain(np.array([[1, 1, 1, 1]]), 1, np.array([[8.0]])).round(3).tolist()
+    [[5.013]]
     """
     return norm / np.linalg.norm(levels(bits)[codes], axis=-1, keepdims=True)
 

@@ -100,6 +100,18 @@ class Staircase:
     >>> _ = cache.append(x, x)
     >>> [(stair.last - stair.first, stair.bits) for stair in cache.stairs()]
     [(128, 2), (32, 4), (32, 8), (8, 16)]
+
+    Examples
+    --------
+    >>> prompt = Staircase((16, 8, 4, 2), chunk=32)
+    >>> prompt.prefill(x, x)
+    >>> prompt.nbytes() == cache.nbytes() == cache.expected_bytes()
+    True
+    >>> round(cache.bits_per_element(), 2), cache.attend(np.ones((1, 32))).shape
+    (4.8, (1, 32))
+    >>> cache.length
+    Traceback (most recent call last):
+    AttributeError: 'Staircase' object has no attribute 'length'
     """
 
     def __init__(

@@ -36,6 +36,8 @@ class DrawnBlocks:
     >>> drawn = DrawnBlocks.draw(config, 64, 0.5, np.random.default_rng(0))
     >>> drawn.log_weights.shape, drawn.kept(0, 0, 63).astype(int).tolist()
     ((2, 4, 16, 16), [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 1])
+    >>> drawn.between(0, queries=1, tokens=64).shape
+    (4, 1, 64)
     """
 
     block: int

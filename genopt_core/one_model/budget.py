@@ -280,6 +280,8 @@ def window_density(windows: npt.ArrayLike, tokens: int) -> float:
     .. math:: s = \frac1H \sum_h \frac{w_h n - w_h (w_h - 1) / 2}{n (n + 1) / 2},
               \qquad w_h = \min(D_h, n)
 
+    with the ``windows`` (heads,) D in tokens.
+
     >>> window_density([2, 4], tokens=4), window_density([1.0], tokens=3)
     (0.85, 0.5)
     """
@@ -330,7 +332,12 @@ class Serving:
 @dataclass(frozen=True)
 class Budget:
     """Tokens of a text; bytes of weights and of the caches of all texts; FLOPs of all prompts, in
-    attention and with weights; seconds to read the prompts, and for one more token of each text."""
+    attention and with weights; seconds to read the prompts, and for one more token of each text.
+
+    >>> found = budget_of(PUBLISHED["Llama-3-8B"], Serving(size=4 * 131_072))
+    >>> found.machines(MACHINES["H100"])
+    1
+    """
 
     tokens: int
     weight_bytes: float

@@ -44,6 +44,9 @@ class ModelConfig:
     >>> ModelConfig(vocabulary=256, heads=4, key_heads=3)
     Traceback (most recent call last):
     ValueError: key_heads must divide 4, the number of heads, got 3
+    >>> config = ModelConfig(vocabulary=256, layers=3)
+    >>> ModelConfig.from_json(config.to_json()) == config
+    True
     """
 
     vocabulary: int

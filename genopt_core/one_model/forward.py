@@ -31,7 +31,15 @@ Array = NDArray[np.float32]
 
 
 class Attended(NamedTuple):
-    """What happened in the attention of one layer."""
+    """What happened in the attention of one layer.
+
+    >>> from genopt_core.one_model import Forward, ModelConfig
+    >>> model = Forward.random(ModelConfig(vocabulary=10), np.random.default_rng(0))
+    >>> seen: list[Attended] = []
+    >>> _ = model.logits([1, 2, 3], seen=seen)
+    >>> len(seen), seen[0].scores.shape
+    (2, (4, 3, 3))
+    """
 
     query: Array
     """(heads, queries, head_dim), before it is turned."""
@@ -63,6 +71,9 @@ class Forward:
     >>> model = Forward.random(ModelConfig(vocabulary=10), np.random.default_rng(0))
     >>> model.logits([1, 2, 3]).shape
     (3, 10)
+    >>> Forward.load("nowhere.safetensors")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no file at nowhere.safetensors
     """
 
     config: ModelConfig
@@ -240,6 +251,14 @@ class ForwardCache:
     >>> model, cache = Forward.random(config, np.random.default_rng(0)), ForwardCache(config)
     >>> model.logits([1, 2], cache).shape, model.logits([3], cache).shape, cache.tokens
     ((2, 10), (1, 10), 3)
+    >>> copy = ForwardCache(config)
+    >>> copy.take(cache)
+    >>> copy.nbytes() == cache.nbytes(), copy.tokens
+    (True, 3)
+    >>> k = v = np.zeros((config.key_heads, 1, config.head_dim))
+    >>> keys, values = copy.extended(0, k, v)
+    >>> keys.shape == values.shape == (config.key_heads, 4, config.head_dim)
+    True
     """
 
     def __init__(
@@ -284,6 +303,8 @@ class ForwardCache:
 
     def extended(self, layer: int, k: Array, v: Array) -> tuple[Array, Array]:
         """All keys and values of a layer as this step attends to them; then it holds the new ones.
+
+        ``k`` and ``v`` are (key_heads, queries, head_dim), the results have all tokens instead.
 
         A step sees what was held and its own tokens in full precision; chunks close afterwards.
         """

@@ -33,7 +33,7 @@ def next_probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> NDArray[np.float64]:
-    r"""Probabilities (…, vocabulary) that a token is drawn with, of logits of that shape.
+    r"""Probabilities (…, vocabulary) that a token is drawn with, of ``logits`` of that shape.
 
     .. math:: p_i \propto [i \text{ kept}]\, e^{z_i / T}
 
@@ -72,7 +72,7 @@ def next_probabilities(
 
 
 def drawn(probabilities: npt.ArrayLike, rng: np.random.Generator) -> list[int]:
-    """A token of each row of probabilities (tokens, vocabulary), by one uniform number each.
+    """A token of each row of ``probabilities`` (tokens, vocabulary), by one uniform number each.
 
     >>> drawn([[0.0, 1.0], [1.0, 0.0]], np.random.default_rng(0))
     [1, 0]
@@ -154,7 +154,8 @@ def divergence(p: npt.ArrayLike, q: npt.ArrayLike) -> NDArray[np.float64]:
 
     .. math:: D(p \,\|\, q) = \sum_i p_i \log_2 \frac{p_i}{q_i}
 
-    over the last axis; 0 if they are equal, infinite where q forbids what p allows.
+    over the last axis of ``p`` and ``q``, which broadcast; 0 if they are equal, infinite where q
+    forbids what p allows.
 
     Examples
     --------

@@ -24,14 +24,19 @@ TABLE = "one_model"
 
 
 class Tokenizer(Protocol):
-    """What a stored model asks of its tokenizer; a `genopt_core.subwords.Vocabulary` has it."""
+    """What a stored model asks of its tokenizer; a `genopt_core.subwords.Vocabulary` has it.
+
+    >>> tokenizer: Tokenizer = stored_model("base").tokenizer
+    >>> len(tokenizer.encode("the union")), len(tokenizer.tokens)
+    (4, 1024)
+    """
 
     @property
     def tokens(self) -> Sequence[str]:
         """What each id stands for, with U+2581 for a blank."""
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
-        """Ids of the tokens of a text."""
+        """Ids of the tokens of a text, a vector."""
 
 
 class ByteLevel:
@@ -51,7 +56,7 @@ class ByteLevel:
         self.lengths = np.array([len(piece) for piece in self._peer.pieces], dtype=np.int64)
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
-        """Ids of the tokens of a text; U+2581 is read as a blank."""
+        """Ids of the tokens of a text, a vector; U+2581 is read as a blank."""
         words = Convention("gpt2").cut(text)
         pieces = (p for word in words for p in self._peer.segment(word.replace(" ", END_OF_WORD)))
         return np.array([self._ids[piece] for piece in pieces], dtype=np.int32)

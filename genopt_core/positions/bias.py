@@ -182,7 +182,13 @@ def bias_by_distance(
 
 
 def windowed(table: npt.ArrayLike, windows: npt.ArrayLike) -> np.ndarray:
-    """A bias table (heads, length) with −∞ from distance ``windows[h]`` on; 0 is no window."""
+    """A bias ``table`` (heads, length) with −∞ from distance ``windows[h]`` on.
+
+    ``windows`` is (heads,), in tokens; 0 is no window.
+
+    >>> windowed([[0.0, -1.0, -2.0]], [2]).tolist()
+    [[0.0, -1.0, -inf]]
+    """
     out = np.array(table, dtype=np.float64)
     sizes = np.asarray(windows)
     if sizes.dtype.kind not in "iu" or sizes.shape != out.shape[:1] or (sizes < 0).any():
@@ -228,7 +234,13 @@ def bias(
 
 
 def by_pairs(table: np.ndarray, queries: int | None = None) -> np.ndarray:
-    """A (heads, queries, length) view of a bias ``table`` over distances, −∞ above the diagonal."""
+    """A (heads, queries, length) view of a bias ``table`` over distances, −∞ above the diagonal.
+
+    The table is (heads, length); without ``queries`` there are as many as keys.
+
+    >>> by_pairs(np.array([[0.0, -1.0]]))[0].tolist()
+    [[0.0, -inf], [-1.0, 0.0]]
+    """
     heads, length = table.shape
     rows = length if queries is None else whole(queries, "queries", 0)
     if rows > length:

@@ -135,6 +135,8 @@ def output_error_bound(eps: npt.ArrayLike, v_norm: npt.ArrayLike) -> np.ndarray:
 
     .. math:: \lVert o - \tilde o \rVert \le 2\,\varepsilon\,\max_j \lVert v_j \rVert
 
+    with ``v_norm`` the largest norm of a value; shapes broadcast.
+
     The rest is scaled up to 1: the dropped mean and the kept mean are both averages of values, and
     :math:`o - \tilde o` is ``eps`` times their difference.
 

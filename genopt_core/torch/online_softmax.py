@@ -9,7 +9,13 @@ Partial = tuple[Tensor, Tensor]
 
 
 def masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Scores with a mask laid on, in place: boolean (True may be seen) or to be added."""
+    """``scores`` (…, queries, tokens) with a ``mask`` laid on, in place.
+
+    The mask broadcasts; it is boolean, True may be seen, or to be added.
+
+    >>> masked(torch.zeros(1, 2), torch.tensor([True, False])).tolist()
+    [[0.0, -inf]]
+    """
     if mask is None:
         return scores
     try:
@@ -30,6 +36,10 @@ def softmax_partial(scores: Tensor) -> Partial:
 
     As :func:`genopt_core.attention.softmax_partial`, where a row that sees nothing has weights 0
     and mass ``-inf``; the softmax of PyTorch gives NaN there.
+
+    >>> weights, lse = softmax_partial(torch.tensor([1.0, 3.0]).log())
+    >>> weights[0].item(), round(lse.item(), 4)
+    (0.25, 1.3863)
     """
     if not scores.shape[-1]:
         return scores, scores.new_full(scores.shape[:-1], float("-inf"))
@@ -48,9 +58,9 @@ def attend(
     scale: float | None = None,
     mask: Tensor | None = None,
 ) -> Partial:
-    r"""Partial attention over one piece, in float32 (book, eq. kv-attend).
+    r"""Output and logarithm of the mass over one piece, in float32 (book, eq. kv-attend).
 
-    Shapes and arguments are those of :func:`genopt_core.attention.attend`.  Holds the piece's
+    Shapes and arguments are as in :func:`genopt_core.attention.attend`.  Holds the piece's
     ``queries × tokens`` scores; cut long pieces or many queries beforehand.
 
     >>> q, k, v = torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 3, 2), torch.ones(1, 1, 3, 2)
@@ -65,9 +75,15 @@ def attend(
 
 
 def merge_partials(partials: Sequence[Partial]) -> Partial:
-    r"""Partial result over all pieces from those over each (book, eq. kv-softmax).
+    r"""Output and mass over all pieces from those over each (book, eq. kv-softmax).
 
-    As :func:`genopt_core.attention.merge_partials`.
+    ``partials``, output and logarithm of the mass are as in
+    :func:`genopt_core.attention.merge_partials`.
+
+    >>> q, k, v = torch.zeros(1, 2), torch.zeros(4, 2), torch.arange(4.0).view(4, 1)
+    >>> whole = merge_partials([attend(q, k[:1], v[:1]), attend(q, k[1:], v[1:])])
+    >>> round(whole[0].item(), 4), round(whole[1].item(), 4)
+    (1.5, 1.3863)
     """
     if not partials:
         raise ValueError("partials must hold at least one (out, lse), got none")

@@ -92,7 +92,7 @@ def load_tokenizer() -> Any:
 
 
 def load_smollm(*, attention: str = "sdpa", dtype: Any = None) -> tuple[Any, Any]:
-    """``(tokenizer, model)`` of SmolLM2-135M-Instruct, ready for inference; 6 seconds or more.
+    """Tokenizer and model of SmolLM2-135M-Instruct, ready for inference; 6 seconds or more.
 
     30 layers, 9 query heads that share 3 key/value heads of 64 channels, 8192 positions.
 

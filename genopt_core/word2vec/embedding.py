@@ -23,6 +23,12 @@ class Embedding:
         Input vectors :math:`v_w`.
     outputs : float32 array (words, dimension) or None
         Output vectors :math:`v'_w`; ``None`` under hierarchical softmax, which has none.
+
+    Examples
+    --------
+    >>> found = Embedding(("a", "b"), np.array([[3.0, 4.0], [0.0, 2.0]], np.float32), None)
+    >>> found.rows(["b", "c"]).tolist(), found.unit[1].tolist()
+    ([1, -1], [0.0, 1.0])
     """
 
     words: tuple[str, ...]
@@ -95,6 +101,12 @@ def train(
         3/4 in word2vec.
     seed : int
         Of initial vectors and of what is drawn; gensim takes an integer, no ``Generator``.
+
+    Examples
+    --------
+    >>> found = train([["a", "b", "a"]] * 50, dimension=4, epochs=1)
+    >>> found.words, found.vectors.shape
+    (('a', 'b'), (2, 4))
     """
     checks.one_of(architecture, "architecture", ARCHITECTURES)
     checks.whole(negatives, "negatives", 0)

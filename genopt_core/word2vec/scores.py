@@ -21,6 +21,12 @@ def planted_spearman(embedding: Embedding, corpus: PlantedCorpus) -> float:
 
     Over ``corpus.judged``: 20,000 random pairs and the five true neighbors of each word.  A word
     without a vector has cosine 0 with all.  1 is perfect, 0 is chance.  Needs SciPy.
+
+    >>> from genopt_core.word2vec import planted_corpus
+    >>> corpus = planted_corpus(20, np.random.default_rng(0), words=50, clusters=5)
+    >>> words = tuple(f"w{i}" for i in range(50))
+    >>> planted_spearman(Embedding(words, corpus.vectors.astype(np.float32), None), corpus) > 0.99
+    True
     """
     from scipy.stats import spearmanr
 
@@ -55,6 +61,11 @@ def heldout_queries(
     training words by :math:`U^{3/4}`.  Words with fewer than ``min_count`` or at least
     ``max_count`` occurrences in training are not asked about.  Returns the other sentences, in
     their order, and the questions.
+
+    >>> sentences = [["a", "b", "c", "d"]] * 40
+    >>> rest, queries = heldout_queries(sentences, np.random.default_rng(0), count=3)
+    >>> len(rest), len(queries.centers)
+    (38, 2)
     """
     held = int(len(sentences) * checks.fraction(share, "share"))
     if not 0 < held < len(sentences):
@@ -91,6 +102,11 @@ def heldout_auc(embedding: Embedding, queries: Queries) -> float:
 
     over all combinations of a true and a random pair.  An unknown word scores 0.  Needs SciPy, and
     output vectors, which hierarchical softmax has not.
+
+    >>> queries = Queries(("a",), ("b",), ("c",))
+    >>> vectors = np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], np.float32)
+    >>> heldout_auc(Embedding(("a", "b", "c"), vectors, vectors), queries)
+    1.0
     """
     from scipy.stats import rankdata
 

@@ -42,6 +42,10 @@ def serfling_error(
         m and n.
     delta : float
 
+    Returns
+    -------
+    (…) array
+
     Source: R. Serfling, 1974; :math:`\rho_n` by R. Bardenet and O.-A. Maillard, 2015.
 
     Examples
@@ -61,6 +65,8 @@ def serfling_blocks(
     span: npt.ArrayLike, blocks: npt.ArrayLike, eps: float, delta: float
 ) -> np.ndarray:
     r"""Least number of blocks at which `serfling_error` is at most ε: a true bound, no pilot.
+
+    Arguments as in `serfling_error`; the result is (…) int64.
 
     Examples
     --------
@@ -130,6 +136,7 @@ def ratio_error(eps_sum: npt.ArrayLike, eps_mass: npt.ArrayLike) -> np.ndarray:
     .. math:: \frac{\lVert \hat o - o\rVert}{\lVert o \rVert} \le
               \frac{\varepsilon_N + \varepsilon_Z}{1 - \varepsilon_Z}
 
+    with ``eps_sum`` and ``eps_mass`` (…), of which the result has the shape;
     infinity from :math:`\varepsilon_Z = 1` on.  With δ for each it holds with probability 1 − 2δ.
 
     >>> ratio_error(0.1, 0.1).round(4).item()

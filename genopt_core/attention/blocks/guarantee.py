@@ -154,7 +154,8 @@ def promised_error(
 
     .. math:: \varepsilon = t\,r\,\sqrt{\frac1n \Bigl(1 - \frac nm\Bigr)}
 
-    The inverse of `blocks_needed`; 0 where n = m, infinity where nothing is drawn.
+    The inverse of `blocks_needed`, for n blocks ``kept``; other arguments and the shape are as in
+    it.  0 where n = m, infinity where nothing is drawn.
 
     Examples
     --------
@@ -194,7 +195,7 @@ def promise_errors(
         Needed for the output and the numerator.
     pilot, draws : int
     eps, delta, sure_mass, sure_sum, of
-        As above.
+        As in `relative_deviation` and `blocks_needed`; ``sure_sum`` is (value_dim,).
 
     Returns
     -------

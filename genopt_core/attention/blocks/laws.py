@@ -39,6 +39,16 @@ class DistanceLaw:
     --------
     >>> DistanceLaw.harmonic().weights(4).round(3).tolist()
     [1.0, 0.5, 0.333, 0.25]
+    >>> DistanceLaw.zipf(2.0).weights(3).round(3).tolist()
+    [1.0, 0.25, 0.111]
+    >>> DistanceLaw.geometric(0.5).weights(3).tolist(), DistanceLaw.uniform().weights(2).tolist()
+    ([1.0, 0.5, 0.25], [1.0, 1.0])
+    >>> DistanceLaw.custom([4.0, 1.0]).weights(3).tolist()
+    [1.0, 0.25, 0.25]
+    >>> DistanceLaw.calibrated([0.5, np.nan, 0.1]).weights(3).tolist()
+    [1.0, 1.0, 0.2]
+    >>> DistanceLaw.uniform().log_bias(2, density=0.9).round(3).tolist()
+    [0.0, -0.357]
     """
 
     name: str
@@ -85,7 +95,7 @@ class DistanceLaw:
 
     @classmethod
     def custom(cls, weights: npt.ArrayLike, name: str = "custom") -> DistanceLaw:
-        """A table of weights over distances 0, 1, …; beyond its end its last weight counts."""
+        """``weights`` (distances,) for distances 0, 1, …; beyond the end the last one counts."""
         table = _weights(weights, "weights")
         return cls(name, lambda blocks: table[np.minimum(np.arange(blocks), len(table) - 1)])
 
@@ -194,8 +204,8 @@ class DistanceLaw:
     def log_bias(self, blocks: int, density: float) -> np.ndarray:
         r"""What plain dropping adds to the scores over many rounds (book, eq. attn-limit).
 
-        :math:`\ln \pi_\delta` at each block distance: the mean of kept sums is the sum under that
-        bias; for the harmonic law :math:`-\ln(1 + \delta)`, up to a constant, where
+        :math:`\ln \pi_\delta` at each block distance, (blocks,): the mean of kept sums is the sum
+        under that bias; for the harmonic law :math:`-\ln(1 + \delta)`, up to a constant, where
         :math:`\pi_\delta < 1`.
         """
         with np.errstate(divide="ignore"):
@@ -276,6 +286,8 @@ def expected_blocks(pi: npt.ArrayLike) -> float:
     r"""Blocks of the lower triangle kept on average (book, eq. attn-cost).
 
     .. math:: \sum_\delta (T - \delta)\, \pi_\delta
+
+    with ``pi`` (blocks,) by distance.
 
     >>> expected_blocks([1.0, 0.5, 1 / 3])
     4.333333333333333

@@ -61,7 +61,12 @@ def _share_within(angle: float, nu: int) -> float:
 
 
 def wilson_interval(kept: int, trials: int, delta: float = 0.05) -> tuple[float, float]:
-    r"""Between which a probability lies if so many of the trials came out: Wilson's interval.
+    r"""The least and the greatest likely probability if so many trials came out: Wilson's interval.
+
+    .. math:: \frac{\hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n} +
+              \frac{z^2}{4 n^2}}}{1 + z^2 / n}, \qquad z = \Phi^{-1}(1 - \delta/2)
+
+    Source: E. Wilson, 1927.
 
     Examples
     --------

@@ -61,7 +61,7 @@ def systematic(pi: npt.ArrayLike, rng: np.random.Generator) -> np.ndarray:
 
 
 def systematic_samples(pi: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    r"""Every sample that :func:`systematic` can give, and how likely it is.
+    r"""Every sample that :func:`systematic` can give, and how likely it is; ``pi`` is (n,).
 
     At most n + 1, as the sample changes only where a running sum crosses a whole number; with them
     an expectation is a sum and no simulation.
@@ -122,6 +122,10 @@ def sample_blocks(
     the same, but the outline is a triangle only by :func:`left_justify` with empty places.
 
     ``pi`` may also be (blocks, blocks), of each pair; above the diagonal it must be 0.
+
+    >>> kept = sample_blocks([1, 1, 0.5], np.random.default_rng(1))
+    >>> kept.shape, bool(kept.diagonal().all())
+    ((3, 3), True)
     """
     p = np.asarray(pi, dtype=float)
     if p.ndim == 1:
@@ -140,14 +144,20 @@ def sample_subsequence(
     Ordinary causal attention on a shorter sequence.  A query block that is not in the set keeps
     nothing: it has no output in this round.
 
-    Arguments and result as in :func:`sample_distances`.
+    ``pi`` is (blocks,), by distance to the last block; other arguments and the (blocks, blocks)
+    result are as in :func:`sample_distances`.
+
+    >>> sample_subsequence([1, 0, 1], np.random.default_rng(0)).astype(int).tolist()
+    [[1, 0, 0], [0, 0, 0], [1, 0, 1]]
     """
     chosen = _draw(_probabilities(pi), rng, scheme)[::-1]
     return np.tril(chosen[:, None] & chosen)
 
 
 def by_distance(values: npt.ArrayLike) -> np.ndarray:
-    """A lower triangle (blocks, blocks) whose entry (i, j) is ``values[i - j]``, 0 above it.
+    """A lower triangle (blocks, blocks) with ``values[i - j]`` at (i, j), 0 above it.
+
+    ``values`` is (blocks,), by distance.
 
     >>> by_distance([1, 2, 3]).tolist()
     [[1, 0, 0], [2, 1, 0], [3, 2, 1]]
@@ -171,7 +181,7 @@ def always_kept(blocks: int, sink: int = 1, near: int = 1) -> np.ndarray:
 
 
 def skew(triangle: npt.ArrayLike) -> np.ndarray:
-    r"""The same lower triangle by query block and distance (book, eq. attn-skew).
+    r"""A lower ``triangle`` (blocks, blocks) by query block and distance (book, eq. attn-skew).
 
     Entry (i, δ) is that of (i, i − δ).
 
@@ -191,6 +201,10 @@ def skew(triangle: npt.ArrayLike) -> np.ndarray:
 
 def left_justify(kept: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     r"""The kept key blocks of each row pushed to the left, in their order (book, eq. attn-outline).
+
+    Parameters
+    ----------
+    kept : (blocks, blocks) bool array
 
     Returns
     -------
@@ -214,7 +228,7 @@ def left_justify(kept: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kept_density(kept: npt.ArrayLike) -> float:
-    """Share of the lower triangle's blocks that are kept.
+    """Share of the lower triangle's blocks that are kept, of ``kept`` (blocks, blocks).
 
     >>> kept_density([[1, 0], [0, 1]])
     0.6666666666666666

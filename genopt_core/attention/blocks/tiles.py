@@ -171,6 +171,8 @@ def tiled_attention(
 ) -> Partial:
     """The end of each row of :func:`walk_tiles`: attention over kept blocks (book, eq. attn-ratio).
 
+    Arguments are as in :func:`walk_tiles`.
+
     Returns
     -------
     out : (tokens, value_dim) array
@@ -209,6 +211,12 @@ def mass_by_distance(
 
     What :meth:`DistanceLaw.calibrated` takes.  The first ``sink`` key blocks do not count, as they
     are kept in any case; a distance without any other block is NaN.
+
+    Parameters
+    ----------
+    query, keys, block, bias, scale
+        As in :func:`walk_tiles`.
+    sink : int
 
     Returns
     -------

@@ -50,6 +50,21 @@ class Certificate:
     min_count : float
         If above 0, the certificate covers those vocabularies only whose pieces of two characters or
         more occur that often in the corpus, as the candidates of `train` do.
+
+    Examples
+    --------
+    >>> from genopt_core.subwords import Vocabulary
+    >>> words = {"low▁": 5, "lower▁": 2}
+    >>> made = certify(words, 7)
+    >>> vocabulary = Vocabulary(tuple("lower▁") + ("low",), np.log([1 / 7] * 7), [1] * 7)
+    >>> round(made.bound, 2), round(made.check(words), 2), round(made.gap(vocabulary, words), 2)
+    (17.0, 17.0, 5.88)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made.save(f"{folder}/prices.npz")
+    ...     read = Certificate.load(f"{folder}/prices.npz")
+    >>> read.vocabulary_size, round(read.check(words), 2)
+    (7, 17.0)
     """
 
     bound: float

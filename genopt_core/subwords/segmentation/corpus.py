@@ -33,6 +33,13 @@ class CorpusPaths:
         Number of pieces; 0 for a word without a path.
     last_arc : (rows, nodes) int array
         Best arc into each node: one row without a limit, else row t - 1 for exactly t pieces.
+
+    Examples
+    --------
+    >>> lattice = Lattice(["low▁"], {"l": 1.0, "o": 1.0, "w": 1.0, "low": 2.0, "▁": 1.0})
+    >>> found = best_paths(lattice)
+    >>> list(found.path("low▁")), found.cost.tolist(), found.steps.tolist()
+    (['low', '▁'], [3.0], [2])
     """
 
     lattice: Lattice

@@ -80,6 +80,9 @@ class Lattice(Arcs):
     >>> lattice = Lattice(["low▁", "lower▁"], {c: 1.0 for c in "lower▁"} | {"low": 2.0})
     >>> len(lattice.source), int(lattice.level[-1])
     (8, 8)
+    >>> dearer = lattice.with_costs(lattice.costs + 1)
+    >>> dearer.costs.tolist() == (lattice.costs + 1).tolist()
+    True
     """
 
     def __init__(

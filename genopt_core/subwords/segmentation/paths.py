@@ -51,6 +51,8 @@ class Path(Sequence[str]):
     >>> path = shortest_path("lower", {"low": 1.0, "er": 2.0, "lo": 1.0, "wer": 3.0})
     >>> len(path), list(path), path[0], path[-1:], "/".join(path), path.index("er")
     (2, ['low', 'er'], 'low', ('er',), 'low/er', 1)
+    >>> list(Path.along("lower", [0, 3, 5], cost=3.0))
+    ['low', 'er']
     """
 
     pieces: tuple[str, ...]

@@ -26,6 +26,15 @@ class Peer(ABC):
         All tokens of the model, by id, written as in its file.
     byte_level : bool
         Whether words are handed over as bytes, each shown as a letter (GPT-2's alphabet).
+
+    Examples
+    --------
+    >>> class Letters(Peer):
+    ...     kind = "letters"
+    ...     def _segment(self, word):
+    ...         return word
+    >>> Letters("low").segment("low")
+    ('l', 'o', 'w')
     """
 
     kind: ClassVar[str]

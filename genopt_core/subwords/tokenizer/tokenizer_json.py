@@ -120,6 +120,15 @@ def save_tokenizer_json(
 
     The same vocabulary gives the same bytes on every platform.  Raises ``OSError`` if the file
     cannot be written; one that was there stays as it was.
+
+    >>> import tempfile
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tokenizer_json(vocabulary, f"{folder}/tokenizer.json")
+    ...     same = load_tokenizer_json(f"{folder}/tokenizer.json")
+    ...     peer = read_tokenizer(f"{folder}/tokenizer.json")
+    >>> same.pieces == vocabulary.pieces, peer.kind, peer.segment("low")
+    (True, 'Unigram', ('low',))
     """
     content = tokenizer_json(vocabulary, byte_fallback)
     with whole_file(path) as file:
@@ -136,6 +145,15 @@ def save_transformers(
     not. ``unk_token`` is ``<unk>`` without being named, if the vocabulary has one.  Returns the
     vocabulary with the special tokens as they were written.  Raises ``OSError`` if the folder
     cannot be written to.
+
+    >>> import os, tempfile
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = save_transformers(vocabulary, folder, eos_token="</s>")
+    ...     sorted(os.listdir(folder))
+    ['tokenizer.json', 'tokenizer_config.json']
+    >>> written.specials
+    ('</s>',)
     """
     for role in roles:
         one_of(role, "role", ROLES)
@@ -162,6 +180,13 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
     Counts are then 0, and the provenance says so.  Raises ``FileNotFoundError`` if there is no such
     file, ``ValueError`` if it is not JSON or not a tokenizer of this form (`read_tokenizer` reads
     others).
+
+    >>> import tempfile
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tokenizer_json(vocabulary, f"{folder}/tokenizer.json")
+    ...     load_tokenizer_json(f"{folder}/tokenizer.json")
+    Vocabulary(5 pieces, 'l' to 'low')
     """
     content = _read_json(path)
     not_ours = f"{os.fspath(path)} must be a tokenizer.json that genopt_core wrote"
@@ -232,6 +257,14 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Peer:
     file (GPT-2 and its kin) gets its words as bytes.  The `Peer` has ``kind``, ``pieces`` and
     ``segment(word)``.  Raises ``FileNotFoundError`` if there is no such file, ``ValueError`` if it
     is not JSON or has another kind of model.
+
+    >>> import tempfile
+    >>> vocabulary = Vocabulary(("l", "o", "w", "▁", "low"), [-1.0] * 5, [1] * 5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tokenizer_json(vocabulary, f"{folder}/tokenizer.json")
+    ...     peer = read_tokenizer(f"{folder}/tokenizer.json")
+    >>> peer.kind, peer.segment("low")
+    ('Unigram', ('low',))
     """
     content = _read_json(path)
     try:

@@ -84,6 +84,14 @@ class Vocabulary:
     ['low', 'er▁', 'low', '▁', '<0xC3>', '<0xA9>']
     >>> vocabulary.decode(ids)
     'lower low é'
+    >>> [list(path) for path in vocabulary.n_best("lower▁", 2)]
+    [['low', 'er▁'], ['low', 'e', 'r', '▁']]
+    >>> round(vocabulary.log_marginal("low▁"), 3)
+    -3.907
+    >>> list(vocabulary.sample("low▁", 1.0, np.random.default_rng(0)))
+    ['low', '▁']
+    >>> vocabulary.with_specials(["<end>"]).tokens[-1]
+    '<end>'
     """
 
     pieces: tuple[str, ...]

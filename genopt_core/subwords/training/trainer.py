@@ -90,6 +90,14 @@ class Step:
         Whether this is the vocabulary that training would return now.
     done, total : int
         Number of the step; 0, because nobody knows how many there will be.
+
+    Examples
+    --------
+    >>> from genopt_core.subwords import train
+    >>> steps: list[Step] = []
+    >>> _ = train({"low▁": 5, "lower▁": 2, "newest▁": 6}, 12, progress=steps.append)
+    >>> steps[-1].stage, steps[-1].pieces
+    ('hard', 12)
     """
 
     stage: str

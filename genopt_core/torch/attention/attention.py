@@ -183,7 +183,9 @@ def chosen_path(
     bias: Tensor | None = None,
     needs_lse: bool = False,
 ) -> Path:
-    """How `pr_flash_attention` computes a plan if it is not told.
+    """How `pr_flash_attention` computes a plan if it is not told: the name of a path.
+
+    ``q``, ``k``, ``v`` and ``bias`` are as in `pr_flash_attention`.
 
     Full attention is PyTorch's own call, and a bias that learns takes the dense one.  On a CPU a
     plan by distance, for all heads or for each, runs as block diagonals and any other gathers its
@@ -191,6 +193,11 @@ def chosen_path(
     4,096 tokens on and the dense path below.  Measured on an H100 were plans without weights, at
     16,384 tokens (2.3 to 3.8 times as fast as FlashAttention forward at a quarter of the blocks)
     and at 1,024 and 2,048 (half as fast); plans with weights and the dense path were not.
+
+    >>> from genopt_core.torch.attention import near, sink
+    >>> q = torch.zeros(1, 2, 64, 8)
+    >>> chosen_path(q, q, q, (sink(1) | near(1)).plan(64, block=8))
+    'diagonal'
     """
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "dense"
@@ -221,6 +228,14 @@ def rounds_attention(
     ------
     out : (batch, heads, tokens, dim) tensor
     lse : (batch, heads, tokens) tensor
+
+    Examples
+    --------
+    >>> from genopt_core.torch.attention import DistanceLaw, near, sample, sink
+    >>> design = sink(1) | near(1) | sample(DistanceLaw.harmonic(), 2)
+    >>> q, plans = torch.zeros(1, 2, 64, 8), [design.plan(64, block=8) for _ in range(3)]
+    >>> [out.shape[-1] for out, lse in rounds_attention(q, q, q, plans)]
+    [8, 8, 8]
     """
     options.setdefault("floor", 0.0)
     pooled: Partial | None = None

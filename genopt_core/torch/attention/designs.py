@@ -30,6 +30,10 @@ class Design:
     """How to choose blocks: made by `sink`, `near` and `sample`, joined by ``|``.
 
     Parts that are sure come first: `sample` draws among the blocks that they leave.
+
+    >>> plan = (near(1) | sink(1)).plan(8, block=2)
+    >>> plan.kept[0, 0].int().tolist()
+    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]]
     """
 
     sinks: int = 0
@@ -139,12 +143,20 @@ def _by_distance(line: Tensor, delta: Tensor) -> Tensor:
 
 
 def sink(blocks: int = 1) -> Design:
-    """Always keep the first key blocks, on which heads rest when they look for nothing."""
+    """Always keep the first key blocks, on which heads rest when they look for nothing.
+
+    >>> sink(1).plan(8, block=2).kept[0, 0, -1].int().tolist()
+    [1, 0, 0, 1]
+    """
     return Design(sinks=whole(blocks, "blocks", 0))
 
 
 def near(blocks: int = 1) -> Design:
-    """Always keep the blocks before the diagonal; the diagonal itself is kept in any case."""
+    """Always keep the blocks before the diagonal; the diagonal itself is kept in any case.
+
+    >>> near(2).plan(8, block=2).kept[0, 0, -1].int().tolist()
+    [0, 1, 1, 1]
+    """
     return Design(nears=whole(blocks, "blocks", 0))
 
 
@@ -168,6 +180,13 @@ def sample(
     each : {"plan", "head", "row"}
         One draw of distances for all; one for each head; or a draw of blocks for each row of each
         head.  The first two are the fastest; the last two err in each head or row by themselves.
+
+    Examples
+    --------
+    >>> design = sink(1) | sample(DistanceLaw.harmonic(), 2, each="head")
+    >>> plan = design.plan(64, block=8, heads=4)
+    >>> plan.kept.shape, plan.kept[0, :, -1].sum(-1).tolist()
+    (torch.Size([1, 4, 8, 8]), [4, 4, 4, 4])
     """
     if not isinstance(law, DistanceLaw):
         raise TypeError(f"law must be a DistanceLaw, got {law!r}")

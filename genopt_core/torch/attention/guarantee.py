@@ -268,6 +268,11 @@ class Coverage:
         The share over all queries, those with every block included.
     density : float
         Mean share of the lower triangle that was kept.
+
+    Examples
+    --------
+    >>> Coverage(share=0.88, low=0.8, high=0.94, trials=100, every=0.9, density=0.5).kept(delta=0.1)
+    True
     """
 
     share: float

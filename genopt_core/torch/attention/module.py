@@ -133,6 +133,8 @@ class PrFlashAttention(nn.Module):
     [1, 2, 3, 3, 4, 4, 4, 5]
     >>> attention.eval()
     PrFlashAttention(estimator='self-normalized', block=8, evaluate='full')
+    >>> attention.draw(q, k).blocks
+    8
     """
 
     def __init__(
@@ -167,9 +169,10 @@ class PrFlashAttention(nn.Module):
         scale: float | None = None,
         plan: Plan | None = None,
     ) -> Tensor:
-        """The output, (batch, heads, tokens, dim), of queries, keys and values of that layout.
+        """The output, (batch, heads, tokens, dim), of ``q``, ``k`` and ``v`` of that layout.
 
-        ``plan`` takes the place of a draw; all else is as in `pr_flash_attention`.
+        ``plan`` takes the place of a draw; ``bias`` and all else are as in
+        `pr_flash_attention`.
         """
         options: dict[str, Any] = {"bias": bias, "scale": scale, "estimator": self.estimator}
         how = "sample" if self.training or plan is not None else self.evaluate
@@ -188,7 +191,7 @@ class PrFlashAttention(nn.Module):
         return pr_flash_attention(q, k, v, everything, **options)  # type: ignore[return-value]
 
     def draw(self, q: Tensor, k: Tensor) -> Plan:
-        """A plan for queries (batch, heads, tokens, dim) and keys, as a step of training draws."""
+        """A plan for ``q`` and ``k`` (batch, heads, tokens, dim), as a step of training draws."""
         return self._draw(q, k, self.generator)
 
     def _draw(self, q: Tensor, k: Tensor, generator: torch.Generator | None) -> Plan:
@@ -205,7 +208,7 @@ class PrFlashAttention(nn.Module):
         return {"generator": None if self.generator is None else self.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
-        """Go on drawing from where the state was taken."""
+        """Go on drawing from where the ``state``, a tensor of bytes by name, was taken."""
         held = state["generator"]
         if self.generator is not None and held is not None:
             self.generator.set_state(held.cpu())

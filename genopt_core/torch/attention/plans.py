@@ -72,6 +72,8 @@ class Plan:
     >>> plan = (sink(1) | near(1)).plan(16, block=4)
     >>> plan.kept[0, 0].int().tolist(), plan.density
     ([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1]], 0.9)
+    >>> plan.to("cpu") is plan, plan.to_dense_bias().shape, plan.to_block_mask().BLOCK_SIZE
+    (True, torch.Size([1, 1, 16, 16]), (4, 4))
     """
 
     length: int

@@ -246,6 +246,12 @@ def block_mass(
     -------
     (batch, heads, blocks, blocks) float32 or float64 tensor
         0 on the diagonal and above.
+
+    Examples
+    --------
+    >>> mass = block_mass(torch.zeros(1, 1, 8, 4), torch.zeros(1, 1, 8, 4), block=4)
+    >>> mass.shape, round(mass[0, 0, 1, 0].item(), 3)
+    (torch.Size([1, 1, 2, 2]), 0.644)
     """
     one_of(proxy, "proxy", PROXIES)
     size, p = whole(block, "block"), whole(probes, "probes")

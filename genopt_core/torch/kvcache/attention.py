@@ -32,6 +32,9 @@ def register() -> str:
 
     Then ``model.set_attn_implementation(register())``, or ``attn_implementation=register()`` when
     a model is loaded.  Without a :class:`~.StaircaseCache` the function is plain SDPA.
+
+    >>> register()
+    'genopt_staircase'
     """
     AttentionInterface.register(NAME, staircase_attention)
     # without a mask function of the same name transformers passes no mask: padding would count

@@ -44,6 +44,18 @@ class Balance:
 
     :func:`measure_balance` makes it; a :class:`~genopt_core.torch.kvcache.StaircaseCache` takes it.
     It belongs to the model, as weights do, and is no part of a cache's bytes.
+
+    >>> from transformers import LlamaConfig
+    >>> config = LlamaConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=1)
+    >>> one = torch.eye(32).expand(2, 32, 32)
+    >>> balance = Balance(((one, one),), ((one, one),))
+    >>> [sorted(maps) for maps in balance.maps(1, Settings(config))]
+    [['key', 'value']]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     balance.save(f"{folder}/balance.safetensors")
+    ...     Balance.load(f"{folder}/balance.safetensors")
+    Balance(1 layers, 2 heads of 32 channels)
     """
 
     keys: tuple[Pair, ...]
@@ -132,6 +144,16 @@ def measure_balance(
     recall : bool
         Put random pairs in front that come again at the end, see
         :func:`~genopt_core.torch.kvcache.recall_probe`.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> _ = torch.manual_seed(0)
+    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
+    >>> measure_balance(model, ids, chunk=32, sink=0, recall=False)
+    Balance(2 layers, 2 heads of 32 channels)
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")

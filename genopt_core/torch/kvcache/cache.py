@@ -91,6 +91,15 @@ class StaircaseCache(Cache):
     ...     keys, values = cache.update(torch.ones(1, 2, 100, 32), torch.ones(1, 2, 100, 32), layer)
     >>> cache
     StaircaseCache(3 layers, 16/8/4/2, 100 tokens, 0.03 MB)
+    >>> cache.nbytes() == cache.expected_bytes(), round(cache.bits_per_element(), 2)
+    (True, 6.48)
+    >>> [(stair.first, stair.last, stair.bits) for stair in cache.stairs(layer=0)]
+    [(0, 4, 16), (4, 36, 2), (36, 68, 4), (68, 100, 8)]
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache.save(f"{folder}/cache.bin")
+    ...     StaircaseCache.restore(f"{folder}/cache.bin", config)
+    StaircaseCache(3 layers, 16/8/4/2, 100 tokens, 0.03 MB)
     """
 
     def __init__(

@@ -114,6 +114,17 @@ def cache_divergence(
         For this model, and empty; it is empty again afterwards.
     decoded : int
         Tokens at the end that are predicted.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> _ = torch.manual_seed(0)
+    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
+    >>> cache = StaircaseCache(config, (16, 8), chunk=32)
+    >>> 0 <= cache_divergence(model, ids, cache, decoded=32) < 0.01
+    True
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")
@@ -179,6 +190,16 @@ def layer_costs(
     -----
     One forward pass of ``decoded`` tokens for each of layers × 2 × ladders; those of layer
     :math:`i` start there, as nothing changes below it.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> _ = torch.manual_seed(0)
+    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
+    >>> [costs.shape for costs in layer_costs(model, ids, [(16, 4), (16, 2)], decoded=32, chunk=32)]
+    [(2, 2), (2, 2)]
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")
@@ -268,6 +289,18 @@ def calibrate_ladders(
     ------
     ValueError
         Also if ``store`` holds costs of another model, text, choice of ladders or option.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> _ = torch.manual_seed(0)
+    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
+    >>> keys, values = calibrate_ladders(model, ids, 6.0, [(16, 8), (16, 4)], recall=False,
+    ...                                  progress=False, decoded=32, chunk=32)
+    >>> len(keys), len(values)
+    (2, 2)
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")

@@ -112,6 +112,17 @@ class Calibration(tuple[list[Ladder], list[Ladder]]):
         Its ``costs`` are (2, ladders) arrays, one a layer, for :func:`choose_ladders`.
     budget, length
         As in :func:`~genopt_core.torch.kvcache.calibrate_ladders`.
+
+    Examples
+    --------
+    >>> measured = Costs(((16, 8), (16, 4)), {}, (np.array([[0.0, 1.0], [0.0, 1.0]]),))
+    >>> found = Calibration([(16, 8)], [(16, 8)], measured, budget=8.0)
+    >>> keys, values = found
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found.save(f"{folder}/ladders.json")
+    ...     Calibration.load(f"{folder}/ladders.json") == found
+    True
     """
 
     measured: Costs
@@ -192,6 +203,13 @@ def choose_ladders(
     ``costs`` (layers, 2, ladders) come from :func:`layer_costs`; config and ``cache`` are those of
     the :class:`StaircaseCache` and decide what metadata count.  The rest is as in
     :func:`calibrate_ladders`.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> costs = [[[0.0, 0.1], [0.0, 0.2]], [[0.0, 0.4], [0.0, 0.0]]]
+    >>> choose_ladders(config, costs, 7.0, [(16, 8), (16, 4)])
+    ([(16, 4), (16, 8)], [(16, 8), (16, 4)])
     """
     c = np.asarray(costs, dtype=float)
     count = stair_count(config)

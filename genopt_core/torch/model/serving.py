@@ -44,6 +44,11 @@ class ModelCache:
     >>> _ = model(torch.ones(1, 40, dtype=torch.int64), cache)
     >>> cache.tokens, cache.nbytes() < ModelCache.full_bytes(config, 40)
     (40, True)
+    >>> q = torch.ones(1, config.heads, 1, config.head_dim)
+    >>> k = torch.ones(1, config.key_heads, 1, config.head_dim)
+    >>> with torch.no_grad():
+    ...     cache.attend(0, q, k, k, bias=None).shape
+    torch.Size([1, 4, 1, 16])
     """
 
     def __init__(
@@ -82,7 +87,10 @@ class ModelCache:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: DistanceBias | None
     ) -> Tensor:
-        """Add keys and values of new tokens; attention of their queries to all."""
+        """Add ``key`` and ``value`` of new tokens; attention of their ``query`` to all.
+
+        All are (batch, heads, tokens, head_dim), as is the result.
+        """
         keys, _ = self.held.update(key, value, layer)
         view = taken_from(keys)
         assert view is not None  # the cache was told that its chunks are read as they are

@@ -60,6 +60,17 @@ def save_model(
         :func:`genopt_core.one_model.tokenizer_digest` of the tokenizer it was trained with.
     dtype : torch.dtype, optional
         Such as ``torch.float16``, for half the bytes; by default that of the weights.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from genopt_core.one_model import Forward, ModelConfig
+    >>> model = Decoder(ModelConfig(vocabulary=10)).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.safetensors", model)
+    ...     same = Forward.load(f"{folder}/model.safetensors")
+    >>> same.config == model.config
+    True
     """
     tensors = {name: w.to(dtype or w.dtype) for name, w in weights_of(model).items()}
     content = {"config": model.config.to_json(), "tokenizer": check_digest(tokenizer)}
@@ -75,6 +86,17 @@ def load_model(path: str | os.PathLike[str], tokenizer: str = "") -> Decoder:
     ------
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from genopt_core.one_model import ModelConfig
+    >>> model = Decoder(ModelConfig(vocabulary=10)).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.safetensors", model)
+    ...     same = load_model(f"{folder}/model.safetensors")
+    >>> bool((same(torch.tensor([[1, 2]])) == model(torch.tensor([[1, 2]]))).all())
+    True
     """
     tensors, content = read(path, MODEL)
     check_tokenizer(path, content["tokenizer"], tokenizer)

@@ -121,9 +121,13 @@ class Trained(NamedTuple):
 
 
 def token_nats(model: Decoder, windows: Tensor, last: int | None = None) -> Tensor:
-    """Loss of each token, (rows, tokens), in windows (rows, tokens + 1) of ids.
+    """Loss of each token, (rows, tokens) in nats, in ``windows`` (rows, tokens + 1) of ids.
 
     With ``last`` only of so many at the end.
+
+    >>> model = Decoder(ModelConfig(vocabulary=10)).eval()
+    >>> token_nats(model, torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 2])
     """
     logits, targets = model(windows[:, :-1]), windows[:, 1:].long()
     if last is not None:
@@ -163,6 +167,13 @@ def train(
     ------
     KeyboardInterrupt
         After the checkpoint is written.
+
+    Examples
+    --------
+    >>> run = Run(model=ModelConfig(vocabulary=10, width=8, heads=2, key_heads=1), steps=2)
+    >>> trained = train(run, lambda step: torch.tensor([[1, 2, 3]]))
+    >>> len(trained.losses)
+    2
     """
     whole(every, "every")
     generator = torch.Generator().manual_seed(run.seed)

@@ -131,6 +131,13 @@ def with_linear_bias(
         That attention is called with; :math:`1/\sqrt{\text{dim}}` of the old ``dim`` by default.
 
     Source: GRAPE (Zhang et al. 2025) for the group; the order of channels is ours.
+
+    Examples
+    --------
+    >>> zeros = torch.zeros(1, 1, 2, 4)
+    >>> query, key = with_linear_bias(zeros, zeros, torch.ones(1))
+    >>> query.shape, (query @ key.mT * 0.5)[0, 0].tolist()
+    (torch.Size([1, 1, 2, 6]), [[0.0, 1.0], [-1.0, 0.0]])
     """
     s = query.shape[-1] ** -0.5 if scale is None else scale
     at = torch.arange(key.shape[2], device=key.device, dtype=key.dtype)

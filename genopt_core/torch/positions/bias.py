@@ -78,6 +78,9 @@ class DistanceBias(nn.Module):
     --------
     >>> DistanceBias([1.0, 0.5])(3).tolist()
     [[-0.0, -1.0, -2.0], [-0.0, -0.5, -1.0]]
+    >>> line, size = DistanceBias([1.0]).line(3, torch.device("cpu"), torch.float32)
+    >>> size >= 3, line.ndim
+    (True, 2)
     """
 
     def __init__(

@@ -10,7 +10,10 @@ from genopt_core.positions.rotary import Layout
 
 
 def rotary_angles(positions: Tensor | npt.ArrayLike, frequencies: npt.ArrayLike) -> Tensor:
-    r"""Angles in radians, as :func:`genopt_core.positions.rotary_angles`: float64, on the CPU.
+    r"""Angles in radians, (…, pairs) float64 on the CPU.
+
+    ``positions`` (…) and ``frequencies`` (pairs,) are as in
+    :func:`genopt_core.positions.rotary_angles`.
 
     >>> rotary_angles([0, 3], [1.0, 0.5]).tolist()
     [[0.0, 0.0], [3.0, 1.5]]
