@@ -127,6 +127,9 @@ def data_path(name: str) -> Path:
 
     The folder is that of `load`.  Raises ``FileNotFoundError`` if there is no such folder, or no
     such file in it.
+
+    >>> data_path("results/kv_quality.json").name
+    'kv_quality.json'
     """
     path = _data_folder(None) / name
     if not path.is_file():

@@ -35,7 +35,11 @@ def load(name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
-    """The names of all stored tables, in alphabetical order."""
+    """The names of all stored tables, in alphabetical order.
+
+    >>> "sotu_words" in names(), sorted(names()) == list(names())
+    (True, True)
+    """
     files = (entry.name for entry in resources.files(__name__).iterdir())
     return tuple(sorted(name[: -len(".json")] for name in files if name.endswith(".json")))
 
