@@ -31,8 +31,12 @@ Result = Mapping[str, Any]
 HALVES = ("development", "held-out")
 SCORES = {"auc": "AUC", "wordsim353": "WordSim-353", "simlex999": "SimLex-999"}
 _REGRET = Column(".3f", best="least")
+TUNING_BUDGETS = (30, 60, 120)
 FORMATS = {
     **{f"after {budget}": _REGRET for budget in BUDGETS},
+    **{f"rank at {budget}": Column(".2f", best="least") for budget in TUNING_BUDGETS},
+    **{f"regret at {budget}": _REGRET for budget in TUNING_BUDGETS},
+    **{f"best at {budget}": Column(".4f", best="least") for budget in (30, 60)},
     "best observed": _REGRET,
     "recommended": _REGRET,
     "difference": "+.3f",
@@ -58,6 +62,12 @@ def confirmation() -> Result:
 def several() -> Result:
     """Hypervolumes of studies with two and three objectives."""
     content: Result = read("cross_entropy_objectives.json", "cross-entropy-objectives/1")
+    return content
+
+
+def tunings() -> Result:
+    """The stored race on real tunings."""
+    content: Result = read("cross_entropy_tunings.json", "cross-entropy-tunings/1")
     return content
 
 
@@ -271,6 +281,60 @@ def missing_volume(several: Result) -> list[Row]:
             },
         }
         for (problem, method), runs in found.items()
+    ]
+
+
+def tuning_ranks(tunings: Result, half: str = "untouched") -> list[Row]:
+    """Mean rank and mean regret of every method at each budget, best rank at 60 first.
+
+    Ranks are over the pairs of tuning and seed that all methods of a budget have run.
+    """
+    one_of(half, "half", tunings["halves"])
+    found = {(s["method"], s["budget"]): s for s in tunings["summary"] if s["half"] == half}
+    methods = [m for m in tunings["methods"] if (m, 60) in found]
+    return [
+        {
+            "method": METHODS[m],
+            **{f"rank at {b}": (found.get((m, b)) or {}).get("rank") for b in TUNING_BUDGETS},
+            **{f"regret at {b}": (found.get((m, b)) or {}).get("mean") for b in TUNING_BUDGETS},
+        }
+        for m in sorted(methods, key=lambda m: found[m, 60]["rank"])
+    ]
+
+
+def tuning_duels(tunings: Result, ours: str, half: str = "untouched") -> list[Row]:
+    """Wins, ties and losses by tuning and seed, Wilcoxon's p corrected by Holm's rule."""
+    one_of(half, "half", tunings["halves"])
+    return [
+        {
+            "against": METHODS[c["peer"]],
+            "ours": METHODS[c["ours"]],
+            "evaluations": c["budget"],
+            "wins": c["wins"],
+            "ties": c["ties"],
+            "losses": c["losses"],
+            "corrected p": in_words(c["holm"]),
+            "difference": c["difference"],
+            "behind on": ", ".join(c["behind"]) or None,
+        }
+        for c in tunings["comparisons"]
+        if (c["half"], c["ours"]) == (half, ours)
+    ]
+
+
+def first_report(tunings: Result) -> list[Row]:
+    """The tree on breast cancer with whole ranges: mean best error of all seeds."""
+    found: dict[str, list[list[float]]] = {}
+    for method, _, *best in tunings["case"]:
+        found.setdefault(method, []).append(best)
+    return [
+        {
+            "method": METHODS[method],
+            "seeds": len(runs),
+            "best at 30": fmean(run[0] for run in runs),
+            "best at 60": fmean(run[1] for run in runs),
+        }
+        for method, runs in found.items()
     ]
 
 

@@ -4,6 +4,7 @@
     python -m book.experiments.cross_entropy.explorer_tables neighbours    # 6 trainings
     python -m book.experiments.cross_entropy.explorer_tables neighbours --check
     python -m book.experiments.cross_entropy.explorer_tables evidence      # from what is stored
+    python -m book.experiments.cross_entropy.explorer_tables tunings       # the same
     python -m book.experiments.cross_entropy.explorer_tables race --methods plain,plus --check
 
 Every finished method, and every training, is kept in ``.cache/benchmarks/word2vec``; a run that was
@@ -23,7 +24,7 @@ from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import interval, paired
 from book.experiments.common.places import SCRATCH, TABLES
 from book.experiments.common.store import read, write_json, write_or_check
-from book.experiments.cross_entropy import collect, text_data
+from book.experiments.cross_entropy import collect, text_data, tunings_race
 from genopt_core import corpora, cross_entropy, word2vec
 from genopt_core.cross_entropy import TabularObjective
 from genopt_core.explorers.reports import half_interval
@@ -31,6 +32,7 @@ from genopt_core.explorers.reports import half_interval
 CACHE = SCRATCH / "word2vec"
 RACE, NEIGHBORS = TABLES / "search_race.json", TABLES / "word2vec_neighbours.json"
 EVIDENCE = TABLES / "search_evidence.json"
+TUNINGS = TABLES / "search_tunings.json"
 HALF = "held-out"
 SEARCHED = ("word2vec_planted", "word2vec_wikipedia")
 BUDGET, RUNS = 120, 20
@@ -292,10 +294,52 @@ def evidence(check: bool) -> bool:
     return write_or_check(EVIDENCE, table, check)
 
 
+def tunings(check: bool) -> bool:
+    """The small part of the race on real tunings that a figure reads."""
+    stored = read(tunings_race.PATH)
+    budgets = tunings_race.BUDGETS
+    means: dict[str, dict[str, list[int | None]]] = {}
+    for method in sorted({row[0] for row in stored["rows"]}, key=list(stored["methods"]).index):
+        by_budget = [tunings_race.regrets(stored["rows"], b) for b in budgets]
+        means[method] = {
+            name: [in_units(_mean(found.get((method, name), {}))) for found in by_budget]
+            for names in stored["halves"].values()
+            for name in names
+        }
+    ranks: dict[str, dict[str, dict[str, Any]]] = {half: {} for half in stored["halves"]}
+    for s in stored["summary"]:
+        at = ranks[s["half"]].setdefault(str(s["budget"]), {"blocks": s["blocks"], "ranks": {}})
+        at["ranks"][s["method"]] = s["rank"]
+    duels: dict[str, dict[str, list[Any]]] = {half: {} for half in stored["halves"]}
+    for c in stored["comparisons"]:
+        wins, losses = c["wins"], c["losses"]
+        pair = {f"{c['ours']} {c['peer']}": (wins, losses)}
+        if c["peer"] in OURS:  # stored once for both
+            pair[f"{c['peer']} {c['ours']}"] = losses, wins
+        for key, (won, lost) in pair.items():
+            duels[c["half"]][f"{key} {c['budget']}"] = [won, c["ties"], lost, c["holm"]]
+    table = {
+        "origin": {
+            "made_by": "book/experiments/cross_entropy/explorer_tables.py tunings",
+            "from": tunings_race.PATH.name,
+        },
+        "unit": UNIT,
+        "halves": stored["halves"],
+        "regret": means,
+        "ranks": ranks,
+        "duels": duels,
+    }
+    return write_or_check(TUNINGS, table, check)
+
+
+def _mean(values: dict[int, float]) -> float | None:
+    return float(np.mean(list(values.values()))) if values else None
+
+
 def main() -> int:
     """Write or compare; the exit status is 1 when a comparison fails."""
     arguments = parser(__doc__, "check")
-    arguments.add_argument("what", choices=("race", "neighbours", "evidence"))
+    arguments.add_argument("what", choices=("race", "neighbours", "evidence", "tunings"))
     arguments.add_argument("--methods", help="of the race")
     arguments.add_argument("--tables", help="of the race")
     options = arguments.parse_args()
@@ -303,7 +347,8 @@ def main() -> int:
         methods = selected(options.methods, (*OURS, *PEERS), "--methods")
         same = race(methods, selected(options.tables, SEARCHED, "--tables"), options.check)
     else:
-        same = {"neighbours": neighbours, "evidence": evidence}[options.what](options.check)
+        do = {"neighbours": neighbours, "evidence": evidence, "tunings": tunings}
+        same = do[options.what](options.check)
     return int(options.check and not same)
 
 

@@ -3,6 +3,7 @@
     python -m book.experiments.cross_entropy.tunings_race run --half development --methods tpe,plus
     python -m book.experiments.cross_entropy.tunings_race run --half untouched --methods gp
     python -m book.experiments.cross_entropy.tunings_race case        # the tree of the first report
+    python -m book.experiments.cross_entropy.tunings_race costs       # time of a proposal
     python -m book.experiments.cross_entropy.tunings_race collect     # into book/data/results
 
 A finished run is one line below ``.cache/benchmarks/tunings_race``; it knows the state of our
@@ -26,7 +27,8 @@ from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import holm
 from book.experiments.common.places import RESULTS, ROOT, SCRATCH
 from book.experiments.common.store import code_sha256, provenance, read, sha256, write_results
-from book.experiments.cross_entropy import methods, tunings
+from book.experiments.cross_entropy import methods, problems, tunings
+from genopt_core.cross_entropy import CrossEntropy, Float, SearchSpace, Trial
 
 PATH = RESULTS / "cross_entropy_tunings.json"
 RUNS = SCRATCH / "tunings_race"
@@ -37,6 +39,8 @@ TIE = 0.001
 COLUMNS = ("method", "problem", "seeds", *(f"r{b}" for b in BUDGETS), "ms")
 CASE_COLUMNS = ("method", "seed", "best30", "best60")
 CASE_SEEDS = tuple(range(100, 108))
+COSTED = ("plus", "tpe", "posterior", "gp")
+LONG = (100, 120), (300, 320), (600, 620)  # trials between which a proposal is timed
 Row = list[Any]
 Regrets = dict[tuple[str, str], dict[int, float]]
 
@@ -248,6 +252,55 @@ def cases() -> None:
                 kept.write_text(json.dumps(list(done.values())))
 
 
+# ------------------------------------------------------------------ what a proposal costs
+
+
+def costs() -> None:
+    """Milliseconds of a suggestion, one method after the other on the same problem and seed.
+
+    The conditional space of the frozen suite, where the Gaussian process of Optuna models only what
+    all trials share, and by how much a long search of ours slows down.
+    """
+    rows: list[Row] = []
+    for method in COSTED:
+        methods.execute(method, problems.problem("nk-dev", 0), 15, 0)  # imports cost nothing
+    for seed in range(3):
+        for method in COSTED:
+            instance = problems.problem("conditional", seed)
+            _, seconds = methods.execute(method, instance, 120, seed)
+            rows.append([method, "conditional", seed, 120, round(1000 * seconds / 120, 2)])
+            print(rows[-1], flush=True)
+    for method in ("plus", "posterior"):
+        for first, last in LONG:
+            rows.append([method, "sphere", first, last, round(_long(method, first, last), 2)])
+            print(rows[-1], flush=True)
+    (RUNS / "costs.json").write_text(json.dumps(rows))
+
+
+def _long(method: Any, first: int, last: int) -> float:
+    """Milliseconds of a proposal between two numbers of trials, six real parameters."""
+    space = SearchSpace({f"x{i}": Float(-1, 1) for i in range(6)})
+    rng = np.random.default_rng(0)
+    search = CrossEntropy(space, method, seed=0)
+    for number in range(first):
+        params = {name: float(v) for name, v in zip(space.names, rng.uniform(-1, 1, 6))}
+        search.tell(Trial(number, params), _sphere(params))
+    search.ask()  # what is computed once for all these trials
+    start = time.process_time()
+    for _ in range(last - first):
+        trial = search.ask()
+        search.tell(trial, _sphere(trial.params))
+    return 1000 * (time.process_time() - start) / (last - first)
+
+
+def _sphere(params: Mapping[str, float]) -> float:
+    return sum((v - 0.3) ** 2 for v in params.values())
+
+
+def present_in(rows: Sequence[Row]) -> set[str]:
+    return {row[0] for row in rows}
+
+
 def collect() -> None:
     """Write what was run, of our methods with their present sources."""
     present = {name: source(name) for name in methods.METHODS}
@@ -260,10 +313,12 @@ def collect() -> None:
         "unit": UNIT,
         "tie": TIE,
         "halves": tunings.HALVES,
+        "methods": {m: methods.METHODS[m].label for m in methods.METHODS if m in present_in(rows)},
         "sizes": {name: len(tunings.table(name)) for name in tunings.TUNINGS},
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),
+        "costs": read(RUNS / "costs.json") if (RUNS / "costs.json").is_file() else [],
         "case columns": CASE_COLUMNS,
         "case": sorted(told, key=lambda r: (list(methods.METHODS).index(r[0]), r[1])),
     }
@@ -274,13 +329,13 @@ def collect() -> None:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("what", choices=("run", "case", "collect"))
+    arguments.add_argument("what", choices=("run", "case", "costs", "collect"))
     arguments.add_argument("--half", choices=tuple(SEEDS), default="development")
     arguments.add_argument("--methods", default="random")
     arguments.add_argument("--budget", type=int, default=120)
     arguments.add_argument("--seeds", type=int, default=8)
     args = arguments.parse_args()
-    {"run": lambda: run(args), "case": cases, "collect": collect}[args.what]()
+    {"run": lambda: run(args), "case": cases, "costs": costs, "collect": collect}[args.what]()
 
 
 if __name__ == "__main__":
