@@ -283,7 +283,9 @@ def _long(method: Any, first: int, last: int) -> float:
     rng = np.random.default_rng(0)
     search = CrossEntropy(space, method, seed=0)
     for number in range(first):
-        params = {name: float(v) for name, v in zip(space.names, rng.uniform(-1, 1, 6))}
+        params = {
+            name: float(v) for name, v in zip(space.names, rng.uniform(-1, 1, 6), strict=True)
+        }
         search.tell(Trial(number, params), _sphere(params))
     search.ask()  # what is computed once for all these trials
     start = time.process_time()
