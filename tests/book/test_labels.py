@@ -1,5 +1,6 @@
 """Every formula label on a page is computed by a function; every cited label is on a page."""
 
+import re
 import sys
 
 import pytest
@@ -19,6 +20,8 @@ CHAPTER = {
     "kv": "ch5_kvcache",
     "one": "ch6_one_model",
 }
+# A displayed formula, with the anchor above it or the label behind it, if there is one.
+DISPLAYED = r"(?s)(<a id=\S+></a>\n(?:> )?)?(\$\$.+?\$\$)(\s*\([a-z0-9-]+\))?"
 DEFINED = {label: page.split("/")[0] for label, page in claims.equations().items()}
 CITED = {
     label
@@ -30,6 +33,17 @@ CITED = {
 
 def test_there_are_formulas():
     assert len(DEFINED) >= 54
+
+
+def test_every_displayed_formula_of_a_page_has_a_label():
+    """Not on the pages of solutions: what they display are steps of one answer."""
+    bare = []
+    for path in claims.pages():
+        text = re.sub(r"(?s)```.*?```", "", claims.page_text(path))
+        if not path.stem.endswith("_solutions"):
+            found = re.findall(DISPLAYED, text)
+            bare += [f"{path.name}: {math}" for above, math, behind in found if not above + behind]
+    assert not bare, "\n".join(bare)
 
 
 @pytest.mark.parametrize("label", sorted(DEFINED))
