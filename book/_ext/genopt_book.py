@@ -3,7 +3,7 @@
 `viewers` reads the notebooks, `labels` the docstrings; `islands` has the explorers of a page,
 `directives` what authors write, `theme` what is done otherwise than by the theme, and `sources`
 tells which files a figure is made of.  `find` is the search, `icons` a small font, `claims` the
-ledger of what is claimed and what bears it.
+ledger of what is claimed and what bears it, `teaching` the tables of the instructor's page.
 """
 
 import claims
@@ -14,6 +14,7 @@ import islands
 import labels
 import launch
 import published
+import teaching
 import theme
 import viewers
 from sphinx.application import Sphinx
@@ -25,6 +26,8 @@ def setup(app: Sphinx) -> dict:
     app.add_role("show", directives.ShowRole())
     app.add_directive("predict", directives.PredictDirective)
     app.add_directive("quiz", directives.QuizDirective)
+    app.add_directive("exercises", teaching.ExercisesDirective)
+    app.add_directive("sections", teaching.SectionsDirective)
     app.add_js_file("genopt/explore.js", loading_method="defer")
     app.add_css_file("genopt/explore.css")
     app.add_css_file("book.css")
