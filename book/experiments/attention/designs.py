@@ -21,6 +21,9 @@ BLOCK = 64
 KEPT = (3, 7, 15)
 """Blocks a row beside its own: densities of 12, 23 and 43 per cent of 4096 tokens."""
 
+SHARED = "recommended, shared by heads"
+"""As many blocks a row of all heads together, more to heads that miss more."""
+
 Draw = Callable[[Tensor, Tensor, int, torch.Generator], Plan]
 
 
@@ -217,4 +220,6 @@ def designs(calibrated: DistanceLaw) -> dict[str, Compared]:
         }
         for estimator in every.get(name, ("self-normalized",)):
             found[f"sink + near + {name}, {estimator}"] = Compared(by_law(law), estimator, "ours")
-    return found
+    # last, as seeds of stored runs count places in this list
+    shared = by_contents(share="heads")
+    return found | {SHARED: Compared(shared, "difference", "ours", cost=probe)}

@@ -126,7 +126,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     scored = [row for name, row in rows.items() if name != source.CALIBRATION]
     if not scored:
         return {}
-    names = scored[0]["error"]
+    names = [n for n in scored[0]["error"] if all(n in row["error"] for row in scored)]
     mean = {
         n: [statistics.fmean(r["error"][n][i] for r in scored) for i in range(3)] for n in names
     }

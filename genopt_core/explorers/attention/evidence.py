@@ -30,6 +30,7 @@ GROUPS = {
         OURS: "accent",
         "recommended, self-normalized": "c1",
         "recommended, plain": "c2",
+        "recommended, shared by heads": "c7",
         "recommended, 2 probes, equal cost": "c4",
         "probes, largest kept": "c3",
         "centroids sampled, difference": "c5",
