@@ -111,6 +111,8 @@ def test_held_bits_are_the_designs_of_the_measurements(monkeypatch):
     design = designs.staircase("by layer", "SAQ+", keys, values)
     mean = fmean(design.held(n) for n in range(1024 - 127, 1025))
     assert row["1,024 tokens"] == pytest.approx(mean, rel=1e-9)
+    readme = (BOOK.parent / "README.md").read_text(encoding="utf-8")
+    assert f"at 1,024 they are {mean:.1f}" in readme
     assert row["limit"] == pytest.approx(design.limit)
 
 
