@@ -90,7 +90,7 @@ def _code() -> Iterator[Comparison]:
                     for row in stored
                     if (row["corpus"], row["rule"], row["size"]) == (text, "gpt4", size)
                 },
-                "ours_tokens_6",
+                "ours_tokens_6" if size == 4000 else "ours_tokens_ahead",
             )
             for text in texts
         ]

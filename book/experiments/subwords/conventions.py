@@ -305,6 +305,11 @@ def jobs() -> Iterator[Job]:
         yield from ((corpus, rule, 4000, c) for corpus in SOURCES for c in ELSEWHERE)
 
 
+def words_of(corpus: str) -> dict[str, int]:
+    """Words of the training text by the first rule: nobody needs fewer tokens than these."""
+    return {"train_words": sum(count_words(texts(corpus)[0], Convention(RULES[0])).values())}
+
+
 def collect() -> None:
     """Write the table of what is there, where the peers that are needed and one of ours are.
 
@@ -332,7 +337,7 @@ def collect() -> None:
         {
             "schema": "subwords-conventions/1",
             "provenance": provenance(PACKAGES) | {"code": code_sha256(Path(__file__))},
-            "corpora": {corpus: texts(corpus)[2] for corpus in SOURCES},
+            "corpora": {corpus: texts(corpus)[2] | words_of(corpus) for corpus in SOURCES},
             "columns": columns,
             "rows": [[row.get(column) for column in columns] for row in rows],
         },

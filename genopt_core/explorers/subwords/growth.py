@@ -99,8 +99,9 @@ def subword_growth(corpora: str, measure: str, trained: str, size: str) -> Figur
             f"{' words' if corpora == 'growth' else ''}, {at:,} sub-words."
         ),
         cost=(
-            "λ = 5, best effort; up to 20,000 words and in the eight languages against BPE, "
-            "Unigram, sentencepiece and MinGram, of more words against all peers of this page"
+            "an empty field was not run; λ = 5, best effort; up to 20,000 words and in the eight "
+            "languages against BPE, Unigram, sentencepiece and MinGram, of more words against all "
+            "peers of this page"
         ),
     )
 
@@ -154,7 +155,7 @@ def _grid(
         x=Axis("words to train on" if "," in places[0] else "", type="band", domain=places),
         y=Axis("sub-words", type="band", domain=shown),
         title="Ours above the best peer, %: minus is ahead",
-        color={"label": "%", "domain": [-MOST, MOST], "scheme": "diverging"},
+        color={"label": "ours, %", "domain": [-MOST, MOST], "scheme": "diverging"},
         height=240,
     )
 
@@ -183,6 +184,7 @@ def _lines(
             Axis("% more than ours", domain=padded([0.0, *(row["excess"] for row in rows)])),
         ),
         kind="curve" if "," in places[0] else "dot",
+        size=6,
         above=[figure.rule(y=0)],
         title=f"Peers beside ours, {size:,} sub-words",
         height=260,

@@ -127,13 +127,13 @@ class Outlook:
 class NextText:
     r"""The text that is expected after a corpus, as long as the corpus.
 
-    .. math:: J = \sum_s u_s \Big(\lambda + \ln\big(C + \tfrac12 N\big) -
+    .. math:: \hat J = \sum_s u_s \Big(\lambda + \ln\big(C + \tfrac12 V\big) -
               \ln\big(c_s + \tfrac12\big)\Big)
 
-    c are the counts of the N pieces in the corpus, C their sum, and u those in the next text: word
-    w comes :math:`f_w - D` times with all pieces, and D times as a new word with those of some
-    `availability`.  Probabilities come from the corpus and are paid by the next text, so a piece
-    that only one word has pays for itself if that word comes again.
+    (book, eq. swe-next).  c are the counts of the V pieces in the corpus, C their sum, and u those
+    in the next text: word w comes :math:`f_w - D` times with all pieces, and D times as a new word
+    with those of some `availability`.  Probabilities come from the corpus and are paid by the next
+    text, so a piece that only one word has pays for itself if that word comes again.
     """
 
     def __init__(self, table: Substrings, size: int, length_cost: float) -> None:
