@@ -11,6 +11,9 @@
     python make.py refresh   run the notebooks again and store their outputs
     python make.py sphinx    build the book by Sphinx alone, without the command jupyter-book
     python make.py fresh     try the newest releases of everything and report what breaks
+    python make.py bench-quick   measure a sample of the stored results again and compare
+    python make.py bench     run every experiment; goes on where it was cut off
+    python make.py firefox   move every figure of the built book in Firefox
     python make.py freeze    pin, with hashes, what requirements.txt brings along
     python make.py clean     remove what was built (--all: the environment and the caches too)
 
@@ -428,6 +431,26 @@ def refresh(arguments: argparse.Namespace) -> None:
     run(command, env=env, hint="The notebook and cell that failed are named above.")
 
 
+def experiment(name: str, *options: str) -> None:
+    """A script of ``book/experiments/site`` on the sources of this checkout."""
+    environment()
+    model()
+    command = [BIN / "python", "-m", f"book.experiments.site.{name}", *options]
+    run(command, env=ONE_THREAD, hint="What differs, is missing or failed is said above.")
+
+
+def bench(_: argparse.Namespace) -> None:
+    experiment("bench")
+
+
+def bench_quick(_: argparse.Namespace) -> None:
+    experiment("bench", "--quick")
+
+
+def firefox(_: argparse.Namespace) -> None:
+    experiment("firefox")
+
+
 def freeze(_: argparse.Namespace) -> None:
     """Write requirements.lock and constraints.txt anew from requirements.txt, keeping their pins.
 
@@ -499,6 +522,9 @@ def main() -> int:
         "refresh": refresh,
         "sphinx": sphinx,
         "fresh": fresh,
+        "bench": bench,
+        "bench-quick": bench_quick,
+        "firefox": firefox,
         "freeze": freeze,
         "clean": clean,
         "help": help_,
