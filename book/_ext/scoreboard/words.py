@@ -101,7 +101,7 @@ def _code() -> Iterator[Comparison]:
             ours="ours, fewest tokens",
             cells=cells,
             spread_of="three texts" if len(texts) > 1 else "one text",
-            report="subword-texts",
+            report="texts",
             section="source-code-markdown-json",
             claim="code",
         )

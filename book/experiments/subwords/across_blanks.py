@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ def jobs() -> Iterator[Job]:
             yield from ((corpus, size, contestant) for contestant in CONTESTANTS)
 
 
+@cache
 def facts(corpus: str) -> dict[str, Any]:
     """What a text is made of."""
     found: dict[str, Any] = {"unit": RULES[corpus].expression}

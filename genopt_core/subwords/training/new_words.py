@@ -155,7 +155,10 @@ class NextText:
         return self.length_cost + np.log(total) - np.log(counts + LEAST_COUNT)
 
     def look(self, pieces: list[Pieces], counts: Float, rounds: int) -> Outlook:
-        """Best paths and refitted costs in turn, as `em.hard_em` does for the corpus."""
+        """Best paths and refitted costs in turn, as `em.hard_em` does for the corpus.
+
+        What is made small is (book, eq. swe-next), the ``objective`` of what comes out.
+        """
         table, before = self.table, np.inf
         for _ in range(rounds):
             cost, uses, paths = self.prices(counts), np.zeros(len(table)), []
