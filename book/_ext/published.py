@@ -16,7 +16,7 @@ import genopt_core
 from genopt_core.files import write_text
 
 CARD = "_static/card.png"
-STABLE = "api/index.html#what-is-stable"
+STABLE = "api/index.html", "#what-is-stable"
 LONGEST = 200
 
 NOT_FOUND = """\
@@ -108,7 +108,7 @@ def add_foot(app: Sphinx, page: str, template: str, context: dict, doctree) -> N
     """Version, what is stable, licenses and repository at the foot of every page."""
     address = app.config.book_repository
     repository = f' · <a href="{html.escape(address)}">Repository</a>' if address else ""
-    stable = context["pathto"](STABLE, 1)
+    stable = context["pathto"](STABLE[0], 1) + STABLE[1]  # it drops fragments
     context["theme_extra_footer"] = (
         f'<p>GenOpt {genopt_core.__version__} (<a href="{stable}">what is stable</a>) · '
         f"Code: MIT · Text and figures: CC BY 4.0{repository}"

@@ -58,7 +58,7 @@ def test_a_long_beginning_is_cut_after_a_word():
 
 @pytest.mark.parametrize("repository", ["", "https://example.org/code"])
 def test_the_foot_leads_to_what_is_stable_and_to_the_code_if_it_has_an_address(repository):
-    context = {"pathto": lambda to, _: f"../{to}"}
+    context = {"pathto": lambda to, _: f"../{to.partition('#')[0]}"}  # as Sphinx does
     published.add_foot(app(repository=repository), "a/b", "page.html", context, None)
     foot = context["theme_extra_footer"]
     assert f"GenOpt {genopt_core.__version__}" in foot

@@ -62,7 +62,7 @@ def test_first_cells_run_without_any_other_server(chromium, served, lite):
 
     context.route("**/*", only_ours)
     page = context.new_page()
-    page.set_default_timeout(3 * LIMIT_MS)
+    page.set_default_timeout(4 * LIMIT_MS)  # a JupyterLab and a Python start
     page.goto(f"{lite}?path={PAGE}.ipynb")
     page.wait_for_function(OPENED)
     left = page.evaluate(TO_CODE)
