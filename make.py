@@ -4,6 +4,9 @@
     python make.py serve     build it and open it on this machine
     python make.py publish   build it and copy it to the folder of a web server: --to FOLDER
     python make.py zip       build it and pack it into _build/genopt-book.zip, to read offline
+    python make.py slides    build it, and slides of each chapter into _build/html/slides
+    python make.py handout   build it, and a PDF of each chapter for students into _build/handout
+    python make.py pdf       build it, and a PDF of each chapter with all answers into _build/pdf
     python make.py lab       open the notebooks in JupyterLab
     python make.py check     lint, types, contracts and the quick tests: no browser, no notebooks
     python make.py test      set up, then run every check and test
@@ -323,6 +326,26 @@ def fresh(arguments: argparse.Namespace) -> None:
     run([BIN / "python", *script], env=ONE_THREAD | env, hint=hint)
 
 
+def slides(_: argparse.Namespace) -> None:
+    build(set_up())
+    say("making the slides")
+    reveal = WEB / "node_modules" / "reveal.js"
+    command = [BIN / "python", ROOT / "book" / "_ext" / "slides.py", HTML, reveal]
+    run(command, hint="The chapter that failed is the one after the last named above.")
+    say(f"the slides are in {HTML / 'slides'}")
+
+
+def paper(arguments: argparse.Namespace) -> None:
+    """PDFs of the chapters: ``handout`` for students, ``pdf`` with everything."""
+    browser = chromium()
+    build(set_up())
+    target = BUILD / arguments.word
+    say("printing")
+    command = [BIN / "python", ROOT / "book" / "_ext" / "paper.py", HTML, target, arguments.word]
+    run([*command, browser], hint="The chapter that failed is the one after the last named above.")
+    say(f"the PDFs are in {target}")
+
+
 def lab(_: argparse.Namespace) -> None:
     """JupyterLab at START.ipynb; trusted notebooks show the stored pictures of their figures."""
     env = set_up()
@@ -389,13 +412,15 @@ def check(arguments: argparse.Namespace) -> None:
     show_times()
 
 
-def chromium() -> None:
-    if not any(map(shutil.which, (os.environ.get("CHROMIUM") or "chromium", "google-chrome"))):
-        raise Stop(
-            "There is no Chromium to read the book in.\n"
-            "  On Debian: apt install chromium.  Elsewhere: CHROMIUM=/path/to/it make test\n"
-            "  `make check` needs none."
-        )
+def chromium() -> str:
+    names = (os.environ.get("CHROMIUM") or "chromium", "google-chrome")
+    for found in filter(None, map(shutil.which, names)):
+        return found
+    raise Stop(
+        "There is no Chromium to read the book in.\n"
+        "  On Debian: apt install chromium.  Elsewhere: CHROMIUM=/path/to/it make test\n"
+        "  `make check` and `make book` need none."
+    )
 
 
 def test(arguments: argparse.Namespace) -> None:
@@ -515,6 +540,9 @@ def main() -> int:
         "serve": serve,
         "publish": publish,
         "zip": pack,
+        "slides": slides,
+        "handout": paper,
+        "pdf": paper,
         "lab": lab,
         "check": check,
         "test": test,

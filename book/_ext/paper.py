@@ -1,0 +1,141 @@
+"""A chapter on paper, from its built pages: ``python make.py pdf`` and ``python make.py handout``.
+
+The PDF has all pages of a chapter, the answers to its questions behind them, and the solutions.
+The hand-out is what students get: no evidence, no answers, no solutions, each figure once.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import exercises
+from bs4 import Tag
+from chapters import Chapter, chapters, moved, soup, without
+
+SHEET = """\
+<!DOCTYPE html>
+<html lang="en" data-theme="light">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+{styles}
+<style>
+@page {{ size: A4; margin: 18mm 16mm; }}
+.bd-article > h1 {{ break-before: page; }}
+.bd-article:first-of-type > h1 {{ break-before: auto; }}
+a.headerlink {{ display: none; }}
+</style>
+{scripts}
+</head>
+<body><main class="bd-main"><div class="bd-content">
+{body}
+</div></main></body>
+</html>
+"""
+# Shapes and patterns are found by these names from the places that they are used at.
+TARGETS = ("section", "span", "div", "a", "p", "dt", "li", "table", "figure", "h1", "h2", "h3")
+FOOT = (
+    '<div style="font: 8pt sans-serif; width: 100%; padding: 0 16mm; display: flex; '
+    'justify-content: space-between"><span>{}</span><span class="pageNumber"></span></div>'
+)
+
+
+def answers(articles: list[Tag]) -> str:
+    """Number the questions of the pages, and say the answer to each."""
+    said = []
+    for number, box in enumerate(
+        (box for article in articles for box in article.select(".predict")), start=1
+    ):
+        box.find("strong").string = f"Question {number}. "
+        answer = soup(str(box.find("details"))).details
+        without(answer, "summary", ".cell")
+        said.append(f"<h3>Question {number}</h3>{answer.decode_contents()}")
+    return f'<article class="bd-article"><h1>Answers</h1>{"".join(said)}</article>' if said else ""
+
+
+def joined(articles: dict[str, Tag], folder: str) -> None:
+    """Let links between the pages of a chapter lead inside its file, and others be words."""
+    names = {posix.rpartition("/")[2]: posix for posix in articles}
+    for page, article in articles.items():
+        stem = page.rpartition("/")[2]
+        for node in article.find_all(TARGETS, id=True):
+            node["id"] = f"{stem}--{node['id']}"
+        article.find("h1")["id"] = f"{stem}--"
+        for link in article.select("a[href]"):
+            place, _, mark = str(link["href"]).partition("#")
+            other = re.sub(r"\.html$", "", place.rpartition("/")[2])
+            inside = place == "" or (other in names and "/" not in place)
+            if inside:
+                link["href"] = f"#{other or stem}--{mark}"
+            elif not re.match(r"https?:", place):
+                link.unwrap()
+        moved(article, page, folder)
+
+
+def sheet(chapter: Chapter, folder: str, handout: bool) -> str:
+    """The chapter as one page of HTML, which lies in ``folder`` beside the pages of the book."""
+    pages = [
+        page
+        for page in chapter.pages
+        if not (handout and (page.stem == "evidence" or exercises.is_solution(page.stem)))
+    ]
+    articles = {page.name: page.article for page in pages}
+    for article in articles.values():
+        without(article, "script.gx-description", "button", "output", "details.hide")
+        if handout:
+            without(article, ".predict details", ".gx-print")
+            for link in article.select("a[href*=_solutions]"):
+                link.decompose()
+    explained = [page.article for page in pages if not exercises.is_solution(page.stem)]
+    last = "" if handout else answers(explained)
+    solved = [page.article for page in pages if exercises.is_solution(page.stem)]
+    joined(articles, folder)
+    scripts = soup(chapter.scripts)
+    moved(scripts, chapter.pages[0].name, folder)
+    styles = soup(chapter.styles)
+    moved(styles, chapter.pages[0].name, folder)
+    return SHEET.format(
+        title=f"{chapter.title}: hand-out" if handout else chapter.title,
+        styles=styles,
+        scripts=scripts,
+        body="\n".join([*map(str, explained), last, *map(str, solved)]),
+    )
+
+
+def write(html: Path, target: Path, handout: bool, browser: str) -> None:
+    """PDFs of all chapters in ``target``, printed by the ``browser``."""
+    from playwright.sync_api import sync_playwright
+
+    target.mkdir(parents=True, exist_ok=True)
+    folder = html / "paper"  # beside the pages, whose pictures and fonts it shows
+    folder.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page(color_scheme="light")
+        page.set_default_timeout(300_000)  # formulas of a whole chapter, on a machine with work
+        for chapter in chapters(html):
+            whole = folder / f"{chapter.name}.html"
+            whole.write_text(sheet(chapter, folder.name, handout), encoding="utf-8")
+            page.goto(whole.as_uri())
+            page.wait_for_function("!window.MathJax || MathJax.startup?.promise")
+            page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready)")
+            result = page.pdf(
+                path=target / f"{chapter.name}.pdf",
+                format="A4",
+                print_background=True,
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=FOOT.format(f"GenOpt · {chapter.title}"),
+                margin=dict.fromkeys(("top", "bottom", "left", "right"), "16mm"),
+                outline=True,
+                tagged=True,
+            )
+            whole.unlink()
+            count = len(re.findall(rb"/Type\s*/Page\b", result))
+            print(f"  {chapter.name}: {count} pages, {len(result) / 1e6:.1f} MB", flush=True)
+        chromium.close()
+    folder.rmdir()
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "handout", sys.argv[4])
