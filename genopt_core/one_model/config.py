@@ -109,7 +109,12 @@ class ModelConfig:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """What `to_json` gave; an unknown field is refused, a missing one has its default."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(content) - known):
-            raise ValueError(f"content must have fields among {sorted(known)}, got {unknown}")
+        check_fields(cls, content)
         return cls(**content)
+
+
+def check_fields(record: Any, content: Mapping[str, Any]) -> None:
+    """Refuse content with a name that is no field of a dataclass."""
+    known = {field.name for field in fields(record)}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"content must have fields among {sorted(known)}, got {unknown}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.one_model.pieces import lines_of, quoted, rounded_up, written
+from genopt_core.explorers.one_model.pieces import likeliest, lines_of, quoted, written
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Seed, Slider, Text
 from genopt_core.figures.registry import Preset, explorer
@@ -245,20 +245,10 @@ def _chips(
 
 def _next(tokens: Sequence[str], full: Continued, ours: Continued, at: int) -> Panel:
     """The likeliest tokens of both where they first differ."""
-    p, q = full.probabilities[at], ours.probabilities[at]
-    top = np.argsort(-np.maximum(p, q), kind="stable")[:SHOWN]
-    names = [quoted(tokens[i]) for i in top]
-    return Panel(
-        [
-            figure.bar(
-                [*p[top], *q[top]],
-                [*names, *names],
-                z=[FULL] * SHOWN + [SWITCHED] * SHOWN,
-                horizontal=True,
-            ),
-        ],
-        x=Axis("probability", domain=(0, rounded_up(max(p[top].max(), q[top].max())))),
-        y=Axis(type="band", domain=names),
+    return likeliest(
+        tokens,
+        {FULL: full.probabilities[at], SWITCHED: ours.probabilities[at]},
+        SHOWN,
         title=f"Likeliest tokens, number {at + 1}",
         series={FULL: "c1", SWITCHED: "c2"},
         height=210,

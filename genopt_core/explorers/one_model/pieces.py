@@ -1,6 +1,12 @@
 """Tokens of the model as readers see them: in boxes, in quotation marks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from genopt_core.figures import schema as figure
+from genopt_core.figures.schema import Axis, Panel
 
 NAMES = {"\n": "↵", "\t": "⇥"}
 
@@ -51,3 +57,25 @@ def rounded_up(probability: float) -> float:
     (0.25, 0.05, 1.0)
     """
     return next(end for end in (0.05, 0.1, 0.25, 0.5, 1.0) if probability <= end or end == 1.0)
+
+
+def likeliest(
+    tokens: Sequence[str], two: Mapping[str, np.ndarray], shown: int, **more: Any
+) -> Panel:
+    """The next tokens that either of two distributions finds likeliest, as bars side by side."""
+    p, q = two.values()
+    top = np.argsort(-np.maximum(p, q), kind="stable")[:shown]
+    names = [quoted(tokens[i]) for i in top]
+    return Panel(
+        [
+            figure.bar(
+                [*p[top], *q[top]],
+                [*names, *names],
+                z=[name for name in two for _ in names],
+                horizontal=True,
+            )
+        ],
+        x=Axis("probability", domain=(0, rounded_up(max(p[top].max(), q[top].max())))),
+        y=Axis(type="band", domain=names),
+        **more,
+    )

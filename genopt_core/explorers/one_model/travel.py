@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genopt_core.explorers.one_model.pieces import lines_of, quoted, rounded_up, written
+from genopt_core.explorers.one_model.pieces import likeliest, lines_of, quoted, written
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice, Step, Text
 from genopt_core.figures.registry import Preset, explorer
@@ -238,22 +238,10 @@ def _held(pieces: list[str], bits: np.ndarray, met: np.ndarray) -> Panel:
 
 
 def _next(walk: Walk, at: int) -> Panel:
-    tokens = stored_model().tokenizer.tokens
-    ours, full = walk.probabilities[at], walk.full[at]
-    top = np.argsort(-np.maximum(ours, full), kind="stable")[:SHOWN]
-    names = [quoted(tokens[i]) for i in top]
-    count = len(names)
-    return Panel(
-        [
-            figure.bar(
-                [*ours[top], *full[top]],
-                [*names, *names],
-                z=[OURS] * count + [FULL] * count,
-                horizontal=True,
-            )
-        ],
-        x=Axis("probability", domain=(0, rounded_up(max(ours[top].max(), full[top].max())))),
-        y=Axis(type="band", domain=names),
+    return likeliest(
+        stored_model().tokenizer.tokens,
+        {OURS: walk.probabilities[at], FULL: walk.full[at]},
+        SHOWN,
         title="The likeliest next tokens",
         series={OURS: "accent", FULL: "muted"},
         height=190,

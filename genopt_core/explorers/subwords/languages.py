@@ -5,11 +5,11 @@ from typing import Any
 
 from genopt_core import tables
 from genopt_core.corpora import END_OF_WORD
-from genopt_core.explorers.panels import Row, bars, compared, results, signed, strips
-from genopt_core.figures import schema as figure
+from genopt_core.explorers.panels import Row, compared, strips
+from genopt_core.explorers.subwords.beside_ours import excess_panel, extremes, values_panel
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.figures.schema import Figure, Panel
 
 LANGUAGES = {
     "en": "English",
@@ -29,6 +29,7 @@ LABELS = {
     "ours_likelihood": "ours",
     "ours_front": "ours, ▁ in front",
 }
+OURS = ("ours", "ours, ▁ in front")
 
 
 @explorer(
@@ -71,20 +72,25 @@ def subword_languages(language: str, measure: str) -> Figure:
     here = values[language]
     size = table["origin"]["size"]
     entry = table["languages"][language]
-    mine = min((name for name in here if _is_ours(name)), key=here.__getitem__)
-    best = min((name for name in here if not _is_ours(name)), key=here.__getitem__)
+    mine, best = extremes(here, OURS)
     return Figure(
         title=f"{LANGUAGES[language]}, {size:,} sub-words",
         panels=[
-            _excess_panel(values, language),
-            bars(
+            excess_panel(
+                values,
+                OURS,
+                {code: label for code, label in LANGUAGES.items() if code in values},
+                language,
+                column="language",
+                colors={"BPE": "c1", "WordPiece": "c2", "Unigram": "c3"},
+                title="Peers against the better of our two forms",
+            ),
+            values_panel(
                 here,
-                Axis(MEASURES[measure], domain=(0, 1.2 * max(here.values()))),
-                z=["ours" if _is_ours(name) else "peer" for name in here],
-                tip=[f"{name}: {value:.4f} {MEASURES[measure]}" for name, value in here.items()],
-                numbers=[f"{value:.3f}" for value in here.values()],
+                OURS,
+                MEASURES[measure],
+                lambda value: (f"{value:.4f}", f"{value:.3f}"),
                 title="The chosen language",
-                series={"peer": "c1", "ours": "accent"},
                 height=160,
             ),
             _samples_panel(entry),
@@ -99,39 +105,6 @@ def subword_languages(language: str, measure: str) -> Figure:
             f"Of {size:,} sub-words {entry['alphabet']:,} are single characters; words drawn from "
             "the frequencies of wordfreq, trained on half a million, counted on 100,000 others"
         ),
-    )
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith("ours")
-
-
-def _excess_panel(values: Mapping[str, Mapping[str, float]], language: str) -> Panel:
-    rows: list[dict[str, Any]] = []
-    for code in (code for code in LANGUAGES if code in values):
-        mine = min(value for name, value in values[code].items() if _is_ours(name))
-        for name, value in values[code].items():
-            excess = 100 * (value / mine - 1)
-            tip = f"{LANGUAGES[code]}, {name}: {signed(excess, 1)} %"
-            rows.append({"language": LANGUAGES[code], "by": name, "excess": excess, "tip": tip})
-    rows = [row for row in rows if not _is_ours(row["by"])]
-    low, high = (end(0.0, *(row["excess"] for row in rows)) for end in (min, max))
-    room = 0.12 * (high - low)
-    return results(
-        rows,
-        ("language", "excess", "by"),
-        {"BPE": "c1", "WordPiece": "c2", "Unigram": "c3"},
-        (
-            Axis(type="band", domain=list(dict.fromkeys(row["language"] for row in rows))),
-            Axis("% more than ours", domain=(low - room * (low < 0), high + room)),
-        ),
-        kind="bar",
-        above=[
-            figure.rule(y=0),
-            figure.text([LANGUAGES[language]], [high + room / 2], ["chosen"], size=11),
-        ],
-        title="Peers against the better of our two forms",
-        height=220,
     )
 
 
@@ -155,8 +128,8 @@ def _samples_panel(entry: Mapping[str, Any]) -> Panel:
                 pieces,
                 starts,
                 [f"{LABELS[name]}: {piece}" for piece in pieces],
-                "our sub-word" if _is_ours(LABELS[name]) else "peer's sub-word",
-                bold=_is_ours(LABELS[name]),
+                "our sub-word" if LABELS[name] in OURS else "peer's sub-word",
+                bold=LABELS[name] in OURS,
             )
         )
     return strips(

@@ -1,14 +1,11 @@
 """Explorer of chapter 1: source code, Markdown and JSON under one published rule for words."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from genopt_core import tables
-from genopt_core.explorers.panels import bars, compared, results, signed
-from genopt_core.figures import schema as figure
+from genopt_core.explorers.panels import compared
+from genopt_core.explorers.subwords.beside_ours import excess_panel, extremes, values_panel
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
-from genopt_core.figures.schema import Axis, Figure, Panel
+from genopt_core.figures.schema import Figure
 
 TEXTS = {"python": "Python", "markdown": "Markdown", "json": "JSON"}
 MEASURES = {"tokens": "tokens", "bits": "bits per byte"}
@@ -62,23 +59,27 @@ def subword_texts(text: str, measure: str, size: str) -> Figure:
         for at, rows in table["numbers"][text].items()
     }
     here = values[size]
-    mine, best = (
-        min((name for name in here if (name in OURS.values()) is own), key=here.__getitem__)
-        for own in (True, False)
-    )
+    mine, best = extremes(here, OURS.values())
     form = ",.0f" if measure == "tokens" else ".3f"
     return Figure(
         title=f"{TEXTS[text]}, held-out {MEASURES[measure]}",
         panels=[
-            _excess_panel(values, size),
-            bars(
+            excess_panel(
+                values,
+                OURS.values(),
+                {at: f"{int(at):,}" for at in values},
+                size,
+                column="size",
+                colors={"BPE": "c1", "Unigram": "c2", "sentencepiece": "c3"},
+                title="Peers against the better of ours",
+                axis="sub-words",
+            ),
+            values_panel(
                 here,
-                Axis(MEASURES[measure], domain=(0, 1.2 * max(here.values()))),
-                z=["ours" if name in OURS.values() else "peer" for name in here],
-                tip=[f"{name}: {value:{form}} {MEASURES[measure]}" for name, value in here.items()],
-                numbers=[f"{value:{form}}" for value in here.values()],
+                OURS.values(),
+                MEASURES[measure],
+                lambda value: (f"{value:{form}}", f"{value:{form}}"),
                 title=f"At {int(size):,} sub-words",
-                series={"peer": "c1", "ours": "accent"},
                 height=200,
                 horizontal=True,
             ),
@@ -92,32 +93,4 @@ def subword_texts(text: str, measure: str, size: str) -> Figure:
             f"{table['bytes'][text]:,} bytes held out; everybody has the same words, cut by the "
             "rule of GPT-4 and spelled in bytes"
         ),
-    )
-
-
-def _excess_panel(values: Mapping[str, Mapping[str, float]], size: str) -> Panel:
-    rows: list[dict[str, Any]] = []
-    for at, here in values.items():
-        mine = min(value for name, value in here.items() if name in OURS.values())
-        for name in PEERS.values():
-            excess = 100 * (here[name] / mine - 1)
-            tip = f"{int(at):,} sub-words, {name}: {signed(excess, 1)} %"
-            rows.append({"size": f"{int(at):,}", "by": name, "excess": excess, "tip": tip})
-    low, high = (end(0.0, *(row["excess"] for row in rows)) for end in (min, max))
-    room = 0.12 * (high - low)
-    return results(
-        rows,
-        ("size", "excess", "by"),
-        {"BPE": "c1", "Unigram": "c2", "sentencepiece": "c3"},
-        (
-            Axis("sub-words", type="band", domain=list(dict.fromkeys(r["size"] for r in rows))),
-            Axis("% more than ours", domain=(low - room * (low < 0), high + room)),
-        ),
-        kind="bar",
-        above=[
-            figure.rule(y=0),
-            figure.text([f"{int(size):,}"], [high + room / 2], ["chosen"], size=11),
-        ],
-        title="Peers against the better of ours",
-        height=220,
     )

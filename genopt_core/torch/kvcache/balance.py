@@ -144,16 +144,6 @@ def measure_balance(
     recall : bool
         Put random pairs in front that come again at the end, see
         :func:`~genopt_core.torch.kvcache.recall_probe`.
-
-    Examples
-    --------
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
-    ...                      num_attention_heads=2)
-    >>> _ = torch.manual_seed(0)
-    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
-    >>> measure_balance(model, ids, chunk=32, sink=0, recall=False)
-    Balance(2 layers, 2 heads of 32 channels)
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")

@@ -6,16 +6,21 @@ exact, and what that does to the predictions on a calibration text is its cost.
 :func:`~genopt_core.kvcache.allocate_layers` then divides the bits.
 
 >>> from transformers import LlamaConfig, LlamaForCausalLM
+>>> from genopt_core.torch.kvcache.balance import measure_balance
 >>> sizes = dict(hidden_size=32, intermediate_size=32, num_attention_heads=2, vocab_size=50)
 >>> config = LlamaConfig(num_hidden_layers=2, **sizes)
 >>> model = LlamaForCausalLM(config).eval()
 >>> ids = torch.arange(160)[None] % 50
->>> options = dict(decoded=16, chunk=16, progress=False)
->>> keys, values = calibrate_ladders(model, ids, 4.0, **options)
+>>> keys, values = calibrate_ladders(model, ids, 4.0, decoded=16, chunk=16, progress=False)
 >>> len(keys), len(values)
 (2, 2)
->>> StaircaseCache(config, keys, values, chunk=16).limit_bits() <= 4.0
-True
+>>> cache = StaircaseCache(config, keys, values, chunk=16)
+>>> cache.limit_bits() <= 4.0, cache_divergence(model, ids, cache, decoded=16) < 0.01
+(True, True)
+>>> [costs.shape for costs in layer_costs(model, ids, [(16, 4)], decoded=16, chunk=16)]
+[(2, 1), (2, 1)]
+>>> measure_balance(model, ids, chunk=16, sink=0, recall=False)
+Balance(2 layers, 2 heads of 16 channels)
 """
 
 import contextlib
@@ -114,17 +119,6 @@ def cache_divergence(
         For this model, and empty; it is empty again afterwards.
     decoded : int
         Tokens at the end that are predicted.
-
-    Examples
-    --------
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
-    ...                      num_attention_heads=2)
-    >>> _ = torch.manual_seed(0)
-    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
-    >>> cache = StaircaseCache(config, (16, 8), chunk=32)
-    >>> 0 <= cache_divergence(model, ids, cache, decoded=32) < 0.01
-    True
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")
@@ -190,16 +184,6 @@ def layer_costs(
     -----
     One forward pass of ``decoded`` tokens for each of layers × 2 × ladders; those of layer
     :math:`i` start there, as nothing changes below it.
-
-    Examples
-    --------
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
-    ...                      num_attention_heads=2)
-    >>> _ = torch.manual_seed(0)
-    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
-    >>> [costs.shape for costs in layer_costs(model, ids, [(16, 4), (16, 2)], decoded=32, chunk=32)]
-    [(2, 2), (2, 2)]
     """
     if model.training:
         raise ValueError("model must be in evaluation mode, call model.eval() first")
@@ -289,18 +273,6 @@ def calibrate_ladders(
     ------
     ValueError
         Also if ``store`` holds costs of another model, text, choice of ladders or option.
-
-    Examples
-    --------
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
-    ...                      num_attention_heads=2)
-    >>> _ = torch.manual_seed(0)
-    >>> model, ids = LlamaForCausalLM(config).eval(), torch.arange(192).view(1, -1) % 9
-    >>> keys, values = calibrate_ladders(model, ids, 6.0, [(16, 8), (16, 4)], recall=False,
-    ...                                  progress=False, decoded=32, chunk=32)
-    >>> len(keys), len(values)
-    (2, 2)
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from genopt_core.checks import fraction, real, whole
 from genopt_core.one_model import ModelConfig
+from genopt_core.one_model.config import check_fields
 from genopt_core.one_model.tokens import check_digest
 from genopt_core.progress import reporting
 from genopt_core.torch.model.decoder import Decoder
@@ -98,9 +99,7 @@ class Run:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """What `to_json` gave."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(content) - known):
-            raise ValueError(f"content must have fields among {sorted(known)}, got {unknown}")
+        check_fields(cls, content)
         return cls(**{**content, "model": ModelConfig.from_json(content["model"])})
 
 
