@@ -87,7 +87,8 @@ def train(
         have, in place of the corpus itself (``new_words.NextText``; a few times slower).  By
         default where that wins, on a small corpus: if at least one in ten of the next words would
         be new, at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces
-        may then occur once, and ``at_most`` leaves out those of no use.
+        may then occur once, and ``at_most`` leaves out those of no use.  Worth asking for on a
+        larger corpus too, where the vocabulary has room for most of its words.
     convention : str or Convention
         The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
         alphabet of bytes all 256 are pieces, whether they occur or not.
