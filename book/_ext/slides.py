@@ -97,6 +97,8 @@ def taken(page: Page) -> Iterator[Tag]:
             continue
         if "math" in node.get("class", []) and not node.select_one(".eqno"):
             continue
+        for inner in node.select("section"):  # of a theorem; here it would be a slide of its own
+            inner.name = "div"
         chosen.append(node)
         yield node
 

@@ -61,6 +61,13 @@ def check(exercise: str, answer: Any) -> Verdict:
     -------
     Verdict
         True if every constraint holds.  Printed, it says which one does not, and on which input.
+
+    Examples
+    --------
+    >>> bool(check("how-long-is-long", 3344))
+    True
+    >>> check("how-many-seeds", {"paired": 7, "unpaired": 79}).constraints[-1].seen
+    'p = 0.0163 with 7'
     """
     checker = _CHECKERS[one_of(exercise, "exercise", _CHECKERS)]
     found: list[Constraint] = []

@@ -17,6 +17,9 @@ class Verdict(NamedTuple):
     """What `check` found; true if every constraint holds, and printed as a sentence.
 
     ``constraints`` end at the first that does not hold.
+
+    >>> Verdict("two", (Constraint("it is even", False, "3"),))
+    two: not yet. Constraint: it is even. Found: 3
     """
 
     exercise: str

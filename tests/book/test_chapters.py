@@ -25,7 +25,7 @@ PART = """<section id="cut"><h1>Cutting</h1>
 <div class="math">\\[b\\]</div>
 <div class="math"><span class="eqno">(1.2)</span>\\[c\\]</div>
 <div class="proof theorem"><p>Theorem 1.1</p>
-<div class="math"><span class="eqno">(1.3)</span></div></div>
+<section><div class="math"><span class="eqno">(1.3)</span></div></section></div>
 <div class="predict quiz"><form><fieldset><legend><strong>Quiz. </strong>Why?</legend>
 <label><input type="radio"> rain</label><label><input type="radio"> sun</label>
 <button>Check</button></fieldset><output></output></form>
@@ -68,6 +68,7 @@ def test_slides_are_what_the_pages_show_in_their_order(chapter):
     assert made[7].img["src"] == "../_images/line.png"
     assert made[-1].li.get_text(" ", strip=True) == "Exercise 1.1: Why easy 5 minutes"
     whole = "".join(map(str, made))
+    assert whole.count("<section") == len(made)
     for word in ("presets", "Because", "Solution", "headerlink"):
         assert word not in whole
 

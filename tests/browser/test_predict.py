@@ -78,3 +78,16 @@ def test_without_javascript_a_reader_opens_the_answer(watch, served):
     assert not one.page.locator("pre", has_text="layer by layer: (").is_visible()
     trap.locator("summary").click()
     assert one.page.locator("pre", has_text="layer by layer: (").is_visible()
+
+
+def test_a_wrong_choice_in_a_quiz_is_told_its_error_by_keyboard_alone(watch, served):
+    one = watch().open(served + PAGE).settled()
+    quiz = box(one, "used twice as often as another")
+    assert quiz.locator("legend strong").first.inner_text().strip() == "Quiz."
+    quiz.locator("input").first.focus()
+    one.page.keyboard.press("ArrowDown")
+    one.page.keyboard.press("Enter")
+    said = quiz.locator("output").inner_text()
+    assert said.endswith("That is “Counts, not shares”. See below.")
+    assert quiz.locator("details li").count() == 2
+    assert quiz.locator("summary").evaluate("node => node === document.activeElement")
