@@ -260,13 +260,27 @@ def _prose(text: str) -> str:
     return re.sub(r"\{(?:ref|eq|doc)\}`(?:([^`<]*) <)?[^`]*`", r"\1", "".join(plain))
 
 
+# The quantity of a chapter's main figure, by its formula: it has one color in the formula, on the
+# control that moves it and on the curve or mark that shows it.
+QUANTITIES = {
+    "swe-limit": ("k", "accent"),
+    "cem-smoothing": (r"\alpha", "c1"),
+    "pos-error": (r"\varepsilon", "accent"),
+    "attn-inclusion": (r"\pi", "c1"),
+    "kv-stairs": ("B", "c1"),
+    "one-effect": ("y", "accent"),
+}
+
+
 def explanation(label: str) -> str:
     """The line below a formula that opens to its symbols."""
     told, _ = explained(label)
-    items = "".join(
-        f'<dt data-letter="{escape(letter(tex))}">{html(tex)}</dt><dd>{_prose(meaning)}</dd>'
-        for tex, meaning in told.items()
-    )
+    colored, role = QUANTITIES.get(label, ("", ""))
+    items = ""
+    for tex, meaning in told.items():
+        color = f' data-role="{role}"' if _first(tex)[0].base == colored else ""
+        items += f'<dt data-letter="{escape(letter(tex))}"{color}>{html(tex)}</dt>'
+        items += f"<dd>{_prose(meaning)}</dd>"
     return (
         f'<details class="symbols"><summary>Symbols</summary><dl>{items}</dl></details>'
         if items

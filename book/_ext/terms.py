@@ -130,7 +130,8 @@ def _is_prose(text: nodes.Text, section: nodes.section) -> bool:
     while node is not section:
         if node is None:  # a node that stands in two places
             return False
-        if isinstance(node, (*APART, nodes.section)) or "predict" in node.get("classes", ()):
+        classes = {"predict", "quiz"} & set(node.get("classes", ()))
+        if classes or isinstance(node, (*APART, nodes.section)):
             return False
         prose = prose or isinstance(node, PLAIN)
         node = node.parent

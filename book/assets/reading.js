@@ -32,11 +32,14 @@
   // A word: its definition is on the page already.
   const definition = (word) => document.getElementById(word.getAttribute("aria-describedby"))?.cloneNode(true).childNodes ?? [];
   // A symbol in a formula that MathJax has set: its letter is in the class of its glyph.
-  const meanings = (glyph) => {
+  const letterOf = (glyph) => {
     const name = [...(glyph.querySelector("mjx-c")?.classList ?? [])].find((one) => /^mjx-c[0-9A-F]+$/.test(one));
+    return name && String.fromCodePoint(parseInt(name.slice(5), 16)).normalize("NFKC");
+  };
+  const meanings = (glyph) => {
+    const letter = letterOf(glyph);
     const lines = glyph.closest("div.math")?.nextElementSibling;
-    if (!name || !lines?.matches("details.symbols")) return [];
-    const letter = String.fromCodePoint(parseInt(name.slice(5), 16)).normalize("NFKC");
+    if (!letter || !lines?.matches("details.symbols")) return [];
     return [...lines.querySelectorAll("dt")]
       .filter((one) => one.dataset.letter === letter)
       .map((one) => {
@@ -45,6 +48,13 @@
         return line;
       });
   };
+  // The quantity that a control of the chapter's figure moves has its color in the formula too.
+  const color = () => {
+    for (const one of document.querySelectorAll("details.symbols dt[data-role]"))
+      for (const glyph of one.closest("details").previousElementSibling?.querySelectorAll("mjx-mi") ?? [])
+        if (letterOf(glyph) === one.dataset.letter) glyph.dataset.role = one.dataset.role;
+  };
+  globalThis.MathJax?.startup?.promise?.then(color);
   const hinted = (target) => {
     const word = target.closest?.('a[aria-describedby^="term-"]');
     if (word) return [word, () => definition(word)];

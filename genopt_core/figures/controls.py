@@ -17,11 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genopt_core.checks import one_of, real
+from genopt_core.figures.style import ROLES
 
 
 @dataclass(frozen=True)
 class Control:
     """What all controls have: the argument's ``name``, a ``label`` and one line of ``help``.
+
+    ``role`` is that of the series, line or mark which it moves: it has the color of that.
 
     >>> slider = Slider("x", "X", 1, 3, start=2, step=1)
     >>> slider.check(3), slider.values(), slider.to_json()["kind"]
@@ -31,8 +34,10 @@ class Control:
     name: str
     label: str
     help: str = field(default="", kw_only=True)
+    role: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        one_of(self.role, "role", ("", *ROLES))
         if self.default not in self.values():
             raise ValueError(
                 f"start of {self.name} must be one of {self.values()}, got {self.default!r}"
@@ -69,6 +74,8 @@ class Control:
         out = {"kind": self.kind, "name": self.name, "label": self.label}
         if self.help:
             out["help"] = self.help
+        if self.role:
+            out["role"] = self.role
         return out | {"default": self.default, "values": self.values()}
 
     def _whole(self, value: Any) -> int:

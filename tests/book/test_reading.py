@@ -7,6 +7,9 @@ import pytest
 from docutils import nodes
 from places import BOOK
 
+from genopt_core import explorers
+from genopt_core.figures.style import STYLE
+
 sys.path.insert(0, str(BOOK / "_ext"))
 import claims
 import symbols
@@ -101,3 +104,50 @@ def test_a_link_is_described_by_a_definition_on_its_page():
     terms.define(None, "ch5_kvcache/staircase", "", context, None)
     assert 'aria-describedby="term-sink-here"' in context["body"]
     assert '<p id="term-sink-here">One of the first tokens' in context["body"]
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colors such as #0072b2, by WCAG."""
+
+    def light(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+# The control and the series of the main figure that belong to the colored symbol of a formula.
+MOVED = {
+    "swe-limit": ("subword-lattice", "k", "most sub-words k"),
+    "cem-smoothing": ("cem-generations", "smoothing", "p"),
+    "pos-error": ("pos-skip", "eps", "may be lost, ε"),
+    "attn-inclusion": ("attn-triangle", "law", "probability of the law"),
+    "kv-stairs": ("kv-staircase", "ladder", "this ladder"),
+    "one-effect": ("one-build", "tokenizer", "yours"),
+}
+
+
+@pytest.mark.parametrize("label", symbols.QUANTITIES)
+def test_a_quantity_has_one_color_in_formula_control_and_figure(label):
+    _, role = symbols.QUANTITIES[label]
+    name, moved, series = MOVED[label]
+    shown = explorers.get(name)
+    (control,) = (c for c in shown.controls if c.name == moved)
+    assert control.role == role
+    panels = shown.run({})["figure"]["panels"]
+    roles = {name: found for p in panels for name, found in p.get("series", {}).items()}
+    assert roles[series] == role
+    assert f'data-role="{role}"' in symbols.explanation(label)
+    style = (BOOK / "assets" / "reading.css").read_text(encoding="utf-8")
+    colors = STYLE["roles"][role]
+    light, dark = re.findall(rf"--quantity-{role}: (#[0-9a-f]{{6}})", style)
+    assert (light, dark) == (colors["light"], colors["dark"])
+    assert contrast(light, "#ffffff") >= 4.5 <= contrast(dark, STYLE["page"]["bg"]["dark"])
+
+
+def test_every_chapter_has_a_colored_quantity():
+    assert {symbols.chapter(label)[:3] for label in symbols.QUANTITIES} == {
+        path.name[:3] for path in BOOK.glob("ch?_*")
+    }

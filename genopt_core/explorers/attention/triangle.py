@@ -73,7 +73,13 @@ def shown_as(kept: np.ndarray, view: str) -> np.ndarray:
 
 @explorer(
     "attn-triangle",
-    Choice("law", "Law over distance", LAWS, help="How likely a key block δ blocks back is."),
+    Choice(
+        "law",
+        "Law over distance",
+        LAWS,
+        help="How likely a key block δ blocks back is.",
+        role="c1",
+    ),
     Choice(
         "density",
         "Drawn",

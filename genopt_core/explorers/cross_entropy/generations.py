@@ -64,6 +64,7 @@ def searched(population: int, smoothing: float, seed: int) -> CrossEntropy:
         [0.4, 0.7, 1.0],
         start=0.7,
         help="Share of the elite's frequencies in the next distribution.",
+        role="c1",
     ),
     Seed("seed", "Seed", 3, help="Another seed draws other configurations."),
     title="A distribution over hyperparameters, sharpening",

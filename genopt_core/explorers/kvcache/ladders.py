@@ -7,10 +7,11 @@ from genopt_core.kvcache import format_ladder
 
 
 def ladder_choice(
-    name: str, label: str, ladders: Iterable[Sequence[int]], start: str, help: str
+    name: str, label: str, ladders: Iterable[Sequence[int]], start: str, help: str, role: str = ""
 ) -> Choice:
     """One of ``ladders``, each written as in the book: 16/8/4/2."""
-    return Choice(name, label, [format_ladder(ladder) for ladder in ladders], start, help=help)
+    names = [format_ladder(ladder) for ladder in ladders]
+    return Choice(name, label, names, start, help=help, role=role)
 
 
 def sink_choice(start: int) -> Choice:

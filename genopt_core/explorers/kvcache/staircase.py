@@ -36,6 +36,7 @@ def _held_bits(ladder: tuple[int, ...], sink: int) -> list[float]:
         LADDERS,
         "16/8/4/2",
         "Bits from the newest tokens to the oldest. 16/2 is KIVI.",
+        "c1",
     ),
     sink_choice(0),
     title="The staircase over time",

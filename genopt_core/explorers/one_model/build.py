@@ -44,6 +44,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         LEVELS["tokenizer"],
         start="swe",
         help="Chapter 1, 1,024 entries each.",
+        role="accent",
     ),
     Choice(
         "positions",
@@ -51,6 +52,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         LEVELS["positions"],
         start="harmonic",
         help="Chapter 3: slopes from 4/h, learned.",
+        role="accent",
     ),
     Choice(
         "attention",
@@ -58,6 +60,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         LEVELS["attention"],
         start="blocks",
         help="Chapter 4: half of the blocks, with weights; evaluation is dense.",
+        role="accent",
     ),
     Choice(
         "settings",
@@ -65,6 +68,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         LEVELS["settings"],
         start="found",
         help="Chapter 2: found by its search.",
+        role="accent",
     ),
     Choice(
         "cache",
@@ -72,6 +76,7 @@ OFF = {name: next(iter(levels)) for name, levels in LEVELS.items()}
         LEVELS["cache"],
         start="staircase",
         help="Chapter 5; acts when the model is used.",
+        role="accent",
     ),
     Choice("budget", "Trained with", BUDGETS, help=BUDGET_HELP),
     title="Build your model",

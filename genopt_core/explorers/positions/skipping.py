@@ -17,6 +17,7 @@ KINDS = {"geometric": "ALiBi's", "harmonic": "1/h"}
 DISTANCES = {"linear": "linear", "harmonic": "harmonic"}
 EPSILONS = {1e-3: "0.001", 1e-2: "0.01", 1e-1: "0.1"}
 LEAST = 1e-8
+LOST = "may be lost, ε"
 
 
 @explorer(
@@ -25,7 +26,12 @@ LEAST = 1e-8
     Choice("distance", "Distance", DISTANCES, help="What a unit slope takes off."),
     Choice("total", "Total strength", TOTALS, help="What the slopes of all heads add up to."),
     Choice(
-        "eps", "Weight that may be lost", EPSILONS, start=1e-3, help="At most, for every query."
+        "eps",
+        "Weight that may be lost, ε",
+        EPSILONS,
+        start=1e-3,
+        help="At most, for every query.",
+        role="accent",
     ),
     Choice(
         "c",
@@ -81,11 +87,11 @@ def pos_skip(kind: str, distance: Any, total: str, eps: float, c: int) -> Figure
         ),
         panels=[
             Panel(
-                [figure.rule(y=eps, dash="dotted"), *lines],
+                [figure.rule(y=eps, dash="dotted", z=LOST), *lines],
                 x=Axis("distance from which on, tokens", type="log", domain=(1, LENGTH)),
                 y=Axis("most that the rest can weigh", type="log", domain=(LEAST, 1.5)),
                 title="Bound on everything beyond",
-                series=ROLES,
+                series=ROLES | {LOST: "accent"},
                 height=260,
             ),
             Panel(

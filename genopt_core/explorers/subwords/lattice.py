@@ -191,12 +191,12 @@ def _cost_panel(exact: Float, k: int) -> Panel:
         [
             figure.line(steps, at_most, z="at most t", curve="step"),
             figure.dot(steps, bits, z="exactly t"),
-            figure.rule(x=k, dash="dotted", label=f"k = {k}"),
+            figure.rule(x=k, dash="dotted", label=f"k = {k}", z="most sub-words k"),
         ],
         x=Axis("number of sub-words t", domain=(0.5, max(len(exact), k) + 0.5)),
         y=Axis("bits", domain=(0, 1.08 * top)),
         title="Cost against the number of sub-words",
-        series={"exactly t": "c3", "at most t": "c1"},
+        series={"exactly t": "c3", "at most t": "c1", "most sub-words k": "accent"},
         height=200,
     )
 

@@ -23,6 +23,7 @@ LIMIT = Slider(
     MOST_PIECES,
     4,
     help="A word may be cut into at most this many sub-words.",
+    role="accent",
 )
 
 

@@ -27,7 +27,7 @@ function parts(spec, h, id) {
   });
   const described = helpId ? { "aria-describedby": helpId } : {};
   const row = (head, ...body) =>
-    h("div", { class: `gx-control gx-${spec.kind}`, "data-control": spec.name }, h("div", { class: "gx-control-head" }, head, button), h("div", { class: "gx-control-body" }, ...body), help);
+    h("div", { class: `gx-control gx-${spec.kind}`, "data-control": spec.name, "data-role": spec.role ?? null }, h("div", { class: "gx-control-head" }, head, button), h("div", { class: "gx-control-body" }, ...body), help);
   return { h, id, described, row, label: (of) => h("label", { for: of }, spec.label) };
 }
 

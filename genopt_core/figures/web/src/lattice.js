@@ -191,11 +191,11 @@ function costPanel(exact, k) {
     marks: [
       { kind: "line", columns: columns(atMost, "at most t"), curve: "step" },
       { kind: "dot", columns: columns(values, "exactly t") },
-      { kind: "rule", columns: { x: [k] }, dash: "dotted", label: `k = ${k}` },
+      { kind: "rule", columns: { x: [k], z: ["most sub-words k"] }, dash: "dotted", label: `k = ${k}` },
     ],
     height: 200,
     title: "Cost against the number of sub-words",
-    series: { "exactly t": "c3", "at most t": "c1" },
+    series: { "exactly t": "c3", "at most t": "c1", "most sub-words k": "accent" },
   };
 }
 
