@@ -21,8 +21,8 @@ SHEET = """\
 {styles}
 <style>
 @page {{ size: A4; margin: 18mm 16mm; }}
-.bd-article > h1 {{ break-before: page; }}
-.bd-article:first-of-type > h1 {{ break-before: auto; }}
+.bd-main .bd-content {{ display: block; }}
+.bd-article + .bd-article {{ break-before: page; }}
 a.headerlink {{ display: none; }}
 </style>
 {scripts}
@@ -72,6 +72,19 @@ def joined(articles: dict[str, Tag], folder: str) -> None:
         moved(article, page, folder)
 
 
+def unlinked(article: Tag) -> None:
+    """Take out the links to solutions, and the sentences that only list them."""
+    for link in article.select("a[href*=_solutions]"):
+        before, behind = link.previous_sibling, link.next_sibling
+        if isinstance(before, str):
+            before.replace_with(
+                re.sub(r"\s*Solutions(, executed| to the exercises): $", "", before)
+            )
+        if isinstance(behind, str):
+            behind.replace_with(re.sub(r"^(,\s*|\.\s*)", "", behind))
+        link.decompose()
+
+
 def sheet(chapter: Chapter, folder: str, handout: bool) -> str:
     """The chapter as one page of HTML, which lies in ``folder`` beside the pages of the book."""
     pages = [
@@ -84,8 +97,7 @@ def sheet(chapter: Chapter, folder: str, handout: bool) -> str:
         without(article, "script.gx-description", "button", "output", "details.hide")
         if handout:
             without(article, ".predict details", ".gx-print")
-            for link in article.select("a[href*=_solutions]"):
-                link.decompose()
+            unlinked(article)
     explained = [page.article for page in pages if not exercises.is_solution(page.stem)]
     last = "" if handout else answers(explained)
     solved = [page.article for page in pages if exercises.is_solution(page.stem)]

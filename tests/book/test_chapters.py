@@ -16,7 +16,9 @@ HEAD = (
 )
 INDEX = """<h1>1. Words<a class="headerlink" href="#words">#</a></h1>
 <p><strong>How is a word cut?</strong> So.</p><p><strong>Afterwards you can</strong> cut words.</p>
-<p><a href="a_solutions.html">Solutions</a> <a href="../glossary.html#x">glossary</a></p>"""
+<p>Words: <a href="../glossary.html#x">glossary</a>.
+Solutions to the exercises: <a href="a_solutions.html">a</a>,
+<a href="b_solutions.html">b</a>.</p>"""
 PART = """<section id="cut"><h1>Cutting</h1>
 <div class="admonition tip"><p class="admonition-title">The question</p><p>What is a cut?</p></div>
 <section id="way"><h2>The way<a class="headerlink" href="#way">#</a></h2>
@@ -79,6 +81,8 @@ def test_the_hand_out_has_no_answer_no_solution_and_no_evidence(chapter):
         assert word in text
     for word in ("It shines", "Because", "Solution", "Evidence", "presets", "<button"):
         assert word not in text
+    index = chapters.soup(text).find("article")
+    assert index.find_all("p")[-1].get_text() == "Words: glossary."
 
 
 def test_the_pdf_has_everything_with_the_answers_behind_the_questions(chapter):
