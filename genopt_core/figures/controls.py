@@ -191,7 +191,7 @@ class Seed(Control):
 
     @property
     def free(self) -> bool:
-        """True: a live engine takes any seed."""
+        """Always, as a live engine takes any seed."""
         return True
 
     def values(self) -> list[Any]:
@@ -272,7 +272,7 @@ class Text(Control):
 
     @property
     def free(self) -> bool:
-        """True: a live engine takes any text."""
+        """Always, as a live engine takes any text."""
         return True
 
     def values(self) -> list[Any]:
