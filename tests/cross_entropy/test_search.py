@@ -97,6 +97,7 @@ def test_history_entropy_and_distribution(method):
     last = search.distribution()
     assert all((last[name] == history[-1].distribution[name]).all() for name in SPACE.names)
     assert search.entropy()["rate"] < 1
+    assert all(g.level == search.trials[g.elites[-1]].value for g in history[1:])
     by_value = sorted((t.value, t.number) for t in search.trials)
     if method != "plain":
         assert history[-1].elites[0] == by_value[0][1]

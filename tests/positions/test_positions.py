@@ -146,6 +146,7 @@ def test_skipped_blocks_lie_wholly_beyond():
         (lambda: pos.inverse_frequencies(8, rotated=1.5), "rotated must be in"),
         (lambda: pos.inverse_frequencies(8, scaling="yarn"), "trained_length must be given"),
         (lambda: pos.rotary_angles([-1], [1.0]), "positions must not be negative"),
+        (lambda: pos.rotary_angles([1], [[1.0]]), "frequencies must have the shape"),
         (lambda: pos.rotate(np.ones((2, 4)), np.ones((3, 2))), "angles must have the shape"),
         (lambda: pos.slopes(0), "heads must be at least 1"),
         (lambda: pos.slopes(4, "other"), "kind must be one of"),
