@@ -456,3 +456,23 @@ def times() -> list[Row]:
         for what, values in whole.items()
         for name, value in values.items()
     ]
+
+
+def layer_times() -> list[Row]:
+    """Ratio to the full cache at the same step, with ladders by layer and with one for all."""
+    stored = read("kv_layer_times.json", None)
+    reading, decoding = stored["reading"], stored["decoding"]
+    kinds = (
+        (f"a token after {decoding['tokens']:,}", decoding),
+        (f"{reading['part']} tokens of a prompt of {reading['tokens']:,}", reading),
+    )
+    return [
+        {
+            "what": what,
+            "cache": design_label(name),
+            "over full precision": Spread(row["over full"], row["from"], row["to"]),
+        }
+        for what, found in kinds
+        for name, row in found["caches"].items()
+        if name != "DynamicCache"
+    ]

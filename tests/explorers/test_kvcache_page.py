@@ -99,6 +99,18 @@ def test_times():
     )
 
 
+def test_times_of_ladders_by_layer():
+    found = {(r["what"][0], r["cache"]): r["over full precision"] for r in results.layer_times()}
+    name = "SAQ+ by layer, 2.85 bits"
+    token, part = found["a", name], found["2", name]
+    assert abs(found["a", f"{name}, balanced"].middle / token.middle - 1) < 0.02
+    says(
+        f"takes {token.middle:.2f} times as long ({token.smallest:.2f} to {token.largest:.2f})",
+        f"take {part.middle:.1f} times as long ({part.smallest:.1f} to {part.largest:.1f}), with "
+        f"16/4 in all layers {found['2', 'SAQ+ 16/4'].middle:.1f} times",
+    )
+
+
 # ------------------------------------------------------------------ bits that are held
 
 
