@@ -5,6 +5,7 @@ is one step further.  Figures move as they do on the page.  Nothing is written a
 """
 
 import html as escaping
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,26 @@ def heading_of(node: Tag, page: Page) -> str:
     return words(section.find(["h1", "h2", "h3"])) if section else page.title
 
 
+def leading(formula: Tag) -> str:
+    """The sentence that a formula ends, as a paragraph, or nothing where there is none."""
+    before = formula.find_previous_sibling()
+    if before is None or before.name != "p":
+        return ""
+    inner = before.decode_contents().strip()
+    # from the last full stop that is followed by a capital; formulas and links stay whole
+    starts = [found.end() for found in re.finditer(r"[.:?] (?=[A-Z<])", inner)]
+    last = next((inner[at:] for at in reversed(starts) if balanced(inner[at:])), inner)
+    return f"<p>{last}</p>"
+
+
+def balanced(text: str) -> bool:
+    """Whether every tag and formula that begins in ``text`` ends in it."""
+    opened, closed = re.findall(r"<(\w+)", text), re.findall(r"</(\w+)", text)
+    void = [name for name in opened if name in ("br", "img")]
+    pairs = text.count("\\(") == text.count("\\)")
+    return len(opened) - len(void) == len(closed) and pairs and not text.startswith("</")
+
+
 def taken(page: Page) -> Iterator[Tag]:
     """What becomes a slide, in reading order; what stands inside another is part of it."""
     wanted = "div.math, .genopt-explorer, .cell_output img, .predict, div.proof, .genopt-table"
@@ -108,12 +129,12 @@ def body(page: Page) -> Iterator[str]:
     under = ""
     for node in taken(page):
         heading, kinds = heading_of(node, page), node.get("class", [])
-        if formulas and ("math" not in kinds or heading != under or len(formulas) == 2):
+        if formulas and ("math" not in kinds or heading != under or len(formulas) == 4):
             yield slide("formulas", under, *formulas)
             formulas = []
         under = heading
         if "math" in kinds:
-            formulas.append(str(node))
+            formulas += [leading(node), str(node)]
         elif "predict" in kinds:
             yield question(node, heading)
         elif "genopt-explorer" in kinds:

@@ -23,6 +23,7 @@ PART = """<section id="cut"><h1>Cutting</h1>
 <div class="admonition tip"><p class="admonition-title">The question</p><p>What is a cut?</p></div>
 <section id="way"><h2>The way<a class="headerlink" href="#way">#</a></h2>
 <div class="genopt-explorer" data-explorer="walk"><div class="gx-print">presets</div></div>
+<p>First <em>this. That</em> too. A cut costs <span>\\(c. D\\)</span></p>
 <div class="math" id="eq"><span class="eqno">(1.1)</span>\\[a\\]</div>
 <div class="math">\\[b\\]</div>
 <div class="math"><span class="eqno">(1.2)</span>\\[c\\]</div>
@@ -63,6 +64,7 @@ def test_slides_are_what_the_pages_show_in_their_order(chapter):
     assert heads[-1] == "Exercises"
     formulas = made[4]
     assert [node.get_text() for node in formulas.select(".eqno")] == ["(1.1)", "(1.2)"]
+    assert [p.get_text() for p in formulas.find_all("p")] == ["A cut costs \\(c. D\\)"]
     question = made[6]
     assert [item.get_text(strip=True) for item in question.select("ol > li")] == ["rain", "sun"]
     assert question.select_one(".fragment").get_text(strip=True) == "Sun.It shines."
