@@ -28,6 +28,8 @@ RAN = """(count) => {
     const first = cells.filter((cell) => cell.type === "code").slice(0, count);
     return first.every((cell) => cell.executionCount && cell.executionState === "idle");
 }"""
+DRAWN = """() => document.querySelector(".jp-OutputArea .gx-panels svg")
+    && document.querySelector(".jp-OutputArea output.gx-readout")?.textContent.length > 20"""
 ERRORS = """() => [...globalThis.jupyterapp.shell.currentWidget.content.model.cells]
     .filter((cell) => cell.type === "code")
     .flatMap((cell) => cell.outputs.toJSON())
@@ -67,7 +69,7 @@ def test_first_cells_run_without_any_other_server(chromium, served, lite):
     page.wait_for_function(OPENED)
     page.evaluate(RUN, 3)
     page.wait_for_function(RAN, arg=3)
-    page.locator(".jp-OutputArea .gx-picture svg").first.wait_for()
+    page.wait_for_function(DRAWN)
     assert page.evaluate(ERRORS) == []
     assert outside == []
     context.close()
