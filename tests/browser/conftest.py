@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from browser import fonts
 from browser.reader import CALM, Desk, Watch, address
@@ -30,34 +32,65 @@ def linked(contexts):
 
 
 @pytest.fixture(scope="session")
-def stranger(chromium):
-    """A tab that keeps nothing it has loaded."""
-    context = chromium.new_context()
-    one = Watch(context)
-    context.new_cdp_session(one.page).send("Network.setCacheDisabled", {"cacheDisabled": True})
-    yield one
-    context.close()
+def spare():
+    """Tabs that no test uses just now, by the options of their context."""
+    return {}
 
 
 @pytest.fixture
-def watch(contexts):
-    """Start a watched page in the context with the given options."""
-    opened: list[Watch] = []
+def watch(contexts, spare):
+    """Start a watched page in the context with the given options.
+
+    It is a first visit: what a tab keeps for the next page of a visit is thrown away between tests.
+    The tab itself is used again if its window and colors are as they were; a new one costs as much
+    as most pages.
+    """
+    opened: list[tuple[Watch, list[Watch], Any]] = []
 
     def start(**options):
+        free = spare.setdefault(repr(sorted(options.items())), [])
         scripts = options.get("java_script_enabled", True)
-        opened.append(Watch(contexts(**options), scripts))
-        return opened[-1]
+        one = free.pop() if free else Watch(contexts(**options), scripts)
+        opened.append((one, free, one.surroundings()))
+        return one
 
     yield start
-    for one in opened:
+    for one, free, before in opened:
+        if one.surroundings() == before and one.forget():
+            free.append(one)
+        else:
+            one.page.close()
+    for one, _, _ in opened:
+        one.blame()
+
+
+@pytest.fixture(scope="session")
+def with_fonts(launch, tmp_path_factory):
+    """A context of a Chromium that knows one set of fonts only, by its name; None without them."""
+    kept = {}
+
+    def context(name: str):
+        if name not in kept:
+            found = fonts.files(name)
+            if not found:
+                return None
+            config = fonts.config(tmp_path_factory.mktemp(name), found)
+            kept[name] = launch(FONTCONFIG_FILE=config).new_context(**CALM)
+        return kept[name]
+
+    yield context
+    for one in kept.values():
         one.close()
 
 
 @pytest.fixture(scope="session")
-def desk(contexts):
-    """The tabs that stay open between tests; they are closed with their context."""
-    return Desk(contexts)
+def desk(contexts, with_fonts):
+    """The tabs that stay open between tests; they are closed with their context.
+
+    Files are read with few fonts, so that one opening of a page shows both.
+    """
+    calm = lambda: contexts(**CALM)  # noqa: E731
+    return Desk({"http": calm, "file": lambda: with_fonts("core") or calm()})
 
 
 @pytest.fixture
@@ -86,20 +119,17 @@ def opened(visit, page):
 
 
 @pytest.fixture(scope="session")
-def phones(launch, tmp_path_factory):
+def phones(with_fonts):
     """A narrow tab of a Chromium that knows one set of fonts only, by its name."""
     kept: dict[str, Watch] = {}
 
     def phone(name: str):
         if name not in kept:
-            found = fonts.files(name)
-            if not found:
+            context = with_fonts(name)
+            if context is None:
                 pytest.skip(f"fonts-dejavu-{name} is not installed")
-            config = fonts.config(tmp_path_factory.mktemp(name), found)
-            narrow = launch(FONTCONFIG_FILE=config).new_context(viewport=fonts.PHONE, **CALM)
-            kept[name] = Watch(narrow)
+            kept[name] = Watch(context)
+            kept[name].page.set_viewport_size(fonts.PHONE)
         return kept[name]
 
-    yield phone
-    for one in kept.values():
-        one.page.context.close()
+    return phone

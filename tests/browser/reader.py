@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from places import BOOK
@@ -15,6 +16,7 @@ from genopt_core.figures.widget import MIME
 WINDOW = {"width": 1280, "height": 720}  # of a page, where a test asks for no other
 CALM = {"reduced_motion": "reduce"}
 LIMIT_MS = 60_000  # when a test gives up; nothing waits for a time to pass
+SPHINX_PAGES = ["genindex.html", "py-modindex.html", "prf-prf.html", "search.html"]
 # The living parts of an explorer; the pictures for print have classes of the same names.
 PICTURE, READOUT = ".gx-picture > .gx-panels", "output.gx-readout"
 
@@ -93,6 +95,7 @@ class Watch:
     """A page that notes everything it should not do: errors, failed and outside requests."""
 
     def __init__(self, context, scripts: bool = True):
+        self.scripts = scripts
         self.page = context.new_page()
         self.page.set_default_timeout(LIMIT_MS)
         self.faults: list[str] = []
@@ -146,40 +149,85 @@ class Watch:
         assert outside == []
         assert faults == []
 
-    def close(self):
-        self.page.close()
-        self.blame()
+    def surroundings(self) -> Any:
+        """What a test may have changed around the page: its window, its colors, its medium."""
+        if not self.scripts:
+            return self.page.viewport_size
+        asked = ("(prefers-color-scheme: dark)", "(prefers-reduced-motion)", "print")
+        matches = "asked => asked.map((one) => matchMedia(one).matches)"
+        try:
+            return self.page.viewport_size, self.page.evaluate(matches, asked)
+        except Error:
+            return None
+
+    def forget(self) -> bool:
+        """Leave the page and what its visit keeps; whether the tab can be used again."""
+        try:
+            if self.scripts:
+                self.page.evaluate("sessionStorage.clear()")
+            self.page.goto("about:blank")
+        except Error:
+            return False
+        return True
 
 
-# Back to where a page starts: figures, focus, scroll.
+# Back to where a page starts: figures that were drawn since it was opened, focus, scroll.
 TIDY = """() => {
     for (const root of document.querySelectorAll("div.genopt-explorer[data-ready]"))
-        root.querySelector(".gx-reset").click();
+        if (root.dataset.draws !== root.dataset.atStart) root.querySelector(".gx-reset").click();
     document.activeElement?.blur();
     scrollTo({top: 0, behavior: "instant"});
+}"""
+
+
+# The figures stand as a page opens them: all that it has loaded for that, itself included, and of
+# each figure what answers for it, its settings, its words, and the words in its picture.
+OPENED = """([picture, readout]) => {
+    const figures = [...document.querySelectorAll("div.genopt-explorer[data-ready]")];
+    for (const root of figures) root.dataset.atStart = root.dataset.draws;
+    const kinds = ["navigation", "resource"];
+    return [
+        kinds.flatMap((kind) => performance.getEntriesByType(kind)).map((one) => one.name),
+        figures.map((root) => [
+            root.dataset.explorer,
+            root.dataset.engine,
+            [...root.querySelectorAll(".gx-control :is(input, select)")].map((one) =>
+                ["radio", "checkbox"].includes(one.type) ? one.checked : one.value),
+            root.querySelector(readout).innerText,
+            [...root.querySelectorAll(`${picture} text`)].map((one) => one.textContent),
+        ]),
+    ];
 }"""
 
 
 class Desk:
     """The tabs that stay open between tests: one for served pages, one for pages from files.
 
-    Their reader asks for less motion: a second of gliding at every jump is most of a test.
+    ``contexts`` makes the browser context of each.  Their reader asks for less motion: a second of
+    gliding at every jump is most of a test.
     """
 
-    def __init__(self, contexts):
+    def __init__(self, contexts: dict):
         self.contexts = contexts
         self.tabs: dict[str, Watch] = {}
         self.addresses: dict[str, str] = {}
+        # Of the open pages, before anything was touched.
+        self.loaded: dict[str, list[str]] = {}
+        self.figures: dict[str, list] = {}
 
     def open(self, address: str) -> Watch:
         """The page at ``address``, settled, as a reader finds it who has just come."""
         scheme = address.partition(":")[0]
         if scheme not in self.tabs:
-            self.tabs[scheme] = Watch(self.contexts(**CALM))
-        if self.addresses.get(scheme) != address:
-            self.addresses[scheme] = address
-            self.tabs[scheme].turn_to(address)
-        return self.tabs[scheme].settled()
+            self.tabs[scheme] = Watch(self.contexts[scheme]())
+        one = self.tabs[scheme]
+        if self.addresses.get(scheme) == address:
+            return one.settled()
+        self.addresses[scheme] = address
+        one.turn_to(address).settled()
+        opened = one.page.evaluate(OPENED, [PICTURE, READOUT])
+        self.loaded[scheme], self.figures[scheme] = opened
+        return one
 
     def tidy(self, one: Watch):
         """After a test: a page that a test leaves in disorder is opened anew for the next one."""
@@ -228,6 +276,21 @@ COPY = """([root, label]) => new Promise((kept) => {
 def copied(page, root, label: str) -> str:
     """What the button ``label`` puts on the clipboard."""
     return page.evaluate(COPY, [root.element_handle(), label])
+
+
+def figures_only(page: Path) -> str:
+    """A page with the figures of the built ``page`` and nothing else, which loads in a moment."""
+    text = page.read_text(encoding="utf-8")
+    parts = re.findall(r"<link [^>]*genopt/[^>]*>|<script\b[^>]*>[^<]*GENOPT[^<]*</script>", text)
+    for start in re.finditer(r'<div class="genopt-explorer" data-explorer', text):
+        depth = 0
+        for tag in re.compile(r"<(/?)div\b").finditer(text, start.start()):
+            depth += -1 if tag[1] else 1
+            if not depth:
+                break
+        parts.append(text[start.start() : tag.start()] + "</div>")
+    parts += re.findall(r"<script\b[^>]*genopt/[^>]*></script>", text)
+    return f'<!DOCTYPE html><base href="{page.as_uri()}">\n' + "\n".join(parts)
 
 
 def address(served: str, html: Path, scheme: str, page: str) -> str:

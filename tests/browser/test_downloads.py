@@ -60,8 +60,8 @@ def test_every_figure_is_saved_in_light_colors_under_a_name(visit, scheme, page)
     one.blame()
 
 
-def test_the_menu_is_used_by_keyboard(watch, served):
-    one = watch(accept_downloads=True).open(served + PAGES[0])
+def test_the_menu_is_used_by_keyboard(visit):
+    one = visit(PAGES[0])
     root = one.explorer()
     button, menu = root.get_by_role("button", name="Download"), root.locator(".gx-menu")
     here = "() => document.activeElement.textContent"
@@ -91,8 +91,10 @@ def test_the_menu_is_used_by_keyboard(watch, served):
     one.blame()
 
 
-def test_on_a_phone_the_menu_stays_inside_the_page(watch, served):
-    one = watch(viewport={"width": 390, "height": 844}).open(served + PAGES[0]).settled()
+def test_on_a_phone_the_menu_stays_inside_the_page(visit):
+    one = visit(PAGES[0])
+    one.page.set_viewport_size({"width": 390, "height": 844})
+    one.settled()
     for root in one.page.locator("div.genopt-explorer[data-explorer]").all():
         root.get_by_role("button", name="Download").click()
         box = root.locator(".gx-menu").bounding_box()
@@ -102,8 +104,9 @@ def test_on_a_phone_the_menu_stays_inside_the_page(watch, served):
         one.page.keyboard.press("Escape")
 
 
-def test_a_file_is_named_after_its_setting(watch, served):
-    one = watch(accept_downloads=True).open(served + "ch1_subwords/paths.html")
+@pytest.mark.parametrize("page", ["ch1_subwords/paths.html"])
+def test_a_file_is_named_after_its_setting(opened, page):
+    one = opened
     root = one.explorer()
     root.locator(".gx-preset").nth(1).click()
     file, data = taken(one, root, "csv")
@@ -112,8 +115,9 @@ def test_a_file_is_named_after_its_setting(watch, served):
     assert [row["sub-word"] for row in rows if row["chosen"] == "yes"] == ["cu", "ba", "▁"]
 
 
-def test_no_download_where_there_is_no_figure(watch, html):
-    one = watch().open((html / "ch1_subwords/paths.html").as_uri())
+@pytest.mark.parametrize("page", ["ch1_subwords/paths.html"])
+def test_no_download_where_there_is_no_figure(visit, page):
+    one = visit(page, "file")
     root = one.explorer()
     field = root.locator("input[type=text]").first
     field.fill("x" * 30)

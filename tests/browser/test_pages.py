@@ -6,6 +6,9 @@ import gzip
 import io
 import json
 import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from browser import fonts
@@ -13,17 +16,18 @@ from browser.reader import (
     LIMIT_MS,
     PICTURE,
     READOUT,
+    SPHINX_PAGES,
     Watch,
     contents,
     copied,
     draws,
     explorers_in_source,
+    figures_only,
     islands,
     says,
     shown,
 )
 from PIL import Image
-from places import CORE
 
 import genopt_core
 from genopt_core import explorers as ex
@@ -32,23 +36,9 @@ from genopt_core.figures.frames import unpack
 
 pytestmark = pytest.mark.browser
 
-AXE = CORE / "figures" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 ALL_PAGES = contents()
 PAGES = [page for page in ALL_PAGES if explorers_in_source(page)]  # a new figure is moved at once
 COMPUTED = "subword-lattice"  # by the page itself, see tests/figures/test_lattice_in_page.py
-SPHINX_PAGES = ["genindex.html", "py-modindex.html", "prf-prf.html", "search.html"]
-
-# Defects of the theme and of docutils, on every page that has the part; ours has none.
-THEME_BASELINE = {
-    "label-content-name-mismatch",  # "Show code cell source"
-    "region",  # one skip link of the theme outside landmarks
-    "aria-required-children",  # docutils' list of references
-    "aria-allowed-role",  # docutils' entries of that list
-    "aria-deprecated-role",  # the same entries
-    "landmark-unique",  # two navigations of the theme with one name
-    "scrollable-region-focusable",  # the theme's sidebars and highlighted code
-}
-
 
 # ------------------------------------------------------------------ pages
 
@@ -130,15 +120,18 @@ BARE_ICONS = """() => [...document.querySelectorAll("i[class*=fa-]")]
     .map((icon) => icon.className)"""
 
 
-def test_every_icon_of_the_theme_is_in_the_small_font(watch, served):
-    one = watch().open(served + "index.html").settled()
+def test_every_icon_of_the_theme_is_in_the_small_font(visit):
+    one = visit("index.html")
     assert one.page.evaluate(BARE_ICONS) == []
     assert one.page.evaluate("""document.fonts.check('900 16px "Font Awesome 6 Free"', "\uf062")""")
 
 
+@pytest.mark.parametrize("page", ["ch1_subwords/paths.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_drawn_picture_fills_the_column_on_the_page_s_own_ground(watch, served, scheme):
-    one = watch(color_scheme=scheme).open(served + "ch1_subwords/paths.html").settled()
+def test_a_drawn_picture_fills_the_column_on_the_page_s_own_ground(opened, page, scheme):
+    one = opened
+    one.page.emulate_media(color_scheme=scheme)
+    one.settled()
     picture = one.page.locator("article .cell_output img").first
     column = picture.evaluate("node => node.closest('.cell_output').clientWidth")
     assert picture.bounding_box()["width"] >= 0.97 * column
@@ -162,50 +155,40 @@ def longest_source_page(html) -> str:
 @pytest.mark.parametrize("font", fonts.SETS)
 @pytest.mark.parametrize("page", [*ALL_PAGES, *SPHINX_PAGES, "_modules.html"])
 def test_no_sideways_scroll_on_a_narrow_phone(visit, phones, served, html, page, font):
+    if font != "installed" and not fonts.files(font):
+        pytest.skip(f"fonts-dejavu-{font} is not installed")
     place = longest_source_page(html) if page == "_modules.html" else page
-    one = visit(place) if font == "installed" else phones(font).turn_to(served + place)
+    if font == "installed":
+        one = visit(place)
+    elif font == "core":
+        one = visit(place, "file")  # the desk reads files with these fonts
+    else:
+        one = phones(font).turn_to(served + place)
     one.page.set_viewport_size(fonts.PHONE)
     one.settled()
     assert one.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     one.blame()
 
 
-# Once over all pages at 1440, 1280, 390 and 360: what one size shows, all do; colors differ.
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", [*ALL_PAGES, *SPHINX_PAGES])
-def test_axe_finds_nothing_but_the_theme_s_own_defects(opened, page, scheme):
-    # without fades: a color looked at halfway between light and dark has no contrast
-    still = "*, ::before, ::after { transition: none !important }"
-    style = opened.page.add_style_tag(content=still)
-    opened.page.emulate_media(color_scheme=scheme)
-    opened.settled()
-    if opened.page.evaluate("typeof axe") == "undefined":
-        opened.page.add_script_tag(path=str(AXE))
-    result = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    style.evaluate("node => node.remove()")
-    ours = [
-        (v["id"], node["target"], node["failureSummary"][:300])
-        for v in result["violations"]
-        for node in v["nodes"]
-        if v["id"] not in THEME_BASELINE or "genopt" in node["html"] or "gx-" in node["html"]
-    ]
-    assert ours == []
+MOST_NOTED = 250  # resources of a page that a browser keeps account of
+
+
+@cache
+def weight(path: str) -> int:
+    """Bytes of a file of the book, compressed as servers do."""
+    return len(gzip.compress(Path(path).read_bytes(), 6))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_light_before_it_is_touched(stranger, served, page):
-    """All that is loaded without touching anything, compressed as servers do, fonts left out."""
-    loaded: dict[str, int] = {}
-
-    def weigh(response):
-        if response.request.resource_type != "font" and response.ok:
-            loaded[response.url] = len(gzip.compress(response.body(), 6))
-
-    stranger.page.on("response", weigh)
-    stranger.turn_to(served + page).settled()
-    stranger.page.remove_listener("response", weigh)
-    stranger.blame()
-    assert 0 < sum(loaded.values()) <= 1_000_000, loaded
+def test_a_page_is_light_before_it_is_touched(opened, desk, served, html, page):
+    """All that is loaded without touching anything, from a cache or not, fonts left out."""
+    loaded = {url.partition("#")[0].partition("?")[0] for url in desk.loaded["http"]}
+    loaded = {url for url in loaded if not url.startswith(("data:", "blob:"))}
+    files = [html / unquote(url.removeprefix(served)) for url in loaded]
+    assert html / page in files
+    assert len(desk.loaded["http"]) < MOST_NOTED
+    weights = {path: weight(path) for path in files if path.suffix != ".woff2"}
+    assert sum(weights.values()) <= 1_000_000, weights
 
 
 def test_a_page_without_javascript_shows_picture_and_sentence(watch, served):
@@ -220,17 +203,17 @@ def test_a_page_without_javascript_shows_picture_and_sentence(watch, served):
 # ------------------------------------------------------------------ explorers
 
 
+RESET = "root => root.querySelector('.gx-reset').click()"
 AT_END = "f => f.options ? f.selectedIndex === f.options.length - 1 : f.value === f.max"
 
 
-@pytest.mark.parametrize("scheme", ["http", "file"])
 @pytest.mark.parametrize("page", PAGES)
-def test_every_control_moves_the_figure_by_keyboard(visit, html, scheme, page):
-    one = visit(page, scheme)
+def test_every_control_moves_the_figure_by_keyboard(visit, html, page):
+    one = visit(page, "file")
     for number, name in islands(html, page):
         root = one.explorer(number)
         for control in ex.get(name).controls:
-            root.locator(".gx-reset").click()
+            root.evaluate(RESET)
             place = root.locator(f"[data-control={control.name}]")
             before, count = shown(root), draws(root)
             if control.kind == "toggle":
@@ -263,36 +246,67 @@ ANSWERED = """async (root, [words, picture, limit]) => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["http", "file"])
+def choose(root, name: str, preset) -> None:
+    """Choose ``preset`` by mouse, and wait for what Python says of its settings."""
+    root.locator(".gx-preset").filter(has_text=preset.label).first.click()
+    result = ex.run(name, preset.params)
+    words = result["error"] if "error" in result else result["figure"]["readout"]
+    pictures, note = root.evaluate(ANSWERED, [words, PICTURE, LIMIT_MS])
+    assert ("error" in result) == (pictures == 0)
+    if preset.note:
+        assert note == preset.note
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_presets_reset_and_link_by_mouse(visit, linked, html, scheme, page):
-    one = visit(page, scheme)
+def test_presets_reset_and_link_by_mouse(visit, linked, html, page, tmp_path):
+    """A link is opened where its page is open, and by a new reader: there without what surrounds
+    the figures, and below with it."""
+    one = visit(page, "file")
     linked.turn_to("about:blank")
+    fresh = tmp_path / "figures.html"
+    fresh.write_text(figures_only(html / page), encoding="utf-8")
+    links = []
     for number, name in islands(html, page):
         root = one.explorer(number)
-        entry = ex.get(name)
         untouched = shown(root)
-        for preset in entry.presets:
-            root.locator(".gx-preset").filter(has_text=preset.label).first.click()
-            result = ex.run(name, preset.params)
-            words = result["error"] if "error" in result else result["figure"]["readout"]
-            pictures, note = root.evaluate(ANSWERED, [words, PICTURE, LIMIT_MS])
-            assert ("error" in result) == (pictures == 0)
-            if preset.note:
-                assert note == preset.note
-        link = copied(one.page, root, "Copy link")
-        wanted = shown(root)
+        for preset in ex.get(name).presets:
+            choose(root, name, preset)
+        links.append((number, copied(one.page, root, "Copy link"), shown(root)[1]))
         root.locator(".gx-reset").click()
         assert shown(root)[1] == untouched[1]
-        if scheme == "http":  # each link to a new reader; from a file to one whose page is open
-            linked.open("about:blank")
+    for number, link, words in links:
         linked.open(link)
-        says(linked.page, linked.explorer(number), wanted[1])
+        says(linked.page, linked.explorer(number), words)
+    for number, link, words in links:
+        linked.open("about:blank")
+        linked.open(f"{fresh.as_uri()}#{link.partition('#')[2]}")
+        says(linked.page, linked.explorer(number), words)
     linked.blame()
 
 
-def test_copy_as_code_is_python_that_draws_the_same(watch, served, html):
-    one = watch().open(served + "index.html")
+@pytest.mark.parametrize("page", PAGES)
+def test_served_figures_are_those_of_files_and_answer(visit, desk, linked, html, page):
+    """How scripts and frames are brought may differ by scheme, so each figure is there and moves.
+
+    What a figure does then is the same code and the same frames, moved by every control and every
+    preset above.
+    """
+    visit(page, "file")
+    one = visit(page)
+    assert [name for name, *_ in desk.figures["http"]] == explorers_in_source(page)
+    assert desk.figures["http"] == desk.figures["file"]
+    for number, name in islands(html, page):
+        root = one.explorer(number)
+        choose(root, name, ex.get(name).presets[-1])
+        link, words = copied(one.page, root, "Copy link"), shown(root)[1]
+        assert link.partition("#")[0] == one.page.url.partition("#")[0]
+    linked.turn_to(link)  # a new reader, of the figure that is the farthest from the top
+    says(linked.page, linked.explorer(number), words)
+    linked.blame()
+
+
+def test_copy_as_code_is_python_that_draws_the_same(visit):
+    one = visit("index.html")
     root = one.explorer()
     preset = ex.get("subword-lattice").presets[1]
     root.locator(".gx-preset").nth(1).click()
@@ -311,8 +325,8 @@ def called_with(kept: dict):
     return explore
 
 
-def test_the_figure_itself_is_reached_by_keyboard(watch, served):
-    one = watch().open(served + "index.html")
+def test_the_figure_itself_is_reached_by_keyboard(visit):
+    one = visit("index.html")
     root = one.explorer()
     figure = root.locator("[tabindex='0']").first
     figure.focus()
@@ -324,6 +338,7 @@ def test_the_figure_itself_is_reached_by_keyboard(watch, served):
     assert not tip.is_visible()
     root.locator(".gx-numbers summary").press("Enter")
     root.locator(".gx-numbers table").first.wait_for(state="visible")
+    root.locator(".gx-numbers summary").press("Enter")
 
 
 @pytest.mark.parametrize("page", PAGES)

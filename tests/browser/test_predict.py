@@ -1,7 +1,5 @@
 """Predict, then check: the answer, and the output that gives it away, unfold after a choice."""
 
-import pytest
-
 PAGE = "ch1_subwords/paths.html"
 
 
@@ -55,19 +53,20 @@ def test_a_visit_begins_with_nothing_chosen(watch, served):
     assert not ways.locator("details").is_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_an_opened_box(watch, served, scheme):
-    from browser.test_pages import AXE
+def test_axe_finds_nothing_in_an_opened_box(watch, served):
+    from browser.test_axe import AXE
 
     one = watch().open(served + PAGE).settled()
-    one.page.emulate_media(color_scheme=scheme)
     trap = box(one, "single pass find")
     trap.locator("input").first.check()
     trap.locator("button[type=submit]").click()
     one.page.add_script_tag(path=str(AXE))
-    result = one.page.evaluate("axe.run('.predict', {resultTypes: ['violations']})")
     theme = {"scrollable-region-focusable"}  # highlighted code, as in test_pages
-    assert [v["id"] for v in result["violations"] if v["id"] not in theme] == []
+    for scheme in ("light", "dark"):
+        one.page.emulate_media(color_scheme=scheme)
+        one.settled()
+        result = one.page.evaluate("axe.run('.predict', {resultTypes: ['violations']})")
+        assert [v["id"] for v in result["violations"] if v["id"] not in theme] == [], scheme
 
 
 def test_without_javascript_a_reader_opens_the_answer(watch, served):

@@ -20,9 +20,12 @@ def test_a_heading_sorts_by_keyboard_and_says_so(watch, served):
     assert table.locator("thead [aria-sort]").count() == 1
 
 
+@pytest.mark.parametrize("page", [PAGE])
 @pytest.mark.parametrize("width", [1440, 1280])
-def test_no_table_is_cut_on_a_screen(watch, served, width):
-    one = watch(viewport={"width": width, "height": 720}).open(served + PAGE).settled()
+def test_no_table_is_cut_on_a_screen(opened, page, width):
+    one = opened
+    one.page.set_viewport_size({"width": width, "height": 720})
+    one.settled()
     cut = one.page.eval_on_selector_all(
         ".genopt-table",
         "all => all.filter(one => one.checkVisibility({contentVisibilityAuto: true})"
@@ -32,8 +35,11 @@ def test_no_table_is_cut_on_a_screen(watch, served, width):
     assert cut == []
 
 
-def test_names_stay_in_sight_while_a_table_scrolls_on_a_phone(watch, served):
-    one = watch(viewport={"width": 390, "height": 844}).open(served + PAGE).settled()
+@pytest.mark.parametrize("page", [PAGE])
+def test_names_stay_in_sight_while_a_table_scrolls_on_a_phone(opened, page):
+    one = opened
+    one.page.set_viewport_size({"width": 390, "height": 844})
+    one.settled()
     table = one.page.locator(SHOWN, has_text="Mean regret ± standard error")
     table.evaluate("one => { one.scrollLeft = 1000 }")
     assert table.evaluate("one => one.scrollLeft") > 0
@@ -41,6 +47,7 @@ def test_names_stay_in_sight_while_a_table_scrolls_on_a_phone(watch, served):
     for part in ("tbody th", "thead th", "caption"):
         box = table.locator(part).first.bounding_box()
         assert box["x"] == pytest.approx(left, abs=1), part
+    table.evaluate("one => { one.scrollLeft = 0 }")
 
 
 def test_without_scripts_it_is_a_plain_sorted_table(watch, served):
