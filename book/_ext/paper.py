@@ -22,6 +22,7 @@ SHEET = """\
 <style>
 @page {{ size: A4; margin: 18mm 16mm; }}
 .bd-main .bd-content {{ display: block; }}
+.bd-article h1 {{ display: block !important; }}
 .bd-article + .bd-article {{ break-before: page; }}
 a.headerlink {{ display: none; }}
 </style>
@@ -95,6 +96,9 @@ def sheet(chapter: Chapter, folder: str, handout: bool) -> str:
     articles = {page.name: page.article for page in pages}
     for article in articles.values():
         without(article, "script.gx-description", "button", "output", "details.hide")
+        for code in article.select(".cell_input"):
+            if code.get_text().strip().startswith("explore("):  # its figure stands below
+                code.decompose()
         if handout:
             without(article, ".predict details", ".gx-print")
             unlinked(article)

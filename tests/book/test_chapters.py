@@ -22,6 +22,7 @@ Solutions to the exercises: <a href="a_solutions.html">a</a>,
 PART = """<section id="cut"><h1>Cutting</h1>
 <div class="admonition tip"><p class="admonition-title">The question</p><p>What is a cut?</p></div>
 <section id="way"><h2>The way<a class="headerlink" href="#way">#</a></h2>
+<div class="cell_input"><pre>explore("walk")</pre></div>
 <div class="genopt-explorer" data-explorer="walk"><div class="gx-print">presets</div></div>
 <p>First <em>this. That</em> too. A cut costs <span>\\(c. D\\)</span></p>
 <div class="math" id="eq"><span class="eqno">(1.1)</span>\\[a\\]</div>
@@ -81,7 +82,7 @@ def test_the_hand_out_has_no_answer_no_solution_and_no_evidence(chapter):
     text = paper.sheet(chapter, "paper", handout=True)
     for word in ("Why?", "rain", "Say why", 'data-explorer="walk"', "easy"):
         assert word in text
-    for word in ("It shines", "Because", "Solution", "Evidence", "presets", "<button"):
+    for word in ("It shines", "Because", "Solution", "Evidence", "presets", "<button", "explore("):
         assert word not in text
     index = chapters.soup(text).find("article")
     assert index.find_all("p")[-1].get_text() == "Words: glossary."
