@@ -375,7 +375,9 @@ def show_times() -> None:
     print(f"{time.monotonic() - STARTED:7.0f} s  in all", flush=True)
 
 
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+LIBRARIES = ("OPENBLAS", "OMP", "MKL")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in LIBRARIES}
+ONE_THREAD["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else each of them starts processes that compile
 
 
 def pytest(*options: str, env: dict) -> None:

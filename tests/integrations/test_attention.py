@@ -284,7 +284,8 @@ def test_evaluation_by_what_draws_come_to_on_average(name):
     assert torch.equal(logits(model, x, FEW, evaluate="expected"), expected)
     found = logits(model, x, FEW, evaluate="expected", estimator="plain")
     assert torch.equal(found, logits(model, x, FEW, evaluate="expected", estimator="plain"))
-    pooled = logits(model, x, FEW, rounds=256, estimator="plain", generator=seeded())
+    # errors of pooled rounds fall with the root of their number, here about 8: twice the bound
+    pooled = logits(model, x, FEW, rounds=64, estimator="plain", generator=seeded())
     few = logits(model, x, FEW, rounds=1, estimator="plain", generator=seeded())
     assert (found - expected).norm() > 4 * (pooled - found).norm()
     assert (few - found).norm() > 4 * (pooled - found).norm()
