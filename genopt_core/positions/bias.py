@@ -175,9 +175,10 @@ def bias_by_distance(
     [-0.0, -0.0, -inf]
     """
     m = _strengths(strengths)
-    table = -m[:, None] * distance_cost(length, distance, parameter)
-    if table.shape != (len(m), length):
+    cost = distance_cost(length, distance, parameter)
+    if cost.ndim > 1 and len(cost) not in (1, len(m)):
         raise ValueError(f"parameter must be a number or of shape ({len(m)},), got {parameter!r}")
+    table = -m[:, None] * cost
     return table if windows is None else windowed(table, windows)
 
 
