@@ -238,3 +238,9 @@ def test_blocks_that_a_bias_keeps_hold_all_but_eps():
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_pilot_of_all_blocks_has_no_error():
+    errors, needed = att.promise_errors([1.0, 2.0], 0.1, 0.1, 2, np.random.default_rng(0), draws=3)
+    assert errors.tolist() == [0.0] * 3
+    assert needed.tolist() == [2] * 3

@@ -656,3 +656,9 @@ def test_kernel_is_bit_for_bit_the_plain_formula(rows, reals):
     r = np.sqrt(u + 1e-12)
     plain = process.s2 * (1 + r + u / 3) * np.exp(-r) + process.sa * process._alone(squares)
     np.testing.assert_array_equal(process._kernel(near, known), plain)
+
+
+def test_cells_of_a_real_parameter_divide_its_range():
+    space = SearchSpace({"x": Float(0, 1)})
+    n = int(space.cells[0])
+    assert space.cell([[0.0], [0.5], [1.0]]).ravel().tolist() == [0, n // 2, n - 1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genopt_core import corpora
-from genopt_core.subwords.bounds.certificate import Certificate, certify
+from genopt_core.subwords.bounds.certificate import Certificate, certify, check_covered
 from genopt_core.subwords.bounds.exact import exact_vocabulary, exhaustive_vocabulary
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
@@ -291,3 +291,10 @@ def test_a_word_of_a_hundred_thousand_characters():
     word = "abcdefghij" * 10_000
     certificate = certify({word: 1}, 20, steps=5, max_piece=4)
     assert 0 < certificate.bound <= 30_000
+
+
+def test_without_a_least_count_rare_pieces_are_covered():
+    vocabulary = Vocabulary(("a", "b", "ab"), np.log([1 / 3] * 3), [1, 1, 1])
+    check_covered(vocabulary, {"ab": 0.5}, 3)
+    with pytest.raises(ValueError, match="pieces must occur at least 1 times"):
+        check_covered(vocabulary, {"ab": 0.5}, 3, min_count=1)

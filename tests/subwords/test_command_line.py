@@ -10,7 +10,10 @@ import pytest
 from genopt_core import corpora
 from genopt_core.corpora import count_words
 from genopt_core.subwords import Vocabulary, stored_costs
+from genopt_core.subwords.__main__ import _parser
 from genopt_core.subwords.__main__ import main as command_line
+from genopt_core.subwords.commands import _Progress
+from genopt_core.subwords.tokenizer.counting import Counted
 from genopt_core.subwords.tokenizer.tokenizer_json import load_tokenizer_json, save_tokenizer_json
 
 
@@ -402,3 +405,17 @@ def test_refused_conventions(write, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(capsys, *given, "--convention", "gpt5")
     assert stopped.value.code == 2
+
+
+def test_help_lists_each_command_by_what_it_does():
+    assert "count the words of some files" in _parser().format_help()
+
+
+def test_progress_on_a_terminal_is_one_line_that_is_redrawn(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = _Progress(False, "encoding")
+    for done in (1, 1, 2):
+        progress.show(Counted(done, 4))
+    progress.end("done")
+    drawn = "encoding ...\rencoding  25 %\rencoding  50 %\rencoding: done\n"
+    assert capsys.readouterr().err == drawn

@@ -320,3 +320,11 @@ def test_the_table_is_hard_and_not_noisy():
     assert t.signal_to_noise > 15
     # few configurations are nearly optimal, or chance would find them
     assert ((t.mean.max() - t.mean) < 0.01).mean() < 0.02
+
+
+def test_pairs_to_judge_by_are_20000_random_ones_and_five_neighbors_a_word():
+    corpus = w2v.planted_corpus(20, np.random.default_rng(0), words=30, clusters=3)
+    first, second, truth = corpus.judged
+    assert len(first) == len(second) == len(truth) == 20_000 + 5 * 30
+    unit = corpus.vectors
+    assert np.allclose(truth, (unit[first] * unit[second]).sum(axis=1))
