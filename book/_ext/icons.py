@@ -45,6 +45,12 @@ def codes(style: str) -> dict[str, int]:
     }
 
 
+def names(page: str) -> set[str]:
+    """The icons that the HTML of a page shows; the theme writes ``<i>`` for most, not for all."""
+    shown = re.findall(r"<(?:i|span)\b[^>]*>", page)
+    return {name for tag in shown for name in NAMED.findall(tag)}
+
+
 def woff(font: Path, wanted: set[int]) -> bytes:
     """``font`` with the characters ``wanted`` alone."""
     options = subset.Options(flavor="woff", recalc_timestamp=False, layout_features=[])
@@ -68,7 +74,7 @@ def cut(app: Sphinx, problem: Exception | None) -> None:
     named: set[str] = set()
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        named |= {name for tag in re.findall(r"<i\b[^>]*>", text) for name in NAMED.findall(tag)}
+        named |= names(text)
         better = SCRIPT.sub("", LINK.sub(r'href="\1icons.css"', text))
         if better != text:
             write_text(page, better)
