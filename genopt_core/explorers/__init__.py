@@ -32,6 +32,7 @@ MODULES = {
     "subword-frontier": "subwords.frontier",
     "subword-languages": "subwords.languages",
     "subword-texts": "subwords.texts",
+    "subword-across": "subwords.across",
     "subword-growth": "subwords.growth",
     "subword-models": "subwords.models",
     "subword-costs": "subwords.costs",

@@ -175,6 +175,8 @@ def derive(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
                     for p in names:
                         a, b = found[ours, p], found[peer, p]
                         each = [a[s] - b[s] for s in sorted(a.keys() & b.keys())]
+                        if not each:
+                            continue
                         d += [0.0 if abs(v) <= TIE else v for v in each]
                         if np.mean(each) > TIE:
                             behind.append(p)
@@ -316,7 +318,7 @@ def collect() -> None:
         "tie": TIE,
         "halves": tunings.HALVES,
         "methods": {m: methods.METHODS[m].label for m in methods.METHODS if m in present_in(rows)},
-        "sizes": {name: len(tunings.table(name)) for name in tunings.TUNINGS},
+        "sizes": {n: len(list(tunings.settings(axes))) for n, axes in tunings.TUNINGS.items()},
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),
