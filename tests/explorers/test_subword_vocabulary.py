@@ -58,7 +58,7 @@ def counts():
 # Stored tables ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts", "growth"])
+@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts", "growth", "across"])
 def test_copies_are_in_step_with_the_results(name):
     kept = stored(name)["origin"]
     for source, digest in (kept.get("sources") or {kept["source"]: kept["source_sha256"]}).items():
@@ -67,7 +67,7 @@ def test_copies_are_in_step_with_the_results(name):
         )
 
 
-@pytest.mark.parametrize("name", ["frontier", "models", "costs", "growth"])
+@pytest.mark.parametrize("name", ["frontier", "models", "costs", "growth", "across"])
 def test_tables_are_made_by_the_script(name):
     made = explorer_tables.MAKERS[name]()
     assert stored(name) == json.loads(json.dumps(made))
