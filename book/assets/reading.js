@@ -19,10 +19,11 @@
     tip.replaceChildren(...content);
     tip.hidden = false;
     const at = node.getClientRects()[0] ?? node.getBoundingClientRect();
+    const around = node.closest("mjx-container")?.getBoundingClientRect() ?? at; // a formula stays in sight
     const { width, height } = tip.getBoundingClientRect();
-    const below = at.bottom + height + 8 < innerHeight || at.top < height + 8;
+    const below = around.bottom + height + 8 < innerHeight || around.top < height + 8;
     tip.style.left = `${Math.max(8, Math.min(at.left, document.documentElement.clientWidth - width - 8))}px`;
-    tip.style.top = `${below ? at.bottom + 4 : at.top - height - 4}px`;
+    tip.style.top = `${below ? around.bottom + 4 : around.top - height - 4}px`;
   };
   const soon = (act, delay) => {
     clearTimeout(waiting);
@@ -54,7 +55,7 @@
       for (const glyph of one.closest("details").previousElementSibling?.querySelectorAll("mjx-mi") ?? [])
         if (letterOf(glyph) === one.dataset.letter) glyph.dataset.role = one.dataset.role;
   };
-  globalThis.MathJax?.startup?.promise?.then(color);
+  addEventListener("load", () => globalThis.MathJax?.startup?.promise?.then(color));
   const hinted = (target) => {
     const word = target.closest?.('a[aria-describedby^="term-"]');
     if (word) return [word, () => definition(word)];
