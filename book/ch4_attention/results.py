@@ -41,6 +41,9 @@ COLUMNS = {
     "at equal attention": Column("+.3f", "nats"),
     **{f"{s:,} steps": Column(".3f") for s in range(200, 1201, 200)},
     "density": Column(".1f", "%"),
+    "each head": ".4f",
+    "shared by heads": ".4f",
+    "difference": Column("+.0f", "%"),
     "forward": Column(".2f", "×"),
     "both": Column(".2f", "×"),
     "of 1/density, forward": Column(".2f"),
@@ -96,6 +99,27 @@ def by_layer(kept: int = 15) -> list[Row]:
         }
         for i, layer in enumerate(found["layers"])
     ]
+
+
+def shared_by_heads() -> list[Row]:
+    """Errors of all heads where each row of each head has as many blocks, and where they share."""
+    found = read("attention_by_head.json", None)
+    texts = [e for name, e in found["errors"].items() if name != _quality()["calibration"]]
+    rows = []
+    for i, density in enumerate(found["densities"]):
+        own, shared = (
+            [e[design][i] for e in texts] for design in (OURS, "recommended, shared by heads")
+        )
+        less = [100 * (b / a - 1) for a, b in zip(own, shared, strict=True)]
+        rows.append(
+            {
+                "density": 100 * density,
+                "each head": fmean(own),
+                "shared by heads": fmean(shared),
+                "difference": Spread(fmean(less), min(less), max(less)),
+            }
+        )
+    return rows
 
 
 def rounds() -> list[Row]:

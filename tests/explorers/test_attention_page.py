@@ -69,10 +69,14 @@ def test_blocks_shared_by_heads():
     mean = stored("quality")["summary"]["mean error"]
     ours, shared = mean[OURS], mean["recommended, shared by heads"]
     less = [100 * (1 - b / a) for a, b in zip(ours, shared, strict=True)]
+    nine = {round(r["density"]): r["difference"].middle for r in results.shared_by_heads()}
     evidence_says(
-        f"take {less[1]:.0f} % off the error of the output at 23 % of the blocks and "
-        f"{less[2]:.0f} % at 43 %",
+        f"take {-nine[23]:.0f} % off the error of the output at 23 % of the blocks and "
+        f"{-nine[50]:.0f} % at one half",
+        f"three heads to share, {less[1]:.0f} % at 23 % and {less[2]:.0f} % at 43 %",
     )
+    measured = set(stored("by_head")["errors"])
+    assert measured - {stored("quality")["calibration"]} == {"sotu 21st century", "moby-dick"}
 
 
 def test_predictions_on_the_mean_and_by_text():
