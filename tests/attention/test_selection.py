@@ -95,6 +95,7 @@ def test_radial_bands_keep_as_many_distances_a_doubling():
 
 
 def test_always_kept_and_density():
+    assert att.always_kept(4).astype(int)[3].tolist() == [1, 0, 1, 1], "a sink and a neighbor"
     kept = att.always_kept(6, sink=2, near=0)
     expected = np.tril(np.ones((6, 6)))
     expected[2:, 2:] = np.eye(4)

@@ -8,12 +8,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
 from genopt_core.subwords import UNKNOWN, Vocabulary, shortest_path, stored_costs
 from genopt_core.subwords.tokenizer.encoding import TOGETHER_FROM, word_pattern
+from genopt_core.subwords.tokenizer.peers import Unigram
 
 LETTERS = "abc▁"
 
@@ -367,3 +369,10 @@ def test_refused_arguments(english):
         english.decode([0.5])
     with pytest.raises(TypeError, match="specials must be a list"):
         english.with_specials("<s>")
+
+
+def test_of_equally_cheap_segmentations_a_peer_takes_the_longest_piece_as_the_library_does():
+    scores = {"a": -1.0, "b": -1.0, "ab": -2.0}
+    library = tokenizers.Tokenizer(tokenizers.models.Unigram([*scores.items()], None, False))
+    assert Unigram(scores).segment("ab") == ("ab",)
+    assert library.encode("ab").tokens == ["ab"]

@@ -204,3 +204,11 @@ def test_online_softmax_refuses():
     x = torch.zeros(1, 1, 2, 8)
     with pytest.raises(ValueError, match="mask"):
         attend(x, x, x, scale=1.0, mask=torch.ones(3, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("bits", kv.ROTATED_BITS)
+def test_codes_of_a_vector_of_zeros_are_the_specification_s(bits):
+    ours = RotatedCodec("value", 32, 8, seed=0)
+    spec = kv.RotatedCodec("value", ours.rotation.numpy())
+    x = torch.zeros(1, 1, 8, 32)
+    same_planes(ours.encode(x, bits).planes, spec.encode(x.numpy(), bits).planes)
