@@ -22,6 +22,8 @@ SHEET = """\
 <style>
 @page {{ size: A4; margin: 18mm 16mm; }}
 .bd-main .bd-content {{ display: block; }}
+.bd-article .genopt-table table {{ font-size: 7pt; }}
+.bd-article .genopt-table :is(th, td) {{ white-space: normal; padding-inline: 2px; }}
 .bd-article h1 {{ display: block !important; }}
 .bd-article + .bd-article {{ break-before: page; }}
 a.headerlink {{ display: none; }}

@@ -152,19 +152,19 @@ class ExercisesDirective(FromChapter):
     def lines(self, chapter: str) -> Iterator[str]:
         bare = exercises.left_out(self.env.app)
         found = exercises_of(chapter, viewers.Book())
-        yield "| exercise | level | minutes | points | Python |" + (" |" if bare else " solution |")
-        yield "|---|---|--:|--:|---|---|"
+        last = "" if bare else " solution |"
+        yield f"| exercise | level | minutes | points | Python |{last}"
+        yield "|---|---|--:|--:|---|" + ("" if bare else "---|")
         for one in found:
             solution = one.label.replace("exercise-", "solution-", 1)
-            link = "" if bare else f"{{ref}}`{one.number} <{solution}>`"
+            link = "" if bare else f" {{ref}}`{one.number} <{solution}>` |"
             yield (
                 f"| {{ref}}`{one.number} {one.title} <{one.label}>` | {one.level} | {one.minutes} "
-                f"| {one.points} | {'needed' if one.python else ''} | {link} |"
+                f"| {one.points} | {'needed' if one.python else ''} |{link}"
             )
-        yield (
-            f"| **All {len(found)}** | | **{sum(one.minutes for one in found)}** "
-            f"| **{sum(one.points for one in found)}** | | |"
-        )
+        minutes, points = sum(one.minutes for one in found), sum(one.points for one in found)
+        end = "" if bare else " |"
+        yield f"| **All {len(found)}** | | **{minutes}** | **{points}** | |{end}"
 
 
 class SectionsDirective(FromChapter):

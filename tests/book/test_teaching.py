@@ -2,6 +2,7 @@
 
 import re
 import sys
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import pytest
@@ -118,6 +119,17 @@ def test_the_table_of_a_chapter_lists_all_its_exercises(chapter):
     wanted = [label for label, page in KNOWN.place.items() if page.startswith(f"{chapter}/")]
     assert [one.label for one in found] == [w for w in wanted if w.startswith("exercise-")]
     assert {one.level for one in found} == {"easy", "medium", "hard"}
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_the_table_names_solutions_unless_they_are_left_out(bare, monkeypatch):
+    monkeypatch.setattr(teaching.exercises, "left_out", lambda app: bare)
+    directive = SimpleNamespace(env=SimpleNamespace(app=None))
+    lines = [*teaching.ExercisesDirective.lines(directive, "ch2_search")]
+    assert {line.count("|") for line in lines} == {6 if bare else 7}
+    assert ("solution" in "".join(lines)) != bare
+    found = teaching.exercises_of("ch2_search", KNOWN)
+    assert f"| **{sum(one.minutes for one in found)}** |" in lines[-1]
 
 
 def test_exercises_that_need_python_are_those_with_a_checker():
