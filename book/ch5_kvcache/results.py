@@ -265,18 +265,27 @@ def held() -> list[Row]:
             (parse_ladder(key), parse_ladder(value))
             for key, value in zip(keys, values, strict=True)
         ]
-        metadata = {
-            f"{side}_metadata": metadata_bits("rotated", side, dim=HEAD, chunk=chunk)
-            for side in SIDES
-        }
+        of_keys, of_values = (
+            metadata_bits("rotated", side, dim=HEAD, chunk=chunk) for side in SIDES
+        )
         row: Row = {"cache": name}
         for length in HELD_AT:
             row[f"{length:,} tokens"] = fmean(
-                design_bits(*pair, n, chunk, sink=SINK, **metadata)
+                design_bits(
+                    *pair,
+                    n,
+                    chunk,
+                    key_metadata=of_keys,
+                    value_metadata=of_values,
+                    sink=SINK,
+                )
                 for pair in pairs
                 for n in range(length - chunk + 1, length + 1)
             )
-        rows.append(row | {"limit": fmean(limit_bits(*pair, **metadata) for pair in pairs)})
+        limits = [
+            limit_bits(*pair, key_metadata=of_keys, value_metadata=of_values) for pair in pairs
+        ]
+        rows.append(row | {"limit": fmean(limits)})
     return rows
 
 
