@@ -180,17 +180,18 @@ DARK_GROUND = """
 """
 
 
-@pytest.mark.parametrize(("light", "lightness"), [("true", 255), ("false", 17)])
-def test_stored_pictures_are_dark_in_a_dark_jupyterlab(desk, light, lightness):
+def test_stored_pictures_are_dark_in_a_dark_jupyterlab(desk):
     desk.evaluate(OPEN, f"ch1_subwords/{OPENED}")
-    ready(desk).evaluate("light => { document.body.dataset.jpThemeLight = light }", light)
+    ready(desk)
     desk.add_style_tag(content=DARK_GROUND)
     texts(desk)
-    for kind in ("SVG", "Image"):
-        picture = desk.locator(f".jp-Rendered{kind} img").first
-        picture.scroll_into_view_if_needed()
-        shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
-        assert abs(shot.getpixel((3, 3)) - lightness) <= 8, kind
+    for light, lightness in (("true", 255), ("false", 17)):
+        desk.evaluate("light => { document.body.dataset.jpThemeLight = light }", light)
+        for kind in ("SVG", "Image"):
+            picture = desk.locator(f".jp-Rendered{kind} img").first
+            picture.scroll_into_view_if_needed()
+            shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
+            assert abs(shot.getpixel((3, 3)) - lightness) <= 8, (kind, light)
 
 
 def test_the_figure_lives_once_its_cell_has_run(window, lab):
