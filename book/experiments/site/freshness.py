@@ -62,16 +62,15 @@ def versions(python: Path) -> dict[str, str]:
     }
 
 
-def blamed(text: str, packages: list[str]) -> str:
-    """The package in whose files a failure arose last, or the first that its message names."""
+def blamed(text: str, newer: list[str]) -> str:
+    """The newer package in whose files a failure arose last or that its text names, else any."""
     files = re.findall(r"site-packages[/\\](\w+)", text)
-    if files:
-        return files[-1]
-    named = [name for name in packages if re.search(rf"\b{re.escape(name)}\b", text)]
-    return named[0] if named else "the book's own code or numbers"
+    named = [name for name in newer if re.search(rf"\b{re.escape(name)}\b", text)]
+    suspects = [file for file in files if file.replace("_", "-") in newer] or named or files
+    return suspects[-1] if suspects else "the book's own code or numbers"
 
 
-def tested(python: Path, paths: list[str], packages: list[str]) -> tuple[str, dict[str, list[str]]]:
+def tested(python: Path, paths: list[str], newer: list[str]) -> tuple[str, dict[str, list[str]]]:
     """What pytest says last, and the failures by package."""
     options = ["-p", "no:nbval", "-o", "addopts=--import-mode=importlib --strict-markers"]
     command = [python, "-m", "pytest", "-q", "--tb=long", "-m", QUICK, *options, *paths]
@@ -80,7 +79,7 @@ def tested(python: Path, paths: list[str], packages: list[str]) -> tuple[str, di
     for part in re.split(r"\n(?=_{3,} \S.* _{3,}\n)", done.stdout)[1:]:
         name = part.splitlines()[0].strip("_ ")
         reason = [line[2:].strip() for line in part.splitlines() if line.startswith("E  ")]
-        found[blamed(part, packages)].append(f"{name}: {' '.join(reason[:2])[:200]}")
+        found[blamed(part, newer)].append(f"{name}: {' '.join(reason[:2])[:200]}")
     last = [line for line in done.stdout.splitlines() if line.strip()]
     return (last[-1].strip("= ") if last else done.stderr[-300:]), dict(found)
 
@@ -176,7 +175,8 @@ def main() -> int:
         parts["The book"] = "\n".join([f"It {ended}.", *[f"- {line}" for line in told]])
         write()
     if arguments.tests:
-        last, failures = tested(python, arguments.tests, list(pinned))
+        newer = [name for name, version in pinned.items() if newest.get(name, version) != version]
+        last, failures = tested(python, arguments.tests, newer)
         failures = without_ours(failures, arguments.tests)
         broken |= bool(failures)
         parts[f"Tests ({', '.join(arguments.tests)})"] = f"{last}.\n\n{listed(failures)}"
