@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genopt_core import corpora
 from genopt_core.subwords import UNKNOWN, Vocabulary, shortest_path, stored_costs
 from genopt_core.subwords.tokenizer.encoding import TOGETHER_FROM, word_pattern
-from genopt_core.subwords.tokenizer.peers import Unigram
+from genopt_core.subwords.tokenizer.peers import Unigram, WordPiece
 
 LETTERS = "abc▁"
 
@@ -376,3 +376,8 @@ def test_of_equally_cheap_segmentations_a_peer_takes_the_longest_piece_as_the_li
     library = tokenizers.Tokenizer(tokenizers.models.Unigram([*scores.items()], None, False))
     assert Unigram(scores).segment("ab") == ("ab",)
     assert library.encode("ab").tokens == ["ab"]
+
+
+def test_wordpiece_gives_up_on_words_beyond_the_longest():
+    peer = WordPiece(["a", "##a"], "[UNK]", longest_word=2)
+    assert [peer.segment("a" * n) for n in (1, 2, 3)] == [("a",), ("a", "##a"), ("[UNK]",)]
