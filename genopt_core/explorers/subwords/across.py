@@ -63,10 +63,10 @@ def subword_across(measure: str, part: str) -> Figure:
         panels=[_bars(rows, measure, part)],
         readout=(
             f"On the {PARTS[part]} the better of ours across blanks needs "
-            f"{compared(rows[often][f'{part}_tokens'], rows[rival][f'{part}_tokens'])} tokens than "
-            f"{LABELS[rival]}, the best of the others, and "
-            f"{compared(rows[often][bits], rows[rival][bits])} bits; with all sub-words that occur "
-            f"twice it is {gap:.0f} % above the certified bound of the training text."
+            f"{compared(rows[often][f'{part}_tokens'], rows[rival][f'{part}_tokens'])} in tokens "
+            f"than {LABELS[rival]}, the best of the others, and "
+            f"{compared(rows[often][bits], rows[rival][bits])} in bits; with all sub-words that "
+            f"occur twice it is {gap:.0f} % above the certified bound of the training text."
         ),
         cost=(
             f"{table['train_bytes'][text]:,} bytes to train: {_spent(rows[mine])}; the "
