@@ -21,11 +21,17 @@ THEME_BASELINE = {
     "scrollable-region-focusable",  # the theme's sidebars and highlighted code
 }
 
-# What is in the page, and what of it is shown.
-CONTENT = """() => [
-    document.body.innerHTML,
-    [...document.body.querySelectorAll("*")].map((one) => +one.checkVisibility()).join(""),
-]"""
+# What is in the page, and what of it is shown: of two logos, one in each scheme, the name and file.
+CONTENT = """() => {
+    const all = [...document.body.querySelectorAll("*")];
+    const logo = (one) => one.matches("img:is(.only-light, .only-dark)");
+    return [
+        document.body.innerHTML,
+        all.map((one) => +(!logo(one) && one.checkVisibility())).join(""),
+        all.filter((one) => logo(one) && one.checkVisibility())
+            .map((one) => [one.alt, one.getAttribute("src"), one.getAttribute("role")].join()),
+    ];
+}"""
 
 # Of each element with words of its own, all that its contrast depends on: the colors of its letters
 # and of the grounds it stands on, one in another, and how its letters look.
