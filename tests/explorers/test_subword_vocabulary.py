@@ -58,7 +58,9 @@ def counts():
 # Stored tables ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["peers", "frontier", "models", "costs", "texts", "growth", "across"])
+@pytest.mark.parametrize(
+    "name", ["peers", "frontier", "models", "costs", "texts", "growth", "across"]
+)
 def test_copies_are_in_step_with_the_results(name):
     kept = stored(name)["origin"]
     for source, digest in (kept.get("sources") or {kept["source"]: kept["source_sha256"]}).items():
