@@ -113,6 +113,19 @@ def test_on_a_phone_the_answer_is_in_sight_while_a_control_moves(opened, page):
         assert words, name
 
 
+# Formulas that a phone cuts off: by name, and how many pixels stand outside.
+CUT = """() => [...document.querySelectorAll("div.math")].map((one) => {
+    const formula = one.querySelector("mjx-container");
+    return [one.id, formula.scrollWidth - formula.clientWidth];
+}).filter(([, outside]) => outside > 1)"""
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.startswith(("ch4_", "ch5_"))])
+def test_no_formula_is_cut_off_on_a_phone(opened, page):
+    opened.page.set_viewport_size({"width": 390, "height": 844})
+    assert opened.settled().page.evaluate(CUT) == []
+
+
 def test_contents_of_the_page_fold_while_a_figure_stands_in_their_place(watch, served):
     one = watch(viewport={"width": 1440, "height": 900}).open(served + PAGES[1]).settled()
     one.page.locator("div.genopt-explorer[data-explorer]").first.scroll_into_view_if_needed()
