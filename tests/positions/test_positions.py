@@ -171,3 +171,13 @@ def test_positions_beyond_exact_angles_are_refused():
         pos.rotary_angles([2**32], [1.0])
     with pytest.raises(TypeError, match="whole numbers"):
         pos.rotary_angles([0.5], [1.0])
+
+
+def test_yarn_keeps_what_turns_often_and_slows_what_hardly_turns_by_the_factor():
+    plain = pos.inverse_frequencies(32)
+    found = pos.inverse_frequencies(32, scaling="yarn", factor=4.0, trained_length=256)
+    turns = [256 * omega / (2 * math.pi) for omega in plain]
+    shares = [1 if n >= 32 else 0 if n <= 1 else (n - 1) / 31 for n in turns]
+    assert {0, 1} < set(shares)
+    expected = plain * [share + (1 - share) / 4 for share in shares]
+    assert found.tolist() == pytest.approx(expected.tolist())

@@ -334,3 +334,8 @@ def test_neighbours_of_a_word_that_is_not_there():
     embedding = w2v.Embedding(("a",), np.ones((1, 2), np.float32), None)
     with pytest.raises(ValueError, match="word must be one of the 1 words, got 'b'"):
         embedding.neighbours("b")
+
+
+def test_a_planted_corpus_is_the_one_that_the_stored_table_was_trained_on():
+    corpus = w2v.planted_corpus(40, np.random.default_rng(3), words=60, clusters=4)
+    assert list(corpus.sentences[0][:6]) == ["w20", "w6", "w52", "w6", "w9", "w6"]
