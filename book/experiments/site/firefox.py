@@ -43,7 +43,8 @@ root.scrollIntoView({behavior: "instant", block: "center"});
 until(() => root.dataset.ready, (ready) => {
   if (!ready) return done({ready: false});
   const before = said();
-  const kinds = ["input[type=range]", "select", "input[type=radio]", "input[type=checkbox]"];
+  const kinds = ["input[type=range]", "select", "input[type=radio]", "input[type=checkbox]",
+    "button.gx-sample"];
   const moves = [...root.querySelectorAll(kinds.join())];
   const next = () => {
     const field = moves.shift();
@@ -139,7 +140,9 @@ def started(path: str) -> Iterator[Firefox]:
         }
         lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in settings.items()]
         (Path(profile) / "user.js").write_text("\n".join(lines), encoding="utf-8")
-        command = [path, "--headless", "--marionette", "--no-remote", "--profile", profile]
+        # the console belongs to the browser itself, to which a script has no access without asking
+        allowed = "--remote-allow-system-access"
+        command = [path, "--headless", "--marionette", allowed, "--no-remote", "--profile", profile]
         quiet = subprocess.DEVNULL
         environment = {**os.environ, "HOME": profile, "MOZ_DISABLE_CONTENT_SANDBOX": "1"}
         process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=environment)
