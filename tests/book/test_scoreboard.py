@@ -25,6 +25,10 @@ NO_COMPARISON = {
         "by_problem": "as duels, by problem",
         "recommendations": "ours against ours",
         "beyond_the_grid": "settings",
+        "tunings": "what is stored",
+        "tuning_ranks": "no interval is stored, and most duels with TPE are not told from chance",
+        "tuning_duels": "as tuning_ranks",
+        "first_report": "ours against ours",
     },
     3: {
         "runs": "what was run",
@@ -36,6 +40,7 @@ NO_COMPARISON = {
     4: {
         "rounds": "ours against ours",
         "sharing": "ours against ours",
+        "shared_by_heads": "ours against ours",
         "by_layer": "as errors, by layer",
         "by_text": "as predictions, by text",
         "longer": "one seed of what trained has",
@@ -44,6 +49,7 @@ NO_COMPARISON = {
         "objections": "ours against ours",
         "sums_and_wholes": "ours against ours",
         "scores": "as by_text, means",
+        "held": "bits, counted",
         "aims": "aims",
     },
     6: {"yates": "effects", "speeds": "as costs", "settings": "settings", "aims": "aims"},

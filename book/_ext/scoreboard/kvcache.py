@@ -10,6 +10,7 @@ def rows() -> Iterator[Comparison]:
         yield _divergence(budget)
     yield _copied()
     yield from _times()
+    yield from _by_layer()
 
 
 def _divergence(budget: str) -> Comparison:
@@ -58,6 +59,23 @@ def _copied() -> Comparison:
         section="old-tokens-that-are-copied",
         claim="balanced",
     )
+
+
+def _by_layer() -> Iterator[Comparison]:
+    for row in results(5).layer_times():
+        if row["cache"] == "SAQ+ by layer, 2.85 bits":
+            times = row["over full precision"]
+            yield Comparison(
+                chapter=5,
+                what=f"Time of {row['what']}, ladders by layer",
+                ours=row["cache"],
+                cells=[Cell(times.middle, {"full precision": 1.0})],
+                spread_of="quartiles",
+                report="layer_times",
+                section="time",
+                claim="cache",
+                interval=(times.smallest, times.largest),
+            )
 
 
 def _times() -> Iterator[Comparison]:
