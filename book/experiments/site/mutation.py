@@ -5,7 +5,7 @@
 The faults are those of `mutants`, drawn alike over all places of the formula rooms and ``torch``.
 Each is put into a copy of the tree below ``.cache``, where the tests that run its line are run, the
 fastest first, until one fails.  Which tests run a line is recorded once for each file of tests.
-Tests that take more than a second are left out, so the score is a lower bound.
+Tests that take more than a second are left out but with ``--slow``: the score is a lower bound.
 What was begun is gone on with; ``--force survived`` tries those again that no test had found.
 
 A fault that changes nothing that can be seen is *equivalent* and does not count; each is named with
@@ -62,7 +62,7 @@ OURS = ("genopt_core", "book", "tests", "oracles", "places", "conftest")
 SLOW_IMPORTS = ("scipy.stats", "scipy.optimize", "torch", "hypothesis.strategies", "transformers")
 SLOWEST_S = 1.0  # of processor time; a test that takes longer is left out
 FIRST = 25  # tests of a file, the fastest, before all others
-MOST_S = 30.0  # that all others take together
+MOST_S = 10.0  # that all others take together
 OPTIONS = (
     *("-q", "-x", "-p", "no:nbval", "-p", "no:cacheprovider", "--tb=line", "--no-header"),
     *("-m", "not browser and not slow and not notebook"),
@@ -76,6 +76,7 @@ def main() -> None:
     options.add_argument("--sample", type=int, default=200, help="faults (default: 200)")
     options.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
     options.add_argument("--force", choices=("all", "survived"), help="what is tried again")
+    options.add_argument("--slow", action="store_true", help="with the slow tests of its room too")
     given = options.parse_args()
     copy_tree()
     for name in SLOW_IMPORTS:
@@ -86,10 +87,12 @@ def main() -> None:
     kept = WORK / f"done_{given.seed}.json"
     done: dict[str, Any] = read(kept) if kept.is_file() else {}
     if given.force:
-        done = {k: v for k, v in done.items() if given.force != "all" and v["found"] != "survived"}
+        same = read(EQUIVALENT) if given.force == "survived" else {}
+        kept_back = {k for k, v in done.items() if v["found"] != "survived" or k in same}
+        done = {k: v for k, v in done.items() if given.force != "all" and k in kept_back}
     for mutant in tqdm(drawn, unit="fault"):
         if mutant.key not in done:
-            done[mutant.key] = tried(mutant, covering)
+            done[mutant.key] = tried(mutant, covering, given.slow)
             write_json(kept, done)
     store([(m, done[m.key]) for m in drawn], places, given.seed)
 
@@ -265,11 +268,11 @@ def line_names(path: Path, relative: str) -> dict[int, str]:
 # ---------------------------------------------------------------- one fault
 
 
-def tried(mutant: Mutant, covering: dict[str, dict[str, float]]) -> dict[str, Any]:
+def tried(mutant: Mutant, covering: dict[str, dict[str, float]], slow: bool) -> dict[str, Any]:
     """Put a fault into the copy, run the tests of its line, and take it out again."""
     function = f"{mutant.file}::{mutant.where}"
     tests = covering.get(f"{function} | {mutant.text}") or covering.get(function) or {}
-    if not mutant.where:  # run when it is imported: whatever runs something of the module
+    if not tests:  # run when it is imported: whatever runs something of the class or the module
         tests = {
             test: s
             for key, own in covering.items()
@@ -282,7 +285,7 @@ def tried(mutant: Mutant, covering: dict[str, dict[str, float]]) -> dict[str, An
     found = "survived"
     try:
         path.write_bytes(mutant.applied(source))
-        for batch in batches(mutant, tests):
+        for batch in [*batches(mutant, tests), *(slow_ones(mutant) if slow else ())]:
             files = sorted({test.partition("::")[0] for test in batch})
             limit = 20 + 5 * sum(batch.values())
             code = in_child(lambda f=files, b=batch: run_tests(f, b), limit, faulty=True)
@@ -314,6 +317,18 @@ def batches(mutant: Mutant, tests: dict[str, float]) -> list[dict[str, float]]:
             spent += seconds
             rest[test] = seconds
     return [part for part in (*parts, rest) if part]
+
+
+def slow_ones(mutant: Mutant) -> list[dict[str, float]]:
+    """Tests that take long, of the files of the fault's room that name its module or its room."""
+    room, stem = mutant.file.split("/")[1], Path(mutant.file).stem
+    files: dict[str, dict[str, float]] = {}
+    for test in read(SLOW):
+        file = test.partition("::")[0]
+        if file.startswith(f"tests/{room}/"):
+            files.setdefault(file, {})[test] = 10.0
+    near = [own for file, own in files.items() if stem.strip("_") in (TREE / file).read_text()]
+    return near or list(files.values())
 
 
 class Chosen:
