@@ -171,7 +171,7 @@ class SectionsDirective(FromChapter):
     """``{sections} chapter``: the minutes of its sections, and where a session ends."""
 
     def lines(self, chapter: str) -> Iterator[str]:
-        yield "| page and section | minutes | |"
+        yield "| page and section | minutes | session |"
         yield "|---|--:|---|"
         for page, found in sessions(chapter):
             total = sum(section.minutes for section, _ in found)

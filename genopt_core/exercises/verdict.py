@@ -5,7 +5,11 @@ from typing import Any, NamedTuple
 
 
 class Constraint(NamedTuple):
-    """One thing that a right answer does, and whether this one did."""
+    """One thing that a right answer does, and whether this one did.
+
+    >>> Constraint("it is even", False, "3").holds
+    False
+    """
 
     text: str
     holds: bool

@@ -330,7 +330,7 @@ def test_pairs_to_judge_by_are_20000_random_ones_and_five_neighbors_a_word():
     assert np.allclose(truth, (unit[first] * unit[second]).sum(axis=1))
 
 
-def test_neighbours_of_a_word_that_is_not_there():
+def test_neighbors_of_a_word_that_is_not_there():
     embedding = w2v.Embedding(("a",), np.ones((1, 2), np.float32), None)
     with pytest.raises(ValueError, match="word must be one of the 1 words, got 'b'"):
         embedding.neighbours("b")
