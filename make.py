@@ -293,17 +293,21 @@ def pack(_: argparse.Namespace) -> None:
 def publish(arguments: argparse.Namespace) -> None:
     """What the workflow for GitHub Pages does, for any web server that serves a folder."""
     folder = Path(arguments.to).expanduser().resolve()
-    there = [path for path in folder.iterdir() if path.name != ".git"] if folder.is_dir() else []
+    kept = (".git", "CNAME", ".well-known")  # the host's: a branch for pages, and its own name
+    if folder == HTML or HTML in folder.parents:
+        raise Stop(f"{folder} is the built book itself.\n  Name a folder outside of {HTML}.")
+    there = [path for path in folder.iterdir() if path.name not in kept] if folder.is_dir() else []
     if there and not (folder / "_static" / "genopt").is_dir():
         raise Stop(f"{folder} has files that are no book of ours.\n  Name an empty folder.")
     build(set_up())
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(HTML, part)
-    if (folder / ".git").exists():  # a branch for pages, checked out
-        (folder / ".git").rename(part / ".git")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    ours = Path("_static") / "genopt"  # goes last and comes first: by it this word knows a book
+    for path in sorted(there, key=lambda path: path.name == "_static"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.copytree(HTML / ours, folder / ours, dirs_exist_ok=True)
+    shutil.copytree(HTML, folder, dirs_exist_ok=True)
     say(f"the book is in {folder}; let the server answer with 404.html where there is no page")
 
 

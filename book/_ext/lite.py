@@ -269,7 +269,8 @@ def inputs() -> Iterator[Path]:
 def digest(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in files:
-        total.update(path.name.encode() + b"\0" + path.read_bytes())
+        place = os.path.relpath(path, BOOK.parent)
+        total.update(place.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
 
 

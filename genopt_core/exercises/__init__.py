@@ -76,6 +76,6 @@ def check(exercise: str, answer: Any) -> Verdict:
             found.append(constraint)
             if not constraint.holds:
                 break
-    except AnswerError as problem:
+    except (AnswerError, ArithmeticError, IndexError, TypeError, ValueError) as problem:
         found.append(Constraint("the answer has the form that is asked for", False, str(problem)))
     return Verdict(exercise, tuple(found))

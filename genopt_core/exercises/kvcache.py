@@ -28,7 +28,7 @@ def how_long_is_long(answer: Any) -> Iterator[Constraint]:
     seen = f"{ratio(above):.4f} at {above}, where a chunk has just closed" if above else ""
     yield Constraint("it stays so for every greater length", above is None, seen)
     seen = f"{ratio(length - 1):.4f} at {length - 1}"
-    yield Constraint("one token less is too short", ratio(length - 1) > 1.1, seen)
+    yield Constraint("one token fewer is too short", ratio(length - 1) > 1.1, seen)
 
 
 def stairs_for_a_power_law(answer: Any) -> Iterator[Constraint]:

@@ -24,9 +24,9 @@ def how_many_seeds(answer: Any) -> Iterator[Constraint]:
         if n < 3:
             raise AnswerError(f"{n} {kind} seeds; p needs three")
         seen = f"p = {p(kind, n):.4f} with {n}"
-        yield Constraint(f"so many {kind} seeds make it real", p(kind, n) < 0.01, seen)
+        yield Constraint(f"this many {kind} seeds give p < 0.01", p(kind, n) < 0.01, seen)
         seen = f"p = {p(kind, n - 1):.4f} with {n - 1}"
-        yield Constraint(f"one {kind} seed less does not", p(kind, n - 1) >= 0.01, seen)
+        yield Constraint(f"one {kind} seed fewer does not", p(kind, n - 1) >= 0.01, seen)
 
 
 def bits_that_cannot_matter(answer: Any) -> Iterator[Constraint]:

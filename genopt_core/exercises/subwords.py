@@ -43,10 +43,7 @@ def _counted(n: int, t: int) -> int:
 def likelihood_and_length(answer: Any) -> Iterator[Constraint]:
     """Two segmentations, each a list of (tokens of a word, how often the word occurs)."""
     try:
-        fewer, more = (
-            Counter({tuple(map(str, tokens)): count for tokens, count in segmentation})
-            for segmentation in answer
-        )
+        fewer, more = (_cuts(segmentation) for segmentation in answer)
     except (TypeError, ValueError) as problem:
         raise AnswerError("no two lists of (tokens, count)") from problem
     words = [_words(segmentation) for segmentation in (fewer, more)]
@@ -60,6 +57,13 @@ def likelihood_and_length(answer: Any) -> Iterator[Constraint]:
     likely = [subwords.profile_log_likelihood(_uses(of)) for of in (fewer, more)]
     seen = f"log-likelihoods {likely[0]:.1f} and {likely[1]:.1f}"
     yield Constraint("the second has the higher likelihood", likely[1] > likely[0], seen)
+
+
+def _cuts(segmentation: Any) -> Counter:
+    cuts: Counter[tuple[str, ...]] = Counter()
+    for tokens, count in segmentation:
+        cuts[tuple(map(str, tokens))] += count
+    return cuts
 
 
 def _words(segmentation: Counter) -> Counter:
@@ -83,7 +87,7 @@ def the_gap_on_a_small_corpus(answer: Any) -> Iterator[Constraint]:
     values = [float(value) for value in parts(answer, *names)]
     for text, low, high in (
         ("a certificate is no higher than what it bounds", 0, 1),
-        ("halves of tokens allow no worse a vocabulary than whole ones", 1, 2),
+        ("fractions of sub-words allow no worse a vocabulary than whole sub-words", 1, 2),
         ("nothing found is better than the best", 2, 3),
     ):
         seen = f"{names[low]} {values[low]:g}, {names[high]} {values[high]:g}"

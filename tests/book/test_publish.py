@@ -35,8 +35,32 @@ def test_pages_that_are_gone_go_and_a_checkout_stays_one(make, tmp_path):
     publish(make, site)
     (site / "old.html").touch()
     (site / ".git").mkdir()
+    (site / "CNAME").write_text("book.example")
+    (site / ".git" / "HEAD").touch()
+    assert publish(make, site) == [".git", "CNAME", "_static", "index.html"]
+    assert (site / ".git" / "HEAD").exists()
+
+
+def test_a_copy_that_fails_leaves_the_checkout_and_a_folder_that_can_be_published_again(
+    make, tmp_path, monkeypatch
+):
+    site = tmp_path / "site"
+    publish(make, site)
+    (site / ".git").mkdir()
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(make.shutil, "copytree", full)
+        with pytest.raises(OSError, match="no space"):
+            publish(make, site)
     assert publish(make, site) == [".git", "_static", "index.html"]
-    assert not (tmp_path / "site.part").exists()
+
+
+def test_the_built_book_is_not_published_into_itself(make):
+    with pytest.raises(make.Stop, match="the built book itself"):
+        publish(make, make.HTML / "site")
 
 
 def test_files_of_others_are_left_alone(make, tmp_path):

@@ -185,7 +185,7 @@ ANSWERS = {
     "how-long-is-long": (
         3344,
         (2928, "for every greater length. Found: 1.1 … where a chunk has just closed"),
-        (3500, "one token less is too short. Found: 1.0 … at 3499"),
+        (3500, "one token fewer is too short. Found: 1.0 … at 3499"),
         (3344.0, "whole number"),
     ),
     "stairs-for-a-power-law": (
@@ -201,8 +201,8 @@ ANSWERS = {
     ),
     "how-many-seeds": (
         {"paired": 8, "unpaired": 79},
-        ({"paired": 7, "unpaired": 79}, "so many paired seeds make it real. Found: p = 0.01"),
-        ({"paired": 8, "unpaired": 90}, "one unpaired seed less does not. … with 89"),
+        ({"paired": 7, "unpaired": 79}, "this many paired seeds give p < 0.01. Found: p = 0.01"),
+        ({"paired": 8, "unpaired": 90}, "one unpaired seed fewer does not. … with 89"),
     ),
     "bits-that-cannot-matter": (
         weight,
@@ -237,6 +237,28 @@ def test_a_wrong_answer_is_told_which_constraint_it_breaks_and_where(name, numbe
     assert not verdict
     assert [c.holds for c in verdict.constraints].count(False) == 1
     assert re.search(re.escape(told).replace(re.escape(" … "), ".*"), repr(verdict)), verdict
+
+
+def not_a_number(*_):
+    return float("nan")
+
+
+@pytest.mark.parametrize("name", [name for name in ANSWERS if callable(ANSWERS[name][0])])
+def test_a_function_of_nan_or_of_nothing_is_wrong(name):
+    assert not exercises.check(name, not_a_number)
+    assert not exercises.check(name, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", [n for n in ANSWERS if isinstance(ANSWERS[n][0], dict)])
+@pytest.mark.parametrize("part", [None, "x", float("nan"), not_a_number])
+def test_a_dictionary_of_nothing_is_wrong(name, part):
+    assert not exercises.check(name, dict.fromkeys(ANSWERS[name][0], part))
+
+
+def test_a_word_that_is_listed_twice_counts_both_times():
+    answer = [(["a", "b"], 1), (["a", "b"], 2)], [(["ab"], 3)]
+    verdict = exercises.check("likelihood-and-length", answer)
+    assert verdict.constraints[0].holds
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -1,5 +1,7 @@
 """The report on newest releases: what is asked for, and whom a failure is laid to."""
 
+from pathlib import Path
+
 from book.experiments.site import freshness
 
 TRACE = """\
@@ -29,8 +31,13 @@ def test_what_the_pins_fail_too_is_laid_to_no_release(monkeypatch):
     monkeypatch.setattr(freshness, "tested", lambda *_: ("", {"any": ["test_ours[a]: z"]}))
     assert freshness.without_ours(both, ["tests"]) == {
         "torch": ["test_theirs: y"],
-        "our own tree, with the pins too": ["test_ours[a]"],
+        freshness.OURS: ["test_ours[a]"],
     }
+
+
+def test_a_pytest_that_cannot_start_is_a_failure():
+    found = freshness.tested(Path("/bin/false"), [], [])[1]
+    assert list(found) == ["pytest did not run"]
 
 
 def test_the_report_names_what_is_newer_and_what_is_held():

@@ -47,6 +47,16 @@ def test_probabilities_are_in_proportion_over_all_heads():
     assert pi.sum().item() == pytest.approx(4 * 2)
 
 
+def test_heads_that_all_look_at_what_is_kept_anyway_still_get_their_blocks():
+    q, k = torch.zeros(1, 2, T * B, 4), torch.zeros(1, 2, T * B, 4)
+    q[..., 0], k[:, :, :B, 0] = 40.0, 40.0  # nothing is left for the blocks between
+    row, heads = (
+        att.plan_rows(q, k, 3, block=B, share=s, choose="sample", generator=seeded())
+        for s in ("row", "heads")
+    )
+    torch.testing.assert_close(heads.pi.sum((1, 3)), row.pi.sum((1, 3)))
+
+
 def test_one_head_shares_with_nobody():
     q, k = torch.randn(2, 2, 1, T * B, 4, generator=seeded(1))
     alone, shared = (

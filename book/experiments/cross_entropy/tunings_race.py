@@ -56,8 +56,9 @@ def source(name: str) -> str:
 
 def stored() -> list[dict[str, Any]]:
     """Every finished run."""
-    lines = [line for p in sorted(RUNS.glob("*.jsonl")) for line in p.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    files = sorted(RUNS.glob("*.jsonl"))
+    lines = [line for p in files for line in p.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in lines if line.endswith("}")]  # not one that was cut off
 
 
 def one(method: str, name: str, seed: int, budget: int) -> dict[str, Any]:

@@ -226,21 +226,28 @@ CHAPTERS = {
 
 def quick(chapters: list[str]) -> int:
     """Measure the sample again and print it beside what is stored; how many rows disagree."""
-    wrong = 0
+    wrong, rows, skipped = 0, 0, []
     print(f"{'':2} {'what':48} {'stored':>11} {'now':>11}  {'may differ':14} agrees")
     for chapter in chapters:
         started, used = time.monotonic(), time.process_time()
         try:
             for row in CHAPTERS[chapter]():
+                rows += 1
                 wrong += not row.agrees
                 said = "yes" if row.agrees else "NO"
                 numbers = f"{row.stored:11.6g} {row.now:11.6g}"
                 print(f"{chapter:2} {row.what:48} {numbers}  {row.allowed:14} {said}", flush=True)
         except (ImportError, PackageNotFoundError, FileNotFoundError) as missing:
             print(f"{chapter:2} skipped: {missing}", flush=True)
+            skipped.append(chapter)
         took, used = time.monotonic() - started, time.process_time() - used
         print(f"   {took:.0f} s, {used:.0f} of a processor", flush=True)
-    print("all agree" if not wrong else f"{wrong} do not agree")
+    if skipped:
+        print(f"skipped or cut off: chapter {', '.join(skipped)}")
+    if not rows:
+        print("nothing was measured")
+        return 1
+    print(f"all {rows} agree" if not wrong else f"{wrong} of {rows} do not agree")
     return wrong
 
 
@@ -251,6 +258,7 @@ STEPS = (
     "subwords.conventions",
     "subwords.ngram",
     "subwords.small",
+    "subwords.across_blanks",
     "subwords.timing",
     "subwords.language_model",
     "subwords.explorer_tables",
@@ -264,6 +272,13 @@ STEPS = (
     "cross_entropy.objectives",
     "cross_entropy.explorer_tables race",
     "cross_entropy.explorer_tables evidence",
+    "cross_entropy.tunings",
+    "cross_entropy.tunings_race run --half development",
+    "cross_entropy.tunings_race run --half untouched",
+    "cross_entropy.tunings_race case",
+    "cross_entropy.tunings_race costs",
+    "cross_entropy.tunings_race collect",
+    "cross_entropy.explorer_tables tunings",
     "positions.language --stage final",
     "positions.recall --stage final",
     "positions.untrained",
@@ -272,6 +287,7 @@ STEPS = (
     "attention.heads",
     "attention.quality",
     "attention.shared",
+    "attention.by_head",
     "attention.promise",
     "attention.needle_short",
     "attention.speed",
@@ -280,6 +296,7 @@ STEPS = (
     "kvcache.quality --choose",
     "kvcache.quality --score",
     "kvcache.recall",
+    "kvcache.layer_times",
     "kvcache.sensitivity --model",
     "kvcache.speed",
     "kvcache.explorer_tables",

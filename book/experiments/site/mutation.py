@@ -5,7 +5,8 @@
 The faults are those of `mutants`, drawn alike over all places of the formula rooms and ``torch``.
 Each is put into a copy of the tree below ``.cache``, where the tests that run its line are run, the
 fastest first, until one fails.  Which tests run a line is recorded once for each file of tests.
-Tests that take more than a second are left out but with ``--slow``: the score is a lower bound.
+Tests that take more than a second are left out but with ``--slow``.  The stored score is that of a
+sample whose gaps were then closed by tests, so it says more of these faults than of a new draw.
 What was begun is gone on with; ``--force survived`` tries those again that no test had found.
 
 A fault that changes nothing that can be seen is *equivalent* and does not count; each is named with

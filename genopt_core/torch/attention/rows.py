@@ -143,7 +143,9 @@ def plan_rows(
     wanted = places.clamp_max(each) if isinstance(each, int) else places.double().clamp_max(each)
     wanted, lines = wanted.double().expand(weight.shape[:-1]), free.expand(weight.shape)
     if share == "heads":
-        weight = weight * ((1 - part) * total + part * total.mean(1, keepdim=True))
+        sight = (1 - part) * total + part * total.mean(1, keepdim=True)
+        blind = sight.sum(1, keepdim=True) == 0  # no head saw a thing: all alike
+        weight = weight * torch.where(blind, 1.0, sight)
         weight, mass, lines = (x.transpose(1, 2).flatten(2) for x in (weight, mass, lines))
         wanted = wanted.sum(1)  # (batch, rows), of all heads
     if choose == "top" or (choose == "auto" and each < 2):
