@@ -102,7 +102,7 @@ def button(app: Sphinx, page: str, template: str, context: dict, doctree) -> Non
     links = []
     if app.config.book_lite:
         lab = f"{context['pathto']('lite/lab/index.html', 1)}?path={quote(page)}.ipynb"
-        tooltip = "In this browser, without a server: 40 MB, once. Cells with PyTorch do not run."
+        tooltip = "In this browser: 40 MB, once. Cells with PyTorch, SciPy or gensim do not run."
         links.append(("JupyterLite", lab, tooltip))
     for name, address in repository_links(app.config.book_repository, page).items():
         links.append((name, address, f"On {name}, a service of others"))

@@ -91,6 +91,8 @@ class Spread(NamedTuple):
 
     >>> f"{Spread.of([3.0, 1.0, 4.0]):.1f}"
     '3.0 (1.0–4.0)'
+    >>> f"{Spread(-11, -12, -10):d}"
+    '-11 (-12 to -10)'
     """
 
     middle: float
@@ -103,7 +105,8 @@ class Spread(NamedTuple):
         return cls(statistics.median(values), min(values), max(values))
 
     def __format__(self, spec: str) -> str:
-        return f"{self.middle:{spec}} ({self.smallest:{spec}}–{self.largest:{spec}})"
+        to = " to " if self.smallest < 0 else "–"
+        return f"{self.middle:{spec}} ({self.smallest:{spec}}{to}{self.largest:{spec}})"
 
 
 @cache

@@ -28,7 +28,7 @@ NO_COMPARISON = {
         "tunings": "what is stored",
         "tuning_ranks": "no interval is stored, and most duels with TPE are not told from chance",
         "tuning_duels": "as tuning_ranks",
-        "first_report": "ours against ours",
+        "first_report": "one development problem, on its page only: ours beside TPE, GP and random",
     },
     3: {
         "runs": "what was run",

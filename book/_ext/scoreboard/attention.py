@@ -12,6 +12,10 @@ NORMAL = 1.96  # a 95 % interval in standard errors
 SHARES = {12: "an eighth", 23: "a quarter", 49: "half"}  # densities of chapter 4, about
 
 
+def plural(count: int, word: str) -> str:
+    return f"one {word}" if count == 1 else f"{count} {word}s"
+
+
 def rows() -> Iterator[Comparison]:
     yield from _errors()
     yield from _predictions()
@@ -90,7 +94,7 @@ def _needles() -> Iterator[Comparison]:
         what=f"Needles found in {' and '.join(map(str, lengths))} tokens",
         ours=OURS,
         cells=[Cell(one[OURS], {n: one[n] for n in _peers() if n in one}) for one in shares],
-        spread_of=f"{len(shares)} lengths",
+        spread_of=plural(len(shares), "length"),
         report="attn-needles",
         section="a-needle",
         claim="irreproducible",
@@ -112,7 +116,7 @@ def _training() -> Iterator[Comparison]:
             one = Cell(losses[ours], peers)
             yield Comparison(
                 chapter=4,
-                what=f"Loss after training on {text}",
+                what=f"Loss early in training on {text}",
                 ours=ours,
                 cells=[one],
                 spread_of=f"95 %, {seeds} seeds",
@@ -175,7 +179,7 @@ def _on_a_gpu() -> Comparison:
         what="Time on a GPU, both ways, a quarter of the blocks",
         ours=call,
         cells=[Cell(1.0, {"FlashAttention": row["both"]}) for row in found],
-        spread_of=f"{len(found)} calls",
+        spread_of=plural(len(found), "call"),
         report="gpu_times",
         section="time",
         claim="saved-time",

@@ -145,7 +145,7 @@ def table(address) -> str:
     lines = "".join(f"<tr>{''.join(cells(row, address))}</tr>" for row in comparisons())
     return (
         '<div class="genopt-table sb-table" role="region" tabindex="0" '
-        'aria-label="Every comparison"><table><caption>Every comparison: the ratio of ours to the '
+        'aria-label="Comparisons"><table><caption>Comparisons: the ratio of ours to the '
         "best peer. "
         "<span>Select a heading to sort, a peer to see all of them.</span></caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table></div>"

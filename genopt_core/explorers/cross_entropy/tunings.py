@@ -42,7 +42,7 @@ def duel(half: str, ours: str, other: str, budget: int) -> tuple[int, int, int, 
 
 @explorer(
     "search-tunings",
-    Choice("half", "Tunings", HALVES, help="The lot decided before any was made."),
+    Choice("half", "Tunings", HALVES, help="Drawn by lot before any table was made."),
     Choice("budget", "Evaluations", BUDGETS, start=60, help="All have used so many."),
     Choice(
         "ours",
@@ -58,9 +58,10 @@ def duel(half: str, ours: str, other: str, budget: int) -> tuple[int, int, int, 
     presets=(
         Preset("Sixty evaluations, untouched", {}),
         Preset(
-            "Thirty: no lead but over random",
+            "Thirty: behind TPE on four tunings",
             {"budget": 30},
-            "Ten of the thirty are spent on the first design: too few are left to tell apart.",
+            "Ten of the thirty are the first design. Later, too, only the lead over random search "
+            "is beyond chance.",
             fails=True,
         ),
         Preset("Plus, the cheap form", {"ours": "plus"}),
