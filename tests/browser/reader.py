@@ -163,9 +163,12 @@ class Watch:
     def forget(self) -> bool:
         """Leave the page and what its visit keeps; whether the tab can be used again."""
         try:
+            self.page.wait_for_load_state()
             if self.scripts:
                 self.page.evaluate("sessionStorage.clear()")
+            faults = self.faults.copy()
             self.page.goto("about:blank")
+            self.faults[:] = faults  # a figure whose module was cut off by leaving is no fault
         except Error:
             return False
         return True

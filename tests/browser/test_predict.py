@@ -47,10 +47,10 @@ def test_a_visit_begins_with_nothing_chosen(watch, served):
     ways = box(one, "how many ways")
     ways.locator("input").fill("64")
     ways.locator("button[type=submit]").click()
-    assert ways.locator("details").is_visible()
+    ways.locator("details").wait_for(state="visible")
     one.page.reload()
     one.settled()
-    assert not ways.locator("details").is_visible()
+    ways.locator("details").wait_for(state="hidden")
 
 
 def test_axe_finds_nothing_in_an_opened_box(watch, served):

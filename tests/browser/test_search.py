@@ -38,6 +38,7 @@ def test_results_lead_to_sections(watch, served):
     one.page.locator(f'ul.search a[href="{links[0]}"]').first.click()
     one.page.wait_for_url("**" + links[0])
     target = links[0].partition("#")[2]
+    one.page.wait_for_load_state("networkidle")
     assert one.page.locator(f"[id='{target}']").count() == 1
 
 
