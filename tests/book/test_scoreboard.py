@@ -162,6 +162,13 @@ def test_numbers_are_the_stored_ones():
     assert row("Missing hypervolume after 100 trials").ratio == pytest.approx(median(ratios))
 
 
+def test_what_was_measured_once_is_undecided_within_five_percent():
+    once = [r for r in ROWS if r.spread is None]
+    assert once
+    for r in once:
+        assert (r.verdict == "open") == (1 / 1.05 <= r.ratio <= 1 / 0.95), r.what
+
+
 def test_wins_and_losses_of_every_chapter_are_drawn():
     drawn = page.figure(str)
     assert drawn.count('class="sb-row"') == len(ROWS)

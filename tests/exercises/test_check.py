@@ -8,7 +8,6 @@ import pytest
 
 from genopt_core import attention, exercises, kvcache, one_model, positions
 from genopt_core import cross_entropy as ce
-from genopt_core.attention import blocks
 from genopt_core.one_model.stored import stored_model
 
 STEMS = [f"stem{i}" for i in range(64)]
@@ -61,17 +60,27 @@ def columns(mask_all=False, skip_first=False):
     return {"q": q, "k": k, "v": v, "out": out, "distances": distances}
 
 
+def capped(weights, mean):
+    """Probabilities in proportion to ``weights``, at most 1, with this sum, by bisection."""
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        kappa = (low + high) / 2
+        if sum(min(1.0, kappa * w) for w in weights) < mean:
+            low = kappa
+        else:
+            high = kappa
+    return [min(1.0, high * w) for w in weights]
+
+
 def deviations(power=0.5, mean=7):
-    delta = np.arange(1, 32)
-    half = 0.5**delta
-    laws = {
-        "uniform": np.ones(31),
-        "harmonic": 1 / (1 + delta),
-        "geometric": half,
-        "mixed": 0.8 * half / half.sum() + 0.2 / 31,
+    halves = [2.0**-d for d in range(1, 32)]
+    pi = {
+        "uniform": [mean / 31] * 31,
+        "harmonic": capped([1 / d for d in range(2, 33)], mean),
+        "geometric": capped(halves, mean),
+        "mixed": capped([0.8 * h / sum(halves) + 0.2 / 31 for h in halves], mean),
     }
-    pi = {name: blocks.inclusion(law, mean) for name, law in laws.items()}
-    return {name: (np.sum((1 - p) / p) / 32**2) ** power for name, p in pi.items()}
+    return {name: (sum((1 - p) / p for p in ps) / 32**2) ** power for name, ps in pi.items()}
 
 
 def bounded(factor=1.0, scale=None):

@@ -21,6 +21,10 @@ from genopt_core.explorers.reports import Estimate
 BOOK = Path(__file__).resolve().parents[2]
 
 
+ONCE = 0.05
+"""By which share a ratio without a spread must differ from 1 to count as ahead or behind."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """What ours and each peer reached under the same conditions."""
@@ -94,8 +98,11 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``ahead`` or ``behind`` if the whole spread is, else ``open``."""
-        low, high = self.spread or (self.ratio, self.ratio)
+        """``ahead`` or ``behind`` if the whole spread is, else ``open``.
+
+        What was measured once has no spread: it has to be off by more than `ONCE`.
+        """
+        low, high = self.spread or (self.ratio * (1 - ONCE), self.ratio * (1 + ONCE))
         return "ahead" if high < 1 else "behind" if low > 1 else "open"
 
     @property
