@@ -2,23 +2,28 @@
 
     python -m book.experiments.cross_entropy.tunings_race run --half development --methods tpe,plus
     python -m book.experiments.cross_entropy.tunings_race run --half untouched --methods gp
+    python -m book.experiments.cross_entropy.tunings_race more --processes 6   # the added seeds
     python -m book.experiments.cross_entropy.tunings_race case        # the tree of the first report
     python -m book.experiments.cross_entropy.tunings_race costs       # time of a proposal
     python -m book.experiments.cross_entropy.tunings_race collect     # into book/data/results
 
 A finished run is one line below ``.cache/benchmarks/tunings_race``; it knows the state of our
 sources, so runs from before a change are never mixed with those from after it.  The untouched half
-is run once, with seeds that no development used.  Everything below ``rows`` in the result is
-computed from them by ``derive``, which the test calls again.
+is run once, with seeds that no development used.  Its first eight seeds left the comparison with
+TPE open, so ``more`` runs forty others: they alone are a test that no look at results came before.
+Everything below ``rows`` in the result is computed from them by ``derive``, which the test calls
+again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +41,12 @@ BUDGETS = 30, 60, 120
 SEEDS = {"development": tunings.DEVELOPMENT_SEEDS, "untouched": tunings.FINAL_SEEDS}
 UNIT = 1e-4
 TIE = 0.001
+ADDED = ("random", "plus", "tpe", "posterior")
+ADDED_GP = 16
+"""Added seeds to which the Gaussian process runs too; it costs as much as all the others."""
 COLUMNS = ("method", "problem", "seeds", *(f"r{b}" for b in BUDGETS), "ms")
 CASE_COLUMNS = ("method", "seed", "best30", "best60")
+CASE = "case"
 CASE_SEEDS = tuple(range(100, 108))
 COSTED = ("plus", "tpe", "posterior", "gp")
 LONG = (100, 120), (300, 320), (600, 620)  # trials between which a proposal is timed
@@ -90,6 +99,51 @@ def run(args: argparse.Namespace) -> None:
                 with (RUNS / f"{method}.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(entry) + "\n")
                 print(name, method, seed, entry["regret"], entry["cpu"], flush=True)
+
+
+# ------------------------------------------------------------------ the added seeds
+
+
+def added(only: Sequence[str]) -> Iterator[tuple[str, str, int, int]]:
+    """Method, tuning, seed and budget of the added runs, seed by seed, the dear ones last."""
+    cheap = [(seed, m) for seed in tunings.ADDED_SEEDS for m in ADDED if m in only]
+    dear = tunings.FINAL_SEEDS + tunings.ADDED_SEEDS[:ADDED_GP]
+    for name in tunings.HALVES["untouched"], (CASE,):
+        yield from ((m, n, seed, 60 if n == CASE else 120) for seed, m in cheap for n in name)
+    if "gp" in only:
+        yield from (("gp", n, seed, 120) for seed in dear for n in tunings.HALVES["untouched"])
+
+
+def _one(task: tuple[str, str, int, int]) -> dict[str, Any]:
+    method, name, seed, budget = task
+    if name != CASE:
+        return one(method, name, seed, budget)
+    *_, best30, best60 = case(method, seed)
+    known = {"method": method, "problem": CASE, "seed": seed, "budget": budget}
+    return {**known, "best": [best30, best60], "source": source(method)}
+
+
+def more(args: argparse.Namespace) -> None:
+    """The added runs that are not in the file yet, each appended when it is done."""
+    path = args.to or RUNS / "added.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    done = {(e["method"], e["problem"], e["seed"], e["source"]) for e in entries}
+    only = selected(args.methods, methods.METHODS, "--methods")
+    todo = [t for t in added(only) if (*t[:3], source(t[0])) not in done][: args.most]
+    where = provenance(("genopt-core", "optuna", "numpy", "scipy", "torch"))
+    start = time.monotonic()
+    with (
+        multiprocessing.get_context("spawn").Pool(args.processes) as pool,
+        path.open("a", encoding="utf-8") as file,
+    ):
+        for i, entry in enumerate(pool.imap_unordered(_one, todo), 1):
+            entry["machine"], entry["versions"] = where["machine"], where["versions"]
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            if i % 50 == 0 or i == len(todo):
+                print(i, "of", len(todo), round(time.monotonic() - start), "s", flush=True)
 
 
 # ------------------------------------------------------------------ what follows from the rows
@@ -334,13 +388,17 @@ def collect() -> None:
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("what", choices=("run", "case", "costs", "collect"))
+    arguments.add_argument("what", choices=("run", "more", "case", "costs", "collect"))
     arguments.add_argument("--half", choices=tuple(SEEDS), default="development")
     arguments.add_argument("--methods", default="random")
     arguments.add_argument("--budget", type=int, default=120)
     arguments.add_argument("--seeds", type=int, default=8)
+    arguments.add_argument("--processes", type=int, default=1)
+    arguments.add_argument("--to", type=Path, help="where `more` keeps its runs")
+    arguments.add_argument("--most", type=int, help="the most runs that `more` adds")
     args = arguments.parse_args()
-    {"run": lambda: run(args), "case": cases, "costs": costs, "collect": collect}[args.what]()
+    does = {"run": lambda: run(args), "more": lambda: more(args)}
+    (does | {"case": cases, "costs": costs, "collect": collect})[args.what]()
 
 
 if __name__ == "__main__":
