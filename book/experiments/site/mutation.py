@@ -11,7 +11,8 @@ What was begun is gone on with; ``--force survived`` tries those again that no t
 
 A fault that changes nothing that can be seen is *equivalent* and does not count; each is named with
 its reason in ``equivalent_mutants.json`` beside this file.  A fault that makes the tests run for
-ever (more than five times their processor time and 20 s) counts as found.
+ever (more than five times their processor time and 20 s) counts as found.  Tests that found a fault
+are run again without it and have to pass.
 
 Why not mutmut or cosmic-ray: mutmut 3 draws no sample and writes every function anew, which the
 tests that read sources do not stand; cosmic-ray starts the whole test command for every fault.
@@ -283,21 +284,29 @@ def tried(mutant: Mutant, covering: dict[str, dict[str, float]], slow: bool) -> 
     path = TREE / mutant.file
     source, stat = path.read_bytes(), path.stat()
     started = time.monotonic()
-    found = "survived"
+    found, failed = "survived", {}
     try:
         path.write_bytes(mutant.applied(source))
         for batch in [*batches(mutant, tests), *(slow_ones(mutant) if slow else ())]:
-            files = sorted({test.partition("::")[0] for test in batch})
-            limit = 20 + 5 * sum(batch.values())
-            code = in_child(lambda f=files, b=batch: run_tests(f, b), limit, faulty=True)
+            code = batch_code(batch)
             if code != 0:
                 found = "timeout" if code < 0 else "none ran" if code == 5 else "killed"
+                failed = batch if code != 5 else {}
                 break
     finally:
         path.write_bytes(source)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # its compiled form is good again
+    if failed and (code := batch_code(failed)) != 0:
+        raise RuntimeError(f"tests end with {code} without the fault too: {', '.join(failed)}")
     seconds = round(time.monotonic() - started, 1)
     return {"found": found, "tests": len(tests), "seconds": seconds}
+
+
+def batch_code(batch: dict[str, float]) -> int:
+    """With what the tests of a batch end in the copy as it stands."""
+    files = sorted({test.partition("::")[0] for test in batch})
+    limit = 20 + 5 * sum(batch.values())
+    return in_child(lambda: run_tests(files, batch), limit, faulty=True)
 
 
 def batches(mutant: Mutant, tests: dict[str, float]) -> list[dict[str, float]]:
