@@ -114,7 +114,8 @@ def added(only: Sequence[str]) -> Iterator[tuple[str, str, int, int]]:
         yield from (("gp", n, seed, 120) for seed in dear for n in tunings.HALVES["untouched"])
 
 
-def _one(task: tuple[str, str, int, int]) -> dict[str, Any]:
+def one_task(task: tuple[str, str, int, int]) -> dict[str, Any]:
+    """A run of the race, or of the tree with whole ranges, which has `best` and no regrets."""
     method, name, seed, budget = task
     if name != CASE:
         return one(method, name, seed, budget)
@@ -138,7 +139,7 @@ def more(args: argparse.Namespace) -> None:
         multiprocessing.get_context("spawn").Pool(args.processes) as pool,
         path.open("a", encoding="utf-8") as file,
     ):
-        for i, entry in enumerate(pool.imap_unordered(_one, todo), 1):
+        for i, entry in enumerate(pool.imap_unordered(one_task, todo), 1):
             entry["machine"], entry["versions"] = where["machine"], where["versions"]
             file.write(json.dumps(entry) + "\n")
             file.flush()

@@ -1,0 +1,153 @@
+"""How much of a stepped objective `plus` should search: three other designs, and how one is chosen.
+
+    python -m book.experiments.cross_entropy.tunings_arms --processes 6
+
+"posterior" takes a fixed quarter of its proposals from `plus` where a quarter of the values are
+ties.  The tree of the first report said that this may be too few.  Each arm is another share:
+
+- ``half``: one of two.
+- ``early``: three of four at ten trials, falling to one of four at sixty.
+- ``checked``: by how badly the process predicts each trial from the others (leave-one-out): one
+  minus the correlation of what it predicts with what came, between a tenth and nine tenths.
+
+They run on the development half and on the tree with whole ranges, seeds that nothing was developed
+on, to 60 trials.  The rule, written down with the arms and before any of them ran: the one with the
+least mean rank over all problems, seeds and both budgets, among the arms, the present design, TPE
+and random search, is taken.  If that is not the present design, it runs to 120 trials on the
+untouched half, with the added seeds of the race, and is reported whatever comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.stats import rankdata
+
+from book.experiments.common.main import parser
+from book.experiments.common.store import provenance
+from book.experiments.cross_entropy import tunings, tunings_race
+from genopt_core.cross_entropy import posterior
+from genopt_core.cross_entropy.parameters import Array
+
+ARM_SEEDS = tuple(range(8, 32))
+BASE = "posterior"
+PEERS = "tpe", "random"
+ARMS = "half", "early", "checked"
+Task = tuple[str, str, int, int]
+Entry = dict[str, Any]
+
+
+def share(arm: str, model: posterior.Posterior, rows: Array, scores: Array) -> float:
+    """The share of proposals that `plus` makes on a stepped objective."""
+    if arm == "half":
+        return 0.5
+    if arm == "early":
+        return float(np.clip(0.75 - 0.5 * (len(scores) - 10) / 50, 0.25, 0.75))
+    return float(np.clip(1 - agreement(model, rows, scores), 0.1, 0.9))
+
+
+def agreement(model: posterior.Posterior, rows: Array, scores: Array) -> float:
+    r"""The correlation of values with what the process predicts for each from all the others.
+
+    The leave-one-out mean is :math:`y_i - (K^{-1} y)_i / (K^{-1})_{ii}`.
+    """
+    process, values = model._condition(rows, scores, posterior.window(scores))
+    half = solve_triangular(process.lower, np.eye(len(values)), lower=True, check_finite=False)
+    predicted = values - process.alpha / (half * half).sum(0)
+    if min(values.std(), predicted.std()) < 1e-9:
+        return 0.0
+    return float(np.corrcoef(values, predicted)[0, 1])
+
+
+def run(task: Task) -> Entry:
+    """One run of an arm, the present design or a peer, as the race stores it."""
+    method, name, seed, budget = task
+    if method not in ARMS:
+        return tunings_race.one_task(task)
+    usual, usual_share = posterior.Posterior, posterior.SCREENED
+
+    class Arm(usual):  # type: ignore[misc,valid-type]
+        def propose(self, rows: Array, scores: Array, *rest: Any) -> Array:
+            posterior.SCREENED = share(method, self, rows, scores)
+            return super().propose(rows, scores, *rest)
+
+    try:
+        posterior.Posterior = Arm  # type: ignore[misc]
+        return tunings_race.one_task((BASE, name, seed, budget)) | {"method": method}
+    finally:
+        posterior.Posterior, posterior.SCREENED = usual, usual_share  # type: ignore[misc]
+
+
+def development() -> list[Task]:
+    """All runs that the choice is made from, seed by seed."""
+    names = *tunings.HALVES["development"], tunings_race.CASE
+    return [(m, n, s, 60) for s in ARM_SEEDS for n in names for m in (BASE, *ARMS, *PEERS)]
+
+
+def mean_ranks(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean rank over problems, seeds and the budgets 30 and 60, among all that have run."""
+    compared = (BASE, *ARMS, *PEERS)
+    found = {(e["method"], e["problem"], e["seed"]): e for e in entries}
+    placed = []
+    for name, seed in sorted({key[1:] for key in found}):
+        runs = [found.get((m, name, seed)) for m in compared]
+        if any(run is None for run in runs):
+            continue
+        for i in range(2):
+            values = [_regret(run, i) for run in runs if run is not None]
+            placed.append(rankdata(np.round(values, 9)))
+    return dict(zip(compared, np.mean(placed, axis=0).round(4).tolist(), strict=True))
+
+
+def _regret(entry: Mapping[str, Any], at: int) -> float:
+    """In units of the race's ties; of the tree with whole ranges the error itself."""
+    if entry["problem"] == tunings_race.CASE:
+        return float(entry["best"][at])
+    return float(np.round(entry["regret"][at] * tunings_race.UNIT / tunings_race.TIE))
+
+
+def chosen(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The design of the least mean rank."""
+    ranks = mean_ranks(entries)
+    return min((BASE, *ARMS), key=lambda arm: ranks[arm])
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--processes", type=int, default=1)
+    arguments.add_argument("--to", type=Path, default=tunings_race.RUNS / "arms" / "runs.json")
+    arguments.add_argument("--most", type=int, help="the most runs of each of the two stages")
+    args = arguments.parse_args()
+    args.to.parent.mkdir(parents=True, exist_ok=True)
+    lines = args.to.read_text(encoding="utf-8").splitlines() if args.to.is_file() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    where = provenance(("genopt-core", "optuna", "numpy", "scipy", "scikit-learn"))
+
+    def do(tasks: Sequence[Task]) -> None:
+        done = {(e["method"], e["problem"], e["seed"], e["budget"]) for e in entries}
+        todo = [task for task in tasks if task not in done][: args.most]
+        for entry in pool.imap_unordered(run, todo):
+            entries.append(entry | {k: where[k] for k in ("machine", "versions")})
+            file.write(json.dumps(entries[-1]) + "\n")
+            file.flush()
+
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(args.processes) as pool, args.to.open("a", encoding="utf-8") as file:
+        do(development())
+        first = [e for e in entries if e["budget"] == 60]
+        print(mean_ranks(first), flush=True)
+        arm = chosen(first)
+        print("chosen:", arm, flush=True)
+        if arm != BASE:
+            names = tunings.HALVES["untouched"]
+            do([(arm, n, s, 120) for s in tunings.ADDED_SEEDS for n in names])
+
+
+if __name__ == "__main__":
+    main()
