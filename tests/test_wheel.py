@@ -51,6 +51,9 @@ def test_it_has_all_that_the_package_reads(wheel):
     assert {path.relative_to(PACKAGE).as_posix() for path in wanted} - packed == set()
     assert not [name for name in packed if name.startswith(("figures/web/src", "figures/web/test"))]
     assert "figures/web/backend.py" not in packed
+    texts = {name.rpartition("/")[2] for name in packed if ".dist-info/licenses/" in name}
+    assert texts == {"LICENSE", "NOTICE"}
+    assert "figures/web/dist/third-party-licenses.json" in packed
 
 
 def test_node_s_wheel_is_that_of_make():

@@ -3,7 +3,8 @@
 `viewers` reads the notebooks, `labels` the docstrings; `islands` has the explorers of a page,
 `directives` what authors write, `theme` what is done otherwise than by the theme, and `sources`
 tells which files a figure is made of.  `find` is the search, `icons` a small font, `claims` the
-ledger of what is claimed and what bears it, `teaching` the tables of the instructor's page.
+ledger of what is claimed and what bears it, `teaching` the tables of the instructor's page,
+`licenses` the page of whose work the site carries.
 """
 
 import claims
@@ -13,6 +14,7 @@ import icons
 import islands
 import labels
 import launch
+import licenses
 import published
 import teaching
 import theme
@@ -51,6 +53,8 @@ def setup(app: Sphinx) -> dict:
     app.connect("html-page-context", published.add_card, priority=700)
     app.connect("html-page-context", published.add_foot, priority=700)
     app.connect("build-finished", published.lay_out)
+    app.connect("html-collect-pages", licenses.page)
+    app.connect("build-finished", licenses.check, priority=900)
     app.add_config_value("book_repository", "", "html")
     app.add_config_value("book_search", "", "html")
     app.connect("config-inited", find.use)

@@ -31,6 +31,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import carried
 import pyodide_runtime
 
 import genopt_core
@@ -199,8 +200,8 @@ def add_wheels(target: Path, runtime: Path, wheels: dict[str, Path]) -> None:
     packages = official(lock, runtime)
     # the book's figures on paper are the only cells that draw with it, and they import this
     packages["matplotlib"]["imports"].append("genopt_core.figures.plots")
-    for carried in packages.values():
-        name = carried["file_name"]
+    for theirs in packages.values():
+        name = theirs["file_name"]
         pyodide_runtime.store(target / name, (pyodide_runtime.CACHE / name).read_bytes())
     for name, wheel in wheels.items():
         packages[normal(name)] = entry(name, wheel)
@@ -253,12 +254,15 @@ def build(wheels: Path, scratch: Path) -> Path:
         )
     for path in [*out.rglob("*.map"), out / "jupyterlite.schema.v0.json", *out.glob("*.doit.db*")]:
         path.unlink(missing_ok=True)
+    built_from = [one(wheels, "jupyterlite_core"), *map(Path, extensions)]
+    (out / "licenses.json").write_text(carried.for_lite(built_from), encoding="utf-8")
     return out
 
 
 def inputs() -> Iterator[Path]:
     """All files that the site is made of."""
-    yield from (PINS, Path(__file__), HERE / "pyodide_runtime.py", *notebooks(), *data())
+    yield from (PINS, Path(__file__), HERE / "pyodide_runtime.py", HERE / "carried.py")
+    yield from (*notebooks(), *data())
     packed = {".py", ".json", ".safetensors", ".tokenizer", ".mjs", ".css"}
     for path in sorted(PACKAGE.rglob("*")):
         beside = {"node_modules", "build", "src", "test"} & set(path.relative_to(PACKAGE).parts)

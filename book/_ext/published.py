@@ -111,7 +111,8 @@ def add_foot(app: Sphinx, page: str, template: str, context: dict, doctree) -> N
     stable = context["pathto"](STABLE[0], 1) + STABLE[1]  # it drops fragments
     context["theme_extra_footer"] = (
         f'<p>GenOpt {genopt_core.__version__} (<a href="{stable}">what is stable</a>) · '
-        f"Code: MIT · Text and figures: CC BY 4.0{repository}"
+        f'Code: MIT · Text and figures: CC BY 4.0 · <a href="{context["pathto"]("licenses", 0)}">'
+        f"licenses of all that comes with it</a>{repository}"
         "<br/>Nothing on these pages asks another server for anything.</p>"
     )
 
