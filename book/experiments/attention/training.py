@@ -15,7 +15,7 @@ were computed.  The rate is constant after warm-up, so that a run can be compare
 
 from __future__ import annotations
 
-import math
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from book.experiments.attention.designs import window_mask
 from book.experiments.common.main import parser
@@ -142,22 +143,36 @@ class Sampled(Decoders):
             angle = (positions[:, None] * self.omega[:, i, None]).float()[:, None, :, None]
             q, k = self._turn(q, angle), self._turn(k, angle)
             q, k, v = (y.transpose(2, 3) for y in (q, k, v))
-            bias = self.table(mode, rounds).log()
+            bias = self.table(mode, rounds).log().expand(-1, s.heads, -1, -1)
             bias = bias.repeat_interleave(size, -1).repeat_interleave(size, -2)
-            bias = bias.masked_fill(ahead, float("-inf"))[:, None]
-            scores = (q / math.sqrt(s.head_dim)) @ k.transpose(-1, -2)
-            scores += bias
-            p = scores.softmax(-1)
-            if torch.is_grad_enabled():
-                first, last = int(self.at["dropout"][0]), int(self.at["dropout"][-1]) + 1
-                some = torch.nn.functional.dropout(p[first:last], self.arms[first].dropout)
-                out = torch.cat([p[:first] @ v[:first], some @ v[first:last], p[last:] @ v[last:]])
-            else:
-                out = p @ v
+            out = self._blocks(q, k, v, bias.masked_fill_(ahead, float("-inf")))
             x = x + self._mm(out.transpose(2, 3).flatten(3), W[f"{i}.out"])
             a, b = self._mm(self._norm(x, W[f"{i}.norm2"]), W[f"{i}.up"]).chunk(2, -1)
             x = x + self._mm(torch.nn.functional.silu(a) * b, W[f"{i}.down"])
         return self._mm(self._norm(x, W["norm"]), W["embedding"].transpose(1, 2))
+
+    def _blocks(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """Attention (replicas, rows, heads, length, channels), ``bias`` alike for all rows.
+
+        Rows take the place of a kernel's heads, so that they share one bias in its memory.
+        """
+        R, _, H = q.shape[:3]
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
+        some: list[int] = self.at["dropout"].tolist() if torch.is_grad_enabled() else []
+        cuts = [0, some[0], some[-1] + 1, R] if some else [0, R]
+        outs = []
+        for first, last in itertools.pairwise(cuts):
+            if first == last:
+                continue
+            part = [y[first:last].flatten(0, 1) for y in (q, k, v)]
+            if some and first == some[0]:
+                p = self.arms[first].dropout
+                out = scaled_dot_product_attention(*part, dropout_p=p, is_causal=True)
+            else:
+                mask = bias[first:last].flatten(0, 1)[:, None].expand(-1, q.shape[2], -1, -1)
+                out = scaled_dot_product_attention(*part, attn_mask=mask)
+            outs.append(out)
+        return torch.cat(outs).unflatten(0, (R, H)).transpose(1, 2)
 
 
 def share(kept: Tensor) -> float:
@@ -313,7 +328,7 @@ def main() -> None:
             write_json(options.out, content)
 
         left = options.seconds - (time.monotonic() - start)
-        deadline = time.monotonic() + 0.9 * left / (len(cells) - n)
+        deadline = time.monotonic() + 0.8 * left / (len(cells) - n)
         steps = 4 if quick else options.steps
         evaluations = 2 if quick else options.evaluations
         run({**cell, **common}, options.device, deadline, steps, evaluations, keep)
