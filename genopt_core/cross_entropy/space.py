@@ -125,10 +125,13 @@ class SearchSpace:
     def active(self, rows: Array) -> Array:
         """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters)."""
         found = np.ones(rows.shape, bool)
+        holds: dict[tuple[int, bytes], Array] = {}  # several often depend on the same
         for i in self._order:
             for parent, codes in self._conditions[i]:
-                agrees = (rows[:, parent, None] == codes).any(axis=1)
-                found[:, i] &= found[:, parent] & agrees
+                if (key := (parent, codes.tobytes())) not in holds:
+                    agrees = (rows[:, parent, None] == codes).any(axis=1)
+                    holds[key] = found[:, parent] & agrees
+                found[:, i] &= holds[key]
         return found
 
     def settle(self, rows: Array) -> Array:

@@ -36,6 +36,10 @@ from genopt_core.cross_entropy.steps import rank_scores
 
 JITTER = 1e-8
 ADDITIVE_WIDTH = 0.08  # squared distance over which one real parameter's own effect is alike
+MANY_PAIRS = 20_000
+"""Pairs of rows from which a real parameter's values are first looked through for repeated ones."""
+CACHED = 40_000
+"""The most squares, by pair and parameter, at a time."""
 BOUNDS = (-6.0, 8.0), (-4.0, 4.0), (-14.0, 2.0), (-8.0, 3.0)  # logs: weights, s², noise, s²_a
 
 
@@ -155,30 +159,33 @@ class GaussianProcess:
     def _kernel(self, a: Array, b: Array) -> Array:
         """Covariances; bit for bit those of `_squares` and `_alone`.
 
-        Candidates differ from a few rows in one coordinate, so most values of a real parameter
-        repeat: where it pays, what depends on one value is computed once and handed out.
+        A part of the rows at a time, so that the squares stay in the processor's cache.  Candidates
+        differ from a few rows in one coordinate, so most values of a real parameter repeat: where
+        it pays, what depends on one value is computed once and handed out.
         """
-        left, right = self.space.unit(a).T, self.space.unit(b).T
+        left, right = self.space.unit(a), self.space.unit(b)
         real, category = self.space.is_real, self.space.is_category
-        # parameters innermost, as `_squares` has them: `tensordot` then adds in the same order
-        squares = np.empty((len(a), len(b), len(left))).transpose(2, 0, 1)
+        reals, levels = np.flatnonzero(real), np.flatnonzero(~real)
+        repeats = len(a) * len(b) >= MANY_PAIRS
         near = np.zeros((len(a), len(b)))
-        for i in np.flatnonzero(real):
-            if near.size < 20_000:
-                squares[i] = (left[i][:, None] - right[i][None, :]) ** 2
-                near += np.exp(squares[i] / -ADDITIVE_WIDTH)
-                continue
-            values, at = np.unique(left[i], return_inverse=True)
-            square = (values[:, None] - right[i][None, :]) ** 2
-            squares[i] = square[at]
-            near += np.exp(square / -ADDITIVE_WIDTH)[at]
-        others = ~real
-        if others.any():
-            part = (left[others][:, :, None] - right[others][:, None, :]) ** 2
-            part[category[others]] = part[category[others]] != 0
-            squares[others] = part
-            near += (part < 1e-12).sum(0)
-        u = 5 * np.tensordot(self.w, squares, 1)
+        for i in reals if repeats else ():
+            values, at = np.unique(left[:, i], return_inverse=True)
+            near += np.exp((values[:, None] - right[:, i]) ** 2 / -ADDITIVE_WIDTH)[at]
+        u = np.empty_like(near)
+        size = max(1, CACHED // max(1, len(b) * len(real)))
+        for start in range(0, len(a), size):
+            part = slice(start, start + size)
+            # parameters innermost, as `_squares` has them: `tensordot` then adds in the same order
+            squares = left[part, None] - right
+            squares *= squares
+            if category.any():
+                squares[..., category] = squares[..., category] != 0
+            u[part] = np.tensordot(self.w, squares.transpose(2, 0, 1), 1)
+            for i in () if repeats else reals:
+                near[part] += np.exp(squares[..., i] / -ADDITIVE_WIDTH)
+            if len(levels):
+                near[part] += (squares[..., levels] < 1e-12).sum(-1)
+        u *= 5
         r = np.sqrt(u + 1e-12)
         return np.asarray(self.s2 * (1 + r + u / 3) * np.exp(-r) + self.sa * (near / len(real)))
 
