@@ -70,7 +70,7 @@ class Posterior:
         Hyperparameters are kept by name: there is one process for each objective.  A single one
         that is stepped is modeled by its ranks.
         """
-        ranked = name == SCORE and is_stepped(scores[: checkpoint(len(scores))])
+        ranked = name == SCORE and stepped_so_far(rows, scores)
         scores = np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].max())
         first = checkpoint(len(scores))
         key = rows[:first].tobytes() + scores[:first].tobytes()
@@ -136,7 +136,7 @@ class Posterior:
         process, values = self._condition(rows, scores, kept)
         counted = np.ones(len(kept), bool) if feasible is None else feasible[kept]
         level = self._level(process, process.rows[counted], values[counted])
-        if is_stepped(scores[: checkpoint(len(scores))]):
+        if stepped_so_far(rows, scores):
             level -= MARGIN
         self._believe(process, values, running)
         return partial(expected_gain, process, level)
@@ -250,8 +250,7 @@ class Posterior:
         """
         losses = scores if outcomes is None else outcomes.losses[:, 0]
         stepped = outcomes is None or outcomes.losses.shape[1] == 1
-        stepped = stepped and is_stepped(losses[: checkpoint(len(losses))])
-        if stepped and rng.random() < SCREENED:
+        if stepped and stepped_so_far(rows, losses) and rng.random() < SCREENED:
             feasible = outcomes.feasible if outcomes and outcomes.constraints else None
             return propose_by_plus(
                 self.space,
@@ -333,6 +332,16 @@ class Posterior:
                 other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
             self._changes[i, code] = other
         return self._changes[i, code]
+
+
+def stepped_so_far(rows: Array, scores: Array) -> bool:
+    """`is_stepped` of the trials to which hyperparameters are fitted, so that both change at once.
+
+    >>> stepped_so_far(np.arange(4.0)[:, None], np.array([0.0, 1, 1, 2]))
+    True
+    """
+    first = checkpoint(len(scores))
+    return is_stepped(rows[:first], scores[:first])
 
 
 def window(scores: Array) -> Array:

@@ -62,7 +62,7 @@ class Proposals:
         fitted = start.cell_probabilities(self.space) if self.method == "plain" else self._uniform()
         first = self._generation(0, [], [], None, fitted)
         self._fits: Prefix[Sequence[Trial], Fit] = Prefix(
-            self._fit, (start, [], first), lambda one, two: all(map(operator.is_, one, two))
+            self._fit, (start, [], first), _the_same_trials
         )
 
     # ---------------------------------------------------------------- what comes next
@@ -258,3 +258,7 @@ class Proposals:
 
     def _uniform(self) -> list[Array]:
         return [np.full(n, 1 / n) for n in self.space.cells]
+
+
+def _the_same_trials(one: Sequence[Trial], two: Sequence[Trial]) -> bool:
+    return all(map(operator.is_, one, two))

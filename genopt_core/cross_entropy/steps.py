@@ -21,15 +21,28 @@ SCREENED = 0.25
 """The share of proposals that `plus` makes on a stepped objective, which has no model to fool."""
 
 
-def is_stepped(scores: Array) -> bool:
+def is_stepped(rows: Array, scores: Array) -> bool:
     """Whether at least `TIED` of the finite scores occur more than once.
 
-    >>> is_stepped(np.array([0.1, 0.1, 0.2, np.inf])), is_stepped(np.linspace(0, 1, 9))
-    (True, False)
+    Of a configuration (row) that was evaluated again with the same score, only one counts: that it
+    agrees with itself says nothing of plateaus.
+
+    >>> rows = np.arange(9.0)[:, None]
+    >>> is_stepped(rows[:4], np.array([0.1, 0.1, 0.2, np.inf]))
+    True
+    >>> is_stepped(rows, np.linspace(0, 1, 9)), is_stepped(0 * rows, np.ones(9))
+    (False, False)
     """
-    finite = scores[np.isfinite(scores)]
-    counts = np.unique(finite, return_counts=True)[1]
-    return bool(counts[counts > 1].sum() >= TIED * len(finite) > 0)
+    finite = np.isfinite(scores)
+    if not _tied(scores[finite]):
+        return False
+    told = np.column_stack([rows, scores])[finite]
+    return _tied(np.unique(told, axis=0)[:, -1])
+
+
+def _tied(scores: Array) -> bool:
+    counts = np.unique(scores, return_counts=True)[1]
+    return bool(counts[counts > 1].sum() >= TIED * len(scores) > 0)
 
 
 def rank_scores(values: Array) -> Array:

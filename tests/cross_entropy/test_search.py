@@ -1,9 +1,11 @@
 """The cross-entropy search: what it finds, that it keeps no state, executors, failures, noise."""
 
+import copy
 import functools
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -634,6 +636,29 @@ print(*[m for m in ("scipy", "optuna", "dask", "torch") if m in sys.modules])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "again", [copy.deepcopy, lambda search: pickle.loads(pickle.dumps(search))]
+)
+def test_a_copied_or_pickled_search_goes_on_as_the_first_does(method, again):
+    """With what it has learned, and with a trial that was handed out and is not told yet."""
+    search = CrossEntropy(SPACE, method, seed=2)
+    for _ in range(22):
+        trial = search.ask()
+        search.tell(trial, loss(trial.params))
+    under_way = search.ask()
+    found = []
+    for each in (search, again(search)):
+        assert [t.state for t in each.trials].count("running") == 1
+        each.tell(under_way, loss(under_way.params))
+        for _ in range(2):
+            trial = each.ask()
+            each.tell(trial, loss(trial.params))
+        found.append((each.trials, each.best, each.recommend(), [g.level for g in each.history]))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 25
 
 
 @pytest.mark.parametrize("rows", [9, 400])  # below and above where repeated values are shared

@@ -40,7 +40,33 @@ def stepped(params):
     ],
 )
 def test_a_quarter_of_exact_ties_tells_a_stepped_objective(scores, told):
-    assert steps.is_stepped(np.array(scores)) is told
+    rows = np.arange(float(len(scores)))[:, None]
+    assert steps.is_stepped(rows, np.array(scores)) is told
+
+
+def test_a_setting_that_was_tried_again_is_no_tie():
+    """Without `avoid_repeats` a search comes back to its best; it agrees with itself only."""
+    rows, scores = np.array([[0.0], [1], [2], [2], [2], [2]]), np.array([3.0, 2, 1, 1, 1, 1])
+    assert not steps.is_stepped(rows, scores)
+    others = np.array([[0.0], [1], [2], [2], [2], [3]])  # now two settings share a value
+    assert steps.is_stepped(others, scores)
+    noisy = np.array([3.0, 2, 1, 1.5, 2, 1])  # of one setting, but of two values one is another's
+    assert steps.is_stepped(rows, noisy)
+
+
+def test_repeats_leave_a_smooth_search_as_it_is(monkeypatch):
+    small = SearchSpace({"a": Integer(0, 2), "b": Integer(0, 1)})
+
+    def proposed_again():
+        search = CrossEntropy(small, seed=1, avoid_repeats=False)
+        for _ in range(20):
+            trial = search.ask()
+            search.tell(trial, 2.0 * trial.params["a"] + 3.1 * trial.params["b"])
+        return [trial.params for trial in search.trials]
+
+    usual = proposed_again()
+    monkeypatch.setattr(posterior, "is_stepped", lambda rows, scores: False)
+    assert proposed_again() == usual
 
 
 def test_rank_scores_by_hand_and_no_distance_counts():
@@ -56,7 +82,7 @@ def test_rank_scores_by_hand_and_no_distance_counts():
 
 def test_without_ties_nothing_changes(monkeypatch):
     usual = proposed(smooth)
-    monkeypatch.setattr(posterior, "is_stepped", lambda scores: False)
+    monkeypatch.setattr(posterior, "is_stepped", lambda rows, scores: False)
     assert proposed(smooth) == usual
 
 
@@ -68,7 +94,7 @@ def test_on_a_stepped_objective_proposals_change_and_are_those_of_a_resumed_sear
         search.tell(trial, stepped(trial.params))
     again = CrossEntropy(SPACE, seed=3, n_startup=6, trials=search.trials)
     assert again.ask().params == found[9]
-    monkeypatch.setattr(posterior, "is_stepped", lambda scores: False)
+    monkeypatch.setattr(posterior, "is_stepped", lambda rows, scores: False)
     assert proposed(stepped) != found
 
 
