@@ -61,17 +61,28 @@ def lay_out(app: Sphinx) -> None:
     """Copy JupyterLite into the book, and its wheels to the Pyodide that the figures use."""
     if app.builder.format != "html":
         return
-    target = Path(app.outdir) / "lite"
+    target, pyodide = Path(app.outdir) / "lite", Path(app.outdir) / PYODIDE
     if not app.config.book_lite:
         shutil.rmtree(target, ignore_errors=True)
+        only_of_figures(pyodide)
         return
     made = Path(os.environ["GENOPT_LITE"])
     stamp = target / STAMP
     if not stamp.is_file() or stamp.read_bytes() != (made / STAMP).read_bytes():
         shutil.rmtree(target, ignore_errors=True)
+        only_of_figures(pyodide)
         shutil.copytree(made / "lite", target)
-        shutil.copytree(made / "pyodide", Path(app.outdir) / PYODIDE, dirs_exist_ok=True)
+        shutil.copytree(made / "pyodide", pyodide, dirs_exist_ok=True)
         shutil.copyfile(made / STAMP, stamp)
+
+
+def only_of_figures(pyodide: Path) -> None:
+    """Leave what the figures use, and no wheel that an earlier JupyterLite brought."""
+    source = os.environ.get("GENOPT_PYODIDE")
+    wanted = {path.name for path in Path(source).iterdir()} if source else set()
+    for path in pyodide.iterdir() if pyodide.is_dir() else ():
+        if path.name not in wanted:
+            path.unlink()
 
 
 def only_pages(app: Sphinx, problem: Exception | None) -> None:

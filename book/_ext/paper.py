@@ -4,13 +4,17 @@ The PDF has all pages of a chapter, the answers to its questions behind them, an
 The hand-out is what students get: no evidence, no answers, no solutions, each figure once.
 """
 
+import html
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import exercises
 from bs4 import Tag
 from chapters import Chapter, chapters, moved, soup, without
+
+from genopt_core.files import whole_file
 
 SHEET = """\
 <!DOCTYPE html>
@@ -113,46 +117,53 @@ def sheet(chapter: Chapter, folder: str, handout: bool) -> str:
     styles = soup(chapter.styles)
     moved(styles, chapter.pages[0].name, folder)
     return SHEET.format(
-        title=f"{chapter.title}: hand-out" if handout else chapter.title,
+        title=html.escape(f"{chapter.title}: hand-out" if handout else chapter.title),
         styles=styles,
         scripts=scripts,
         body="\n".join([*map(str, explained), last, *map(str, solved)]),
     )
 
 
-def write(html: Path, target: Path, handout: bool, browser: str) -> None:
-    """PDFs of all chapters in ``target``, printed by the ``browser``."""
+def write(site: Path, target: Path, handout: bool, browser: str) -> None:
+    """PDFs of all chapters of the built ``site`` in ``target``, printed by the ``browser``."""
     from playwright.sync_api import sync_playwright
 
     target.mkdir(parents=True, exist_ok=True)
-    folder = html / "paper"  # beside the pages, whose pictures and fonts it shows
-    folder.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(color_scheme="light")
-        page.set_default_timeout(300_000)  # formulas of a whole chapter, on a machine with work
-        for chapter in chapters(html):
-            whole = folder / f"{chapter.name}.html"
-            whole.write_text(sheet(chapter, folder.name, handout), encoding="utf-8")
-            page.goto(whole.as_uri())
-            page.wait_for_function("!window.MathJax || MathJax.startup?.promise")
-            page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready)")
-            result = page.pdf(
-                path=target / f"{chapter.name}.pdf",
-                format="A4",
-                print_background=True,
-                display_header_footer=True,
-                header_template="<span></span>",
-                footer_template=FOOT.format(f"GenOpt · {chapter.title}"),
-                margin=dict.fromkeys(("top", "bottom", "left", "right"), "16mm"),
-                outline=True,
-                tagged=True,
-            )
-            whole.unlink()
-            count = len(re.findall(rb"/Type\s*/Page\b", result))
-            print(f"  {chapter.name}: {count} pages, {len(result) / 1e6:.1f} MB", flush=True)
-        chromium.close()
-    folder.rmdir()
+    folder = site / "paper"  # beside the pages, whose pictures and fonts it shows
+    try:
+        folder.mkdir(exist_ok=True)
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = chromium.new_page(color_scheme="light")
+            page.set_default_timeout(300_000)  # formulas of a whole chapter, on a machine with work
+            for chapter in chapters(site):
+                printed(page, chapter, folder, target, handout)
+            chromium.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # it is no part of the site
+
+
+def printed(page, chapter: Chapter, folder: Path, target: Path, handout: bool) -> None:
+    """One chapter: its sheet in ``folder``, and from it the PDF in ``target``."""
+    whole = folder / f"{chapter.name}.html"
+    whole.write_text(sheet(chapter, folder.name, handout), encoding="utf-8")
+    page.goto(whole.as_uri())
+    page.wait_for_function("!window.MathJax || MathJax.startup?.promise")
+    page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready)")
+    result = page.pdf(
+        format="A4",
+        print_background=True,
+        display_header_footer=True,
+        header_template="<span></span>",
+        footer_template=FOOT.format(html.escape(f"GenOpt · {chapter.title}")),
+        margin=dict.fromkeys(("top", "bottom", "left", "right"), "16mm"),
+        outline=True,
+        tagged=True,
+    )
+    with whole_file(target / f"{chapter.name}.pdf") as file:
+        file.write(result)
+    count = len(re.findall(rb"/Type\s*/Page\b", result))
+    print(f"  {chapter.name}: {count} pages, {len(result) / 1e6:.1f} MB", flush=True)
 
 
 if __name__ == "__main__":

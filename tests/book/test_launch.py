@@ -77,6 +77,31 @@ def test_notebooks_that_the_book_leaves_out_are_not_in_jupyterlite(tmp_path):
     assert sorted(path.name for path in files.iterdir()) == kept
 
 
+def test_without_jupyterlite_its_wheels_go_and_a_new_one_leaves_none_of_the_old(
+    tmp_path, monkeypatch
+):
+    out, made, runtime = tmp_path / "html", tmp_path / "made", tmp_path / "runtime"
+    for folder in (out / launch.PYODIDE, made / "lite", made / "pyodide", runtime):
+        folder.mkdir(parents=True)
+    (runtime / "pyodide.mjs").touch()
+    (out / launch.PYODIDE / "pyodide.mjs").touch()
+    monkeypatch.setenv("GENOPT_PYODIDE", str(runtime))
+    monkeypatch.setenv("GENOPT_LITE", str(made))
+
+    def laid(version: str, lite: bool = True) -> list[str]:
+        for path in (made / "pyodide").iterdir():
+            path.unlink()
+        (made / "pyodide" / f"ipython-{version}.whl").touch()
+        (made / launch.STAMP).write_text(version)
+        launch.lay_out(app(lite=lite, out=out))
+        return sorted(path.name for path in (out / launch.PYODIDE).iterdir())
+
+    assert laid("1") == ["ipython-1.whl", "pyodide.mjs"]
+    assert laid("2") == ["ipython-2.whl", "pyodide.mjs"]
+    assert laid("2", lite=False) == ["pyodide.mjs"]
+    assert not (out / "lite").exists()
+
+
 def test_the_lock_of_jupyterlite_pins_every_wheel_by_hash():
     lines = (BOOK / "_ext" / "lite.lock").read_text(encoding="utf-8").splitlines()
     told = [line for line in lines if not line.startswith("#")]

@@ -35,6 +35,23 @@ def test_what_the_pins_fail_too_is_laid_to_no_release(monkeypatch):
     }
 
 
+def test_the_same_test_with_other_parameters_is_another(monkeypatch):
+    """Parameters may hold colons and brackets; a class and its function are both asked for."""
+    lines = ["test_t[a-1]: x", "test_t[b-2]: y", "test_u[k: v[0]]: z", "TestC.test_v[{'a': 1}]: w"]
+    asked = []
+
+    def tested(_, paths, newer):
+        asked.append(paths)
+        return "", {"any": ["test_t[b-2]: y", "test_u[k: w]: z", "test_t[c-3]: never asked"]}
+
+    monkeypatch.setattr(freshness, "tested", tested)
+    assert freshness.without_ours({"torch": lines}, ["tests"]) == {
+        "torch": [lines[0], *lines[2:]],
+        freshness.OURS: ["test_t[b-2]"],
+    }
+    assert asked == [["-k", "test_t or test_u or test_v", "tests"]]
+
+
 def test_a_pytest_that_cannot_start_is_a_failure():
     found = freshness.tested(Path("/bin/false"), [], [])[1]
     assert list(found) == ["pytest did not run"]

@@ -108,7 +108,70 @@ def test_tables_are_small_and_say_where_they_are_from():
         assert tuple(stored["errors"]) == tunings.HALVES[half]
 
 
+def cut_off(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_table_goes_on_where_it_was_cut_off_and_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tunings, "RUNS", tmp_path)
+    monkeypatch.setattr(tunings, "groups_of", lambda _: [None] * 4)
+    monkeypatch.setattr(tunings, "scored", cut_off)
+    kept = tmp_path / "some.jsonl"
+    kept.write_text("[0]\n[1]\n[2", encoding="utf-8")  # the third was being written
+    with pytest.raises(KeyboardInterrupt):
+        tunings.make("some")
+    assert kept.read_text(encoding="utf-8") == "[0]\n[1]\n"
+    asked = []
+    monkeypatch.setattr(tunings, "scored", lambda _, at: asked.append(at) or [at])
+    assert tunings.make("some") == [0, 1, 2, 3]
+    assert asked == [2, 3]
+    assert kept.read_text(encoding="utf-8") == "[0]\n[1]\n[2]\n[3]\n"
+    kept.write_text("[0]\n[1]\n[2]", encoding="utf-8")  # all of a line but its end
+    assert tunings.make("some") == [0, 1, 2, 3]
+
+
 # ------------------------------------------------------------------ the race
+
+
+def test_costs_go_on_where_they_were_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(tunings_race, "RUNS", tmp_path)
+    monkeypatch.setattr(tunings_race, "source", lambda name: f"now {name}")
+    monkeypatch.setattr(methods, "execute", lambda *_: (None, 0.0))
+    asked = []
+
+    def cost(*row):
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(row)
+        return 1.234
+
+    monkeypatch.setattr(tunings_race, "_cost", cost)
+    with pytest.raises(KeyboardInterrupt):
+        tunings_race.costs()
+    assert len(store.read(tmp_path / "costs.json")) == 5
+    monkeypatch.setattr(tunings_race, "_cost", lambda *row: asked.append(row) or 2.0)
+    tunings_race.costs()
+    assert len(asked) == len(set(asked)) == 3 * 4 + 2 * 3
+    assert [row[4] for row in tunings_race.costed()] == [1.23] * 5 + [2.0] * 13
+    monkeypatch.setattr(tunings_race, "source", lambda _: "changed since")
+    assert tunings_race.costed() == []
+
+
+def test_cases_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(tunings_race, "RUNS", tmp_path)
+    monkeypatch.setattr(tunings_race, "source", lambda name: f"now {name}")
+    monkeypatch.setattr(tunings_race, "CASE_SEEDS", (1, 2))
+    monkeypatch.setattr(tunings_race, "case", lambda method, seed: [method, seed, 0.5, 0.25])
+    tunings_race.cases()
+    before = (tmp_path / "case.json").read_bytes()
+    monkeypatch.setattr(tunings_race, "CASE_SEEDS", (1, 2, 3))
+    with monkeypatch.context() as broken:
+        broken.setattr(store.files, "write_text", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tunings_race.cases()
+    assert (tmp_path / "case.json").read_bytes() == before
+    tunings_race.cases()
+    assert len(store.read(tmp_path / "case.json")) == 15
 
 
 def test_what_follows_from_the_rows_is_stored(content):

@@ -31,7 +31,14 @@ import numpy as np
 from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import holm
 from book.experiments.common.places import RESULTS, ROOT, SCRATCH
-from book.experiments.common.store import code_sha256, provenance, read, sha256, write_results
+from book.experiments.common.store import (
+    code_sha256,
+    provenance,
+    read,
+    sha256,
+    write_json,
+    write_results,
+)
 from book.experiments.cross_entropy import methods, problems, tunings
 from genopt_core.cross_entropy import CrossEntropy, Float, SearchSpace, Trial
 
@@ -307,7 +314,7 @@ def cases() -> None:
                 start = time.process_time()
                 done[key] = [*case(method, seed), key[2]]
                 print(done[key], round(time.process_time() - start, 1), flush=True)
-                kept.write_text(json.dumps(list(done.values())))
+                write_json(kept, list(done.values()))
 
 
 # ------------------------------------------------------------------ what a proposal costs
@@ -319,20 +326,33 @@ def costs() -> None:
     The conditional space of the frozen suite, where the Gaussian process of Optuna models only what
     all trials share, and by how much a long search of ours slows down.
     """
-    rows: list[Row] = []
-    for method in COSTED:
+    kept = RUNS / "costs.json"
+    done = {(*r[:4], r[5]): r for r in (read(kept) if kept.is_file() else []) if len(r) == 6}
+    wanted: list[Row] = [[m, "conditional", seed, 120] for seed in range(3) for m in COSTED]
+    wanted += [[m, "sphere", first, last] for m in ("plus", "posterior") for first, last in LONG]
+    wanted = [[*row, source(row[0])] for row in wanted]
+    for method in {row[0] for row in wanted if tuple(row) not in done}:
         methods.execute(method, problems.problem("nk-dev", 0), 15, 0)  # imports cost nothing
-    for seed in range(3):
-        for method in COSTED:
-            instance = problems.problem("conditional", seed)
-            _, seconds = methods.execute(method, instance, 120, seed)
-            rows.append([method, "conditional", seed, 120, round(1000 * seconds / 120, 2)])
-            print(rows[-1], flush=True)
-    for method in ("plus", "posterior"):
-        for first, last in LONG:
-            rows.append([method, "sphere", first, last, round(_long(method, first, last), 2)])
-            print(rows[-1], flush=True)
-    (RUNS / "costs.json").write_text(json.dumps(rows))
+    for *row, state in wanted:
+        if (*row, state) not in done:
+            done[*row, state] = [*row, round(_cost(*row), 2), state]
+            print(done[*row, state], flush=True)
+            write_json(kept, list(done.values()))
+
+
+def _cost(method: Any, what: str, first: int, last: int) -> float:
+    """Milliseconds of a proposal; on the conditional space ``first`` is the seed."""
+    if what == "sphere":
+        return _long(method, first, last)
+    _, seconds = methods.execute(method, problems.problem(what, first), last, first)
+    return 1000 * seconds / last
+
+
+def costed() -> list[Row]:
+    """What `costs` measured, of our methods with their present sources."""
+    kept = RUNS / "costs.json"
+    rows = read(kept) if kept.is_file() else []
+    return [r[:5] for r in rows if len(r) == 5 or r[5] == source(r[0])]
 
 
 def _long(method: Any, first: int, last: int) -> float:
@@ -378,7 +398,7 @@ def collect() -> None:
         "columns": COLUMNS,
         "rows": rows,
         **derive(rows),
-        "costs": read(RUNS / "costs.json") if (RUNS / "costs.json").is_file() else [],
+        "costs": costed(),
         "case columns": CASE_COLUMNS,
         "case": sorted(told, key=lambda r: (list(methods.METHODS).index(r[0]), r[1])),
     }

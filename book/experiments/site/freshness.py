@@ -87,21 +87,24 @@ def tested(python: Path, paths: list[str], newer: list[str]) -> tuple[str, dict[
     return (last[-1].strip("= ") if last else done.stderr[-300:]), dict(found)
 
 
+def test_of(failure: str) -> str:
+    """The test of a line of the report, with its parameters, which may have colons too."""
+    return re.match(r"[^:\[]*(\[.*?\](?=: ))?", failure)[0]
+
+
 OURS = "our own tree, with the pins too"
 
 
 def without_ours(failures: dict[str, list[str]], paths: list[str]) -> dict[str, list[str]]:
     """``failures`` but for those that the pinned environment has too, which no release caused."""
-    names = {one.partition(":")[0].partition("[")[0] for of in failures.values() for one in of}
-    if not names:
+    named = {test_of(one) for of in failures.values() for one in of}
+    if not named:
         return failures
-    chosen = ["-k", " or ".join(sorted(names)), *paths]
-    _, here = tested(Path(sys.executable), chosen, [])
-    ours = {one.partition(":")[0] for of in here.values() for one in of}
-    kept = {
-        name: [one for one in of if one.partition(":")[0] not in ours]
-        for name, of in failures.items()
-    }
+    # pytest chooses by the name of a function, what is in brackets is compared below
+    functions = {test.partition("[")[0].rpartition(".")[2] for test in named}
+    _, here = tested(Path(sys.executable), ["-k", " or ".join(sorted(functions)), *paths], [])
+    ours = {test_of(one) for of in here.values() for one in of} & named
+    kept = {name: [one for one in of if test_of(one) not in ours] for name, of in failures.items()}
     kept[OURS] = sorted(ours)
     return {name: of for name, of in kept.items() if of}
 
