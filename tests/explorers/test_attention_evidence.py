@@ -25,6 +25,10 @@ def stored(name):
     return json.loads((RESULTS / f"attention_{name}.json").read_text(encoding="utf-8"))
 
 
+NEEDLES = "needle_short"
+"""The file that the table of `attn-needles` is made from."""
+
+
 def points(panel, kind="dot"):
     """{series: [(x, y), …]} of a panel's marks of a kind; gaps left out."""
     found = {}
@@ -248,27 +252,35 @@ def test_bars_say_what_was_found():
 # ------------------------------------------------------------------ needles in short prompts
 
 
-@pytest.mark.parametrize("depth", list(evidence_needles.DEPTHS))
-def test_needles_are_counted_over_numbers_and_depths(depth):
-    content = stored("needle_short")
-    rows = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
-    at = [i for i, d in enumerate(content["depths"]) if depth in (0, d)]
-    found = evidence_needles.told(depth)
-    complete = {row["asked"] for row in found}
-    assert len(complete) == 1  # every selection answers the same questions
-    for row in found:
-        mine = [
-            r
-            for r in rows
-            if evidence_needles.NAMES[r["design"], r["rounds"]] == row["name"]
-            and r["length"] == evidence_needles.LENGTH
-        ]
-        if row["asked"] == len(at) * len(mine):  # others have been asked more than all were
-            assert row["told"] == sum(r["exact"][i] for r in mine for i in at)
-        assert row["low"] <= row["share"] <= row["high"]
-    figure = drawn("attn-needles", depth=depth)
-    (shares,) = points(figure["panels"][0]).values()
-    assert [x for x, _ in shares] == pytest.approx([r["share"] for r in found], rel=1e-3)
+def asked_once(length, kept):
+    """{name: {trial: row}}, and the numbers that every selection was asked, from the file."""
+    content, found = stored(NEEDLES), {}
+    for values in content["rows"]:
+        r = dict(zip(content["columns"], values, strict=True))
+        if r["length"] == length and r["kept"] in (0, kept):
+            name = evidence_needles.NAMES[r["design"], r["rounds"]]
+            found.setdefault(name, {})[r["trial"]] = r
+    once = [set(of) for name, of in found.items() if "rounds" not in name]
+    return content["depths"], found, set.intersection(*once)
+
+
+@pytest.mark.parametrize("asked", list(evidence_needles.ASKED))
+def test_needles_are_counted_over_numbers_and_depths(asked):
+    depths, measured, trials = asked_once(*map(int, asked.split("-")))
+    for depth in (0, 10):
+        at = [i for i, d in enumerate(depths) if depth in (0, d)]
+        found = {r["name"]: r for r in evidence_needles.told(asked, depth)}
+        assert set(found) == {name for name, of in measured.items() if trials <= set(of)}
+        for name, row in found.items():
+            assert row["asked"] == len(trials) * len(at)
+            exact = [measured[name][trial]["exact"][i] for trial in trials for i in at]
+            assert row["told"] == sum(exact)
+            assert row["low"] <= row["share"] <= row["high"]
+        figure = drawn("attn-needles", asked=asked, depth=depth)
+        (shares,) = points(figure["panels"][0]).values()
+        assert [x for x, _ in shares] == pytest.approx(
+            [r["share"] for r in found.values()], rel=1e-3
+        )
 
 
 def test_errors_by_layer_are_ratios_of_what_is_stored():

@@ -45,8 +45,8 @@ def pm(estimate, digits=1):
     return f"{estimate.value:.{digits}f} ± {estimate.error:.{digits}f}"
 
 
-def told(name, length):
-    (row,) = (r for r in evidence_needles.told(0, length) if r["name"] == name)
+def told(name, asked):
+    (row,) = (r for r in evidence_needles.told(asked) if r["name"] == name)
     low, high = 100 * row["low"], 100 * row["high"]
     return f"{row['told']} of {row['asked']} ({low:.0f} to {high:.0f} %)"
 
@@ -149,6 +149,25 @@ def test_needles_in_long_prompts():
         f"come to {rows['sink + near + harmonic, 8 rounds', 15]['log probability']:.1f} with "
         f"weights and to {rows['plain harmonic, 8 rounds', 15]['log probability']:.1f} with plain",
     )
+
+
+def test_many_needles():
+    law = "sink + near + harmonic"
+    short, longer = evidence_needles.ASKED
+    evidence_says(
+        f"full attention tells {told('full attention', short)}, the oracle {told('oracle', short)}",
+        f"The recommended plan tells {told(OURS, short)}",
+        f"drawn anew, tell {told('recommended, 4 rounds', short)}",
+        f"A window with a sink tells {told(WINDOW, short)}, all next to the question, and the "
+        f"harmonic law with weights {told(law, short)}, in four rounds "
+        f"{told(f'{law}, 4 rounds', short)}",
+        f"full attention tells {told('full attention', longer)}, the oracle "
+        f"{told('oracle', longer)}, the recommended plan {told(OURS, longer)}, a window with a "
+        f"sink and the law {told(WINDOW, longer)}",
+    )
+    assert told(WINDOW, longer) == told(law, longer)
+    ours, theirs = (told(name, short).split(" (")[0] for name in (OURS, law))
+    assert f"finds {ours}, a law over distance {theirs.split()[0]}." in page("criticisms.md")
 
 
 def test_training():

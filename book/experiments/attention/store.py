@@ -26,7 +26,8 @@ from book.experiments.common.store import read, rounded, sha256, write_or_check,
 FILES = {
     name: RESULTS / f"attention_{name}.json"
     for name in (
-        *("quality", "perplexity", "needle", "needle_short", "training", "gpu_speed", "speed"),
+        *("quality", "perplexity", "needle", "needle_short", "needles", "training"),
+        *("gpu_speed", "speed"),
     )
 }
 COLUMNS = (
@@ -251,16 +252,21 @@ def needle() -> dict[str, Any]:
 def needles() -> dict[str, Any]:
     """How many numbers were told at each depth, of those that every selection was asked once.
 
-    Selections in rounds that have not been asked all of them are left out.
+    For each length and number of kept blocks the answers to the same numbers, full attention's
+    among them.  Selections in rounds that have not been asked all of them are left out.
     """
-    content = read(FILES["needle_short"])
+    source = FILES["needles"] if FILES["needles"].is_file() else FILES["needle_short"]
+    content = read(source)
     measured = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
     rows = []
-    for length in sorted({r["length"] for r in measured}):
+    for length, kept in sorted({(r["length"], r["kept"]) for r in measured if r["kept"]}):
         found: dict[tuple[str, int], dict[int, Any]] = {}
-        for r in (r for r in measured if r["length"] == length):
-            found.setdefault((r["design"], r["rounds"]), {})[r["trial"]] = r
-        asked = set.intersection(*(set(of) for arm, of in found.items() if arm[1] == 1))
+        for r in measured:
+            if r["length"] == length and r["kept"] in (0, kept):
+                found.setdefault((r["design"], r["rounds"]), {})[r["trial"]] = r
+        first = {r["design"] for r in measured if r["kept"] and r["rounds"] == 1}
+        once = [set(found.get((design, 1), ())) for design in first | {"full"}]
+        asked = set.intersection(*once)
         for of in found.values():
             if not asked or not asked <= set(of):
                 continue
@@ -270,13 +276,12 @@ def needles() -> dict[str, Any]:
                 rounded(statistics.fmean(each), 4)
                 for each in zip(*(r["log"] for r in mine), strict=True)
             ]
-            own = [mine[0][n] for n in ("length", "kept", "design", "rounds", "density")]
-            rows.append([*own, len(mine), told, log])
+            own = [mine[0][n] for n in ("design", "rounds", "density")]
+            rows.append([length, kept, *own, len(mine), told, log])
     return {
         "origin": "book/experiments/attention/store.py",
-        "from": sha256(FILES["needle_short"]),
+        "from": sha256(source),
         "depths": content["depths"],
-        "block": content["block"],
         "columns": ["length", "kept", "design", "rounds", "density", "trials", "told", "log"],
         "rows": rows,
     }

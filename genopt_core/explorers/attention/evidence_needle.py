@@ -14,10 +14,13 @@ Key = tuple[str, int]  # design and rounds
 FULL: Key = ("full", 1)
 LAW = "sink + near + harmonic, self-normalized"
 PAPER = "plain harmonic, each row"
+SHARED = "recommended, shared by heads"
 NAMES: dict[Key, str] = {
     FULL: "full attention",
     ("recommended", 1): "recommended",
     ("recommended", 4): "recommended, 4 rounds",
+    (SHARED, 1): "recommended, shared by heads",
+    (SHARED, 4): "shared by heads, 4 rounds",
     (LAW, 1): "sink + near + harmonic",
     (LAW, 4): "sink + near + harmonic, 4 rounds",
     (LAW, 8): "sink + near + harmonic, 8 rounds",

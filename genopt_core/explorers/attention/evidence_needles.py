@@ -12,15 +12,17 @@ from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Panel
 
-LENGTH = 512
+ASKED = {"512-7": "512 tokens, 43 %", "1024-7": "1,024 tokens, 23 %"}
+"""Lengths and kept blocks a row beside its own."""
 DEPTHS = {0: "all depths", **{d: f"{d} % of the prose before it" for d in (10, 30, 50, 70, 90)}}
 TOLD, INTERVAL = "share told exactly", "interval"
 
 
 @explorer(
     "attn-needles",
+    Choice("asked", "Asked", ASKED, help="Length of the prompt, share of the blocks kept."),
     Choice("depth", "Depth", DEPTHS, help="Where the fact stands."),
-    title="Needles in a short prompt",
+    title="Many needles",
     alt=(
         "A row a selection: a dot at the share of numbers that the model tells exactly, and a line "
         "over the interval in which the true share lies. Full attention, the oracle and the "
@@ -37,9 +39,9 @@ TOLD, INTERVAL = "share told exactly", "interval"
         Preset("Near the question", {"depth": 90}),
     ),
 )
-def attn_needles(depth: int) -> Figure:
+def attn_needles(asked: str, depth: int) -> Figure:
     """Stored answers of SmolLM2 with a selection in every layer, and Wilson's intervals."""
-    rows = told(depth)
+    rows = told(asked, depth)
     names = [r["name"] for r in rows]
     lows, shares, highs = ([r[part] for r in rows] for part in ("low", "share", "high"))
     counts = [f"{r['told']} of {r['asked']}" for r in rows]
@@ -50,7 +52,7 @@ def attn_needles(depth: int) -> Figure:
     density = min(r["density"] for r in rows)
     found = {r["name"]: r for r in rows}
     return Figure(
-        title=f"{LENGTH} tokens, {density:.0%} of the blocks".replace("%", " %"),
+        title=f"{ASKED[asked]} of the blocks",
         panels=[
             Panel(
                 [
@@ -85,23 +87,23 @@ def attn_needles(depth: int) -> Figure:
     )
 
 
-def told(depth: int = 0, length: int = LENGTH) -> list[dict[str, Any]]:
+def told(asked: str, depth: int = 0) -> list[dict[str, Any]]:
     """Of each selection: how many numbers were told, the share, its interval, the mean score."""
     table, found = tables.load("attention_needles"), []
     for r in tables.records(table):
-        if r["length"] != length:
+        if f"{r['length']}-{r['kept']}" != asked:
             continue
         at = [i for i, d in enumerate(table["depths"]) if depth in (0, d)]
-        count, asked = sum(r["told"][i] for i in at), r["trials"] * len(at)
-        low, high = wilson_interval(count, asked)
+        count, of = sum(r["told"][i] for i in at), r["trials"] * len(at)
+        low, high = wilson_interval(count, of)
         found.append(
             {
                 "name": NAMES[r["design"], r["rounds"]],
                 "told": count,
-                "asked": asked,
-                "share": count / asked,
-                "low": min(low, count / asked),
-                "high": max(high, count / asked),
+                "asked": of,
+                "share": count / of,
+                "low": min(low, count / of),
+                "high": max(high, count / of),
                 "log": math.fsum(r["log"][i] for i in at) / len(at),
                 "density": r["density"],
             }
