@@ -138,6 +138,8 @@ def pr_flash_attention(
     fraction(guard, "guard", zero=True)
     real(floor, "floor")
     factor = q.shape[-1] ** -0.5 if scale is None else real(scale, "scale")
+    if factor <= 0:  # the CPU's kernel multiplies the minus infinity of what lies ahead by it
+        q, factor = q * factor, 1.0
     needs_mass = return_lse or estimator in ("horvitz-thompson", "difference")
     how = chosen_path(q, k, v, plan, bias, needs_mass) if path == "auto" else path
     one_of(how, "path", PATHS)
