@@ -109,3 +109,14 @@ def test_the_lock_of_jupyterlite_pins_every_wheel_by_hash():
     for pin, value in zip(told[::2], told[1::2], strict=True):
         assert "==" in pin
         assert value.strip().startswith("--hash=sha256:")
+
+
+def test_binder_finds_the_version_of_python_and_the_packages():
+    """repo2docker reads both from the root, unless there is a folder for it."""
+    root = BOOK.parent
+    assert not [name for name in ("binder", ".binder", "environment.yml") if (root / name).exists()]
+    version = (root / "runtime.txt").read_text(encoding="utf-8").strip()
+    assert version == "python-3.12"  # the workflow's, and of Pyodide's Python
+    workflow = (root / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8")
+    assert f'python-version: "{version.removeprefix("python-")}"' in workflow
+    assert "-e ./genopt_core" in (root / "requirements.txt").read_text(encoding="utf-8")

@@ -255,6 +255,7 @@ def quick(chapters: list[str]) -> int:
 
 STEPS = (
     "subwords.quality",
+    "subwords.quality --peer-files",
     "subwords.conventions",
     "subwords.ngram",
     "subwords.small",
@@ -302,9 +303,11 @@ STEPS = (
     "kvcache.explorer_tables",
     "one_model search --trials 12",
     "one_model run --cells all --seeds 5 --workers 2",
+    "one_model store --folder .cache/one_model",
     "one_model.golf --entry base --minutes 3",
     "one_model.golf --entry all --minutes 3",
     "one_model.scaling",
+    "site.mutation --sample 150 --seed 1",
 )
 """All that runs on a processor; for what needs a GPU see README.md."""
 
