@@ -50,7 +50,8 @@ DECODED = 508
 """Tokens that are predicted, by default."""
 
 BLOCK = 2**16
-"""Probabilities that are compared at once: what the processor keeps near."""
+"""Probabilities that are compared at once: what the processor keeps near, on others `WIDE`."""
+WIDE = 2**25
 
 
 class Layer(NamedTuple):
@@ -79,7 +80,9 @@ def divergence(exact: Tensor, other: Tensor) -> Tensor:
     if exact.shape != other.shape:
         raise ValueError(f"other must have the shape of exact, {exact.shape}, got {other.shape}")
     words = exact.shape[-1]
-    blocks = (x.reshape(-1, words).split(max(1, BLOCK // max(1, words))) for x in (exact, other))
+    block = BLOCK if exact.device.type == "cpu" else WIDE
+    rows = max(1, block // max(1, words))
+    blocks = (x.reshape(-1, words).split(rows) for x in (exact, other))
     each = [_divergence(p, q) for p, q in zip(*blocks, strict=True)]
     return torch.cat(each).view(exact.shape[:-1])
 
