@@ -12,6 +12,7 @@ Four rooms, each using only those before it, and each with a reading order of it
 
 from genopt_core.subwords.bounds.certificate import Certificate, certify
 from genopt_core.subwords.bounds.exact import Exact, exact_vocabulary, exhaustive_vocabulary
+from genopt_core.subwords.choosing import Choice, Tried, choose_min_count, development_cost
 from genopt_core.subwords.segmentation.corpus import CorpusPaths, best_paths, exact_step_cost_table
 from genopt_core.subwords.segmentation.costs import piece_costs
 from genopt_core.subwords.segmentation.lattice import Arc, Lattice, word_arcs
@@ -80,6 +81,10 @@ __all__ = [
     "stored_costs",
     "train",
     "train_on_text",
+    "choose_min_count",
+    "Choice",
+    "Tried",
+    "development_cost",
     "Step",
     "EFFORTS",
     "certify",

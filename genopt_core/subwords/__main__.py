@@ -13,6 +13,7 @@ from typing import Any
 
 import genopt_core
 from genopt_core.conventions import NAMES, OURS
+from genopt_core.subwords.choosing import LEAST_COUNTS
 from genopt_core.subwords.commands import (
     certify_command,
     check_target,
@@ -27,6 +28,7 @@ examples:
   python -m genopt_core.subwords train corpus.txt --size 8000 -o tokenizer.json
   python -m genopt_core.subwords train corpus.txt --size 8000 --transformers folder
   python -m genopt_core.subwords train *.py --size 8000 --convention gpt4 -o tokenizer.json
+  python -m genopt_core.subwords train corpus.txt --size 8000 --development other.txt -o t.json
   python -m genopt_core.subwords encode page.txt -t tokenizer.json -o page.ids
   python -m genopt_core.subwords decode page.ids -t tokenizer.json
   python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
@@ -135,11 +137,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--workers", type=_at_least_one, default=1, help="processes that count (default: 1)"
         )
-    train.add_argument(
+    often = train.add_mutually_exclusive_group()
+    often.add_argument(
         "--min-count",
         type=_at_least_one,
         metavar="N",
         help="only pieces that occur N times (default: one in 300,000 words, at least twice)",
+    )
+    often.add_argument(
+        "--development",
+        metavar="FILE",
+        help="a text of the same kind that is not trained on: it chooses --min-count among "
+        f"{', '.join(f'{least:g}' for least in LEAST_COUNTS)}, one training each, then one more",
     )
     certify.add_argument(
         "--min-count",

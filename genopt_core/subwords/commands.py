@@ -16,6 +16,7 @@ from genopt_core.conventions import Convention
 from genopt_core.files import whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify, check_covered
+from genopt_core.subwords.choosing import choose_min_count
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
     Chunk,
@@ -49,6 +50,9 @@ def train_command(options: argparse.Namespace) -> None:
                 f"{option} must not occur inside a word of the text, got {token!r}: it could "
                 "become a piece; write it as <...>"
             )
+    least = options.min_count
+    if options.development is not None:
+        least = _chosen(counts, options)
     started = time.monotonic()
     size = f"at most {options.size}" if options.at_most else options.size
     progress = _Progress(options.quiet, f"training {size} pieces")
@@ -57,7 +61,7 @@ def train_command(options: argparse.Namespace) -> None:
             counts,
             options.size,
             objective=options.objective,
-            min_count=options.min_count,
+            min_count=least,
             at_most=options.at_most,
             convention=_convention(options),
         )
@@ -75,6 +79,30 @@ def train_command(options: argparse.Namespace) -> None:
         save_tokenizer_json(vocabulary, options.output)
     if not options.quiet:
         print(_summary(vocabulary, options, roles), file=sys.stderr)
+
+
+def _chosen(counts: Mapping[str, int], options: argparse.Namespace) -> float:
+    """The least count with which the development text costs least."""
+    path = options.development
+    if any(os.path.samefile(path, file) for file in options.files):
+        raise ValueError(f"--development must not be a text that is trained on, got {path}")
+    development = count_words_in_files([path], _convention(options))
+    if not development:
+        raise ValueError(f"--development must have words, {path} has none")
+    progress = _Progress(options.quiet, "choosing --min-count")
+    with _naming(vocab_size="--size", at_most=True):
+        choice = choose_min_count(
+            counts,
+            development,
+            options.size,
+            options.objective,
+            convention=_convention(options),
+            progress=progress.show,
+        )
+    words = sum(development.values())
+    tried = ", ".join(f"{t.min_count:g}: {t.tokens / words:.4f}" for t in choice.tried)
+    progress.end(f"{choice.min_count:g} (tokens a word of {path}: {tried})")
+    return choice.min_count
 
 
 def _roles(options: argparse.Namespace) -> dict[str, str]:
