@@ -184,6 +184,12 @@ def zeros(*shape):
             [K, K[:, :1]],
             [K[0], K[..., :3], K[:, :, :9], zeros(1, 3, 12, 4)],
         ),
+        (
+            "bias",
+            lambda x: att.block_mass(Q, K, 4, bias=x),
+            [zeros(1, 12), zeros(2, 13)],
+            [zeros(1, 11), zeros(3, 12)],
+        ),
         ("block", lambda x: att.self_similarity(K, x), [1, 99], [0]),
         ("block", lambda x: att.plan_cost(9, x, probes=1), [1], [0]),
         ("block", lambda x: att.plan_cost(9, x, "centroid"), [1], [0]),

@@ -249,8 +249,8 @@ def _span(q: Tensor, k: Tensor, lse: Tensor, free: Tensor, size: int, scale: flo
     most = torch.where(seen, high, none).amax(-1)
     floor = torch.logaddexp(torch.where(seen, low, none).logsumexp(-1), lse.double())
     m = free.sum(-1)[..., row]
-    reach = (most - floor).exp() - (least - floor).exp()
-    return torch.where(m > 0, m * reach.clamp_max(1e300), 0.0)
+    # not a number where nothing is free; such a row needs no block and has no error
+    return m * ((most - floor).exp() - (least - floor).exp())
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def fused(device: torch.device) -> bool:
 
 
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool = False, mask: Tensor | None = None
+    q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Output (groups, heads, queries, dim), and mass (groups, heads, queries) in float32 or 64."""
     if fused(q.device):
@@ -44,7 +44,7 @@ def backward(
     out: Tensor,
     lse: Tensor,
     scale: float,
-    causal: bool = False,
+    causal: bool,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of a piece's queries, keys and values, given the final output and mass."""

@@ -267,6 +267,10 @@ def block_mass(
     if bias is not None and proxy == "antidiagonal":
         raise ValueError("bias must be None for the proxy 'antidiagonal'")
     b, h, n, d = q.shape
+    if bias is not None and (bias.shape[0] not in (1, h) or bias.shape[-1] < n):
+        raise ValueError(
+            f"bias must have the shape ({h} or 1, {n} distances or more), got {tuple(bias.shape)}"
+        )
     t, wide = -(-n // size), torch.promote_types(q.dtype, torch.float32)
     factor = d**-0.5 if scale is None else real(scale, "scale")
     groups = q.unflatten(1, (k.shape[1], -1)).flatten(0, 1).to(wide)  # (b * key_heads, g, n, d)
@@ -308,7 +312,7 @@ def _probed(
         s = (probe @ centers.mT) * scale + math.log(size)
         if bias is not None:
             ends = distance.unflatten(-1, (count, size))[..., : s.shape[-1], :]
-            mean = bias[:, ends.clamp(0, bias.shape[1] - 1)].logsumexp(-1) - math.log(size)
+            mean = bias[:, ends.clamp_min(0)].logsumexp(-1) - math.log(size)
             s = s + _by_group(mean, s)
         own = torch.arange(s.shape[-1], device=q.device) >= (at // size)[:, None]
         s = s.masked_fill(own, torch.finfo(s.dtype).min)
@@ -316,7 +320,7 @@ def _probed(
     else:
         s = (probe @ k[:, :, :stop].mT) * scale
         if bias is not None:
-            s = s + _by_group(bias[:, distance[:, :stop].clamp(0, bias.shape[1] - 1)], s)
+            s = s + _by_group(bias[:, distance[:, :stop].clamp_min(0)], s)
         s = s.masked_fill(distance[:, :stop] < 0, float("-inf"))
         p = torch.nn.functional.pad(torch.softmax(s, -1), (0, count * size - stop))
         mass = p.unflatten(-1, (count, size)).sum(-1)

@@ -1,0 +1,232 @@
+"""The cache of a model in its smallest cases: codes, runs, groups, cuts and files, by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from oracles.models import tiny
+from transformers import LlamaConfig
+
+from genopt_core import kvcache as kv
+from genopt_core.torch.kvcache import StaircaseCache, choice
+from genopt_core.torch.kvcache import attention as packed
+from genopt_core.torch.kvcache.codec import Chunks, GridCodec, Room, RotatedCodec, lowered, pack
+from genopt_core.torch.kvcache.layer import PAGE
+from genopt_core.torch.kvcache.settings import Settings, cache_word, decoder_of
+
+torch.set_num_threads(1)
+CONFIG = LlamaConfig(
+    hidden_size=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2, head_dim=16
+)
+IDS = torch.arange(40)[None] % 7
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def filled(tokens, ladder="16/8/4/2", **options):
+    """One layer's cache with random states."""
+    cache = StaircaseCache(CONFIG, ladder, **({"chunk": 4, "sink": 2} | options))
+    k, v = (torch.randn(1, 1, tokens, 16, generator=seeded(i)) for i in (1, 2))
+    for layer in range(2):
+        cache.update(k, v, layer)
+    return cache
+
+
+def test_packing_of_each_width_by_hand():
+    codes = torch.tensor([[1, 2, 3, 0, 3, 2, 1, 0]], dtype=torch.uint8)
+    (plane,) = pack(codes, 2)
+    assert plane.tolist() == [[1 | 2 << 2 | 3 << 4, 3 | 2 << 2 | 1 << 4]]
+    two, one = pack(codes + 4, 3)
+    assert two.tolist() == plane.tolist()
+    assert one.tolist() == [[255]]
+    assert pack(codes, 8)[0].tolist() == codes.tolist()
+
+
+def test_room_is_used_where_it_is_large_enough():
+    codec = RotatedCodec("value", 32, 4, 0)
+    x = torch.randn(1, 1, 4, 32, generator=seeded())
+    for bits in (1, 2, 3, 4):
+        held = codec.encode(x, bits)
+        alone = codec.expand(held).clone()
+        room = Room(4 * 32)
+        assert codec.expand(held, room).data_ptr() == room.floats.data_ptr()
+        assert torch.equal(codec.expand(held, room), alone)
+        assert torch.equal(codec.expand(held, Room(1)), alone)
+    assert [len(Room(n).floats) for n in (1, 4, 5)] == [4, 4, 8]
+
+
+def test_chunks_are_lowered_only_where_that_is_less():
+    codec = GridCodec("key", 8, 4, 4)
+    held = Chunks(16, 16, 1, (torch.randn(1, 1, 4, 8, generator=seeded()),))
+    assert lowered(codec, held, 16) is held
+    eight = lowered(codec, held, 8)
+    assert (eight.bits, eight.packed, held.packed) == (8, True, False)
+    assert lowered(codec, eight, 8) is eight
+    assert lowered(codec, eight, 16) is eight
+    assert lowered(codec, eight, 4).bits == 4
+
+
+def test_constant_groups_have_no_step():
+    for side in ("key", "value"):
+        codec = GridCodec(side, 8, 4, 4)
+        for value in (0.0, 2.5, -7.0):
+            held = codec.encode(torch.full((1, 1, 4, 8), value), 3)
+            assert not held.meta[0].any()
+            assert (codec.decode(held) == value).all()
+
+
+@pytest.mark.parametrize("value", [1e-5, -1e-5, 3e-8, -3e-8, 0.1, -0.1, 1000.3, -1000.3])
+def test_a_minimum_and_a_step_are_never_rounded_inwards(value):
+    """Float16 next below for the minimum and next above for the step, also around 0."""
+    x = torch.full((1, 1, 4, 8), value)
+    x[..., 1::2, :] = value + abs(value) * 0.37
+    for side in ("key", "value"):
+        codec = GridCodec(side, 8, 4, 4)
+        spec = kv.GridCodec(side, 4).encode(x.numpy(), 4)
+        held = codec.encode(x, 4)
+        for ours, theirs in zip(held.meta, spec.meta, strict=True):
+            np.testing.assert_array_equal(ours.numpy().ravel(), theirs.ravel())
+        scale, low = (t.double().flatten()[0].item() for t in held.meta)
+        assert low <= x.min().item()
+        assert low + 15 * scale >= x[..., : 2 if side == "key" else 1, :].max().item()
+
+
+def test_small_neighbors_of_one_width_are_one_run():
+    codec = GridCodec("value", 16, 4, 4)
+    one = codec.encode(torch.randn(1, 1, 4, 16, generator=seeded()), 2)
+    other = codec.step(one, 1)
+    page = one.map(lambda t: t.repeat(1, 1, PAGE, 1), PAGE)
+    runs = list(packed._runs([page, page, one, one, one, other]))
+    assert [(r.bits, r.chunks) for r in runs] == [(2, PAGE), (2, PAGE), (2, 3), (1, 1)]
+    assert runs[0] is page
+    assert runs[-1] is other
+    assert torch.equal(runs[2].planes[0], torch.cat([one.planes[0]] * 3, -2))
+
+
+def test_segments_are_attended_to_in_groups_that_fit(monkeypatch):
+    cache = filled(2 + 4 * 30, sink=2)
+    segments = cache.stair_layers[0].segments
+    assert [s.chunks for s in segments] == [8, 8, 8, 4, 1, 1]  # 28 on the floor, then 4 and 8 bits
+    assert [s.key.bits for s in segments] == [2, 2, 2, 2, 4, 8]
+    for scores, sizes in ((30, [6]), (29, [5, 1]), (16, [2, 4]), (8, [1, 1, 1, 3]), (1, [1] * 6)):
+        monkeypatch.setattr(packed, "SCORES", scores)
+        assert [len(g) for g in packed._groups(segments, 1)] == sizes
+    mixed = filled(2 + 4 * 3, "16/16/4").stair_layers[0].segments
+    monkeypatch.setattr(packed, "SCORES", 100)
+    assert [len(g) for g in packed._groups(mixed, 1)] == [1, 1]  # packed ones and one that is not
+    assert list(packed._groups((), 1)) == []
+
+
+def test_masks_over_recent_tokens():
+    cpu = torch.device("cpu")
+    assert packed._causal(1, 5, 1, cpu) is None
+    assert packed._causal(2, 4, 2, cpu).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert packed._causal(1, 4, 3, cpu).int().tolist() == [[1, 1, 0, 0]]
+    mask = torch.arange(6).view(1, 1, 2, 3)
+    assert torch.equal(packed._grouped_mask(mask, 2, 1), mask.repeat(1, 1, 2, 1))
+    assert packed._grouped_mask(mask, 1, 1) is mask
+    heads = torch.arange(24).view(1, 4, 2, 3)
+    assert torch.equal(packed._grouped_mask(heads, 2, 2), heads.reshape(1, 2, 4, 3))
+
+
+@pytest.mark.parametrize("crop", [1, 2, 3, 4, 7, 11, 40, 117, 121, 122, 200])
+def test_a_cut_leaves_the_oldest_tokens(crop):
+    cache = filled(122)
+    layer = cache.stair_layers[0]
+    none = layer.keys[..., :0, :], layer.values[..., :0, :]
+    before = [x.clone() for x in layer.view(*none).restore()]
+    layer.crop(-crop)
+    left = max(0, 122 - crop)
+    assert layer.get_seq_length() == left
+    for found, wanted in zip(layer.view(*none).restore(), before, strict=True):
+        torch.testing.assert_close(found, wanted[..., :left, :])
+    assert layer.get_mask_sizes(3) == (left + 3, 0)
+    with pytest.raises(ValueError, match=f"the cache holds {left} tokens, so no new ones came"):
+        layer.get_mask_sizes(0)
+
+
+def test_an_empty_layer_is_nothing():
+    cache = StaircaseCache(CONFIG)
+    layer = cache.stair_layers[0]
+    assert (layer.tensors, layer.stairs("key"), layer.get_seq_length()) == ((), [], 0)
+    assert (cache.nbytes(), cache.expected_bytes(), cache.bits_per_element()) == (0, 0.0, 0.0)
+    assert (layer.get_max_length(), cache.get_seq_length()) == (-1, 0)
+    layer.crop(-3)
+    layer.reorder_cache(torch.tensor([0]))
+    assert layer.state()[0]["dtype"] is None
+    full = filled(30)
+    assert full.bits_per_element() == 8 * full.nbytes() / (2 * 2 * 30 * 16)
+    full.stair_layers[0].reset()
+    assert full.stair_layers[0].get_seq_length() == 0
+    assert "2 layers, 16/8/4/2, " in repr(full)
+
+
+def test_batches_are_chosen_and_repeated():
+    cache = StaircaseCache(CONFIG, chunk=4, sink=1)
+    k, v = (torch.randn(3, 1, 20, 16, generator=seeded(i)) for i in (1, 2))
+    cache.update(k, v, 0)
+    layer = cache.stair_layers[0]
+    before = [t.clone() for t in layer.tensors]
+    layer.batch_repeat_interleave(2)
+    assert all(torch.equal(t[::2], b) for t, b in zip(layer.tensors, before, strict=True))
+    layer.batch_select_indices(torch.tensor([5, 0]))
+    assert all(torch.equal(t, b[[2, 0]]) for t, b in zip(layer.tensors, before, strict=True))
+    layer.reorder_cache(torch.tensor([1, 1]))
+    assert all(torch.equal(t, b[[0, 0]]) for t, b in zip(layer.tensors, before, strict=True))
+
+
+def test_windows_and_settings_of_a_configuration():
+    assert Settings(CONFIG).head_dim == 16
+    assert Settings(LlamaConfig(hidden_size=32, num_attention_heads=4)).head_dim == 8
+    assert not Settings(CONFIG).reads_packed
+    with pytest.raises(TypeError, match=r"config must be .* got int$"):
+        decoder_of(3)
+    with pytest.raises(TypeError, match=r"got Model; pass model.config$"):
+        decoder_of(type("Model", (), {"config": CONFIG})())
+    assert cache_word(type("M", (), {"forward": lambda self, cache: 0})()) == "cache"
+    assert cache_word(type("M", (), {"forward": lambda self, x: 0})()) == "past_key_values"
+
+
+def test_bits_of_ladders_at_a_length_are_means_over_a_chunk_of_lengths():
+    settings = Settings(CONFIG, chunk=4, sink=1)
+    assert choice._bits((16, 8), 0.5, None, settings) == 8.5
+    assert choice._bits((16,), 0.5, None, settings) == 16
+    lengths = (7, 8, 9, 10)
+    wanted = np.mean([kv.cache_bits(n, (16, 8), 4, metadata=0.5, sink=1) / n for n in lengths])
+    assert choice._bits((16, 8), 0.5, 10, settings) == pytest.approx(wanted)
+
+
+def test_files_of_costs_that_are_torn(tmp_path):
+    path = tmp_path / "costs.json"
+    about = {"model": 1, "text": 2}
+    costs = choice.Costs(((16, 8), (16,)), about).and_one(np.ones((2, 2)), 1.26)
+    costs.write(path)
+    back, chosen = choice.Costs.read(path)
+    assert (back.ladders, back.about, back.seconds, chosen) == (costs.ladders, about, 1.3, None)
+    assert costs.and_one(np.ones((2, 2)), 1.0).seconds == 2.26
+    assert costs.going_on(path).seconds == 1.3
+    with pytest.raises(ValueError, match=r"with another ladders, text$"):
+        choice.Costs(((16,),), {"model": 1, "text": 3}).going_on(path)
+    content = json.loads(path.read_text())
+    for change in ({"format": "x"}, {"costs": [[[1.0]]]}, {"ladders": None}):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(ValueError, match="must be a file of calibrate_ladders"):
+            choice.Costs.read(path)
+
+
+def test_few_numbers_of_each_weight_tell_models_apart():
+    model = tiny(layers=1)
+    told = choice.described(model, IDS, {"b": 1, "a": "x"})
+    assert list(told["options"]) == ["a", "b"]
+    assert told["text"]["tokens"] == [1, 40]
+    weight = model.lm_head.weight
+    step = weight.numel() // choice.SAMPLES
+    for at, other in ((step, True), (step + 1, False)):
+        before = weight.view(-1)[at].item()
+        weight.view(-1)[at] = before + 1.0
+        changed = choice.described(model, IDS, {"b": 1, "a": "x"})
+        assert (changed["model"]["sha256"] != told["model"]["sha256"]) == other
+        weight.view(-1)[at] = before
