@@ -129,7 +129,7 @@ def write(site: Path, target: Path, handout: bool, browser: str) -> None:
     from playwright.sync_api import sync_playwright
 
     target.mkdir(parents=True, exist_ok=True)
-    folder = site / "paper"  # beside the pages, whose pictures and fonts it shows
+    folder = site.resolve() / "paper"  # beside the pages, whose pictures and fonts it shows
     try:
         folder.mkdir(exist_ok=True)
         with sync_playwright() as playwright:

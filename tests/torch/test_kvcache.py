@@ -276,7 +276,8 @@ def test_restoring_a_cache_for_each_token_is_said_once(recwarn):
     cache = StaircaseCache(model.config, chunk=8)
     for _ in range(3):
         model(x, past_key_values=cache)
-    assert not list(recwarn)
+    old_word = "`past_key_values` is deprecated"  # of transformers 5.24, about this test's own call
+    assert not [w for w in recwarn if not str(w.message).startswith(old_word)]
 
 
 # ------------------------------------------------------------------ bytes and memory: bar 2

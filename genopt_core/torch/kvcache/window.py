@@ -30,7 +30,7 @@ def state(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "tokens": layer.get_seq_length(),
         # more than a window is held while a guess may have to be taken back
         "recording": getattr(layer, "record_past", False),
-        "dtype": str(layer.dtype) if layer.is_initialized else None,
+        "dtype": str(layer.keys.dtype) if layer.is_initialized else None,
     }
     return description, dict(zip("kv", tensors(layer), strict=False))
 
