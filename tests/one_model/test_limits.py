@@ -371,3 +371,17 @@ def test_an_interval_by_hand():
 def test_lengths_of_nothing_cost_nothing():
     assert bits_per_byte([math.log(2), 5.0], [2, 0]) == 0.5
     assert bits_per_byte([math.log(2), math.inf], [1, 0]) == 1.0
+
+
+def test_a_cache_of_another_model_is_refused():
+    two = ModelConfig(vocabulary=9, layers=2, width=8, heads=2, key_heads=2, hidden=4)
+    full = ForwardCache(two)
+    Forward.random(two, rng()).logits([1, 2, 3], full)
+    for other in (CONFIG, ModelConfig(vocabulary=9, layers=2, width=8, heads=2, key_heads=1)):
+        with pytest.raises(ValueError, match="zip"):
+            ForwardCache(other).take(full)
+    with pytest.raises(ValueError, match="zip"):
+        MODEL.logits([1], ForwardCache(two))
+    same = ForwardCache(two)
+    same.take(full)
+    assert (same.tokens, same.nbytes()) == (3, full.nbytes())

@@ -580,3 +580,14 @@ def test_pieces_merge_by_their_masses():
     torch.testing.assert_close(lse, s.logsumexp(-1))
     assert pieces.fused(torch.device("cpu"))
     assert not pieces.fused(torch.device("cuda"))
+
+
+def test_large_numbers_that_are_finite_are_accepted():
+    """Their product overflows, which must not be taken for a number that is not finite."""
+    for dtype, size in ((torch.float32, 1e30), (torch.float64, 1e200), (torch.bfloat16, 1e30)):
+        x = [(t * 0 + size).to(dtype) for t in (Q, K, V)]
+        out = attend(x[0] * 0, x[1] * 0, x[2], path="dense")
+        torch.testing.assert_close(out, x[2])
+        with pytest.raises(ValueError, match="v must be finite"):
+            attend(x[0] * 0, x[1] * 0, x[2] * math.inf, path="dense")
+        att.pr_flash_attention(x[0], x[1], x[2] * 0, PLAN, path="dense")

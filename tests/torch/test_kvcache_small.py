@@ -1,19 +1,33 @@
 """The cache of a model in its smallest cases: codes, runs, groups, cuts and files, by hand."""
 
 import json
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from oracles.models import tiny
 from transformers import LlamaConfig
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
+from genopt_core import attention as room
 from genopt_core import kvcache as kv
-from genopt_core.torch.kvcache import StaircaseCache, choice
+from genopt_core.torch import kvcache as fast
+from genopt_core.torch.kvcache import StaircaseCache, choice, storage, window
 from genopt_core.torch.kvcache import attention as packed
-from genopt_core.torch.kvcache.codec import Chunks, GridCodec, Room, RotatedCodec, lowered, pack
+from genopt_core.torch.kvcache.codec import (
+    Chunks,
+    GridCodec,
+    Room,
+    RotatedCodec,
+    lowered,
+    pack,
+    unpack,
+)
 from genopt_core.torch.kvcache.layer import PAGE
 from genopt_core.torch.kvcache.settings import Settings, cache_word, decoder_of
+from genopt_core.torch.online_softmax import merge_partials
 
 torch.set_num_threads(1)
 CONFIG = LlamaConfig(
@@ -230,3 +244,121 @@ def test_few_numbers_of_each_weight_tell_models_apart():
         changed = choice.described(model, IDS, {"b": 1, "a": "x"})
         assert (changed["model"]["sha256"] != told["model"]["sha256"]) == other
         weight.view(-1)[at] = before
+
+
+def test_what_belongs_together_comes_in_pairs():
+    """Lists that a caller gives and that are walked through side by side are as long."""
+    half = (torch.ones(1, 2), torch.zeros(1))
+    calls = [
+        lambda: merge_partials([half, (*half, half[1])]),
+        lambda: room.merge_partials([tuple(x.numpy() for x in half), (1, 2, 3)]),
+        lambda: unpack(pack(torch.zeros(1, 8, dtype=torch.uint8), 3)[:1], 3),
+        lambda: maps_of(2, 1).maps(2, Settings(CONFIG)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="zip"):
+            call()
+    assert len(maps_of(2, 2).maps(2, Settings(CONFIG))) == 2
+    with pytest.raises(ValueError, match="balance must be of 1 layers"):
+        maps_of(2, 2).maps(1, Settings(CONFIG))
+    with pytest.raises(ValueError, match=r"with heads of 8 channels, .* got 2 with 16"):
+        maps_of(2, 2).maps(2, Settings(LlamaConfig(hidden_size=32, num_attention_heads=4)))
+    assert repr(maps_of(2, 2)) == "Balance(2 layers, 1 heads of 16 channels)"
+
+
+def maps_of(keys, values):
+    pair = torch.eye(16)[None], torch.eye(16)[None]
+    return fast.Balance((pair,) * keys, (pair,) * values)
+
+
+def window_layer(tokens, **changes):
+    layer = DynamicSlidingWindowLayer(sliding_window=4)
+    if tokens:
+        layer.update(*torch.randn(2, 1, 2, tokens, 8, generator=seeded()))
+    vars(layer).update(changes)
+    return layer
+
+
+@pytest.mark.parametrize("tokens", [0, 2, 3, 4, 9])
+def test_layers_with_a_window_are_described_and_filled(tokens):
+    layer = window_layer(tokens)
+    description, held = window.state(layer)
+    assert description == {
+        "window": 4,
+        "tokens": tokens,
+        "recording": getattr(layer, "record_past", False),
+        "dtype": "torch.float32" if tokens else None,
+    }
+    assert list(held) == (["k", "v"] if tokens else [])
+    assert window.expected_bytes(layer) == 2 * 2 * 8 * 4 * min(tokens, 3)
+    other = window_layer(0)
+    window.fill(other, description, held)
+    assert other.get_seq_length() == tokens
+    for a, b in zip(window.tensors(other), window.tensors(layer), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="a window of 5 tokens, the model has one of 4"):
+        window.fill(window_layer(0), description | {"window": 5}, held)
+
+
+def test_a_library_without_recording_records_nothing():
+    plain = SimpleNamespace(sliding_window=4, is_initialized=False, get_seq_length=lambda: 0)
+    assert window.state(plain)[0]["recording"] is False
+
+
+def test_digests_of_tensors_know_names_shapes_and_bytes():
+    x = {"a": torch.arange(4.0)}
+    told = storage.digest(x)
+    others = [{"b": x["a"]}, {"a": x["a"].view(2, 2)}, {"a": x["a"] + 1}, {"a": x["a"].int()}, {}]
+    assert len({told, *map(storage.digest, others)}) == 6
+    two = {"a": x["a"], "b": x["a"] + 1}
+    assert storage.digest(two) == storage.digest(dict(reversed(two.items())))
+
+
+def test_files_of_the_cache_are_whole_or_refused(tmp_path):
+    cache = filled(40, full_dtype=torch.float16)
+    cache.save(tmp_path / "cache")
+    back = StaircaseCache.restore(tmp_path / "cache", CONFIG)
+    assert (repr(back), back.settings.full_dtype) == (repr(cache), torch.float16)
+    for ours, theirs in zip(back.stair_layers, cache.stair_layers, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.tensors, theirs.tensors, strict=True))
+        assert ours.stairs("value") == theirs.stairs("value")
+    tensors, description = storage.read(tmp_path / "cache")
+    with pytest.raises(ValueError, match="has 2 layers, the model has 1"):
+        StaircaseCache.restore(tmp_path / "cache", LlamaConfig(num_hidden_layers=1))
+    wide = LlamaConfig(hidden_size=32, num_attention_heads=1, num_hidden_layers=2)
+    with pytest.raises(ValueError, match=r"has \{16\} channels, the model has 32"):
+        StaircaseCache.restore(tmp_path / "cache", wide)
+    storage.write(tmp_path / "none", {}, description | {"balance": "ab"})
+    with pytest.raises(ValueError, match=r"balance must be the one that .*, got none"):
+        StaircaseCache.restore(tmp_path / "none", CONFIG)
+    content = (tmp_path / "cache").read_bytes()
+    (tmp_path / "cache").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match="is damaged: its tensors are not those"):
+        storage.read(tmp_path / "cache")
+    assert {n.partition(".")[0] for n in tensors} == {"0", "1"}
+
+
+@pytest.mark.parametrize("queries", [1, 2, 5])
+@pytest.mark.parametrize("ladders", [("16/8/2", None), ((16,), (16, 2)), ("16/16/4", None)])
+@pytest.mark.parametrize("codec", ["rotated", "grid"])
+def test_attention_over_chunks_is_that_over_restored_ones(queries, ladders, codec, monkeypatch):
+    """Any number of new tokens, groups of any size, with a mask of the model or none."""
+    cache = filled(62, ladders[0], value_ladder=ladders[1], codec=codec, group_size=4)
+    g = seeded(7)
+    new = torch.randn(2, 1, 1, queries, 16, generator=g)
+    q = torch.randn(1, 2, queries, 16, generator=g)
+    view = cache.stair_layers[0].view(*new)
+    k, v = (x.repeat_interleave(2, 1) for x in view.restore())
+    seen = torch.arange(62 + queries) <= torch.arange(62, 62 + queries)[:, None]
+    part = seen & (torch.rand(62 + queries, generator=g) < 0.6)
+    part[:, 0] = True
+    for scores in (1, 40, 2**20):
+        monkeypatch.setattr(packed, "SCORES", scores)
+        given = ((None, seen), (part[None, None], part), (seen.repeat(1, 2, 1, 1), seen))
+        for mask, allowed in given:
+            s = (q @ k.mT * 0.2).masked_fill(~allowed, -math.inf)
+            found = packed.attend_view(q, view, 0.2, mask)
+            torch.testing.assert_close(found, s.softmax(-1) @ v, rtol=1e-4, atol=1e-5)
+    if queries > 1:  # the first of them alone, which does not see the others
+        first = packed.attend_view(q[:, :, :1], view, 0.2, None, queries)
+        torch.testing.assert_close(first, found[:, :, :1], rtol=1e-4, atol=1e-5)
