@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from genopt_core.attention import blocks as numpy_room
 from genopt_core.positions import bias_by_distance
 from genopt_core.torch import attention as att
-from genopt_core.torch.attention import DistanceLaw, Plan, near, pieces, sample, sink
+from genopt_core.torch.attention import DistanceLaw, Plan, diagonals, near, pieces, sample, sink
 from genopt_core.torch.attention.draws import capped, systematic
 
 torch.set_num_threads(1)
@@ -534,3 +534,18 @@ def test_refusals(call, words):
 def test_wrong_types(call, words):
     with pytest.raises(TypeError, match=words):
         call()
+
+
+def test_distances_in_a_row_are_one_view():
+    """Each distance once; those that follow each other copy nothing, the others are joined."""
+    stacks = diagonals._stacks([1, 2, 3, 5, 8, 9, 12], 256)
+    assert stacks == [[1, 2, 3], [8, 9], [5, 12]]
+    assert diagonals._stacks(list(range(1, 7)), 256) == [[1, 2, 3], [4, 5, 6]]
+    x = torch.arange(2 * 40 * 3, dtype=torch.float32).view(2, 40, 3)
+    views = diagonals._Views(x, slice(0, 2), 4)
+    for distances in ((1, 2), (1, 3)):
+        r = diagonals._Round(slice(2, 5), distances, (0.0, 0.0))
+        found = views.queries(r)
+        assert torch.equal(found, torch.cat(views.parts(r), 2))
+        shared = found.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        assert shared == (distances == (1, 2))

@@ -7,6 +7,7 @@ in our reading of F. Li, arXiv 2410.18441, the section on PrFlashAttention.
 
 Several distances are one call: below each key block's first query block come those at the other
 distances, so that the kernel has more rows at once, and the keys' gradients are summed in it.
+Distances that follow each other need no copy for it: their query blocks do so too.
 """
 
 from __future__ import annotations
@@ -97,11 +98,30 @@ def _rounds(
 
 
 def _stacks(distances: list[int], block: int) -> list[list[int]]:
-    """Ascending distances in groups of like size, each with at most so many query tokens."""
+    """Ascending distances in groups, each with at most so many query tokens.
+
+    Those that follow each other are together, the others in groups of like size.
+    """
     most = max(ROWS // block, 1)
-    groups = -(-len(distances) // most)
-    size = -(-len(distances) // max(groups, 1))
-    return [distances[i : i + size] for i in range(0, len(distances), max(size, 1))]
+    runs: list[list[int]] = []
+    for d in distances:
+        if runs and d == runs[-1][-1] + 1:
+            runs[-1].append(d)
+        else:
+            runs.append([d])
+    alone = [run[0] for run in runs if len(run) == 1]
+    return [
+        some
+        for group in (*(run for run in runs if len(run) > 1), alone)
+        for some in _evenly(group, most)
+    ]
+
+
+def _evenly(group: list[int], most: int) -> list[list[int]]:
+    """In parts of like size, each of at most so many."""
+    parts = max(-(-len(group) // most), 1)
+    size = max(-(-len(group) // parts), 1)
+    return [group[i : i + size] for i in range(0, len(group), size)]
 
 
 class _Views:
@@ -118,9 +138,18 @@ class _Views:
         return [self.blocks[rows] for rows in r.queries]
 
     def queries(self, r: _Round) -> Tensor:
-        """(blocks, heads, distances * block, …), or (1, heads, tokens, …) of a column."""
+        """(blocks, heads, distances * block, …), or (1, heads, tokens, …) of a column.
+
+        A view, in which rows may come more than once, unless distances lie apart.
+        """
         parts = self.parts(r)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        if len(parts) == 1:
+            return parts[0]
+        if r.distances[-1] - r.distances[0] + 1 > len(parts):
+            return torch.cat(parts, 2)
+        first = parts[0]
+        shape = (*first.shape[:2], len(parts) * self.size, *first.shape[3:])
+        return first.as_strided(shape, first.stride(), first.storage_offset())
 
     def keys(self, r: _Round) -> Tensor:
         """(blocks, heads, block, dim), or (1, heads, tokens, dim) of a column."""
@@ -216,8 +245,12 @@ class _Diagonals(torch.autograd.Function):
                 mask = None
                 if table is not None:
                     mask = toeplitz(table, heads, r.distances[0], size, wide)
-                parts = [x - w if w else x for x, w in zip(L.parts(r), r.weights, strict=True)]
-                mass = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+                mass = L.queries(r)
+                if any(r.weights):
+                    own = mass.new_tensor(r.weights).repeat_interleave(
+                        mass.shape[2] // len(r.weights)
+                    )
+                    mass = mass - own
                 G1, Q1, O1 = (x.queries(r) for x in (G, Q, O))
                 dq, dk, dv = pieces.backward(
                     G1, Q1, K.keys(r), V.keys(r), O1, mass, ctx.scale, False, mask
