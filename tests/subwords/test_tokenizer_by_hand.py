@@ -1,0 +1,598 @@
+"""Encoders, peers and files piece by piece, and the commands in this process."""
+
+import argparse
+import json
+import sys
+import unicodedata
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genopt_core import corpora
+from genopt_core.conventions import Convention, byte_letters
+from genopt_core.subwords import Vocabulary, certify, train
+from genopt_core.subwords.__main__ import main
+from genopt_core.subwords.commands import _Progress, _roles, _summary, check_target
+from genopt_core.subwords.tokenizer import counting, encoding
+from genopt_core.subwords.tokenizer.counting import Counted, _last_cut, read_chunks
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, Encoder, cheapest_pieces
+from genopt_core.subwords.tokenizer.peers import BPE, Peer, Unigram, WordPiece, peer_from_json
+from genopt_core.subwords.tokenizer.tokenizer_json import (
+    load_tokenizer_json,
+    read_tokenizer,
+    save_tokenizer_json,
+    save_transformers,
+    tokenizer_json,
+)
+
+SMALL = Vocabulary(
+    ("a", "b", "▁", "ab", "b▁"), [-1.0, -2.0, -3.0, -2.5, -4.0], [5, 4, 3, 2, 1], {"by": "hand"}
+)
+LONG = Vocabulary(
+    ("a", "b", "▁", "ab"), [-1.0] * 4, [1] * 4, length_cost=0.5, specials=("<s>", "<s>>")
+)
+BYTES = Vocabulary(
+    (*byte_letters(), "lo"), [-3.0] * 257, [1] * 257, {}, 0.0, ("<s>",), Convention("gpt2")
+)
+
+
+# ------------------------------------------------------------------ encoders
+
+
+def test_of_equals_a_piece_wins_over_an_unknown_character():
+    arcs = {"a": (1.0, 0), "ab": (10.0, 1), "bc": (9.5, 2)}
+    assert [p.id for p in cheapest_pieces("ab", arcs, (2, 1), 9.0)] == [1]
+    assert [p.id for p in cheapest_pieces("ab", arcs, (2, 1), 8.9)] == [0, -1]
+    assert [tuple(p) for p in cheapest_pieces("abc", arcs, (2, 1), 9.0)] == [(0, 1, 0), (1, 3, 2)]
+    assert cheapest_pieces("", arcs, (2, 1), 9.0) == []
+    assert [tuple(p) for p in cheapest_pieces("?", {}, (), 9.0)] == [(0, 1, -1)]
+
+
+def test_new_words_are_segmented_together_from_so_many_on(monkeypatch):
+    together = []
+    usual = Encoder._segment_together
+    monkeypatch.setattr(
+        Encoder, "_segment_together", lambda self, w: together.append(w) or usual(self, w)
+    )
+    monkeypatch.setattr(encoding, "TOGETHER_FROM", 3)
+    monkeypatch.setattr(encoding, "TOGETHER_UP_TO", 4)
+    text = "ab abb abbb abbbb a? "
+    plain = SMALL.encode(text).tolist()
+    assert together == [["a", "ab ", "abb "]]
+    fresh = Encoder(SMALL.costs, 14.0, ())
+    monkeypatch.setattr(encoding, "TOGETHER_UP_TO", 5)
+    assert fresh.encode(text).tolist() == plain
+    assert together[-1] == ["a", "ab ", "abb ", "abbb "]
+    assert SMALL.decode(plain) == text
+    letters = Encoder(BYTES.costs, 13.0, (), Convention("gpt2"))
+    assert letters.encode("lo la lé").tolist() == BYTES.encode("lo la lé").tolist()
+    assert len(together[-1]) >= 3
+    assert BYTES.decode(letters.encode("lo la lé")) == "lo la lé"
+
+
+def test_an_encoder_forgets_when_it_remembers_too_much(monkeypatch):
+    monkeypatch.setattr(encoding, "REMEMBERED_WORDS", 3)
+    own = Encoder(SMALL.costs, 14.0, ())
+    for text, kept in (("a b ab", 3), ("a", 4), ("bb ", 1), ("bb", 2)):
+        own.encode(text)
+        assert len(own._ids[True]) == kept
+    assert own._ids[False] == {}
+    own.encode("a?", byte_fallback=False)
+    assert len(own._ids[False]) == 2
+
+
+def test_ids_by_hand():
+    ids = {token: i for i, token in enumerate(LONG.tokens)}
+    assert (ids["<0x00>"], ids["<unk>"], ids["<s>"]) == (4, 260, 261)
+    assert LONG.encode("ab<s>>a<s>").tolist() == [3, 262, 0, 261]
+    assert LONG.encode("<s>", recognize_specials=False).tolist() == [4 + ord(c) for c in "<s>"]
+    assert LONG.encode("a??b", byte_fallback=False).tolist() == [0, 260, 260, 1]
+    assert LONG.encode("é", byte_fallback=False).tolist() == [260]
+    assert LONG.encode("é").tolist() == [4 + 0xC3, 4 + 0xA9]
+    assert LONG.decode([3, 4 + 0xC3, 4 + 0xA9, 0, 261, 4 + 0xC3]) == "abéa<s>\ufffd"
+    assert LONG.decode([4 + 0xC3, 260, 4 + 0xA9]) == "\ufffd<unk>\ufffd"
+    assert LONG.encode("").tolist() == []
+    assert LONG.encode("a").dtype == np.int32
+    assert BYTES.decode([256, 257, 0xC3]).startswith("lo<s>")
+    assert BYTES.tokens[256:] == ("lo", "<s>")
+    assert BYTES.encode("lo<s>").tolist() == [256, 257]
+    assert (
+        encoding.word_pattern(["a▁", "b", "c", "e", "7", "8", "-"])
+        == r"(?:[a-ce]+|[7-8]+|[\s\S]) ?"
+    )
+    assert encoding._ranges("acdfgh") == "ac-df-h"
+
+
+def test_costs_of_a_word_by_hand():
+    assert LONG.costs == {"a": 1.5, "b": 1.5, "▁": 1.5, "ab": 1.5}
+    path = LONG.segment("ab?")
+    assert (path.pieces, path.cost) == (("ab", "<unk>"), 1.5 + 11.5)
+    assert LONG.segment("ab?", 1).cost == float("inf")
+    assert LONG.log_marginal("ab") == pytest.approx(np.log(np.exp(-1) + np.exp(-2)))
+    assert [p.cost for p in LONG.n_best("ab", 5)] == [1.5, 3.0]
+    assert repr(SMALL) == "Vocabulary(5 pieces, 'a' to 'b▁')"
+    assert repr(LONG) == "Vocabulary(4 pieces, 'a' to 'ab', length_cost=0.5, specials=2)"
+    assert (
+        repr(BYTES)
+        == f"Vocabulary(257 pieces, {byte_letters()[0]!r} to 'lo', specials=1, 'gpt2' in bytes)"
+    )
+    assert SMALL != LONG
+    assert SMALL != "a"
+    assert Vocabulary(SMALL.pieces, SMALL.log_probabilities, SMALL.counts, {"by": "hand"}) == SMALL
+    assert not SMALL.counts.flags.writeable
+
+
+# ------------------------------------------------------------------ peers
+
+
+def test_byte_pair_encoding_by_hand():
+    merges = [("b", "c"), ("a", "b"), ("ab", "c")]
+    pieces = ["a", "b", "c", "ab", "bc", "abc"]
+    assert BPE(pieces, merges).segment("abcab") == ("a", "bc", "ab")
+    assert BPE(pieces, merges[1:]).segment("ababc") == ("ab", "abc")
+    assert BPE(pieces, merges[:2]).segment("bcbc") == ("bc", "bc")
+    assert BPE(pieces, [], ignore_merges=True).segment("abc") == ("abc",)
+    assert BPE(pieces, []).segment("abc") == ("a", "b", "c")
+    assert BPE(pieces, []).segment("a??b") == ("a", "b"), "dropped without a name for it"
+    assert BPE(pieces, [], "?").segment("axxb") == ("a", "?", "?", "b")
+    fused = BPE(pieces, [], "?", fuse_unknown=True)
+    assert fused.segment("axxbx") == ("a", "?", "b", "?")
+    code = BPE([*pieces, "<0xC3>", "<0xA9>"], [], "?", byte_fallback=True, fuse_unknown=True)
+    assert code.segment("aéb") == ("a", "<0xC3>", "<0xA9>", "b")
+    assert code.segment("xéxx") == ("?", "<0xC3>", "<0xA9>", "?")
+    marked = BPE(
+        ["a", "##b", "##b</w>", "a</w>", "ab"], [("a", "##b"), ("a", "##b</w>")],
+        prefix="##", suffix="</w>",
+    )  # fmt: skip
+    assert marked.segment("a") == ("a</w>",)
+    assert marked.segment("abb") == ("ab", "##b</w>")
+    assert marked.segment("ab") == ("ab</w>",)
+    levels = BPE(["Ġ", "a", "Ã", "©"], [], byte_level=True)
+    assert levels.segment("▁aé") == ("Ġ", "a", "Ã", "©")
+    assert BPE(pieces, []).segment("") == ()
+
+
+def test_longest_match_and_unigram_by_hand():
+    longest = WordPiece(["ab", "a", "##b", "##bb", "b"], "[UNK]", longest_word=5)
+    assert longest.segment("abbb") == ("ab", "##bb")
+    assert longest.segment("abb") == ("ab", "##b")
+    assert longest.segment("abbbb") == ("ab", "##bb", "##b")
+    assert longest.segment("abbbbb") == longest.segment("ax") == ("[UNK]",)
+    assert WordPiece(["a", "-b"], "?", "-").segment("ab") == ("a", "-b")
+    scores = {"a": -1.0, "b": -2.0, "ab": -3.0, "<0xC3>": -9.0, "<0xA9>": -9.0}
+    assert Unigram(scores, "?").segment("aé?b") == ("a", "?", "b")
+    code = Unigram(scores, "?", byte_fallback=True)
+    assert code.segment("aéb") == ("a", "<0xC3>", "<0xA9>", "b")
+    assert code.segment("aêb") == ("a", "?", "b"), "a byte is missing"
+    assert Unigram(scores, None, byte_fallback=True).segment("é") == ("<0xC3>", "<0xA9>")
+    assert Unigram(scores).segment("ab") == ("ab",)
+    with pytest.raises(ValueError, match="no piece and no unknown token for 'é'"):
+        Unigram(scores).segment("aé")
+    # an unknown character costs 10 more than the costliest piece, here 9
+    assert Unigram({"a": -1.0, "b": -9.0, "ax": -20.0}, "?").segment("ax") == ("ax",)
+    assert Unigram({"a": -1.0, "ax": -19.9}, "?")._unknown_cost == 29.9
+
+
+@pytest.mark.parametrize("kind", [{"type": "BPE"}, {}, {"type": None}])
+def test_models_of_pairs_from_their_files(kind):
+    model = {**kind, "vocab": {"b": 1, "a": 0, "ab": 2}, "merges": ["a b"]}
+    peer = peer_from_json({"model": model})
+    assert (peer.kind, peer.pieces, peer.segment("ab")) == ("BPE", ("a", "b", "ab"), ("ab",))
+    assert not peer.byte_level
+    level = {"type": "Sequence", "pretokenizers": [{"type": "Split"}, {"type": "ByteLevel"}]}
+    more = {
+        "merges": [["a", "b"]], "unk_token": "?", "fuse_unk": True, "byte_fallback": True,
+        "ignore_merges": True, "continuing_subword_prefix": None, "end_of_word_suffix": "",
+    }  # fmt: skip
+    peer = peer_from_json({"model": {**model, **more}, "pre_tokenizer": level})
+    assert peer.byte_level
+    assert (peer._unknown, peer._fuse, peer._bytes, peer._ignore) == ("?", True, True, True)
+    assert (peer._prefix, peer._suffix, peer.merges) == ("", "", (("a", "b"),))
+    usual = peer_from_json({"model": model, "pre_tokenizer": {"type": "Whitespace"}})
+    assert not usual.byte_level
+    assert (usual._unknown, usual._fuse, usual._bytes, usual._ignore) == (None,) + (False,) * 3
+
+
+def test_other_models_from_their_files():
+    pieces = {"a": 0, "##b": 1}
+    peer = peer_from_json({"model": {"type": "WordPiece", "vocab": pieces, "unk_token": "?"}})
+    assert peer.segment("ab") == ("a", "##b")
+    assert (peer._prefix, peer._longest_word) == ("##", 100)
+    model = {"type": "Unigram", "vocab": [["?", 0.0], ["a", -1.0]], "unk_id": 0}
+    assert peer_from_json({"model": model}).segment("ab") == ("a", "?")
+    peer = peer_from_json({"model": {**model, "unk_id": None, "byte_fallback": True}})
+    assert (peer._unknown, peer._bytes) == (None, True)
+    for kind in ("WordLevel", None):
+        with pytest.raises(ValueError, match=f"got {kind!r}"):
+            peer_from_json({"model": {"type": kind, "vocab": {}}})
+
+    class Letters(Peer):
+        kind = "letters"
+
+        def _segment(self, word):
+            return word
+
+    assert Letters("ab").segment("a▁") == ("a", "▁")
+    assert Letters("ab", True).segment("▁") == ("Ġ",)
+
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_the_file_word_by_word(fallback):
+    bytes_and_unknown = [[token, -1.5] for token in (*BYTE_TOKENS, "<unk>")]
+    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    assert tokenizer_json(LONG, fallback) == {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": 261, "content": "<s>", "special": True, **added},
+            {"id": 262, "content": "<s>>", "special": True, **added},
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split", "pattern": {"Regex": r"(?:[a-b]+|[\s\S]) ?"},
+            "behavior": "Isolated", "invert": False,
+        },
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "Unigram", "unk_id": 260,
+            "vocab": [["a", -1.5], ["b", -1.5], [" ", -1.5], ["ab", -1.5], *bytes_and_unknown],
+            "byte_fallback": fallback,
+            "genopt": {"counts": [1.0] * 4, "length_cost": 0.5, "provenance": {}},
+        },
+    }  # fmt: skip
+    least = tokenizer_json(SMALL)["model"]["vocab"]
+    assert least[4:6] == [["b ", -4.0], ["<0x00>", -4.0]]
+
+
+def test_the_file_of_a_vocabulary_in_bytes(tmp_path):
+    content = tokenizer_json(BYTES)
+    level = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False,
+    }  # fmt: skip
+    assert content["pre_tokenizer"]["type"] == "Sequence"
+    assert [step["type"] for step in content["pre_tokenizer"]["pretokenizers"]] == [
+        "Split", "ByteLevel",
+    ]  # fmt: skip
+    assert content["decoder"] == content["pre_tokenizer"]["pretokenizers"][1] == level
+    assert content["model"]["unk_id"] is None
+    assert content["model"]["byte_fallback"] is False
+    assert len(content["model"]["vocab"]) == 257
+    assert content["added_tokens"][0]["id"] == 257
+    assert content["model"]["genopt"]["convention"]["name"] == "gpt2"
+    for vocabulary in (SMALL, LONG, BYTES):
+        save_tokenizer_json(vocabulary, tmp_path / "t.json")
+        assert load_tokenizer_json(tmp_path / "t.json") == vocabulary
+        assert read_tokenizer(tmp_path / "t.json").kind == "Unigram"
+    text = (tmp_path / "t.json").read_text("utf-8")
+    assert text.startswith('{\n "version": "1.0",\n')
+    written = save_transformers(BYTES, tmp_path / "folder", eos_token="</s>", pad_token="</s>")
+    assert written.specials == ("<s>", "</s>")
+    settings = json.loads((tmp_path / "folder" / "tokenizer_config.json").read_text())
+    assert settings == {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        "eos_token": "</s>", "pad_token": "</s>",
+    }  # fmt: skip
+    save_transformers(SMALL, tmp_path / "folder")
+    settings = json.loads((tmp_path / "folder" / "tokenizer_config.json").read_text())
+    assert settings["unk_token"] == "<unk>"
+    with pytest.raises(ValueError, match="role must be one of"):
+        save_transformers(SMALL, tmp_path / "folder", unk_token="<unk>")
+
+
+def changed(content, path, value):
+    for name in path[:-1]:
+        content = content[name]
+    if value is None:
+        del content[path[-1]]
+    else:
+        content[path[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["model", "type"], "BPE", "its model is BPE"),
+        (["model", "type"], None, "it has no 'type'"),
+        (["added_tokens"], None, "it has no 'added_tokens'"),
+        (["model", "vocab"], [["a", -1.0]], "does not end with 256 bytes and <unk>"),
+        (["model", "vocab", 259], ["x", -1.0], "does not end with 256 bytes"),
+        (["model", "vocab", 0], [1, -1.0], "genopt_core wrote"),
+        (["pre_tokenizer"], None, "it cuts words differently"),
+        (["pre_tokenizer", "pattern", "Regex"], "x", "it cuts words differently"),
+        (["pre_tokenizer", "type"], "Punctuation", "it cuts words differently"),
+        (["model"], 3, "genopt_core wrote"),
+    ],
+)
+def test_other_files_are_refused(path, value, words, tmp_path):
+    content = tokenizer_json(SMALL)
+    changed(content, path, value)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=words):
+        load_tokenizer_json(tmp_path / "t.json")
+
+
+def test_files_of_before_and_saved_by_others(tmp_path):
+    content = tokenizer_json(LONG)
+    own = content["model"]["genopt"]
+    own["provenance"] = {"length_cost": own.pop("length_cost"), "specials": ["<s>"], "by": "hand"}
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    found = load_tokenizer_json(tmp_path / "t.json")
+    assert (found.length_cost, found.provenance) == (0.5, {"by": "hand"})
+    del content["model"]["genopt"]
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    found = load_tokenizer_json(tmp_path / "t.json")
+    assert found.provenance == {"note": "counts and provenance lost by a resave"}
+    assert (found.length_cost, found.counts.tolist()) == (0.0, [0.0] * 4)
+    assert found.convention == LONG.convention
+    for text, words in (("[1]", "must hold a JSON object"), ("{", "is not JSON")):
+        (tmp_path / "t.json").write_text(text)
+        for load in (load_tokenizer_json, read_tokenizer):
+            with pytest.raises(ValueError, match=words):
+                load(tmp_path / "t.json")
+    (tmp_path / "t.json").write_text('{"model": {}}')
+    with pytest.raises(ValueError, match="is not a tokenizer"):
+        read_tokenizer(tmp_path / "t.json")
+
+
+# ------------------------------------------------------------------ counting
+
+
+@pytest.mark.parametrize("name", ["lossless", "textbook", "gpt2"])
+def test_the_last_cut_is_the_last_one_however_far_back(name):
+    rule = Convention(name)
+    for before in (1, 40, 3000):
+        for behind in (1, 200, 255, 256, 257, 2047, 2048, 5000):
+            text = "ab " * before + "c" * behind
+            whole = [m.end() for m in rule.boundary.finditer(text)]
+            assert _last_cut(text, rule) == (max(whole) if whole else 0)
+    assert _last_cut("c" * 5000, rule) == 0
+    accent = "ab c\u0301" if name == "gpt2" else "ab \u0301c"
+    cuts = [m.end() for m in rule.boundary.finditer(accent)]
+    kept = [cut for cut in cuts if not unicodedata.combining(accent[cut : cut + 1] or " ")]
+    assert _last_cut(accent, rule) == max(kept, default=0)
+    assert _last_cut("a b", Convention("regex", r"\S+")) == 0
+
+
+def test_chunks_of_a_file_by_hand(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("ab cd é ef".encode())
+    chunks = list(read_chunks(path, 4))
+    assert "".join(c.text for c in chunks) == "ab cd é ef"
+    assert sum(c.bytes for c in chunks) == 11
+    assert [c.followed for c in chunks] == [True] * (len(chunks) - 1) + [False]
+    path.write_bytes(b"abc \xff")
+    with pytest.raises(ValueError, match="byte 4 is 0xFF"):
+        list(read_chunks(path, 3))
+    path.write_bytes(b"abc \xc3")
+    with pytest.raises(ValueError, match="byte 4 is 0xC3"):
+        list(read_chunks(path, 2))
+    path.write_bytes(b"")
+    assert [tuple(c) for c in read_chunks(path)] == [("", False, 0)]
+
+
+def test_so_many_chunks_are_under_way_and_all_are_cancelled_when_reading_fails(
+    monkeypatch, tmp_path
+):
+    class Late(Executor):
+        """Does the oldest task when somebody waits for one."""
+
+        def __init__(self):
+            self.open, self.most, self.all = [], 0, []
+
+        def submit(self, function, *arguments):
+            future = Future()
+            self.open.append((future, function, arguments))
+            self.all.append(future)
+            self.most = max(self.most, len(self.open))
+            return future
+
+        def one(self):
+            future, function, arguments = self.open.pop(0)
+            if not future.cancelled():
+                future.set_result(function(*arguments))
+
+    late = Late()
+    wait, completed = counting.wait, counting.as_completed
+
+    def waiting(futures, return_when):
+        late.one()
+        return wait(futures, return_when=return_when)
+
+    def all_of(futures):
+        while late.open:
+            late.one()
+        return completed(futures)
+
+    monkeypatch.setattr(counting, "wait", waiting)
+    monkeypatch.setattr(counting, "as_completed", all_of)
+    monkeypatch.setattr(counting, "IN_FLIGHT", 3)
+    path = tmp_path / "a.txt"
+    path.write_text(("low lower " * 20).strip())
+    told = []
+    found = counting.count_words_in_files(path, executor=late, chunk_bytes=20, progress=told.append)
+    assert found == {"low▁": 20, "lower▁": 19, "lower": 1}
+    assert late.most == 3
+    assert told[-1].done == told[-1].total == 199
+    assert told == sorted(told)
+    path.write_bytes(b"low lower " * 3 + b"\xff")
+    late = Late()
+    with pytest.raises(ValueError, match="byte 30"):
+        counting.count_words_in_files(path, executor=late, chunk_bytes=10)
+    assert any(f.cancelled() for f in late.all)
+
+
+# ------------------------------------------------------------------ commands
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("low lower newest widest low\nlow newest newest\n" * 3)
+    return str(path)
+
+
+def test_commands_one_after_the_other(text, tmp_path, capsysbinary):
+    target, ids = str(tmp_path / "t.json"), str(tmp_path / "ids")
+    assert (
+        main(["train", text, "--size", "16", "-o", target, "--special", "<s>", "--min-count", "1"])
+        == 0
+    )
+    said = capsysbinary.readouterr().err.decode()
+    assert "counting words: 24 words, 5 different\n" in said
+    assert "training 16 pieces: " in said
+    assert f"wrote {target}: 16 pieces, 274 ids" in said
+    vocabulary = load_tokenizer_json(target)
+    counts = corpora.count_words(Path(text).read_text())
+    wanted = train(counts, 16, min_count=1)
+    assert vocabulary.pieces == wanted.pieces
+    assert vocabulary.specials == ("<s>",)
+    assert vocabulary.provenance["files"] == ["corpus.txt"]
+    assert vocabulary.provenance["convention"] == "lossless"
+    assert main(["encode", text, "-t", target, "-o", ids]) == 0
+    assert b"encoding: " in capsysbinary.readouterr().err
+    lines = Path(ids).read_text().split("\n")
+    assert len(lines) == 7
+    numbers = [int(n) for n in Path(ids).read_text().split()]
+    assert numbers == vocabulary.encode(Path(text).read_text()).tolist()
+    assert main(["decode", ids, "-t", target]) == 0
+    assert capsysbinary.readouterr().out.decode() == Path(text).read_text()
+    assert main(["encode", text, "-t", target, "--pieces", "-q"]) == 0
+    shown = capsysbinary.readouterr()
+    assert shown.err == b""
+    assert shown.out.decode().split("\n")[0].split() == [
+        vocabulary.tokens[i] for i in vocabulary.encode("low lower newest widest low\n")
+    ]
+
+
+def test_certifying_by_command(text, tmp_path, capsysbinary):
+    target, prices = str(tmp_path / "t.json"), str(tmp_path / "p.npz")
+    counts = corpora.count_words(Path(text).read_text())
+    vocabulary = train(counts, 16, effort="fast", new_words=False)
+    save_tokenizer_json(vocabulary, target)
+    assert main(["certify", text, "--size", "16", "-t", target, "-o", prices, "--steps", "20",
+                 "--min-count", "3"]) == 0  # fmt: skip
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    made = certify(counts, 16, steps=20)
+    assert lines[0] == "words            24"
+    assert lines[1] == f"certified bound  {made.bound:.1f} tokens, {made.bound / 24:.5f} per word"
+    assert lines[2].endswith("for every vocabulary of 16 pieces of at most 16 characters")
+    gap = made.gap(vocabulary, counts)
+    assert lines[3] == f"{target}  at most {gap:.3f} % above the best possible"
+    assert lines[5].endswith("16 characters that occur at least 3 times")
+    assert lines[6].endswith("% above the best possible with pieces that occur at least 3 times")
+    assert len(lines) == 7
+
+
+def test_commands_that_fail_say_why(text, tmp_path, capsys):
+    target = str(tmp_path / "t.json")
+    for arguments, words in (
+        (["train", text, "--size", "2", "-o", target], "--size must be at least"),
+        (["train", text, "--size", "900", "-o", target], "--at-most takes fewer"),
+        (["train", text, "--size", "20", "-o", str(tmp_path)], "is a folder"),
+        (["train", text, "--size", "20", "--transformers", text], "is a file"),
+        (["train", text, "--size", "20", "-o", str(tmp_path / "no" / "t")], "no such folder"),
+        (["train", text, "--size", "20", "-o", target, "--special", "low"], "must not occur"),
+        (["train", text, "--size", "20", "-o", target, "--special", ""], "--special must not"),
+        (["train", text + "x", "--size", "20", "-o", target], "No such file"),
+        (["encode", text, "-t", text], "-t/--tokenizer: "),
+    ):
+        assert main(arguments) == 1
+        assert words in capsys.readouterr().err
+    save_tokenizer_json(SMALL, target)
+    for content, words in (("1 x 2", "got 'x'"), ("1 262", "has the id 262, "), ("-1", "got '-1'")):
+        (tmp_path / "ids").write_text(content)
+        assert main(["decode", str(tmp_path / "ids"), "-t", target]) == 1
+        assert words in capsys.readouterr().err
+    (tmp_path / "ids").write_text("261")
+    assert main(["decode", str(tmp_path / "ids"), "-t", target]) == 0
+    (tmp_path / "empty").write_text("")
+    for name, words in (("empty", "is empty"),):
+        assert main(["train", str(tmp_path / name), "--size", "9", "-o", target]) == 1
+        assert words in capsys.readouterr().err
+    (tmp_path / "blank").write_text("1 2")
+    arguments = ["--convention", "textbook", "--size", "9", "-o", target]
+    assert main(["train", str(tmp_path / "blank"), *arguments]) == 1
+    assert "has no words" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_is_130(text, tmp_path, capsys, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genopt_core.subwords.commands.train", stop)
+    assert main(["train", text, "--size", "20", "-o", str(tmp_path / "t")]) == 130
+    assert "error: interrupted, nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_what_is_said_of_a_vocabulary():
+    def said(vocabulary, output=None, folder=None, roles=None):
+        given = argparse.Namespace(output=output, transformers=folder)
+        return _summary(vocabulary, given, roles or {}).split("\n")
+
+    known = Vocabulary(SMALL.pieces, SMALL.log_probabilities, SMALL.counts, {"words": 6.0})
+    assert said(known, "t.json") == [
+        "wrote t.json: 5 pieces, 262 ids (the pieces, 256 bytes, <unk>)",
+        "on these words: 2.500 tokens a word",
+        "to use it: python -m genopt_core.subwords encode FILE -t t.json",
+        "in transformers: PreTrainedTokenizerFast(tokenizer_file='t.json', unk_token='<unk>')",
+    ]
+    one = known.with_specials(["<s>"])
+    lines = said(one, folder="d", roles={"eos_token": "<s>"})
+    assert lines[0] == "wrote d: 5 pieces, 263 ids (the pieces, 256 bytes, <unk>, 1 special token)"
+    assert lines[2].endswith("-t d/tokenizer.json")
+    assert lines[3] == "in transformers: AutoTokenizer.from_pretrained('d')"
+    spelled = Vocabulary(
+        BYTES.pieces, BYTES.log_probabilities, BYTES.counts, {"words": 257.0}, 0.0, ("<s>", "<e>"),
+        Convention("gpt2"),
+    )  # fmt: skip
+    lines = said(spelled, "t.json", roles={"eos_token": "<e>"})
+    assert lines[0] == "wrote t.json: 257 pieces, 259 ids (the pieces, 2 special tokens)"
+    assert lines[1] == "on these words: 1.000 tokens a word"
+    assert lines[3].endswith("(tokenizer_file='t.json', eos_token='<e>')")
+
+
+def test_roles_of_special_tokens():
+    def roles(folder, **given):
+        names = {"bos": None, "eos": None, "pad": None} | given
+        return _roles(argparse.Namespace(transformers=folder, **names))
+
+    assert roles(None) == {}
+    assert roles(None, bos="<b>") == {"bos_token": "<b>"}
+    assert roles("d") == {"eos_token": "</s>", "pad_token": "<pad>"}
+    assert roles("d", eos="<e>", pad="<p>", bos="<b>") == {
+        "bos_token": "<b>", "eos_token": "<e>", "pad_token": "<p>",
+    }  # fmt: skip
+
+
+def test_progress_of_little_and_of_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = _Progress(False, "x")
+    for done, total in ((0, 0), (1, 1)):
+        shown.show(Counted(done, total))
+    shown.end()
+    assert capsys.readouterr().err == "x ...\rx   0 %\rx 100 %\rx: done\n"
+    quiet = _Progress(True, "x")
+    quiet.show(Counted(1, 1))
+    quiet.end()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    plain = _Progress(False, "x")
+    plain.show(Counted(1, 2))
+    plain.end("3 s")
+    assert capsys.readouterr().err == "x: 3 s\n"
+
+
+def test_where_a_file_may_be_written(tmp_path, monkeypatch):
+    check_target(None)
+    check_target(str(tmp_path / "new"))
+    check_target(str(tmp_path), folder=True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="cannot be written to"):
+        check_target(str(tmp_path / "new"))
