@@ -6,6 +6,7 @@ import re
 from importlib import import_module
 
 import pytest
+from oracles.figures import HYPHEN_AS_MINUS, strings
 from places import CORE
 
 from genopt_core import explorers as ex
@@ -45,9 +46,20 @@ def test_controls_say_what_they_do(name):
     assert all(control.label and control.help for control in entry.controls)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_frames_are_the_figures_and_light_enough(name):
-    frames = ex.frames(name)
+@pytest.fixture(scope="module", params=EVERY)
+def framed(request):
+    """An explorer with all its frames, which are computed once for the tests below."""
+    return request.param, ex.frames(request.param)
+
+
+def test_no_hyphen_stands_for_a_minus(framed):
+    name, frames = framed
+    said = [*strings(frames), *strings(ex.describe(name))]
+    assert not [words for _, words in said if HYPHEN_AS_MINUS.search(words)]
+
+
+def test_frames_are_the_figures_and_light_enough(framed):
+    name, frames = framed
     assert len(json.dumps(frames, separators=(",", ":"), ensure_ascii=False).encode()) <= 300_000
     grid = frames["grid"]
     shape = [len(values) for values in grid.values()]

@@ -8,31 +8,12 @@ import re
 import subprocess
 
 import pytest
+from oracles.figures import HYPHEN_AS_MINUS
 from places import CORE
 
 from genopt_core import explorers as ex
 
 EVERY = ex.names()
-HYPHEN_AS_MINUS = re.compile(r"(?<![\w–—/−-])-(?=\.?\d)")
-
-
-def strings(item, key=""):
-    """All texts of a figure, or of packed figures, with the name under which they stand."""
-    if isinstance(item, str):
-        yield key, item
-    elif isinstance(item, dict):
-        for name, inner in item.items():
-            packing = name in ("same", "object", "list", "pick", "at")
-            yield from strings(inner, key if packing else name)
-    elif isinstance(item, list):
-        for inner in item:
-            yield from strings(inner, key)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_no_hyphen_stands_for_a_minus(name):
-    said = [*strings(ex.frames(name)), *strings(ex.describe(name))]
-    assert not [words for _, words in said if HYPHEN_AS_MINUS.search(words)]
 
 
 @pytest.mark.parametrize("name", EVERY)
