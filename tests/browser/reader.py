@@ -33,6 +33,7 @@ SETTLED = """async limit => {
         }
     };
     for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]")) {
+        if (root.dataset.ready) continue;
         root.scrollIntoView({block: "center", behavior: "instant"});
         await until(() => root.dataset.ready, `no picture of ${root.dataset.explorer}`);
     }
@@ -281,11 +282,11 @@ def copied(page, root, label: str) -> str:
     return page.evaluate(COPY, [root.element_handle(), label])
 
 
-def figures_only(page: Path) -> str:
-    """A page with the figures of the built ``page`` and nothing else, which loads in a moment."""
+def figures_only(page: Path, name: str) -> str:
+    """A page with the figures ``name`` of the built ``page`` alone, which loads in a moment."""
     text = page.read_text(encoding="utf-8")
     parts = re.findall(r"<link [^>]*genopt/[^>]*>|<script\b[^>]*>[^<]*GENOPT[^<]*</script>", text)
-    for start in re.finditer(r'<div class="genopt-explorer" data-explorer', text):
+    for start in re.finditer(f'<div class="genopt-explorer" data-explorer="{name}"', text):
         depth = 0
         for tag in re.compile(r"<(/?)div\b").finditer(text, start.start()):
             depth += -1 if tag[1] else 1
