@@ -140,6 +140,10 @@ def train(
     model.build_vocab(sentences)
     if not len(model.wv):
         raise ValueError(f"min_count must be at most the count of some word, got {min_count}")
+    if not negatives and len(model.wv) < 2:  # gensim would wait for ever
+        raise ValueError(
+            "negatives must be at least 1 with a single word, which has no tree, got 0"
+        )
     model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
     outputs = model.syn1neg if negatives else None
     return Embedding(tuple(model.wv.index_to_key), model.wv.vectors, outputs)
