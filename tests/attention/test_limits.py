@@ -350,3 +350,19 @@ def test_the_difference_falls_back_where_its_mass_is_no_more_than_the_floor():
         out, lse = att.estimate(**given, block=1, estimator="difference", floor=floor)
         assert lse[1] == pytest.approx(math.log(3))
         assert out[1, 0] == pytest.approx(5 / 3)
+
+
+@pytest.mark.parametrize(("p", "count"), [(0.7, 10), (0.9, 10), (0.55, 20), (0.1, 10)])
+def test_sums_that_are_whole_but_for_rounding_hold_that_many(p, count):
+    """Seven tenths, ten times, are a little above 7: a comb at 0 would have an eighth tooth."""
+
+    class Zero:
+        def random(self):
+            return 0.0
+
+    total = round(p * count)
+    assert att.systematic([p] * count, Zero()).sum() == total
+    samples, chances = att.systematic_samples([p] * count)
+    assert (samples.sum(axis=1) == total).all()
+    assert (chances > 1e-6).all()
+    assert chances.sum() == pytest.approx(1)

@@ -591,3 +591,59 @@ def test_large_numbers_that_are_finite_are_accepted():
         with pytest.raises(ValueError, match="v must be finite"):
             attend(x[0] * 0, x[1] * 0, x[2] * math.inf, path="dense")
         att.pr_flash_attention(x[0], x[1], x[2] * 0, PLAN, path="dense")
+
+
+@pytest.mark.parametrize(("p", "count"), [(0.7, 10), (0.9, 10), (0.55, 20), (0.1, 10)])
+def test_a_comb_at_0_has_no_tooth_too_many(p, count, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: zeros(*shape))
+    drawn = systematic(torch.full((2, count), p, dtype=torch.float64), None)
+    assert drawn.sum(-1).tolist() == [round(p * count)] * 2
+
+
+def test_heads_of_batches_are_stacked():
+    one = sample(LAW, 1, each="row").plan(12, block=3, batch=3, generator=seeded())
+    both = att.stack_heads([one, PLAN])
+    assert both.kept.shape == (3, 2, 4, 4)
+    assert torch.equal(both.kept[:, 0], one.kept[:, 0])
+    assert torch.equal(both.kept[:, 1], PLAN.kept[:, 0].expand(3, 4, 4))
+    assert torch.equal(both.pi[:, 0], one.pi[:, 0])
+    assert (both.distances, both.head_distances, both.sinks) == (None, None, 0)
+
+
+@pytest.mark.parametrize("of", ["mass", "numerator", "output"])
+@pytest.mark.parametrize("draws", [1, 3])
+def test_coverage_counts_what_verify_promised(of, draws):
+    """Errors against sums that are written out, one query a row of blocks as it was drawn."""
+    size, t, eps, delta = 2, 6, 0.35, 0.3
+    g, ours = seeded(8), seeded(8)
+    found = att.coverage(
+        Q, K, V, near(0), eps, delta, draws=draws, of=of, pilot=2, block=size, generator=g
+    )
+    s = np.tril(np.exp((Q @ K.mT / 2).numpy()[0]))
+    total, exact = s.sum(-1), s @ V[0].numpy()
+    trials, kept, every, density = 0, 0, [], []
+    for _ in range(draws):
+        one = att.verify(Q, K, V, near(0), eps, delta, of=of, pilot=2, block=size, generator=ours)
+        weight = np.where(one.plan.kept, 1 / one.plan.pi, 0.0)[0].repeat(size, 1).repeat(size, 2)
+        mass, sums = (s * weight).sum(-1), (s * weight) @ V[0].numpy()
+        if of == "mass":
+            error = np.abs(mass / total - 1)
+        elif of == "numerator":
+            error = np.linalg.norm(sums - exact, axis=-1) / np.linalg.norm(exact, axis=-1)
+        else:
+            wanted = exact / total[..., None]
+            gap = sums / mass[..., None] - wanted
+            error = np.linalg.norm(gap, axis=-1) / np.linalg.norm(wanted, axis=-1)
+        good = error <= eps
+        inside = torch.rand(1, 2, t, generator=ours).numpy()[0]
+        for h in range(2):
+            for i in range(t):
+                if one.needed[0, h, i] < one.free[0, h, i]:
+                    trials += 1
+                    kept += good[h, size * i + int(inside[h, i] * size)]
+        every.append(good.mean())
+        density.append(one.density)
+    assert (found.trials, found.share) == (trials, kept / trials if trials else 1.0)
+    assert found.every == pytest.approx(np.mean(every))
+    assert found.density == pytest.approx(np.mean(density))
+    assert found.low <= found.share <= found.high

@@ -14,13 +14,15 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 from genopt_core import attention as room
 from genopt_core import kvcache as kv
 from genopt_core.torch import kvcache as fast
-from genopt_core.torch.kvcache import StaircaseCache, choice, storage, window
+from genopt_core.torch.kvcache import StaircaseCache, choice, measure_balance, storage, window
 from genopt_core.torch.kvcache import attention as packed
+from genopt_core.torch.kvcache import balance as balancing
 from genopt_core.torch.kvcache.codec import (
     Chunks,
     GridCodec,
     Room,
     RotatedCodec,
+    codec_of,
     lowered,
     pack,
     unpack,
@@ -362,3 +364,64 @@ def test_attention_over_chunks_is_that_over_restored_ones(queries, ladders, code
     if queries > 1:  # the first of them alone, which does not see the others
         first = packed.attend_view(q[:, :, :1], view, 0.2, None, queries)
         torch.testing.assert_close(first, found[:, :, :1], rtol=1e-4, atol=1e-5)
+
+
+def test_texts_that_are_just_long_enough():
+    model = tiny(layers=1)
+    ids = torch.randint(3, 128, (1, 200), generator=seeded())
+    balance = measure_balance(model, ids[:, :34], chunk=16, sink=2, recall=False)
+    assert len(balance.keys) == 1
+    with pytest.raises(ValueError, match=r"at least sink \+ 2 chunks, 34 tokens, got 33"):
+        measure_balance(model, ids[:, :33], chunk=16, sink=2)
+    for name, value in (("chunk", 0), ("sink", -1)):
+        with pytest.raises(ValueError, match=f"{name} must be at least"):
+            measure_balance(model, ids, **{name: value})
+    ladders, options = ((16, 8, 4, 2), (16, 8)), {"chunk": 8, "sink": 2, "decoded": 5}
+    fast.layer_costs(model, ids[:, :31], ladders, **options)  # 2 + 3 * 8 + 5
+    with pytest.raises(ValueError, match="ids must be at least 31 tokens, got 30: 26 in which"):
+        fast.layer_costs(model, ids[:, :30], ladders, **options)
+    for decoded, tokens in ((9, 10), (1, 2)):
+        cache = StaircaseCache(model.config, (16,), chunk=4)
+        found = fast.cache_divergence(model, ids[:, :tokens], cache, decoded=decoded)
+        assert found == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="decoded must be less than the 10 tokens"):
+        fast.cache_divergence(model, ids[:, :10], cache, decoded=10)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 512])
+def test_moments_are_sums_over_pairs_a_chunk_apart(queries, monkeypatch):
+    """Squared weights of old keys, one pair after the other, whatever is held at once."""
+    monkeypatch.setattr(balancing, "QUERIES", queries)
+    q, k, v = (torch.randn(1, h, 11, 3, generator=seeded(h)).double() for h in (4, 2, 2))
+    moments = balancing._Moments([7], 4, 1)
+    moments.add(7, q, k, v, 0.5)
+    wanted = np.zeros((3, 2, 3, 3))
+    for h in range(4):
+        g = h // 2
+        for t in range(11):
+            p = (q[0, h, t] @ k[0, g, : t + 1].T * 0.5).softmax(-1).numpy()
+            for j in range(1, min(t - 3, 9)):  # closed chunks are 1 to 4 and 5 to 8
+                first = 1 if j < 5 else 5
+                key = (k[0, g, j] - k[0, g, first : first + 4].mean(0)).numpy()
+                each = key, q[0, h, t].numpy(), v[0, g, j].numpy()
+                for row, x in zip(wanted, each, strict=True):
+                    row[g] += p[j] ** 2 * np.outer(x, x)
+    for found, expected in zip(moments.of(7), wanted, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"model must choose its attention .* layer 8 did not"):
+        moments.of(8)
+
+
+def test_codecs_are_shared_where_they_are_the_same():
+    settings = Settings(CONFIG, chunk=4)
+    one = codec_of(settings, "key", 16)
+    assert codec_of(settings, "key", 16) is one
+    assert codec_of(settings, "value", 16) is not one
+    assert codec_of(Settings(CONFIG, chunk=4, seed=1), "key", 16) is not one
+    assert torch.equal(one.back, one.into.T)
+    grid = codec_of(Settings(CONFIG, chunk=4, codec="grid", group_size=4), "value", 16)
+    assert (grid.side, grid.dim, grid.chunk, grid.group_size) == ("value", 16, 4, 4)
+    into = torch.diag(torch.arange(1.0, 17.0))
+    mapped = codec_of(settings, "key", 16, maps=(into, into.inverse()))
+    torch.testing.assert_close(mapped.into @ mapped.back, torch.eye(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mapped.into, into @ one.rotation)

@@ -42,7 +42,7 @@ def capped(weights: Tensor, total: Tensor) -> Tensor:
     rest = w.flip(-1).cumsum(-1).flip(-1)  # of this weight and all smaller ones
     full = torch.arange(n, device=w.device)
     factor = (total.double().unsqueeze(-1) - full) / rest.clamp_min(1e-300)
-    fits = (factor * w <= 1) | (w <= 0)
+    fits = factor * w <= 1
     first = torch.where(fits.any(-1, keepdim=True), fits.to(torch.uint8).argmax(-1, True), n)
     at = factor.gather(-1, first.clamp_max(n - 1)).clamp_min(0)
     sorted_pi = torch.where(full < first, 1.0, (at * w).clamp_max(1.0))
