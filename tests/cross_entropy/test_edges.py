@@ -348,6 +348,11 @@ def test_a_search_of_a_table_is_its_draws_one_after_the_other(method):
         assert found.params[k] == params
         assert (found.observed[k], found.true[k]) == (value, table(params))
         assert found.cpu_seconds[k] == table.cpu_seconds[table.index(params)]
+    first = float(found.cpu_seconds[0])
+    with pytest.raises(ValueError, match=f"at least {first}, got {first / 2}"):
+        found.best(first / 2)
+    with pytest.raises(ValueError):
+        table.params((0,))
     spent = float(np.cumsum(found.cpu_seconds)[1])
     first = int(found.observed[:2].argmax())
     assert found.best(spent) == found.true[first]

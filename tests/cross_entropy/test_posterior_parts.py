@@ -450,6 +450,20 @@ def test_a_proposal_is_polished_drawn_or_the_first_unseen(monkeypatch):
     np.testing.assert_array_equal(own.propose(rows, scores, rows[:0], seen, 0.0, NOW(1)), first[1])
 
 
+def test_the_least_draw_is_not_below_a_share_of_0(monkeypatch):
+    class Zero(np.random.Generator):
+        def random(self, size=None):
+            return 0.0 if size is None else np.zeros(size)
+
+    rng = NOW(0)
+    rows, scores = SPACE.uniform(9, rng), rng.random(9)
+    own, polished = method(), []
+    monkeypatch.setattr(own, "_gain", lambda *a: known_gain)
+    monkeypatch.setattr(own, "_polish", lambda *a: polished.append(1) or (rows[:1], scores[:1]))
+    own.propose(rows, scores, rows[:0], set(), 0.0, Zero(np.random.PCG64(0)))
+    assert polished == [1]
+
+
 def test_a_window_by_hand(monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 6)
     scores = np.array([9.0, 0, 8, 1, 7, 2, 6, 3, 5, 4])

@@ -12,7 +12,7 @@ from genopt_core.subwords import exact_vocabulary, train, train_on_text
 from genopt_core.subwords.segmentation.arrays import ascending, rounded, run_starts, tally
 from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.lattice import Lattice
-from genopt_core.subwords.training import ascent, em, new_words, search
+from genopt_core.subwords.training import ascent, em, new_words, search, trainer
 from genopt_core.subwords.training import train as training
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.dual import (
@@ -24,7 +24,7 @@ from genopt_core.subwords.training.dual import (
 from genopt_core.subwords.training.likelihood import fit_probabilities
 from genopt_core.subwords.training.new_words import NextText
 from genopt_core.subwords.training.substrings import Substrings
-from genopt_core.subwords.training.trainer import Trainer, _filled_up
+from genopt_core.subwords.training.trainer import Effort, Trainer, _filled_up
 from genopt_core.subwords.training.unit import common_unit, in_units
 
 TOY = {"low▁": 5, "lower▁": 2, "newest▁": 6, "widest▁": 3}
@@ -403,6 +403,46 @@ def test_at_most_so_many_are_the_substrings_that_are_worth_it():
     three = train(TOY, 1000, at_most=True, min_count=3)
     table = Substrings(TOY, 16, 3)
     assert set(three.pieces) == set(table.only(table.maximal()).texts())
+
+
+def test_at_most_takes_what_occurs_twice_also_of_a_large_corpus():
+    counts = {"abcd": 400_000, "bcda": 400_000, "eaea": 1, "ce": 1}
+    found = train(counts, 1000, at_most=True, new_words=False)
+    assert found.provenance["min_count"] == 2
+    assert "ea" in found.pieces
+    few = train(counts, 6, at_most=True, new_words=False)
+    assert few.provenance["min_count"] == 3
+
+
+def test_each_objective_has_its_start_and_its_rounds(monkeypatch):
+    table = Substrings(words(60), 6)
+    started, searched, pruned = [], [], []
+    plan = Effort(rounds=3, ascent=5, weighted_ascent=2)
+    own = Trainer(table, 20, plan, lambda step: None)
+    state = em.segment_all(table, Pieces(table, table.single).forwards, np.ones(len(table)), 0.0)
+    pieces = Pieces(table, table.single)
+    monkeypatch.setattr(own, "_started", lambda *a: started.append(a) or (pieces, state))
+    monkeypatch.setattr(own, "_searched", lambda *a: searched.append(a[2]) or (pieces, state))
+    own.cheapest(0.0), own.cheapest(0.5), own.fewest_tokens()
+    assert started == [(0, 0.0, 24), (2, 0.5, 24), (5, 100.0, 48)]
+    assert searched == [3, 3, 6]
+    monkeypatch.undo()
+    cut = trainer.prune_to_size
+    monkeypatch.setattr(trainer, "prune_to_size", lambda *a: pruned.append(a) or cut(*a))
+    share = np.where(table.single, 0.0, 0.03)
+    share[-30:] = 0.02
+    own._rounded_off(share, 0.5, 4)
+    there = len(table) - 30
+    first, counts, known, size, step, length_cost = pruned[0]
+    assert (len(first), size, step, length_cost) == (there, 20, (there - 20) // 4, 0.5)
+    assert counts[first.chosen].tolist() == (table.count * 0.1)[first.chosen].tolist()
+    assert (known == -np.inf).all()
+    share[table.singles :] = 0.0
+    share[-3:] = [0.5, 0.6, 0.7]
+    own._rounded_off(share, 0.5, 400)
+    first, counts, _, _, step, _ = pruned[1]
+    assert (len(first), step) == (20, 1)
+    assert counts[-3:] == pytest.approx(table.count[-3:] * [0.5, 0.6, 0.7])
 
 
 def test_where_training_looks_at_new_words_by_itself(monkeypatch):
