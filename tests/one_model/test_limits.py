@@ -385,3 +385,11 @@ def test_a_cache_of_another_model_is_refused():
     same = ForwardCache(two)
     same.take(full)
     assert (same.tokens, same.nbytes()) == (3, full.nbytes())
+
+
+def test_a_cache_that_loses_nothing_is_assumed():
+    assert ForwardCache(CONFIG).stairs[0][0].ladder == (16,)
+    cache = ForwardCache(CONFIG)
+    MODEL.logits([1, 2, 3], cache)
+    assert cache.nbytes() == bd.cache_bytes(CONFIG, 3, bits=32)
+    assert cache.full_dtype == np.float32

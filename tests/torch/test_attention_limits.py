@@ -647,3 +647,29 @@ def test_coverage_counts_what_verify_promised(of, draws):
     assert found.every == pytest.approx(np.mean(every))
     assert found.density == pytest.approx(np.mean(density))
     assert found.low <= found.share <= found.high
+
+
+class Nothing(torch.autograd.Function):
+    """Passes a tensor on, and no gradient back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return None
+
+
+@pytest.mark.parametrize("path", ["rows", "diagonal"])
+def test_no_gradient_of_the_output_is_none_of_the_inputs(path):
+    x = [t.clone().requires_grad_() for t in (Q, K, V)]
+    out, lse = attend(*x, path=path, return_lse=True)
+    (Nothing.apply(out).sum() + Nothing.apply(lse).sum()).backward()
+    assert all(t.grad is None for t in x)
+    out, lse = attend(*x, path=path, return_lse=True)
+    (Nothing.apply(out).sum() + lse.sum()).backward()  # that of the mass alone
+    wanted = [t.clone().requires_grad_() for t in (Q, K, V)]
+    attend(*wanted, path="dense", return_lse=True)[1].sum().backward()
+    for a, b in zip(x, wanted, strict=True):
+        torch.testing.assert_close(a.grad, torch.zeros_like(a) if b.grad is None else b.grad)

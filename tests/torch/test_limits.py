@@ -384,3 +384,14 @@ def test_one_piece_merges_to_itself_and_an_empty_one_to_nothing():
     weights, mass = softmax_partial(torch.tensor([[0.0, math.log(3.0)]]))
     torch.testing.assert_close(weights, torch.tensor([[0.25, 0.75]]))
     assert mass.item() == pytest.approx(math.log(4))
+
+
+def test_ladders_that_are_assumed():
+    filled(9)
+    ModelCache(SHAPE).nbytes()
+    for function, ladder in ((StaircaseCache, (16, 8, 4, 2)), (ModelCache, (16,))):
+        assert inspect.signature(function).parameters["ladder"].default == ladder
+    assert StaircaseCache(CONFIG).stair_layers[0].ladders["key"] == (16, 8, 4, 2)
+    assert ModelCache(SHAPE).held.stair_layers[0].ladders["value"] == (16,)
+    for function in (fast.layer_costs, fast.choose_ladders, fast.calibrate_ladders):
+        assert inspect.signature(function).parameters["ladders"].default is choice.LADDERS
