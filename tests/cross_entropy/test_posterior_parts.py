@@ -472,3 +472,16 @@ def test_a_window_by_hand(monkeypatch):
     assert module.window(scores).tolist() == [0, 1, 3, 5, 6, 7]
     monkeypatch.setattr(module, "WINDOW", 5)
     assert sorted(scores[module.window(scores)]) == [0, 1, 2, 5, 9]
+
+
+def test_a_covariance_has_the_same_bits_in_parts_of_any_size(monkeypatch):
+    rng = NOW(0)
+    rows, new = SPACE.uniform(7, rng), np.repeat(SPACE.uniform(5, rng), 3, axis=0)
+    process = GaussianProcess(SPACE, True).condition(rng.normal(size=7), rows, rng.normal(size=7))
+    usual = process._kernel(new, rows)
+    for pairs in (1, 10**9):
+        for cached in (1, 60, 10**9):
+            monkeypatch.setattr(processes, "MANY_PAIRS", pairs)
+            monkeypatch.setattr(processes, "CACHED", cached)
+            np.testing.assert_array_equal(process._kernel(new, rows), usual)
+    assert process._kernel(new[:0], rows).shape == (0, 7)
