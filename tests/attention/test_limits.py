@@ -366,3 +366,14 @@ def test_sums_that_are_whole_but_for_rounding_hold_that_many(p, count):
     assert (samples.sum(axis=1) == total).all()
     assert (chances > 1e-6).all()
     assert chances.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("blocks", [315, 324])
+def test_a_law_down_to_the_least_number_there_is_keeps_everything(blocks):
+    """Weights of 1e-314, some 5e-324: one over them is more than a number holds."""
+    law = DistanceLaw.geometric(0.1)
+    assert 0 < law.weights(blocks)[-1] < 1e-307
+    assert (law.inclusion(blocks, 1.0) == 1).all()
+    assert att.kappa([1.0, 5e-324, 0.0], 2.0) == math.inf
+    assert att.inclusion([1.0, 5e-324, 0.0], 2.0).tolist() == [1, 1, 0]
+    assert att.inclusion([1.0, 1e-305, 1e-305], 2.0).tolist() == pytest.approx([1, 0.5, 0.5])

@@ -245,13 +245,14 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     wanted, most = real(total, "total"), float(c[w > 0].sum())
     if not 0 <= wanted <= most * (1 + 1e-12):
         raise ValueError(f"total must be in [0, {most:g}], got {total!r}")
-    if wanted == 0 or not (w > 0).any():
+    if wanted == 0:
         return 0.0
-    low, high = wanted / float(c @ w), 1 / max(w[w > 0].min(), 1e-300)
+    low, high = wanted / float(c @ w), 1 / float(w[w > 0].min())
     if low * w.max() <= 1:  # no term is 1
         return low
     if wanted >= most * (1 - 1e-12):
-        return float(high)
+        return high  # endless where the least weight is next to nothing
+    high = min(high, 1e300)
     for _ in range(200):  # of the exponent, as a steep law spans hundreds of decades
         middle = math.sqrt(low) * math.sqrt(high)
         if not low < middle < high:
@@ -279,7 +280,9 @@ def inclusion(
     """
     w = np.asarray(weights, dtype=float)
     factor = kappa(w, total, cost)
-    return np.where(factor * w > 1 - 1e-10, 1.0, factor * w)
+    with np.errstate(invalid="ignore"):  # an endless factor times a weight of 0
+        pi = np.where(w > 0, factor * w, 0.0)
+    return np.where(pi > 1 - 1e-10, 1.0, pi)
 
 
 def expected_blocks(pi: npt.ArrayLike) -> float:
