@@ -320,6 +320,13 @@ def test_a_table_of_one_training_has_no_noise():
     two = tabular.TabularObjective(axes, [[1.0, 3.0], [4.0, 4.0], [9.0, 9.0]], [1, 2, 3], {"by": 1})
     assert two.replicate_std == pytest.approx(math.sqrt(2 / 3))
     assert two.signal_to_noise == pytest.approx(np.std([2, 4, 9]) / math.sqrt(2 / 3))
+    pair = [*axes, {"name": "b", "kind": "categorical", "levels": ["x"]}]
+    several = tabular.TabularObjective(pair, [[[1.0, 3.0]], [[4.0, 4.0]], [[9.0, 9.0]]])
+    assert several.replicate_std == two.replicate_std
+    assert (several.index({"b": "x", "a": 3}), several.params((1, 0))) == (
+        (2, 0),
+        {"a": 2, "b": "x"},
+    )
     assert (two.cpu_seconds.tolist(), two.origin) == ([1, 2, 3], {"by": 1})
     assert two({"a": 1}, replicate=0) == 1.0
     assert [p["a"] for p in two] == [1, 2, 3]

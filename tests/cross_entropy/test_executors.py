@@ -7,7 +7,14 @@ from concurrent.futures import BrokenExecutor, Future
 import numpy as np
 import pytest
 
-from genopt_core.cross_entropy import Categorical, Float, SearchSpace, Trial, minimize
+from genopt_core.cross_entropy import (
+    Categorical,
+    CrossEntropy,
+    Float,
+    SearchSpace,
+    Trial,
+    minimize,
+)
 from genopt_core.cross_entropy.loop import _seeds, _winners, evaluate
 
 SPACE = SearchSpace({"x": Float(0, 1)})
@@ -170,3 +177,24 @@ def test_what_went_wrong_is_said_where_minimize_was_called():
         found = minimize(square, SPACE, 2, trials=[Trial(0, {"x": 0.5}, 0.25, "complete")], **PLAIN)
     assert found.trials[0].value == 0.25
     assert len(found.trials) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_suggestion_knows_what_is_told_and_what_is_running(batch_size, monkeypatch):
+    known = []
+    usual = CrossEntropy.suggest
+
+    def suggest(self, told, running, number):
+        known.append(([t.number for t in told], [t.number for t in running], number))
+        assert all(t.value is None and t.state == "running" for t in running)
+        return usual(self, told, running, number)
+
+    monkeypatch.setattr(CrossEntropy, "suggest", suggest)
+    first = minimize(square, SPACE, 2, **PLAIN).trials
+    known.clear()
+    found = minimize(square, SPACE, 7, trials=first[::-1], batch_size=batch_size, **PLAIN)
+    assert [t.number for t in found.trials] == list(range(7))
+    for told, running, number in known:
+        assert told == list(range(max(0, number - batch_size + 1)))
+        assert running == list(range(len(told), number))
+    assert [number for _, _, number in known] == [2, 3, 4, 5, 6]

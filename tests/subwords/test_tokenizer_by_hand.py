@@ -4,17 +4,20 @@ import argparse
 import json
 import sys
 import unicodedata
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from genopt_core import corpora
 from genopt_core.conventions import Convention, byte_letters
-from genopt_core.subwords import Vocabulary, certify, train
+from genopt_core.subwords import Vocabulary, certify, commands, train
 from genopt_core.subwords.__main__ import main
+from genopt_core.subwords.bounds.certificate import check_covered
 from genopt_core.subwords.commands import _Progress, _roles, _summary, check_target
+from genopt_core.subwords.segmentation.sampling import _draw
 from genopt_core.subwords.tokenizer import counting, encoding
 from genopt_core.subwords.tokenizer.counting import Counted, _last_cut, read_chunks
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, Encoder, cheapest_pieces
@@ -596,3 +599,101 @@ def test_where_a_file_may_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="cannot be written to"):
         check_target(str(tmp_path / "new"))
+
+
+def test_so_many_workers_count(text, tmp_path, monkeypatch, capsys):
+    made = []
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, workers):
+            made.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(commands, "ProcessPoolExecutor", Threads)
+    for workers, expected in (("1", []), ("2", [2])):
+        target = str(tmp_path / f"{workers}.json")
+        arguments = ["train", text, "--size", "12", "--min-count", "1", "-o", target, "-q"]
+        assert main([*arguments, "--workers", workers]) == 0
+        assert made == expected
+    assert capsys.readouterr().err == ""
+    assert load_tokenizer_json(tmp_path / "1.json") == load_tokenizer_json(tmp_path / "2.json")
+
+
+def test_a_tokenizer_is_certified_by_its_own_convention(text, tmp_path, capsys):
+    for rule in (Convention("gpt2"), Convention("regex", r"\S+\s*", "characters")):
+        counts = corpora.count_words(Path(text).read_text(), rule)
+        size = 262 if rule.in_bytes else 15
+        vocabulary = train(counts, size, effort="fast", new_words=False, convention=rule)
+        save_tokenizer_json(vocabulary, tmp_path / "t.json")
+        arguments = ["certify", text, "--size", str(size), "--steps", "3", "-q"]
+        assert main([*arguments, "-t", str(tmp_path / "t.json")]) == 0
+        first = capsys.readouterr().out.splitlines()
+        assert first[0] == f"words            {sum(counts.values())}"
+        assert len(first) == 4
+        given = ["--pattern", rule.pattern] if rule.pattern else ["--convention", rule.name]
+        assert main([*arguments, *given, "--alphabet", rule.alphabet]) == 0
+        assert capsys.readouterr().out.splitlines() == first[:3]
+
+
+def test_pieces_and_specials_across_lines_and_cuts(tmp_path, monkeypatch, capsysbinary):
+    vocabulary = Vocabulary(
+        ("a", "b", "\n", "a\n", "\n\n", "▁", "\nb"), [-1.0] * 7, [1] * 7, {}, 0.0, ("<a b>",),
+        Convention("none", alphabet="characters"),
+    )  # fmt: skip
+    target, page = str(tmp_path / "t.json"), tmp_path / "page"
+    save_tokenizer_json(vocabulary, target)
+    page.write_text("ba\nb<a b>a\n")
+    assert main(["encode", str(page), "-t", target, "--pieces", "-q"]) == 0
+    shown = capsysbinary.readouterr().out.decode()
+    ids = vocabulary.encode("ba\nb<a b>a\n")
+    names = [vocabulary.tokens[i] for i in ids]
+    assert shown == "".join(
+        (n if len(n) == 1 else n.replace("\n", "\\n")) + ("\n" if n.endswith("\n") else " ")
+        for n in names
+    )
+    assert "<a b> " in shown
+    lossless = Vocabulary(("a", "b", "▁"), [-1.0] * 3, [1] * 3, {}, 0.0, ("<a b>",))
+    save_tokenizer_json(lossless, target)
+    page.write_text("a b <a b> b\n")
+    chunks = commands.read_chunks
+    monkeypatch.setattr(commands, "read_chunks", lambda f, convention: chunks(f, 3, convention))
+    for options, special in (([], True), (["--no-specials"], False)):
+        assert main(["encode", str(page), "-t", target, "-q", *options]) == 0
+        numbers = [int(n) for n in capsysbinary.readouterr().out.split()]
+        assert numbers == lossless.encode("a b <a b> b\n", recognize_specials=special).tolist()
+        assert (260 in numbers) == special
+
+
+def test_a_reader_that_has_read_enough_is_no_error(text, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise BrokenPipeError
+
+    moved = []
+    monkeypatch.setattr(commands, "_output", stop)
+    monkeypatch.setattr("os.dup2", lambda *a: moved.append(a[1]))
+    save_tokenizer_json(SMALL, tmp_path / "t.json")
+    assert main(["encode", text, "-t", str(tmp_path / "t.json"), "-q"]) == 0
+    assert moved == [1]
+
+
+def test_pieces_that_a_certificate_does_not_cover():
+    def vocabulary(*pieces):
+        return Vocabulary(pieces, [-1.0] * len(pieces), [1] * len(pieces))
+
+    counts = {"ab": 4, "a": 9}
+    check_covered(vocabulary("a", "b", "zz"), counts, 3, min_count=5)  # which never occurs
+    check_covered(vocabulary("a", "b", "ab"), counts, 3, min_count=4)
+    check_covered(vocabulary("a", "b", "ab"), counts, 3)
+    with pytest.raises(ValueError, match="at least 5 times, as the certificate says, got 'ab'"):
+        check_covered(vocabulary("a", "b", "ab"), counts, 3, min_count=5)
+
+
+def test_a_draw_at_the_ends_of_the_unit():
+    def drawn(u, *shares):
+        logs = [np.log(s) if s else -np.inf for s in shares]
+        return _draw(logs, SimpleNamespace(random=lambda: u))
+
+    assert [drawn(u, 1, 2, 1) for u in (0.0, 0.2499, 0.2501, 0.7499, 0.7501)] == [0, 0, 1, 1, 2]
+    assert drawn(0.0, 0, 1, 0) == drawn(1 - 2**-53, 0, 1, 0) == 1
+    assert drawn(1.0, 1, 1, 0) == 1, "should the product round up"
+    assert drawn(0.5, 0, 0) == 0
