@@ -23,6 +23,7 @@ from genopt_core.cross_entropy import (
     rare_event,
 )
 from genopt_core.cross_entropy import space as spaces
+from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.plain import PlainState, unchanged
 from genopt_core.cross_entropy.proposals import Proposals
 from genopt_core.cross_entropy.rare_event import likelihood_ratio
@@ -549,3 +550,112 @@ def test_two_draws_with_explore_0_and_1():
             plus._proposals = original
         found[explore] = len(asked)
     assert found == {0.0: 3, 1.0: 0}
+
+
+# ------------------------------------------------------------------ generations and outcomes
+
+
+def test_a_generation_of_failures_leaves_the_distribution():
+    space = SearchSpace({"c": Categorical([1, 2, 3])})
+    search = CrossEntropy(space, "plain", population_size=3, seed=2)
+    values = [None, 1.0, None, 2.0, 2.0, 2.0, 5.0]
+    for value in values:
+        search.tell(search.ask(), value)
+    start, first, second = search.history
+    assert (first.elites, first.level, first.trials) == ((1,), None, (0, 1, 2))
+    assert first.distribution["c"].tolist() == start.distribution["c"].tolist() == [1 / 3] * 3
+    ties = np.random.default_rng([2, 2, 2]).random(3)
+    assert second.elites == tuple(3 + int(i) for i in np.argsort(ties)[:2])
+    assert (second.level, second.number, second.mean) == (2.0, 2, {})
+    codes = [space.encode(search.trials[i].params)[0] for i in second.elites]
+    wanted = [0.7 * codes.count(m) / 2 + 0.3 / 3 for m in range(3)]
+    assert second.distribution["c"] == pytest.approx(wanted)
+    assert search.distribution()["c"] is second.distribution["c"]
+    share = np.array(wanted)[np.array(wanted) > 0]
+    assert second.entropy["c"] == pytest.approx(-(share * np.log(share)).sum() / math.log(3))
+
+
+def test_a_generation_of_plus_is_fitted_to_all_trials():
+    search = CrossEntropy(SPACE, "plus", population_size=5, seed=2, elite_fraction=0.5)
+    values = [5.0, None, 3.0, 8.0, 1.0, 7.0, 0.5, 9.0, 2.0, None, 4.0]
+    for value in values:
+        search.tell(search.ask(), value)
+    start, first, second = search.history
+    assert (first.elites, first.level) == ((4, 2, 0), 5.0)
+    assert (second.elites, second.level, second.trials) == (
+        (6, 4, 8, 2, 0),
+        5.0,
+        tuple(range(5, 10)),
+    )
+    rows = np.array([SPACE.encode(t.params) for t in search.trials[:10]])
+    scores = np.array([math.inf if v is None else v for v in values[:10]])
+    fitted = plus.fit_elite(SPACE, rows, scores, 0.5).probabilities
+    for name, p in zip(SPACE.names, fitted, strict=True):
+        np.testing.assert_array_equal(second.distribution[name], p)
+    assert (second.mean, second.std, start.number, start.level) == ({}, {}, 0, None)
+    few = CrossEntropy(SPACE, "plus", population_size=4)
+    for value in (None, None, None, 1.0):
+        few.tell(few.ask(), value)
+    assert (few.history[1].elites, few.history[1].level) == ((3,), 1.0)
+    none = CrossEntropy(SPACE, "plus", population_size=2)
+    for _ in range(2):
+        none.tell(none.ask(), None)
+    assert (none.history[1].elites, none.history[1].level) == ((), None)
+
+
+def test_what_the_posterior_is_asked_with():
+    search = CrossEntropy(SPACE, "posterior", seed=4, n_startup=3, explore=0.3)
+    asked = []
+
+    class Stub:
+        def propose(self, rows, scores, others, seen, explore, rng, outcomes):
+            asked.append((len(rows), len(others), len(seen), explore, rng.random(), outcomes))
+            return rows[0]
+
+        def distribution(self, rows, scores, rng, outcomes):
+            asked.append((len(rows), rng.random(), outcomes))
+            return [np.ones(1)] * 4
+
+    search._proposals.__dict__["posterior"] = Stub()
+    for value in (1.0, 2.0, 3.0):
+        search.tell(search.ask(), value)
+    trial = search.ask()
+    assert trial.params == search.trials[0].params
+    assert asked == [(3, 0, 0, 0.3, np.random.default_rng([4, 3, 0]).random(), None)]
+    search.distribution()
+    assert asked[1] == (3, np.random.default_rng([4, 3, 3]).random(), None)
+    told = search.tell(trial, 1.0, [0.5])
+    search.ask()
+    search.ask()
+    assert [a[:3] for a in asked[2:]] == [(4, 0, 0), (4, 1, 0)]
+    assert asked[3][-1].violations.tolist() == [0, 0, 0, 0.5]
+    assert told.violation == 0.5
+    finite = SearchSpace({"c": Categorical(range(9))})
+    search = CrossEntropy(finite, "posterior", n_startup=3)
+    search._proposals.__dict__["posterior"] = Stub()
+    for value in (1.0, 2.0, 3.0):
+        search.tell(search.ask(), value)
+    asked.clear()
+    search.suggest(search.trials, [Trial(3, {"c": 8})], 4)
+    search.suggest(search.trials, [], 4, avoid_repeats=False)
+    seen = {8, *(trial.params["c"] for trial in search.trials)}
+    assert [a[1:3] for a in asked] == [(1, len(seen)), (0, 0)]
+
+
+def test_outcomes_by_hand():
+    trials = [
+        Trial(0, {}).finished([1.0, 2.0], {"b": 0.5, "a": -1.0}),
+        Trial(1, {}).finished([3.0, math.nan], {"a": 2.0}),
+        Trial(2, {}).finished([4.0, 5.0]),
+    ]
+    found = Outcomes.of(trials, np.array([1.0, -1.0]))
+    assert found.losses.tolist() == [[1, -2], [math.inf, math.inf], [4, -5]]
+    assert found.violations.tolist() == [0.5, 2.0, 0.0]
+    a, b = found.constraints
+    np.testing.assert_array_equal(a, [-1, 2, math.nan])
+    np.testing.assert_array_equal(b, [0.5, math.nan, math.nan])
+    assert found.feasible.tolist() == [False, False, True]
+    assert found.scores(2).tolist() == [1.0, math.inf, 0.0]
+    one = Outcomes.of([Trial(0, {}).finished(2.0), Trial(1, {})], np.array([-1.0]))
+    assert one.losses.tolist() == [[-2.0], [math.inf]]
+    assert Outcomes.of([], np.array([1.0])).losses.shape == (0, 1)

@@ -445,6 +445,36 @@ def test_each_objective_has_its_start_and_its_rounds(monkeypatch):
     assert counts[-3:] == pytest.approx(table.count[-3:] * [0.5, 0.6, 0.7])
 
 
+def test_how_often_costs_are_refitted(monkeypatch):
+    table = Substrings(words(40), 4)
+    own = Trainer(table, 20, Effort(candidates=3), lambda step: None)
+    fits, looks = [], []
+    fit, look = trainer.hard_em, NextText.look
+    monkeypatch.setattr(trainer, "hard_em", lambda *a: fits.append(a[3:]) or fit(*a))
+    monkeypatch.setattr(NextText, "look", lambda *a: looks.append(a[3]) or look(*a))
+    own.fewest_tokens()
+    own.cheapest(0.5)
+    assert fits == [(100.0, 6), (1000.0, 10), (0.5, 6)]
+    own.for_new_words(0.5, False)
+    assert looks == [3, 5] * 10 + [5]  # from 60 by tenths to 20
+    looks.clear()
+    own.for_new_words(0.5, True)
+    assert looks[-2:] == [5, 2]
+    text = NextText(table, 20, 0.5)
+    looks.clear()
+    chosen = table.single | (np.arange(len(table)) < 40)
+    left, seen = own._cut(text, chosen, np.where(chosen, table.count, 0.0), 25, 6)
+    assert (looks, left.sum(), len(seen.pieces)) == ([3, 2, 2, 5], 25, 7)
+    searched = Trainer(table, 25, Effort(rounds=2, share=0.4, cuts=3), lambda step: None)
+    cuts = []
+    cut = Trainer._cut
+    monkeypatch.setattr(Trainer, "_cut", lambda *a: cuts.append(a[2:]) or cut(*a))
+    searched._searched_ahead(text, left, seen)
+    first, _, size, step = cuts[0]
+    assert (first.sum(), size, step) == (35, 25, 4)
+    assert len(cuts) <= 2
+
+
 def test_where_training_looks_at_new_words_by_itself(monkeypatch):
     counts = words(40)
     size = sum(map(len, counts))
