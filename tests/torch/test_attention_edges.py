@@ -448,6 +448,8 @@ def test_a_gpu_is_dense_where_flex_attention_was_slower(tokens, path):
     assert att.chosen_path(q, q, q, plan, needs_lse=True) == path
     full = near(10**6).plan(tokens, block=128)
     assert att.chosen_path(q, q, q, full) == "sdpa"
+    odd = design.plan(tokens, block=120)  # no multiple of the kernel's smallest tile
+    assert att.chosen_path(q, q, q, odd) == "dense"
 
 
 @pytest.mark.parametrize("estimator", ["plain", "self-normalized"])

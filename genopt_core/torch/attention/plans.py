@@ -197,18 +197,20 @@ class Plan:
         out = table.masked_fill(ahead.triu(1), float("-inf"))
         return out.to(dtype or torch.get_default_dtype())
 
-    def to_block_mask(self, device: Any = None) -> Any:
+    def to_block_mask(self, device: Any = None, *, causal: bool = False) -> Any:
         """The plan as a ``BlockMask`` for ``torch.nn.attention.flex_attention``; no weights.
 
         The diagonal is its list of partial blocks.  The mask function knows the plan too, because
-        flex_attention without ``torch.compile`` heeds only that.  It is made once.
+        flex_attention without ``torch.compile`` heeds only that; with ``causal`` it only says that
+        no key lies ahead, all that a compiled kernel on a GPU asks it, and sooner answered.  It is
+        made once.
         """
         made = self.__dict__.setdefault("_block_masks", {})
-        if device not in made:
-            made[device] = self._block_mask(device)
-        return made[device]
+        if (device, causal) not in made:
+            made[device, causal] = self._block_mask(device, causal)
+        return made[device, causal]
 
-    def _block_mask(self, device: Any) -> Any:
+    def _block_mask(self, device: Any, causal: bool) -> Any:
         from torch.nn.attention.flex_attention import BlockMask
 
         kept = self.kept if device is None else self.kept.to(device)
@@ -230,9 +232,13 @@ class Plan:
             others.sum(-1, dtype=torch.int32),
             order.to(torch.int32),
             BLOCK_SIZE=size,
-            mask_mod=keeps,
+            mask_mod=_not_ahead if causal else keeps,
             seq_lengths=(self.length, self.length),
         )
+
+
+def _not_ahead(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
+    return q >= kv
 
 
 def stack_heads(plans: Sequence[Plan]) -> Plan:
