@@ -12,6 +12,7 @@ from genopt_core.subwords import (
     Lattice,
     Vocabulary,
     certify,
+    choosing,
     exact_vocabulary,
     exhaustive_vocabulary,
     train,
@@ -234,6 +235,7 @@ def test_the_settings_are_those_that_the_stored_vocabularies_were_trained_with()
     assert (encoding.TOGETHER_FROM, encoding.TOGETHER_UP_TO) == (500, 256)
     assert (counting.CHUNK_BYTES, counting.IN_FLIGHT) == (1_048_576, 32)
     assert vocabulary.DECIMALS == 10
+    assert choosing.LEAST_COUNTS == (2, 3, 4, 6, 8, 12, 16, 24)
 
 
 def test_options_of_the_command_line_that_are_not_given():

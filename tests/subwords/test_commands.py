@@ -1,0 +1,278 @@
+"""The commands in this process, one by one."""
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from genopt_core import corpora
+from genopt_core.conventions import Convention, byte_letters
+from genopt_core.subwords import Vocabulary, certify, commands, train
+from genopt_core.subwords.__main__ import main
+from genopt_core.subwords.commands import _Progress, _roles, _summary, check_target
+from genopt_core.subwords.tokenizer.counting import Counted
+from genopt_core.subwords.tokenizer.tokenizer_json import (
+    load_tokenizer_json,
+    save_tokenizer_json,
+)
+
+SMALL = Vocabulary(
+    ("a", "b", "▁", "ab", "b▁"), [-1.0, -2.0, -3.0, -2.5, -4.0], [5, 4, 3, 2, 1], {"by": "hand"}
+)
+LONG = Vocabulary(
+    ("a", "b", "▁", "ab"), [-1.0] * 4, [1] * 4, length_cost=0.5, specials=("<s>", "<s>>")
+)
+BYTES = Vocabulary(
+    (*byte_letters(), "lo"), [-3.0] * 257, [1] * 257, {}, 0.0, ("<s>",), Convention("gpt2")
+)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("low lower newest widest low\nlow newest newest\n" * 3)
+    return str(path)
+
+
+def test_commands_one_after_the_other(text, tmp_path, capsysbinary):
+    target, ids = str(tmp_path / "t.json"), str(tmp_path / "ids")
+    assert (
+        main(["train", text, "--size", "16", "-o", target, "--special", "<s>", "--min-count", "1"])
+        == 0
+    )
+    said = capsysbinary.readouterr().err.decode()
+    assert "counting words: 24 words, 5 different\n" in said
+    assert "training 16 pieces: " in said
+    assert f"wrote {target}: 16 pieces, 274 ids" in said
+    vocabulary = load_tokenizer_json(target)
+    counts = corpora.count_words(Path(text).read_text())
+    wanted = train(counts, 16, min_count=1)
+    assert vocabulary.pieces == wanted.pieces
+    assert vocabulary.specials == ("<s>",)
+    assert vocabulary.provenance["files"] == ["corpus.txt"]
+    assert vocabulary.provenance["convention"] == "lossless"
+    assert main(["encode", text, "-t", target, "-o", ids]) == 0
+    assert b"encoding: " in capsysbinary.readouterr().err
+    lines = Path(ids).read_text().split("\n")
+    assert len(lines) == 7
+    numbers = [int(n) for n in Path(ids).read_text().split()]
+    assert numbers == vocabulary.encode(Path(text).read_text()).tolist()
+    assert main(["decode", ids, "-t", target]) == 0
+    assert capsysbinary.readouterr().out.decode() == Path(text).read_text()
+    assert main(["encode", text, "-t", target, "--pieces", "-q"]) == 0
+    shown = capsysbinary.readouterr()
+    assert shown.err == b""
+    assert shown.out.decode().split("\n")[0].split() == [
+        vocabulary.tokens[i] for i in vocabulary.encode("low lower newest widest low\n")
+    ]
+
+
+def test_certifying_by_command(text, tmp_path, capsysbinary):
+    target, prices = str(tmp_path / "t.json"), str(tmp_path / "p.npz")
+    counts = corpora.count_words(Path(text).read_text())
+    vocabulary = train(counts, 16, effort="fast", new_words=False)
+    save_tokenizer_json(vocabulary, target)
+    assert main(["certify", text, "--size", "16", "-t", target, "-o", prices, "--steps", "20",
+                 "--min-count", "3"]) == 0  # fmt: skip
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    made = certify(counts, 16, steps=20)
+    assert lines[0] == "words            24"
+    assert lines[1] == f"certified bound  {made.bound:.1f} tokens, {made.bound / 24:.5f} per word"
+    assert lines[2].endswith("for every vocabulary of 16 pieces of at most 16 characters")
+    gap = made.gap(vocabulary, counts)
+    assert lines[3] == f"{target}  at most {gap:.3f} % above the best possible"
+    assert lines[5].endswith("16 characters that occur at least 3 times")
+    assert lines[6].endswith("% above the best possible with pieces that occur at least 3 times")
+    assert len(lines) == 7
+
+
+def test_commands_that_fail_say_why(text, tmp_path, capsys):
+    target = str(tmp_path / "t.json")
+    for arguments, words in (
+        (["train", text, "--size", "2", "-o", target], "--size must be at least"),
+        (["train", text, "--size", "900", "-o", target], "--at-most takes fewer"),
+        (["train", text, "--size", "20", "-o", str(tmp_path)], "is a folder"),
+        (["train", text, "--size", "20", "--transformers", text], "is a file"),
+        (["train", text, "--size", "20", "-o", str(tmp_path / "no" / "t")], "no such folder"),
+        (["train", text, "--size", "20", "-o", target, "--special", "low"], "must not occur"),
+        (["train", text, "--size", "20", "-o", target, "--special", ""], "--special must not"),
+        (["train", text + "x", "--size", "20", "-o", target], "No such file"),
+        (["encode", text, "-t", text], "-t/--tokenizer: "),
+    ):
+        assert main(arguments) == 1
+        assert words in capsys.readouterr().err
+    save_tokenizer_json(SMALL, target)
+    for content, words in (("1 x 2", "got 'x'"), ("1 262", "has the id 262, "), ("-1", "got '-1'")):
+        (tmp_path / "ids").write_text(content)
+        assert main(["decode", str(tmp_path / "ids"), "-t", target]) == 1
+        assert words in capsys.readouterr().err
+    (tmp_path / "ids").write_text("261")
+    assert main(["decode", str(tmp_path / "ids"), "-t", target]) == 0
+    (tmp_path / "empty").write_text("")
+    for name, words in (("empty", "is empty"),):
+        assert main(["train", str(tmp_path / name), "--size", "9", "-o", target]) == 1
+        assert words in capsys.readouterr().err
+    (tmp_path / "blank").write_text("1 2")
+    arguments = ["--convention", "textbook", "--size", "9", "-o", target]
+    assert main(["train", str(tmp_path / "blank"), *arguments]) == 1
+    assert "has no words" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_is_130(text, tmp_path, capsys, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genopt_core.subwords.commands.train", stop)
+    assert main(["train", text, "--size", "20", "-o", str(tmp_path / "t")]) == 130
+    assert "error: interrupted, nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_what_is_said_of_a_vocabulary():
+    def said(vocabulary, output=None, folder=None, roles=None):
+        given = argparse.Namespace(output=output, transformers=folder)
+        return _summary(vocabulary, given, roles or {}).split("\n")
+
+    known = Vocabulary(SMALL.pieces, SMALL.log_probabilities, SMALL.counts, {"words": 6.0})
+    assert said(known, "t.json") == [
+        "wrote t.json: 5 pieces, 262 ids (the pieces, 256 bytes, <unk>)",
+        "on these words: 2.500 tokens a word",
+        "to use it: python -m genopt_core.subwords encode FILE -t t.json",
+        "in transformers: PreTrainedTokenizerFast(tokenizer_file='t.json', unk_token='<unk>')",
+    ]
+    one = known.with_specials(["<s>"])
+    lines = said(one, folder="d", roles={"eos_token": "<s>"})
+    assert lines[0] == "wrote d: 5 pieces, 263 ids (the pieces, 256 bytes, <unk>, 1 special token)"
+    assert lines[2].endswith("-t d/tokenizer.json")
+    assert lines[3] == "in transformers: AutoTokenizer.from_pretrained('d')"
+    spelled = Vocabulary(
+        BYTES.pieces, BYTES.log_probabilities, BYTES.counts, {"words": 257.0}, 0.0, ("<s>", "<e>"),
+        Convention("gpt2"),
+    )  # fmt: skip
+    lines = said(spelled, "t.json", roles={"eos_token": "<e>"})
+    assert lines[0] == "wrote t.json: 257 pieces, 259 ids (the pieces, 2 special tokens)"
+    assert lines[1] == "on these words: 1.000 tokens a word"
+    assert lines[3].endswith("(tokenizer_file='t.json', eos_token='<e>')")
+
+
+def test_roles_of_special_tokens():
+    def roles(folder, **given):
+        names = {"bos": None, "eos": None, "pad": None} | given
+        return _roles(argparse.Namespace(transformers=folder, **names))
+
+    assert roles(None) == {}
+    assert roles(None, bos="<b>") == {"bos_token": "<b>"}
+    assert roles("d") == {"eos_token": "</s>", "pad_token": "<pad>"}
+    assert roles("d", eos="<e>", pad="<p>", bos="<b>") == {
+        "bos_token": "<b>", "eos_token": "<e>", "pad_token": "<p>",
+    }  # fmt: skip
+
+
+def test_progress_of_little_and_of_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = _Progress(False, "x")
+    for done, total in ((0, 0), (1, 1)):
+        shown.show(Counted(done, total))
+    shown.end()
+    assert capsys.readouterr().err == "x ...\rx   0 %\rx 100 %\rx: done\n"
+    quiet = _Progress(True, "x")
+    quiet.show(Counted(1, 1))
+    quiet.end()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    plain = _Progress(False, "x")
+    plain.show(Counted(1, 2))
+    plain.end("3 s")
+    assert capsys.readouterr().err == "x: 3 s\n"
+
+
+def test_where_a_file_may_be_written(tmp_path, monkeypatch):
+    check_target(None)
+    check_target(str(tmp_path / "new"))
+    check_target(str(tmp_path), folder=True)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="cannot be written to"):
+        check_target(str(tmp_path / "new"))
+
+
+def test_so_many_workers_count(text, tmp_path, monkeypatch, capsys):
+    made = []
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, workers):
+            made.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(commands, "ProcessPoolExecutor", Threads)
+    for workers, expected in (("1", []), ("2", [2])):
+        target = str(tmp_path / f"{workers}.json")
+        arguments = ["train", text, "--size", "12", "--min-count", "1", "-o", target, "-q"]
+        assert main([*arguments, "--workers", workers]) == 0
+        assert made == expected
+    assert capsys.readouterr().err == ""
+    assert load_tokenizer_json(tmp_path / "1.json") == load_tokenizer_json(tmp_path / "2.json")
+
+
+def test_a_tokenizer_is_certified_by_its_own_convention(text, tmp_path, capsys):
+    for rule in (Convention("gpt2"), Convention("regex", r"\S+\s*", "characters")):
+        counts = corpora.count_words(Path(text).read_text(), rule)
+        size = 262 if rule.in_bytes else 15
+        vocabulary = train(counts, size, effort="fast", new_words=False, convention=rule)
+        save_tokenizer_json(vocabulary, tmp_path / "t.json")
+        arguments = ["certify", text, "--size", str(size), "--steps", "3", "-q"]
+        assert main([*arguments, "-t", str(tmp_path / "t.json")]) == 0
+        first = capsys.readouterr().out.splitlines()
+        assert first[0] == f"words            {sum(counts.values())}"
+        assert len(first) == 4
+        given = ["--pattern", rule.pattern] if rule.pattern else ["--convention", rule.name]
+        assert main([*arguments, *given, "--alphabet", rule.alphabet]) == 0
+        assert capsys.readouterr().out.splitlines() == first[:3]
+
+
+def test_pieces_and_specials_across_lines_and_cuts(tmp_path, monkeypatch, capsysbinary):
+    vocabulary = Vocabulary(
+        ("a", "b", "\n", "a\n", "\n\n", "▁", "\nb"), [-1.0] * 7, [1] * 7, {}, 0.0, ("<a b>",),
+        Convention("none", alphabet="characters"),
+    )  # fmt: skip
+    target, page = str(tmp_path / "t.json"), tmp_path / "page"
+    save_tokenizer_json(vocabulary, target)
+    page.write_text("ba\nb<a b>a\n")
+    assert main(["encode", str(page), "-t", target, "--pieces", "-q"]) == 0
+    shown = capsysbinary.readouterr().out.decode()
+    ids = vocabulary.encode("ba\nb<a b>a\n")
+    names = [vocabulary.tokens[i] for i in ids]
+    assert shown == "".join(
+        (n if len(n) == 1 else n.replace("\n", "\\n")) + ("\n" if n.endswith("\n") else " ")
+        for n in names
+    )
+    assert "<a b> " in shown
+    lossless = Vocabulary(("a", "b", "▁"), [-1.0] * 3, [1] * 3, {}, 0.0, ("<a b>",))
+    save_tokenizer_json(lossless, target)
+    page.write_text("a b <a b> b\n")
+    chunks = commands.read_chunks
+    monkeypatch.setattr(commands, "read_chunks", lambda f, convention: chunks(f, 3, convention))
+    for options, special in (([], True), (["--no-specials"], False)):
+        assert main(["encode", str(page), "-t", target, "-q", *options]) == 0
+        numbers = [int(n) for n in capsysbinary.readouterr().out.split()]
+        assert numbers == lossless.encode("a b <a b> b\n", recognize_specials=special).tolist()
+        assert (260 in numbers) == special
+
+
+def test_a_reader_that_has_read_enough_is_no_error(text, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise BrokenPipeError
+
+    moved = []
+    monkeypatch.setattr(commands, "_output", stop)
+    monkeypatch.setattr("os.dup2", lambda *a: moved.append(a[1]))
+    save_tokenizer_json(SMALL, tmp_path / "t.json")
+    assert main(["encode", text, "-t", str(tmp_path / "t.json"), "-q"]) == 0
+    assert moved == [1]
+
+
+def test_a_development_text_without_words_is_refused(text, tmp_path, capsys):
+    (tmp_path / "none").write_text("")
+    arguments = ["train", text, "--size", "12", "-o", str(tmp_path / "t.json"), "-q"]
+    assert main([*arguments, "--development", str(tmp_path / "none")]) == 1
+    assert "--development must have words" in capsys.readouterr().err
