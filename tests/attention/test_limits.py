@@ -377,3 +377,17 @@ def test_a_law_down_to_the_least_number_there_is_keeps_everything(blocks):
     assert att.kappa([1.0, 5e-324, 0.0], 2.0) == math.inf
     assert att.inclusion([1.0, 5e-324, 0.0], 2.0).tolist() == [1, 1, 0]
     assert att.inclusion([1.0, 1e-305, 1e-305], 2.0).tolist() == pytest.approx([1, 0.5, 0.5])
+
+
+def test_blocks_as_alike_as_the_guard_are_filled_in():
+    """Keys that are all one have the similarity 1, which a guard of 1 lets pass."""
+    q = rng().normal(size=(6, 2))
+    k, v = np.tile([[1.0, 0.0]], (6, 1)), rng().normal(size=(6, 2))
+    given = {"query": q, "keys": k, "values": v, "kept": np.eye(3, dtype=bool), "block": 2}
+    given["pi"] = np.where(np.eye(3) > 0, 1.0, 0.5)
+    filled = att.estimate(**given, estimator="difference")
+    guarded = att.estimate(**given, estimator="difference", guard=1.0)
+    np.testing.assert_array_equal(guarded[0], filled[0])
+    assert not np.array_equal(filled[0], att.estimate(**given)[0])
+    with pytest.raises(ValueError, match=r"density must be in \[0\.5, 1\], where the diagonal"):
+        DistanceLaw.uniform().inclusion(3, 0.2)

@@ -378,3 +378,12 @@ def test_sides_of_a_cache_are_told_apart():
         kv.Staircase().append(k, v * np.nan)
     with pytest.raises(TypeError, match="values must be floating-point"):
         kv.Staircase().append(k, v.astype(int))
+
+
+def test_a_budget_that_is_refused_is_told_the_least():
+    with pytest.raises(ValueError, match=r"at least the fewest bits, 3\.5, got 1"):
+        kv.allocate_uniform([[[1, 1], [1, 1]]], [[2, 4], [6, 5]], 1)
+    with pytest.raises(ValueError, match=r"at least the fewest bits, 3\.5, got 1"):
+        kv.allocate_layers([[1, 1], [1, 1]], [[2, 4], [6, 5]], 1)
+    with pytest.raises(ValueError, match="at least the narrowest width, 2, got 1"):
+        kv.allocate_widths([1.0], 1, (4, 2))

@@ -380,3 +380,38 @@ def test_slabs_gather_half_a_text_at_most(most):
         start = at.stop
     assert start == t
     assert gathered._slabs(torch.zeros(1, t, t) > 0, weight) == []
+
+
+def test_blocks_as_alike_as_the_guard_are_like_others():
+    k = torch.zeros_like(K)
+    k[..., 0] = 1.0
+    own = torch.eye(4, dtype=torch.float64)[None, None]
+    plan = Plan(12, 3, own > 0, own.clamp_min(0.5))
+    options = {"estimator": "difference", "plan": plan}
+    filled, guarded = (attend(k=k, guard=g, **options) for g in (0.0, 1.0))
+    assert torch.equal(filled, guarded)
+    assert not torch.equal(filled, attend(k=k, plan=plan))
+    some = {"block": 3, "probes": 3, "choose": "top"}
+    plain, same = (att.plan_rows(Q, k, 0, guard=g, **some) for g in (0.0, 1.0))
+    assert torch.equal(plain.kept, same.kept)
+    assert not plain.full
+
+
+def test_a_density_that_is_refused_is_told_the_least_and_the_most():
+    for call, words in (
+        (lambda: sample(LAW, density=0.3).plan(12, block=3), r"\[0\.4, 1\] for 4 blocks"),
+        (
+            lambda: (near(1) | sample(LAW, density=0.3)).plan(12, block=3),
+            r"\[0\.7, 1\] for 4 blocks",
+        ),
+        (
+            lambda: sample(DistanceLaw.custom([1, 1, 0]), density=0.9).plan(12, block=3),
+            r"\[0\.4, 0\.7\] for 4 blocks",
+        ),
+        (
+            lambda: att.plan_rows(Q, K, density=0.3, block=3, probes=1, sinks=0),
+            r"\[0\.7, 1\] for 4 blocks",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"density must be in {words}, of which some"):
+            call()

@@ -14,7 +14,14 @@ from transformers.cache_utils import DynamicSlidingWindowLayer
 from genopt_core import attention as room
 from genopt_core import kvcache as kv
 from genopt_core.torch import kvcache as fast
-from genopt_core.torch.kvcache import StaircaseCache, choice, measure_balance, storage, window
+from genopt_core.torch.kvcache import (
+    StaircaseCache,
+    calibration,
+    choice,
+    measure_balance,
+    storage,
+    window,
+)
 from genopt_core.torch.kvcache import attention as packed
 from genopt_core.torch.kvcache import balance as balancing
 from genopt_core.torch.kvcache.codec import (
@@ -425,3 +432,34 @@ def test_codecs_are_shared_where_they_are_the_same():
     mapped = codec_of(settings, "key", 16, maps=(into, into.inverse()))
     torch.testing.assert_close(mapped.into @ mapped.back, torch.eye(16), atol=1e-5, rtol=0)
     torch.testing.assert_close(mapped.into, into @ one.rotation)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_scale_that_is_not_given_is_that_of_the_channels(queries):
+    """Over packed chunks, over none yet, and over another cache."""
+    g = seeded(7)
+    q = torch.randn(1, 2, queries, 16, generator=g)
+    new = torch.randn(2, 1, 1, queries, 16, generator=g)
+    config = LlamaConfig(**(CONFIG.to_dict() | {"torch_dtype": None}))
+    config._attn_implementation = packed.register()
+    for tokens in (2, 40):
+        cache = StaircaseCache(config, chunk=4, sink=2)
+        k, v = (torch.randn(1, 1, tokens, 16, generator=seeded(i)) for i in (1, 2))
+        module = SimpleNamespace(num_key_value_groups=2, is_causal=True, training=False)
+        cache.update(k, v, 0)
+        handles = cache.update(*new, 0)
+        mask = torch.arange(tokens + queries) <= torch.arange(tokens, tokens + queries)[:, None]
+        found, given = (
+            packed.staircase_attention(module, q, *handles, mask[None, None], scaling=s)[0]
+            for s in (None, 0.25)
+        )
+        torch.testing.assert_close(found, given)
+
+
+def test_work_left_counts_layers_and_a_head_if_there_is_one():
+    model = tiny(layers=3)
+    size = sum(p.numel() for p in model.model.layers[0].parameters())
+    head = model.lm_head.weight.numel() / size
+    assert calibration._work(model).tolist() == pytest.approx([3 + head, 2 + head, 1 + head])
+    model.get_output_embeddings = lambda: None
+    assert calibration._work(model).tolist() == [3, 2, 1]
