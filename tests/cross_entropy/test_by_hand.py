@@ -1,12 +1,13 @@
 """Formulas against slow ones, and draws against the same draws written out one by one."""
 
+import linecache
 import math
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.stats import bernoulli, expon
+from scipy.stats import bernoulli, expon, norm
 
 from genopt_core.cross_entropy import (
     Categorical,
@@ -25,8 +26,9 @@ from genopt_core.cross_entropy import (
 from genopt_core.cross_entropy import space as spaces
 from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.plain import PlainState, unchanged
+from genopt_core.cross_entropy.posterior import Posterior
 from genopt_core.cross_entropy.proposals import Proposals
-from genopt_core.cross_entropy.rare_event import likelihood_ratio
+from genopt_core.cross_entropy.rare_event import _draw, likelihood_ratio
 
 SPACE = SearchSpace(
     {
@@ -659,3 +661,70 @@ def test_outcomes_by_hand():
     one = Outcomes.of([Trial(0, {}).finished(2.0), Trial(1, {})], np.array([-1.0]))
     assert one.losses.tolist() == [[-2.0], [math.inf]]
     assert Outcomes.of([], np.array([1.0])).losses.shape == (0, 1)
+
+
+def test_what_a_search_knows_before_any_trial():
+    plain = CrossEntropy(SPACE, "plain").history[0]
+    low, high = norm.cdf([-1.0, 1.0])
+    edges = (norm.cdf((np.linspace(0, 1, 33) - 0.5) / 0.5) - low) / (high - low)
+    assert plain.distribution["width"] == pytest.approx(np.diff(edges), abs=1e-12)
+    assert plain.distribution["depth"].tolist() == [1 / 6] * 6
+    for method in ("plus", "posterior"):
+        start = CrossEntropy(SPACE, method).history[0]
+        assert [p.tolist() for p in start.distribution.values()] == [
+            [1 / n] * n for n in (3, 6, 32, 32)
+        ]
+        assert (start.number, start.trials, start.elites, start.level) == (0, (), (), None)
+
+
+def test_the_warning_of_a_used_up_space_stands_where_it_is_found_out():
+    space = SearchSpace({"c": Categorical([1, 2])})
+    search = CrossEntropy(space, "plus", avoid_repeats=True)
+    search.ask(2)
+    with pytest.warns(UserWarning, match="they repeat") as said:
+        search.ask()
+    assert "self._new(" in linecache.getline(said[0].filename, said[0].lineno)
+
+
+# ------------------------------------------------------------------ draws that are just the limit
+
+
+class Fixed(np.random.Generator):
+    """Always draws the same number."""
+
+    def __init__(self, number):
+        super().__init__(np.random.PCG64(0))
+        self.number = number
+
+    def random(self, size=None):
+        return self.number if size is None else np.full(size, self.number)
+
+
+def test_a_draw_that_is_just_a_share_does_not_belong_to_it():
+    two = SearchSpace({"a": Categorical(range(9)), "b": Integer(0, 8)})
+    rows = np.array([[8.0, 8], [8, 8], [8, 8], [0, 0], [0, 0]])
+    elite = plus.fit_elite(two, rows, np.arange(5.0), 0.1)
+    anywhere = int(elite.prior * 9)
+    near = plus._proposals(two, elite, Fixed(elite.prior))
+    assert (near != anywhere).any(), "not anywhere: it is not below the prior"
+    product = [int(np.searchsorted(np.cumsum(p), 0.8, "right")) for p in elite.probabilities]
+    around = plus._proposals(two, elite, Fixed(0.8))
+    kernel = elite.kernels[1][0]
+    assert around[0, 1] == int((np.cumsum(kernel) < 0.8 * kernel.sum()).sum())
+    assert product[0] == around[0, 0] == 8
+    assert _draw(np.array([0.5, 0.51]), 2, "bernoulli", Fixed(0.5)).tolist() == [[0, 1]] * 2
+    cells = Posterior(two, True, 0.2)._mutants(rows[:1], Fixed(0.75))
+    assert cells.tolist() == [[8, 8]] * 128, "none is moved"
+
+
+@pytest.mark.parametrize("avoid", [None, True, False])
+@pytest.mark.parametrize("method", ["plain", "plus"])
+def test_when_a_search_says_that_it_stops(method, avoid):
+    space = SearchSpace({"c": Categorical([1, 2])})
+    search = CrossEntropy(space, method, avoid_repeats=avoid, patience=None)
+    said = []
+    for number, c in enumerate((1, 2)):
+        said.append(search.stopped)
+        search.tell(Trial(number, {"c": c}), float(c))
+    assert said == [None, None]
+    assert search.stopped == ("all 2 configurations have been tried" if avoid else None)

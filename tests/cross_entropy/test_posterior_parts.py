@@ -1,6 +1,7 @@
 """The parts of the posterior-weighted method, each against the same written out."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -485,3 +486,10 @@ def test_a_covariance_has_the_same_bits_in_parts_of_any_size(monkeypatch):
             monkeypatch.setattr(processes, "CACHED", cached)
             np.testing.assert_array_equal(process._kernel(new, rows), usual)
     assert process._kernel(new[:0], rows).shape == (0, 7)
+
+
+def test_an_exponent_is_looked_for_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for values in (np.ones(4), np.array([0.0, 1e300, 1, 2]), np.array([1.0, 1 + 1e-12])):
+            processes.normal_scores(values, processes.warp_exponent(values))
