@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+# The first is the same Chromium without a window around the page: to open a page is half the work.
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -58,7 +60,7 @@ def served(html: Path):
 @pytest.fixture(scope="session")
 def launch():
     """Start a headless Chromium, with further environment variables; all are closed at the end."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if not path:
         pytest.skip("no Chromium: install Debian's chromium, or name one in CHROMIUM")
     from playwright.sync_api import sync_playwright
