@@ -322,3 +322,39 @@ def test_a_vocabulary_is_the_one_that_was_asked_for_when_all_or_none_fits():
     assert none.pieces == ("a", "b")
     assert none.value == pytest.approx(8 * math.log(2) + 12)
     assert none.shares.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_the_empty_word_has_one_path_whoever_is_asked(k):
+    empty = subwords.Path((), (0,), 0.0, k)
+    own = made()
+    assert subwords.shortest_path("", AB, k) == empty
+    assert subwords.n_best_paths("", AB, 2, k) == own.n_best("", 2, k) == [empty]
+    assert sample_path("", AB, 1.0, RNG, k) == own.sample("", 1.0, RNG, k) == empty
+    assert own.segment("", k) == empty
+    assert subwords.log_marginal("", AB, k) == own.log_marginal("", k) == 0.0
+    free = subwords.Path((), (0,), 0.0)
+    assert subwords.viterbi_path("", AB) == subwords.greedy_path("", AB) == free
+    assert subwords.one_pass_path("", AB, 3) == subwords.Path((), (0,), 0.0, 3)
+    assert subwords.word_arcs("", AB) == []
+
+
+@pytest.mark.parametrize("k", [None, 1, 3])
+def test_a_word_without_a_path_has_none_whoever_is_asked(k):
+    none = subwords.Path((), (), math.inf, k)
+    assert subwords.shortest_path("ax", AB, k) == (
+        none if k else subwords.Path((), (), math.inf, 2)
+    )
+    assert subwords.n_best_paths("ax", AB, 2, k) == []
+    assert sample_path("ax", AB, 1.0, RNG, k) == none
+    assert subwords.log_marginal("ax", AB, k) == -math.inf
+    free = subwords.Path((), (), math.inf)
+    assert subwords.viterbi_path("ax", AB) == subwords.greedy_path("ax", AB) == free
+    assert subwords.one_pass_path("ax", AB, 2).cost == math.inf
+    paths = subwords.best_paths(Lattice(["ax", "ab"], AB), k)
+    assert paths.path("ax") == none
+    assert paths.infeasible_words == (("ax", "ab") if k == 1 else ("ax",))
+    assert paths.steps.tolist() == ([0, 0] if k == 1 else [0, 2])
+    raised = subwords.best_paths(Lattice(["ax", "ab"], AB), 1, if_infeasible="raise_limit")
+    assert raised.steps.tolist() == [0, 2]
+    assert raised.path("ab").pieces == ("a", "b")

@@ -293,6 +293,42 @@ def test_a_search_tries_fewer_after_every_round_and_goes_on_from_the_better(monk
     assert gains == [100.0, 50.0, 50.0 * (1 - 2.1e-6), 49.0]
 
 
+def test_a_search_for_the_next_text_does_the_same():
+    table = Substrings(words(60), 4)
+    chosen = table.single | (np.arange(len(table)) < 40)
+    objectives = iter([50.0, 50.0 * (1 - 1.9e-6), 50.0 * (1 - 2.1e-6), 49.0, 49.0])
+    tried, asked, steps = [], [], []
+    cost = np.full(len(table), 3.0)
+    state = em.segment_all(table, Pieces(table, chosen).forwards, cost, 0.5)
+
+    def seen(objective):
+        counts = np.where(chosen, 3.0, 0.0)
+        return SimpleNamespace(objective=objective, counts=counts, states=[state])
+
+    def cut(text, wider, counts, size, step):
+        new = wider & ~chosen
+        tried.append((int(new.sum()), size, step))
+        assert (counts[new] == 7.0).all()
+        first = np.lexsort((np.arange(len(table)), -table.count, chosen))[: new.sum()]
+        assert new[first].all(), "of equal gains the most frequent"
+        return chosen, seen(next(objectives))
+
+    def gains(given, chosen):
+        asked.append(given.objective)
+        return np.where(chosen, 0.0, 1.0), np.full(len(table), 7.0)
+
+    own = Trainer(table, 40, Effort(rounds=5, share=0.5, cuts=3), steps.append)
+    own._cut = cut
+    _, found = own._searched_ahead(SimpleNamespace(gains=gains), chosen, seen(100.0))
+    assert tried == [(20, 40, 7), (16, 40, 6), (8, 40, 3), (6, 40, 2), (5, 40, 2)]
+    assert asked == [100.0, 50.0, 50.0, 50.0 * (1 - 2.1e-6), 49.0]
+    assert [step.best for step in steps] == [True, False, True, True, False]
+    assert found.objective == 49.0
+    nothing = SimpleNamespace(gains=lambda seen, chosen: (0.0 * cost, cost))
+    assert own._searched_ahead(nothing, chosen, seen(9.0))[1].objective == 9.0
+    assert len(tried) == 5
+
+
 def test_what_is_used_but_once_gains_nothing():
     table = Substrings({"abcabc": 1, "dede": 1, "de": 1, "ab": 1}, 3)
     pieces = Pieces(table, table.single)
@@ -528,7 +564,7 @@ def test_a_text_that_is_the_name_of_a_file_is_refused(tmp_path, monkeypatch):
         train_on_text("ab", 3)
     for text in ("ab ab\n", "ba bb"):
         assert train_on_text(text, 3, convention="textbook").pieces
-    found = train_on_text(tmp_path / "ab", 3, specials=["<s>"])
+    found = train_on_text(tmp_path / "ab", 4, specials=["<s>"])
     assert found.specials == ("<s>",)
 
 
