@@ -18,7 +18,7 @@ from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.em import LEAST_COUNT
 from genopt_core.subwords.training.train import LONGEST_WORD, train
 
-LEAST_COUNTS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+LEAST_COUNTS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 """Least counts that are tried where none are given."""
 
 

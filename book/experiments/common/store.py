@@ -137,6 +137,16 @@ def machine() -> str:
     )
 
 
+def made_here(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
+    """What a single result keeps where results of several machines come into one table."""
+    return {"machine": machine(), "versions": versions(packages)}
+
+
+def machines(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The machines of some results and what was installed there; those that do not say are out."""
+    return {result["machine"]: result["versions"] for result in results if "machine" in result}
+
+
 def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     """Command, day, machine class and versions, to be stored with every result."""
     script = Path(sys.argv[0]).resolve()

@@ -5,13 +5,15 @@
     python -m book.experiments.subwords.across_blanks --collect   # only write the table again
 
 A unit is a line of Python or a sentence of English; nobody has pieces across its end.  The peers
-(`merges.py`) know words too, those of GPT-4's rule; SuperBPE has the better of two settings on the
-held-out text itself.  Everybody has all 256 bytes among its pieces.  Every training runs in a
-process of its own, so that its memory is its own.
+(`merges.py`) know words too, those of GPT-4's rule.  What can be set is chosen with the last fifth
+of the training text as development text and the rest to train: our least count, and when SuperBPE
+begins to cross words and how many words a piece may touch.  Everybody has all 256 bytes among its
+pieces.  Every training runs in a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import sys
 from collections import Counter
@@ -25,6 +27,8 @@ from book.experiments.common.main import do_all, parser, selected
 from book.experiments.common.places import RESULTS, SCRATCH
 from book.experiments.common.store import (
     code_sha256,
+    machines,
+    made_here,
     provenance,
     read,
     rounded,
@@ -33,7 +37,12 @@ from book.experiments.common.store import (
 )
 from book.experiments.subwords import conventions
 from book.experiments.subwords.merges import ANYWHERE, INSIDE, WHOLE_WORDS, Merges
-from book.experiments.subwords.metrics import code_length, cross_code_length, piece_counts
+from book.experiments.subwords.metrics import (
+    code_length,
+    cross_code_length,
+    piece_counts,
+    shortest_paths,
+)
 from book.experiments.subwords.peers import Meter
 from genopt_core import corpora
 from genopt_core.conventions import Convention, byte_letters, spelled_in_bytes
@@ -42,24 +51,35 @@ from genopt_core.subwords import certify, train
 SENTENCE = r"[^.!?\n]*(?:[.!?]+|\n)|[^.!?\n]+"
 RULES = {"python": Convention("none"), "english": Convention("regex", SENTENCE)}
 WORDS = Convention("gpt4")
-TRAIN, HELD = 300_000, 150_000  # characters
+TRAIN, HELD = 1_000_000, 500_000  # characters
+DEVELOPMENT = 5  # one in so many: the end of the training text
 BLOCK = 300  # units of the English text that stay together: two for training, one held out
-SIZES = (4000,)
+SIZES = (4000, 16000)
 MAX_PIECE = 32
-SHARES, WORDS_IN_A_PIECE = (0.4, 0.8), 4  # SuperBPE: pieces before it crosses, and its limit
+SHARES = (0.2, 0.4, 0.6, 0.8)  # SuperBPE: of the pieces, before it crosses words
+WORDS_IN_A_PIECE = (4, 0)  # at most so many, or any number
+LEAST_COUNTS = (2, 3, 4, 6, 8, 12)
 STEPS = 60  # of the certificate
 KEPT = SCRATCH / "subwords" / "across_blanks"
-PACKAGES = ("genopt-core", "numpy", "optuna", "scipy")
-SUPER = {f"superbpe_{share}": share for share in SHARES}
-OURS: dict[str, tuple[bool, float | None]] = {  # across blanks or inside words, least count
-    "ours_words": (False, None),
-    "ours_tokens": (True, None),
-    "ours_tokens_4": (True, 4),  # tried after the others had been measured
+PACKAGES = ("genopt-core", "numpy", "tokenizers", "optuna", "scipy")
+SUPER = {
+    f"superbpe {share} {words}": (share, words) for share in SHARES for words in WORDS_IN_A_PIECE
 }
+LEAST = {f"ours_tokens {least}": least for least in LEAST_COUNTS}
+CHOSEN = {"superbpe": tuple(SUPER), "ours_chosen": tuple(LEAST)}
+DEVELOPED = "development "  # before a contestant: what it makes of the development text
 CERTIFIED = "certified"
-CONTESTANTS = ("bpe", "boundlessbpe", *SUPER, *OURS, CERTIFIED)
+CONTESTANTS = (
+    "bpe",
+    "boundlessbpe",
+    "superbpe",
+    "ours_words",
+    "ours_tokens",
+    "ours_chosen",
+    CERTIFIED,
+)
 COLUMNS = (
-    *("corpus", "size", "contestant", "pieces", "train_tokens", "held_tokens"),
+    *("corpus", "size", "contestant", "setting", "pieces", "train_tokens", "held_tokens"),
     *("train_bytes_per_token", "train_bits_per_byte"),
     *("held_bytes_per_token", "held_bits_per_byte", "cpu_seconds", "peak_mb"),
 )
@@ -80,12 +100,22 @@ def texts(corpus: str) -> tuple[str, str]:
     return parts[0][:TRAIN], parts[1][:HELD]
 
 
-def counted(corpus: str) -> tuple[Counter[str], Counter[str], dict[str, list[str]]]:
-    """Units of both texts, spelled in bytes, and the words of each."""
-    rule, words = RULES[corpus], {}
+def parts(corpus: str, development: bool = False) -> tuple[list[str], list[str]]:
+    """Units of the text that is trained on, and of the one that is scored."""
+    train_units, held = map(RULES[corpus].cut, texts(corpus))
+    if not development:
+        return train_units, held
+    cut = len(train_units) * (DEVELOPMENT - 1) // DEVELOPMENT
+    return train_units[:cut], train_units[cut:]
+
+
+def counted(
+    corpus: str, development: bool = False
+) -> tuple[Counter[str], Counter[str], dict[str, list[str]]]:
+    """Units of both parts, spelled in bytes, and the words of each."""
+    words: dict[str, list[str]] = {}
     found = []
-    for text in texts(corpus):
-        units = rule.cut(text)
+    for units in parts(corpus, development):
         words |= {
             spelled_in_bytes(unit): [*map(spelled_in_bytes, WORDS.cut(unit))] for unit in set(units)
         }
@@ -93,23 +123,23 @@ def counted(corpus: str) -> tuple[Counter[str], Counter[str], dict[str, list[str
     return found[0], found[1], words
 
 
-def merged(job: Job, counts: Counts, held: Counts, words: Mapping[str, list[str]]) -> Any:
+def merged(contestant: str, size: int, counts: Counts, words: Mapping[str, list[str]]) -> Any:
     """Pieces of a peer, and the segmentation of every unit."""
-    size, contestant = job[1:]
     merges = Merges({unit: counts.get(unit, 0) for unit in words}, words.__getitem__)
     if contestant in SUPER:
-        share = SUPER[contestant]
+        share, limit = SUPER[contestant]
         merges.grow(int(share * size), INSIDE)
-        merges.grow(size, ANYWHERE, WORDS_IN_A_PIECE)
+        merges.grow(size, ANYWHERE, limit)
     else:
         merges.grow(size, INSIDE if contestant == "bpe" else WHOLE_WORDS)
     return merges.names, dict(zip(words, merges.segmented(), strict=True))
 
 
-def ours(job: Job, counts: Counts, words: Mapping[str, list[str]]) -> Any:
+def ours(
+    contestant: str, corpus: str, size: int, counts: Counts, words: Mapping[str, list[str]]
+) -> Any:
     """Pieces of ours, and the segmentation of every unit."""
-    corpus, size, contestant = job
-    across, least = OURS[contestant]
+    across = contestant != "ours_words"
     if across:
         rule, seen = RULES[corpus], dict(counts)
     else:
@@ -123,38 +153,52 @@ def ours(job: Job, counts: Counts, words: Mapping[str, list[str]]) -> Any:
         size,
         "tokens",
         max_piece=MAX_PIECE,
-        min_count=least,
+        min_count=LEAST.get(contestant),
         new_words=False,
         at_most=True,
         convention=rule,
     )
 
+    # The paths of vocabulary.segment, only faster: all bytes are pieces, nothing is unknown.
+    scores = {piece: -cost for piece, cost in vocabulary.costs.items()}
+    different = [*words] if across else [*dict.fromkeys(itertools.chain(*words.values()))]
+    paths = dict(zip(different, shortest_paths(different, scores), strict=True))
+
     def cut(unit: str) -> list[str]:
-        if across:
-            return [*vocabulary.segment(unit)]
-        return [piece for word in words[unit] for piece in vocabulary.segment(word)]
+        return [piece for part in ([unit] if across else words[unit]) for piece in paths[part]]
 
     return list(vocabulary.pieces), cut
+
+
+def chosen(corpus: str, size: int, contestant: str) -> str:
+    """The setting with which the development text needs the fewest tokens, the first on ties."""
+    results = {
+        setting: read(kept((corpus, size, DEVELOPED + setting))) for setting in CHOSEN[contestant]
+    }
+    return min(results, key=lambda setting: results[setting]["held_tokens"])
 
 
 def measure(job: Job) -> dict[str, Any]:
     """One training and what it makes of the held-out text."""
     corpus, size, contestant = job
-    counts, held, words = counted(corpus)
+    counts, held, words = counted(corpus, contestant.startswith(DEVELOPED))
+    setting = contestant.removeprefix(DEVELOPED)
+    if contestant in CHOSEN:
+        setting = chosen(*job)
     with Meter() as meter:
         if contestant == CERTIFIED:
             absent = len(set(byte_letters()).difference(*counts))  # pieces of no use here
             certificate = certify(
                 counts, size - absent, max_piece=MAX_PIECE, min_count=2, steps=STEPS
             )
-        elif contestant in OURS:
-            pieces, cut = ours(job, counts, words)
+        elif setting.startswith("ours"):
+            pieces, cut = ours(setting, corpus, size, counts, words)
         else:
-            pieces, segmented = merged(job, counts, held, words)
+            pieces, segmented = merged(setting, size, counts, words)
             cut = segmented.__getitem__
     costs = {name: meter.numbers[name] for name in ("cpu_seconds", "peak_mb")}
     if contestant == CERTIFIED:
-        return {"train_tokens": certificate.check(counts)} | costs
+        return {"train_tokens": certificate.check(counts)} | costs | made_here(PACKAGES)
     used = [piece_counts(map(cut, part), part.values()) for part in (counts, held)]
     spelled = [sum(len(piece) * n for piece, n in part.items()) for part in used]
     sizes = [sum(len(unit) * n for unit, n in part.items()) for part in (counts, held)]
@@ -162,6 +206,7 @@ def measure(job: Job) -> dict[str, Any]:
         raise RuntimeError(f"{job}: the pieces do not spell the texts")
     tokens = [sum(part.values()) for part in used]
     return {
+        "setting": setting if contestant in CHOSEN else None,
         "pieces": len(pieces),
         "train_tokens": tokens[0],
         "held_tokens": tokens[1],
@@ -169,6 +214,7 @@ def measure(job: Job) -> dict[str, Any]:
         "held_bits_per_byte": cross_code_length(used[1], used[0], len(pieces)) / sizes[1],
         "train_bits_per_byte": code_length(used[0]) / sizes[0],
         **costs,
+        **made_here(PACKAGES),
     }
 
 
@@ -176,14 +222,15 @@ def measure(job: Job) -> dict[str, Any]:
 
 
 def kept(job: Job) -> Path:
-    return KEPT / "{}.{}.{}.json".format(*job)
+    return KEPT / "{}.{}.{}.json".format(*job).replace(" ", "_")
 
 
 def jobs() -> Iterator[Job]:
-    """Every training: text, size, tokenizer."""
+    """Every training: text, size, tokenizer; what is chosen behind what it is chosen from."""
+    tried = [DEVELOPED + setting for settings in CHOSEN.values() for setting in settings]
     for corpus in RULES:
         for size in SIZES:
-            yield from ((corpus, size, contestant) for contestant in CONTESTANTS)
+            yield from ((corpus, size, contestant) for contestant in (*tried, *CONTESTANTS))
 
 
 @cache
@@ -199,8 +246,8 @@ def facts(corpus: str) -> dict[str, Any]:
 
 def collect() -> None:
     """Write the table of the texts on which everybody was run."""
-    missing = {job[0] for job in jobs() if not kept(job).is_file()}
-    rows, done = [], [job for job in jobs() if job[0] not in missing]
+    rows = []
+    done = [job for job in jobs() if job[2] in CONTESTANTS and kept(job).is_file()]
     for job in done:
         result = read(kept(job))
         result["train_bytes_per_token"] = facts(job[0])["train_bytes"] / result["train_tokens"]
@@ -212,10 +259,14 @@ def collect() -> None:
         {
             "schema": "subwords-across-blanks/1",
             "provenance": provenance(PACKAGES)
+            | {"machines": machines(read(kept(job)) for job in done)}
             | {"code": [code_sha256(folder / f"{n}.py") for n in ("across_blanks", "merges")]},
             "corpora": {corpus: facts(corpus) for corpus in dict.fromkeys(j[0] for j in done)},
             "settings": {
                 "max_piece": MAX_PIECE,
+                "development": f"the last {DEVELOPMENT}th of the training text, the rest to train",
+                "superbpe": {"shares": SHARES, "words": WORDS_IN_A_PIECE},
+                "least_counts": LEAST_COUNTS,
                 "certificate": {"steps": STEPS, "min_count": 2},
             },
             "columns": list(COLUMNS),
@@ -242,13 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.collect:
         corpora_chosen = selected(given.only, RULES)
         names = selected(given.contestant, CONTESTANTS, "--contestant")
-        chosen = [
+        names += [DEVELOPED + s for name in names for s in CHOSEN.get(name, ())]
+        wanted = [
             job
             for job in jobs()
             if job[0] in corpora_chosen and given.size in (None, job[1]) and job[2] in names
         ]
         failures = do_all(
-            chosen,
+            wanted,
             kept,
             lambda job: [*job, facts(job[0])],
             lambda job: in_a_process(measure, job),

@@ -30,6 +30,8 @@ from book.experiments.common.main import do_all, parser, selected
 from book.experiments.common.places import RESULTS, SCRATCH
 from book.experiments.common.store import (
     code_sha256,
+    machines,
+    made_here,
     provenance,
     read,
     rounded,
@@ -40,7 +42,8 @@ from book.experiments.subwords.metrics import code_length, cross_code_length, pi
 from genopt_core.conventions import Convention, byte_letters
 from genopt_core.corpora import count_words
 from genopt_core.integrations.huggingface import to_tokenizers
-from genopt_core.subwords import certify, train
+from genopt_core.subwords import Vocabulary, certify, train
+from genopt_core.subwords.choosing import development_cost
 
 SOURCES: dict[str, tuple[str, dict[str, str]]] = {
     "python": (
@@ -202,15 +205,39 @@ def sentencepiece_counts(rule: Convention, size: int, text: str) -> tuple[list[s
     return pieces, lambda words: model.encode(list(words), out_type=str)
 
 
+def trained(
+    objective: Any, options: dict[str, Any], rule: Convention, size: int, counts: dict[str, int]
+) -> Vocabulary:
+    """Our vocabulary, of fewer pieces where the words have no more."""
+    return train(
+        counts, size, objective, max_piece=MAX_PIECE, convention=rule, at_most=True, **options
+    )
+
+
+def developed(job: Job) -> dict[str, Any]:
+    """What a setting makes of the last quarter of the training text, trained on the rest."""
+    corpus, name, size, contestant = job
+    lines, rule = texts(corpus)[0].splitlines(keepends=True), Convention(name)
+    cut = len(lines) * (DEVELOPMENT - 1) // DEVELOPMENT
+    counts, scored = (count_words("".join(part), rule) for part in (lines[:cut], lines[cut:]))
+    objective, options = TRIED[contestant.removeprefix(DEVELOPED)]
+    vocabulary = trained(objective, options, rule, size, counts)
+    tokens, nats = development_cost(vocabulary, scored)
+    return {"tokens": tokens, "nats": nats, "pieces": len(vocabulary)}
+
+
+def chosen(corpus: str, rule: str, size: int) -> str:
+    """The setting with which the development text needs the fewest tokens, the first on ties."""
+    results = {s: read(kept((corpus, rule, size, DEVELOPED + s))) for s in TRIED}
+    return min(results, key=lambda setting: results[setting]["tokens"])
+
+
 def ours(
     contestant: str, rule: Convention, size: int, text: str, held: str
 ) -> tuple[list[str], Segment, dict[str, Any]]:
     """Ours, and whether the exported tokenizer makes the same tokens of both whole texts."""
-    objective, options = OURS[contestant]
-    counts = count_words(text, rule)
-    vocabulary = train(
-        counts, size, objective, max_piece=MAX_PIECE, convention=rule, at_most=True, **options
-    )
+    objective, options = TRIED[contestant] if contestant in TRIED else OURS[contestant]
+    vocabulary = trained(objective, options, rule, size, count_words(text, rule))
     exported = to_tokenizers(vocabulary)
     differ = sum(
         exported.encode(part).ids != vocabulary.encode(part).tolist()
@@ -233,8 +260,15 @@ OURS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ours_5": (5.0, {}),
     "ours_likelihood": ("likelihood", {}),
 }
+# Chosen for each text and size, with the last quarter of the training text and the rest to train.
+TRIED: dict[str, tuple[Any, dict[str, Any]]] = {
+    **{f"tokens {least}": ("tokens", {"min_count": least}) for least in (2, 3, 4, 6, 8, 12)},
+    "ahead tokens": ("tokens", {"new_words": True}),
+    "ahead 5": (5.0, {"new_words": True}),
+}
+CHOSEN, DEVELOPED, DEVELOPMENT = "ours_chosen", "development ", 4
 CERTIFIED = "certified"  # no vocabulary of so many pieces needs fewer tokens of the training text
-CONTESTANTS = (*PEERS, *OURS, CERTIFIED)
+CONTESTANTS = (*PEERS, *OURS, CHOSEN, CERTIFIED)
 ELSEWHERE = ("hf_bpe", "ours_tokens_6")  # under the other rules
 
 
@@ -253,9 +287,15 @@ def measure(job: Job) -> dict[str, Any]:
     rule, more = Convention(name), {}
     started = time.process_time()
     if contestant == CERTIFIED:
-        return {"train_tokens": certified(rule, size, text)}
+        return {"train_tokens": certified(rule, size, text)} | made_here(PACKAGES)
+    if contestant.startswith(DEVELOPED):
+        return developed(job)
     try:
-        if contestant in OURS:
+        if contestant == CHOSEN:
+            setting = chosen(corpus, name, size)
+            pieces, segment, more = ours(setting, rule, size, text, held)
+            more["setting"] = setting
+        elif contestant in OURS:
             pieces, segment, more = ours(contestant, rule, size, text, held)
         elif contestant == "sp_counts":
             pieces, segment = sentencepiece_counts(rule, size, text)
@@ -280,6 +320,7 @@ def measure(job: Job) -> dict[str, Any]:
         / facts["held_bytes"],
         "cpu_seconds": seconds,
         **more,
+        **made_here(PACKAGES),
     }
 
 
@@ -288,7 +329,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def kept(job: Job) -> Path:
     corpus, rule, size, contestant = job
-    return KEPT / f"{corpus}.{rule}.{size}.{contestant}.json"
+    return KEPT / f"{corpus}.{rule}.{size}.{contestant.replace(' ', '_')}.json"
 
 
 def made_from(job: Job) -> Any:
@@ -296,11 +337,16 @@ def made_from(job: Job) -> Any:
 
 
 def jobs() -> Iterator[Job]:
-    """Every (corpus, rule, size, tokenizer): one rule at every size, the others at 4,000."""
+    """Every (corpus, rule, size, tokenizer): one rule at every size, the others at 4,000.
+
+    What is chosen comes behind what it is chosen from.
+    """
+    tried = [DEVELOPED + setting for setting in TRIED]
     for size in SIZES:
         # The other two texts have too few different words for the largest size.
         here = SOURCES if size < 16000 else ("python",)
-        yield from ((corpus, RULES[0], size, c) for corpus in here for c in CONTESTANTS)
+        for corpus in here:
+            yield from ((corpus, RULES[0], size, c) for c in (*tried, *CONTESTANTS))
     for rule in RULES[1:]:
         yield from ((corpus, rule, 4000, c) for corpus in SOURCES for c in ELSEWHERE)
 
@@ -318,7 +364,9 @@ def collect() -> None:
     done = [
         job
         for job in jobs()
-        if kept(job).is_file() and read(kept(job)).get("pieces", job[2]) == job[2]
+        if job[3] in CONTESTANTS
+        and kept(job).is_file()
+        and read(kept(job)).get("pieces", job[2]) == job[2]
     ]
     names: dict[tuple[str, str, int], set[str]] = {}
     for *at, contestant in done:
@@ -327,8 +375,11 @@ def collect() -> None:
     for job in done:
         here = names[job[:3]]
         needed = PEERS if job[1] == RULES[0] and job[2] < 16000 else ("hf_bpe",)
-        if here.issuperset(needed) and here.intersection(OURS):
-            found = {k: rounded(v) for k, v in read(kept(job)).items() if k != "fingerprint"}
+        if here.issuperset(needed) and here.intersection({*OURS, CHOSEN}):
+            result = read(kept(job))
+            found = {
+                k: rounded(v) for k, v in result.items() if k not in ("fingerprint", "versions")
+            }
             keys = ("corpus", "rule", "size", "contestant")
             rows.append(dict(zip(keys, job, strict=True)) | found)
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -336,7 +387,9 @@ def collect() -> None:
         RESULTS / "subwords_conventions.json",
         {
             "schema": "subwords-conventions/1",
-            "provenance": provenance(PACKAGES) | {"code": code_sha256(Path(__file__))},
+            "provenance": provenance(PACKAGES)
+            | {"machines": machines(map(read, map(kept, done)))}
+            | {"code": code_sha256(Path(__file__))},
             "corpora": {corpus: texts(corpus)[2] | words_of(corpus) for corpus in SOURCES},
             "columns": columns,
             "rows": [[row.get(column) for column in columns] for row in rows],
@@ -347,7 +400,7 @@ def collect() -> None:
 
 def said(job: Job, result: dict[str, Any]) -> str:
     """A result in a line."""
-    tokens = result.get("held_tokens", result["train_tokens"])
+    tokens = result.get("held_tokens", result.get("train_tokens", result.get("tokens")))
     return f"{job} {tokens} {result.get('held_bits_per_byte', '')}"
 
 
@@ -363,6 +416,7 @@ def main() -> int:
         corpora = selected(given.only, SOURCES)
         rules = selected(given.rule, RULES, "--rule")
         names = selected(given.contestant, CONTESTANTS, "--contestant")
+        names += [DEVELOPED + setting for setting in TRIED if CHOSEN in names]
         chosen = [
             job
             for job in jobs()

@@ -1,0 +1,190 @@
+"""Seven languages at 1,000, 4,000 and 16,000 pieces: every tokenizer that can run, on drawn words.
+
+    python -m book.experiments.subwords.languages             # all of it, resumes
+    python -m book.experiments.subwords.languages --only fi --size 4000 --contestant hf_bpe,greedtok
+    python -m book.experiments.subwords.languages --collect   # only write the table again
+
+The words are those of `corpora`'s ``words-xx``, the tokenizers those of `peers`, each with its own
+segmentation.  A tokenizer that could not run, or was stopped, is missing from the table, and so is
+one that found less than 99 % of the pieces.  A row says on which machine it was made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from book.experiments.common.main import do_all, parser, selected
+from book.experiments.common.places import RESULTS, SCRATCH
+from book.experiments.common.store import (
+    machines,
+    made_here,
+    provenance,
+    read,
+    rounded,
+    write_results,
+)
+from book.experiments.subwords import peers
+from book.experiments.subwords.corpora import LANGUAGES, Corpus, load
+from book.experiments.subwords.metrics import (
+    code_length,
+    cross_code_length,
+    piece_counts,
+    spelled_out,
+)
+
+SIZES = (1000, 4000, 16000)
+OURS = ("ours_front_5", "ours_tokens", "ours_front")
+CONTESTANTS = (
+    *("hf_bpe", "ours_front_5", "ours_tokens", "mingram", "hf_unigram_front", "ours_front"),
+    *("sp_counts", "sp_counts_front", "hf_wordpiece", "rustbpe", "greedtok"),
+    *("pathpiece", "mingram_increase"),
+)
+MEASURES = ("train_tokens", "held_tokens", "train_bits_per_byte", "held_bits_per_byte")
+COLUMNS = (
+    *("language", "size", "contestant", "pieces", *MEASURES),
+    *("train_cpu_seconds", "machine"),
+)
+KEPT = SCRATCH / "subwords" / "seven"
+Job = tuple[str, int, str]
+
+
+def jobs() -> Iterator[Job]:
+    """Every training: size, language, tokenizer, the strongest tokenizers first."""
+    for contestant in CONTESTANTS:
+        for size in (4000, 16000, 1000):
+            yield from ((language, size, contestant) for language in LANGUAGES)
+
+
+def kept(job: Job) -> Path:
+    """Where the result of one job lies."""
+    return KEPT / "{}.{}.{}.json".format(*job)
+
+
+def made_from(job: Job) -> Any:
+    """What a result depends on."""
+    facts = load(f"words-{job[0]}").facts
+    return [*job, facts["train_counts_sha256"], facts["held_counts_sha256"]]
+
+
+def scored(trained: peers.Trained, corpus: Corpus) -> dict[str, float]:
+    """Tokens and bits a byte with the tokenizer's own segmentation, as in `metrics.evaluate`."""
+    found: dict[str, float] = {"pieces": len(trained.pieces)}
+    seen: dict[str, int] = {}
+    for part, counts in (("train", corpus.train), ("held", corpus.held)):
+        words = [trained.view(word) for word in counts]
+        cut = trained.segment(words)
+        plain = [[trained.plain(piece) for piece in pieces] for pieces in cut]
+        unknown = spelled_out(plain, words)
+        if unknown and part == "train":
+            raise RuntimeError(f"{unknown} training words of {corpus.name} are not spelled")
+        if unknown:
+            cut = [
+                pieces if "".join(map(trained.plain, pieces)) == word else list(word)
+                for pieces, word in zip(cut, words, strict=True)
+            ]
+        uses = piece_counts(cut, counts.values())
+        found[f"{part}_tokens"] = sum(uses.values())
+        size = corpus.facts[f"{part}_bytes"]
+        if part == "train":
+            seen = uses
+            found["train_bits_per_byte"] = code_length(uses) / size
+        else:
+            bits = cross_code_length(uses, seen, len(trained.pieces))
+            found["held_bits_per_byte"] = bits / size
+    return found
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """One training and what it makes of the held-out words, or why there is none."""
+    language, size, contestant = job
+    corpus = load(f"words-{language}")
+    try:
+        trained = peers.train(contestant, corpus, size)
+    except (peers.CannotTrainError, peers.NotInstalledError) as error:
+        return {"skipped": str(error)} | made_here()
+    return scored(trained, corpus) | {
+        "train_cpu_seconds": trained.cpu_seconds,
+        **made_here(),
+    }
+
+
+def same_size(job: Job, result: dict[str, Any]) -> bool:
+    """Whether it has the pieces that were asked for, or 99 % of them, and says so in its row.
+
+    One of bytes has its 256 besides.
+    """
+    if "skipped" in result:
+        return False
+    wanted = job[1]
+    if peers.method(job[2]).form == "bytes":
+        wanted += 256 - min(len(load(f"words-{job[0]}").alphabet), 256)
+    return 0.99 * wanted <= result["pieces"] <= wanted
+
+
+def collect() -> None:
+    """Write the table of what is there."""
+    rows, skipped, results = [], [], []
+    for job in sorted(jobs(), key=lambda job: (LANGUAGES.index(job[0]), job[1])):
+        if not kept(job).is_file():
+            continue
+        result = read(kept(job))
+        results.append(result)
+        if same_size(job, result):
+            rows.append([*job, *(rounded(result.get(column)) for column in COLUMNS[3:])])
+        else:
+            skipped.append([*job, result.get("skipped") or f"{result['pieces']} pieces"])
+    used = dict.fromkeys(row[2] for row in rows)
+    corpora = {language: load(f"words-{language}").facts for language in LANGUAGES}
+    write_results(
+        RESULTS / "subwords_languages.json",
+        {
+            "schema": "subwords-languages/1",
+            "provenance": provenance() | {"machines": machines(results)},
+            "corpora": {
+                language: {k: v for k, v in facts.items() if k != "format"}
+                for language, facts in corpora.items()
+            },
+            "contestants": {
+                name: {"label": entry.label, "emulated": entry.emulated, "note": entry.note}
+                for name, entry in peers.METHODS.items()
+                if name in used
+            },
+            "skipped": skipped,
+            "columns": list(COLUMNS),
+            "rows": rows,
+        },
+    )
+    print(f"{len(rows)} rows")
+
+
+def said(job: Job, result: dict[str, Any]) -> str:
+    """A result in a line."""
+    return f"{job} {result.get('skipped') or result['held_tokens']}"
+
+
+def main() -> int:
+    """Run what is not done yet, and collect."""
+    options = parser(__doc__, "only", "force")
+    options.add_argument("--size", type=int)
+    options.add_argument("--contestant")
+    options.add_argument("--collect", action="store_true")
+    given = options.parse_args()
+    failures = 0
+    if not given.collect:
+        names = selected(given.contestant, CONTESTANTS, "--contestant")
+        languages = selected(given.only, LANGUAGES)
+        wanted = [
+            job
+            for job in jobs()
+            if job[0] in languages and given.size in (None, job[1]) and job[2] in names
+        ]
+        failures = do_all(wanted, kept, made_from, measure, said, given.force)
+    collect()
+    return min(failures, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Seven languages at three sizes: the stored table holds together, and how its rows are counted."""
+
+import json
+
+import pytest
+
+from book.ch1_subwords import results
+from book.experiments.subwords import corpora, languages, peers
+from book.experiments.subwords.metrics import evaluate
+from genopt_core.tables import records
+from tests.places import RESULTS
+
+WORDS = {"low▁": 50, "lower▁": 20, "newest▁": 60, "widest▁": 30, "fen▁": 3, "brine▁": 2}
+OTHER = {"lowest▁": 20, "wider▁": 10, "newer▁": 4, "zoo▁": 1}
+
+
+def tiny(tmp_path):
+    sizes = {f"{part}_bytes": corpora.text_bytes(w) for part, w in
+             (("train", WORDS), ("held", OTHER))}  # fmt: skip
+    return corpora.Corpus("tiny", WORDS, OTHER, sizes, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ours_front_5", "ours_tokens"])
+def test_rows_are_counted_as_in_the_table_of_all_metrics(name, tmp_path):
+    corpus = tiny(tmp_path)
+    trained = peers.train(name, corpus, 16)
+    found = languages.scored(trained, corpus)
+    sizes = tuple(corpus.facts[f"{part}_bytes"] for part in ("train", "held"))
+    wanted = evaluate(
+        trained.pieces, trained.segment, WORDS, OTHER, sizes, trained.view, trained.plain
+    )
+    assert found == pytest.approx({key: wanted[key] for key in found})
+
+
+def test_an_unknown_character_of_a_training_word_is_refused(tmp_path):
+    corpus = tiny(tmp_path)
+    known = set("".join(WORDS)) - {"f"}
+    numbers = dict.fromkeys(("seconds", "cpu_seconds", "base_mb", "peak_mb"), 0.0)
+    trained = peers.Trained(
+        sorted(known), lambda words: [[c for c in w if c in known] for w in words], **numbers
+    )
+    with pytest.raises(RuntimeError, match="1 training words of tiny are not spelled"):
+        languages.scored(trained, corpus)
+
+
+STORED = json.loads((RESULTS / "subwords_languages.json").read_text(encoding="utf-8"))
+
+
+def test_rows_are_of_the_words_of_the_comparison_of_all_corpora():
+    quality = json.loads((RESULTS / "subwords_quality.json").read_text(encoding="utf-8"))
+    for language, facts in STORED["corpora"].items():
+        before = quality["corpora"][f"words-{language}"]
+        assert {k: facts[k] for k in before} == before
+    rows = {(r["language"], r["size"], r["contestant"]): r for r in records(STORED)}
+    twice = 0
+    for old in records(quality):
+        key = (old["corpus"].removeprefix("words-"), old["size"], old["contestant"])
+        if key in rows:  # the same tokenizer, on another machine
+            twice += 1
+            for measure in languages.MEASURES:
+                assert rows[key][measure] == pytest.approx(old[measure], rel=2e-3), key
+    assert twice >= 20
+
+
+def test_rows_are_possible_and_say_where_they_were_made():
+    for row in records(STORED):
+        facts = STORED["corpora"][row["language"]]
+        assert row["train_tokens"] >= facts["train_words"]
+        assert row["held_tokens"] >= facts["held_words"]
+        assert row["size"] * 0.99 <= row["pieces"] <= row["size"]
+        assert row["machine"] in STORED["provenance"]["machines"]
+    left_out = {tuple(entry[:3]) for entry in STORED["skipped"]}
+    assert not left_out & {(r["language"], r["size"], r["contestant"]) for r in records(STORED)}
+
+
+def test_what_the_page_says_of_the_three_sizes():
+    rows = results.seven_languages()
+    cells = {(row["language"], row["size"]) for row in rows}
+    assert len(cells) == 19
+    assert {("Japanese", 1000), ("Chinese", 1000)}.isdisjoint(cells)
+    hardest = [row for row in rows if row["fewest tokens"] == "MinGram (emulated)"]
+    assert len(hardest) == max(
+        sum(row["fewest tokens"] == name for row in rows)
+        for name in {r["fewest tokens"] for r in rows}
+    )
+    assert len(hardest) > len(rows) / 2
+    said = " ".join(results.seven_languages_in_a_sentence().split())
+    both = sum(row["tokens, λ = 5"] < 0 > row["bits, λ = 5"] for row in rows)
+    assert f"in {both} of 19 fields" in said
