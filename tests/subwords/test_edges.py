@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -358,3 +359,86 @@ def test_a_word_without_a_path_has_none_whoever_is_asked(k):
     raised = subwords.best_paths(Lattice(["ax", "ab"], AB), 1, if_infeasible="raise_limit")
     assert raised.steps.tolist() == [0, 2]
     assert raised.path("ab").pieces == ("a", "b")
+
+
+def test_what_a_solver_is_asked_and_what_is_made_of_its_answer(monkeypatch):
+    table = Substrings(TOY, 16)
+    arcs = sum(len(gap) for gap, _ in table.word_arcs)
+    longer, asked = len(table) - table.singles, []
+    share = np.zeros(longer)
+    share[[0, 2, 3]] = [0.51, 0.49, 1.0]
+    answer = SimpleNamespace(
+        x=np.concatenate([np.zeros(arcs), share]), fun=33.0, status=1, message="late",
+        mip_dual_bound=31.5,
+    )  # fmt: skip
+    monkeypatch.setattr("scipy.optimize.milp", lambda w, **o: asked.append((w, o)) or answer)
+    monkeypatch.setattr(exact, "LARGEST", arcs)
+    found = exact_vocabulary(TOY, 13, time_limit=7.0)
+    weights, given = asked[0]
+    assert weights.sum() == sum(
+        table.weight[table.word_of[gap]].sum() for gap, _ in table.word_arcs
+    )
+    assert given["options"] == {"time_limit": 7.0, "mip_rel_gap": 0.0}
+    assert given["integrality"].tolist() == [0] * arcs + [1] * longer
+    assert (given["bounds"].lb, given["bounds"].ub) == (0, 1)
+    cover, there, number = given["constraints"]
+    limits = [cover.lb, cover.ub, there.ub, number.ub]
+    assert [set(np.ravel(limit).tolist()) for limit in limits] == [{1}, {1}, {0}, {13 - 11}]
+    texts = table.texts()
+    assert found.pieces == (*texts[:11], texts[11], texts[14])
+    assert found.shares.tolist() == [1] * 11 + [0.51, 1]
+    assert (found.value, found.bound, found.proved) == (33.0, 31.5, False)
+    share[:] = [2e-9, *[0.0] * (longer - 2), 1.5]
+    answer.x, answer.status = np.concatenate([np.zeros(arcs), share]), 0
+    del answer.mip_dual_bound
+    found = exact_vocabulary(TOY, 13, relaxed=True)
+    assert asked[1][1]["integrality"].sum() == 0
+    assert found.shares.tolist() == [1] * 11 + [2e-9, 1]
+    assert (found.value, found.bound, found.proved) == (33.0, 33.0, True)
+    answer.x = None
+    with pytest.raises(RuntimeError, match="found no vocabulary: late"):
+        exact_vocabulary(TOY, 13)
+    monkeypatch.setattr(exact, "LARGEST", arcs - 1)
+    with pytest.raises(ValueError, match=f"at most {arcs - 1} arcs, got {arcs}"):
+        exact_vocabulary(TOY, 13)
+
+
+def test_of_all_vocabularies_the_first_that_is_clearly_better(monkeypatch):
+    values = iter([10.0, 10 - 0.5e-9, 10 - 2e-9, 10 - 2.5e-9])
+    asked = []
+
+    def fitted(table, arcs, counts, *settings):
+        asked.append((counts, settings))
+        return SimpleNamespace(objective=next(values))
+
+    monkeypatch.setattr(exact, "hard_em", fitted)
+    counts = {"abcd": 2, "ab": 3, "cd": 1, "bc": 2}
+    found = exhaustive_vocabulary(counts, 5, max_piece=4, length_cost=0.3)
+    table = Substrings(counts, 4, 2)
+    table = table.only(table.maximal())
+    longer = table.texts()[4:]
+    assert len(asked) == len(longer) == 4
+    assert found.pieces == (*"abcd", longer[2])
+    assert found.value == found.bound == 10 - 2e-9
+    for k, (given, settings) in enumerate(asked):
+        assert settings == (0.3, 20, 1e-12)
+        chosen = table.single | (np.arange(len(table)) == 4 + k)
+        assert given.tolist() == np.where(chosen, table.count * table.length, 0).tolist()
+
+
+def test_likelihoods_of_nothing():
+    assert subwords.profile_log_likelihood([0.0, 0.0]) == 0.0
+    assert subwords.profile_log_likelihood([2, 0, 2]) == pytest.approx(-4 * math.log(2))
+    assert subwords.profile_log_likelihood([5, 0]) == 0.0
+    paths = subwords.best_paths(Lattice({"ax": 2, "a": 3}, AB))
+    assert subwords.corpus_log_likelihood(paths) == -math.inf
+    paths = subwords.best_paths(Lattice({"ab": 2, "a": 3}, AB))
+    assert subwords.corpus_log_likelihood(paths) == -7.0
+    with pytest.raises(TypeError, match="paths must come from best_paths"):
+        subwords.corpus_log_likelihood([])
+    with pytest.raises(ValueError, match="1 of 2 words have no path, such as 'ax'"):
+        subwords.hard_em_step(Lattice({"ax": 2, "a": 3}, AB))
+    with pytest.raises(ValueError, match="2 of 2 words have no path within k=1 pieces"):
+        subwords.hard_em_step(Lattice({"ax": 2, "ab": 3}, AB), 1)
+    shares, counts = subwords.hard_em_step(Lattice({"a": 3}, AB), floor=0.5)
+    assert (counts.tolist(), shares.tolist()) == ([3, 0.5], [3 / 3.5, 0.5 / 3.5])
