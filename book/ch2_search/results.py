@@ -37,6 +37,7 @@ FORMATS = {
     **{f"rank at {budget}": Column(".2f", best="least") for budget in TUNING_BUDGETS},
     **{f"regret at {budget}": _REGRET for budget in TUNING_BUDGETS},
     **{f"best at {budget}": Column(".4f", best="least") for budget in (30, 60)},
+    "mean rank": Column(".2f", best="least"),
     "best observed": _REGRET,
     "recommended": _REGRET,
     "difference": "+.3f",
@@ -68,6 +69,12 @@ def several() -> Result:
 def tunings() -> Result:
     """The stored race on real tunings."""
     content: Result = read("cross_entropy_tunings.json", "cross-entropy-tunings/1")
+    return content
+
+
+def arms() -> Result:
+    """Other shares of `plus` on stepped objectives, and which was chosen."""
+    content: Result = read("cross_entropy_arms.json", "cross-entropy-arms/1")
     return content
 
 
@@ -287,9 +294,10 @@ def missing_volume(several: Result) -> list[Row]:
 def tuning_ranks(tunings: Result, half: str = "untouched") -> list[Row]:
     """Mean rank and mean regret of every method at each budget, best rank at 60 first.
 
-    Ranks are over the pairs of tuning and seed that all methods of a budget have run.
+    ``half`` may also be a part of the untouched one: "first", the eight seeds first run, or
+    "added".  Ranks are over the pairs of tuning and seed that all methods of a budget have run.
     """
-    one_of(half, "half", tunings["halves"])
+    one_of(half, "half", tuning_parts(tunings))
     found = {(s["method"], s["budget"]): s for s in tunings["summary"] if s["half"] == half}
     methods = [m for m in tunings["methods"] if (m, 60) in found]
     return [
@@ -302,9 +310,14 @@ def tuning_ranks(tunings: Result, half: str = "untouched") -> list[Row]:
     ]
 
 
+def tuning_parts(tunings: Result) -> list[str]:
+    """What is compared for itself."""
+    return list(dict.fromkeys(s["half"] for s in tunings["summary"]))
+
+
 def tuning_duels(tunings: Result, ours: str, half: str = "untouched") -> list[Row]:
     """Wins, ties and losses by tuning and seed, Wilcoxon's p corrected by Holm's rule."""
-    one_of(half, "half", tunings["halves"])
+    one_of(half, "half", tuning_parts(tunings))
     return [
         {
             "against": METHODS[c["peer"]],
@@ -323,18 +336,51 @@ def tuning_duels(tunings: Result, ours: str, half: str = "untouched") -> list[Ro
 
 
 def first_report(tunings: Result) -> list[Row]:
-    """The tree on breast cancer with whole ranges: mean best error of all seeds."""
-    found: dict[str, list[list[float]]] = {}
-    for method, _, *best in tunings["case"]:
-        found.setdefault(method, []).append(best)
+    """The tree on breast cancer with whole ranges: mean best error, by how often it was run."""
+    found: dict[tuple[bool, str], list[list[float]]] = {}
+    for method, seed, *best in tunings["case"]:
+        found.setdefault((seed in tunings.get("added", ()), method), []).append(best)
     return [
         {
             "method": METHODS[method],
-            "seeds": len(runs),
-            "best at 30": fmean(run[0] for run in runs),
-            "best at 60": fmean(run[1] for run in runs),
+            "seeds": f"{len(runs)} {'added' if added else 'first'}",
+            "best at 30": mean_with_interval([run[0] for run in runs]),
+            "best at 60": mean_with_interval([run[1] for run in runs]),
         }
-        for method, runs in found.items()
+        for (added, method), runs in sorted(found.items(), key=lambda pair: pair[0][0])
+    ]
+
+
+ARMS = {
+    "posterior": "CE posterior: a quarter",
+    "half": "half",
+    "early": "three quarters at first, a quarter from 60 trials on",
+    "checked": "by leave-one-out, a tenth to nine tenths",
+    "tpe": "TPE",
+    "random": "random search",
+}
+
+
+def arm_ranks(arms: Result) -> list[Row]:
+    """Mean rank of each share of `plus` on the problems that it was chosen on."""
+    return [
+        {"share of plus": ARMS[arm], "mean rank": rank}
+        for arm, rank in sorted(arms["ranks"].items(), key=lambda pair: pair[1])
+    ]
+
+
+def arm_duel(arms: Result) -> list[Row]:
+    """The chosen share against the present one on the untouched tunings, added seeds."""
+    return [
+        {
+            "evaluations": budget,
+            "wins": wins,
+            "ties": ties,
+            "losses": losses,
+            "difference": difference,
+            "p": in_words(p),
+        }
+        for budget, wins, ties, losses, difference, p in arms["against base"]
     ]
 
 

@@ -24,7 +24,7 @@ from book.experiments.common.main import parser, selected
 from book.experiments.common.pairing import interval, paired
 from book.experiments.common.places import SCRATCH, TABLES
 from book.experiments.common.store import read, write_json, write_or_check
-from book.experiments.cross_entropy import collect, text_data, tunings_race
+from book.experiments.cross_entropy import collect, text_data, tunings_compared, tunings_race
 from genopt_core import corpora, cross_entropy, word2vec
 from genopt_core.cross_entropy import TabularObjective
 from genopt_core.explorers.reports import half_interval
@@ -297,20 +297,22 @@ def evidence(check: bool) -> bool:
 def tunings(check: bool) -> bool:
     """The small part of the race on real tunings that a figure reads."""
     stored = read(tunings_race.PATH)
-    budgets = tunings_race.BUDGETS
-    means: dict[str, dict[str, list[int | None]]] = {}
-    for method in sorted({row[0] for row in stored["rows"]}, key=list(stored["methods"]).index):
-        by_budget = [tunings_race.regrets(stored["rows"], b) for b in budgets]
-        means[method] = {
-            name: [in_units(_mean(found.get((method, name), {}))) for found in by_budget]
-            for names in stored["halves"].values()
-            for name in names
+    parts = {label: (names, seeds) for label, names, seeds in tunings_compared.parts()}
+    methods = sorted({row[0] for row in stored["rows"]}, key=list(stored["methods"]).index)
+    means: dict[str, dict[str, list[list[int | None]]]] = {}
+    for label, (names, seeds) in parts.items():
+        by_budget = [
+            tunings_compared.regrets(stored["rows"], b, seeds) for b in tunings_compared.BUDGETS
+        ]
+        means[label] = {
+            m: [[in_units(_mean(found.get((m, n), {}))) for found in by_budget] for n in names]
+            for m in methods
         }
-    ranks: dict[str, dict[str, dict[str, Any]]] = {half: {} for half in stored["halves"]}
+    ranks: dict[str, dict[str, dict[str, Any]]] = {label: {} for label in parts}
     for s in stored["summary"]:
         at = ranks[s["half"]].setdefault(str(s["budget"]), {"blocks": s["blocks"], "ranks": {}})
         at["ranks"][s["method"]] = s["rank"]
-    duels: dict[str, dict[str, list[Any]]] = {half: {} for half in stored["halves"]}
+    duels: dict[str, dict[str, list[Any]]] = {label: {} for label in parts}
     for c in stored["comparisons"]:
         wins, losses = c["wins"], c["losses"]
         pair = {f"{c['ours']} {c['peer']}": (wins, losses)}
@@ -324,7 +326,7 @@ def tunings(check: bool) -> bool:
             "from": tunings_race.PATH.name,
         },
         "unit": UNIT,
-        "halves": stored["halves"],
+        "tunings": {label: names for label, (names, _) in parts.items()},
         "regret": means,
         "ranks": ranks,
         "duels": duels,

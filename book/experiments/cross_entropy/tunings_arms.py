@@ -1,6 +1,7 @@
 """How much of a stepped objective `plus` should search: three other designs, and how one is chosen.
 
     python -m book.experiments.cross_entropy.tunings_arms --processes 6
+    python -m book.experiments.cross_entropy.tunings_arms --collect     # into book/data/results
 
 "posterior" takes a fixed quarter of its proposals from `plus` where a quarter of the values are
 ties.  The tree of the first report said that this may be too few.  Each arm is another share:
@@ -27,14 +28,17 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.stats import rankdata
+from scipy.stats import rankdata, wilcoxon
 
 from book.experiments.common.main import parser
-from book.experiments.common.store import provenance
+from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, read, write_results
 from book.experiments.cross_entropy import tunings, tunings_race
 from genopt_core.cross_entropy import posterior
 from genopt_core.cross_entropy.parameters import Array
 
+PATH = RESULTS / "cross_entropy_arms.json"
+COLUMNS = "method", "problem", "seeds", "r30", "r60", "r120"
 ARM_SEEDS = tuple(range(8, 32))
 BASE = "posterior"
 PEERS = "tpe", "random"
@@ -118,8 +122,81 @@ def chosen(entries: Sequence[Mapping[str, Any]]) -> str:
     return min((BASE, *ARMS), key=lambda arm: ranks[arm])
 
 
+def rows_of(entries: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """One row a method and problem: seeds, and what each had at 30, 60 and perhaps 120."""
+    runs: dict[tuple[str, str, int], dict[int, list[float]]] = {}
+    for e in entries:
+        reached = e["best"] if e["problem"] == tunings_race.CASE else e["regret"]
+        runs.setdefault((e["method"], e["problem"], e["budget"]), {})[e["seed"]] = reached
+    found = []
+    for (method, problem, _), by_seed in sorted(runs.items()):
+        seeds = sorted(by_seed)
+        found.append(
+            [method, problem, seeds, *map(list, zip(*(by_seed[s] for s in seeds), strict=True))]
+        )
+    return found
+
+
+def entries_of(rows: Iterable[Sequence[Any]]) -> list[Entry]:
+    """The runs to 60 trials that rows were made from, as far as the choice reads them."""
+    return [
+        {
+            "method": method,
+            "problem": problem,
+            "seed": seed,
+            "best" if problem == tunings_race.CASE else "regret": [reached[0][i], reached[1][i]],
+        }
+        for method, problem, seeds, *reached in rows
+        if len(reached) == 2
+        for i, seed in enumerate(seeds)
+    ]
+
+
+def against_base(rows: Iterable[Sequence[Any]], race: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Of the chosen arm and the present design on the untouched half, by budget.
+
+    Budget; wins, ties and losses of the arm over tunings and added seeds; the mean difference; and
+    the probability of Wilcoxon's signed-rank test, which nothing corrects: it is one comparison.
+    """
+    base = {row[1]: row for row in race if row[0] == BASE}
+    found = []
+    for i, budget in enumerate(tunings_race.BUDGETS):
+        d = []
+        for _, problem, seeds, *reached in rows:
+            if len(reached) == 3:
+                known = dict(zip(base[problem][2], base[problem][3 + i], strict=True))
+                pairs = zip(reached[i], (known[s] for s in seeds), strict=True)
+                d += [(arm - other) * tunings_race.UNIT for arm, other in pairs]
+        if d:
+            each = np.where(np.abs(d) <= tunings_race.TIE, 0.0, d)
+            counts = [int(n) for n in ((each < 0).sum(), (each == 0).sum(), (each > 0).sum())]
+            p = float(f"{wilcoxon(each).pvalue:.3g}") if each.any() else 1.0
+            found.append([budget, *counts, round(float(each.mean()), 4), p])
+    return found
+
+
+def collect(entries: Sequence[Entry]) -> None:
+    """Write what was run, the ranks and the choice that follows from them."""
+    rows = rows_of(entries)
+    first = [e for e in entries if e["budget"] == 60]
+    content = {
+        "schema": "cross-entropy-arms/1",
+        "provenance": provenance(("genopt-core", "optuna", "numpy", "scipy", "scikit-learn")),
+        "run on": tunings_race.elsewhere(entries),
+        "unit": tunings_race.UNIT,
+        "arms": ARMS,
+        "columns": COLUMNS,
+        "ranks": mean_ranks(first),
+        "chosen": chosen(first),
+        "against base": against_base(rows, read(tunings_race.PATH)["rows"]),
+        "rows": rows,
+    }
+    print(PATH.name, write_results(PATH, content), "bytes", content["ranks"], content["chosen"])
+
+
 def main() -> None:
     arguments = parser(__doc__)
+    arguments.add_argument("--collect", action="store_true", help="write what has run")
     arguments.add_argument("--processes", type=int, default=1)
     arguments.add_argument("--to", type=Path, default=tunings_race.RUNS / "arms" / "runs.json")
     arguments.add_argument("--most", type=int, help="the most runs of each of the two stages")
@@ -127,6 +204,9 @@ def main() -> None:
     args.to.parent.mkdir(parents=True, exist_ok=True)
     lines = args.to.read_text(encoding="utf-8").splitlines() if args.to.is_file() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
+    if args.collect:
+        collect(entries)
+        return
     where = provenance(("genopt-core", "optuna", "numpy", "scipy", "scikit-learn"))
 
     def do(tasks: Sequence[Task]) -> None:

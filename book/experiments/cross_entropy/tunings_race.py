@@ -11,8 +11,7 @@ A finished run is one line below ``.cache/benchmarks/tunings_race``; it knows th
 sources, so runs from before a change are never mixed with those from after it.  The untouched half
 is run once, with seeds that no development used.  Its first eight seeds left the comparison with
 TPE open, so ``more`` runs forty others: they alone are a test that no look at results came before.
-Everything below ``rows`` in the result is computed from them by ``derive``, which the test calls
-again.
+Everything below ``rows`` in the result is computed from them by `tunings_compared`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from book.experiments.common.main import parser, selected
-from book.experiments.common.pairing import holm
 from book.experiments.common.places import RESULTS, ROOT, SCRATCH
 from book.experiments.common.store import (
     code_sha256,
@@ -40,25 +38,31 @@ from book.experiments.common.store import (
     write_results,
 )
 from book.experiments.cross_entropy import methods, problems, tunings
+from book.experiments.cross_entropy.tunings_compared import (
+    BUDGETS,
+    COLUMNS,
+    TIE,
+    UNIT,
+    Row,
+    derive,
+    rows_of,
+)
 from genopt_core.cross_entropy import CrossEntropy, Float, SearchSpace, Trial
 
 PATH = RESULTS / "cross_entropy_tunings.json"
 RUNS = SCRATCH / "tunings_race"
-BUDGETS = 30, 60, 120
 SEEDS = {"development": tunings.DEVELOPMENT_SEEDS, "untouched": tunings.FINAL_SEEDS}
-UNIT = 1e-4
-TIE = 0.001
 ADDED = ("random", "plus", "tpe", "posterior")
 ADDED_GP = 16
 """Added seeds to which the Gaussian process runs too; it costs as much as all the others."""
-COLUMNS = ("method", "problem", "seeds", *(f"r{b}" for b in BUDGETS), "ms")
 CASE_COLUMNS = ("method", "seed", "best30", "best60")
+SAME_PROPOSALS = "91329572f525", "4e126734a1e5"
+"""States of our sources, as Python 3.11 and 3.12 read them, that propose what the present ones do:
+before a faster kernel, and before a setting that was tried again ceased to be a tie."""
 CASE = "case"
 CASE_SEEDS = tuple(range(100, 108))
 COSTED = ("plus", "tpe", "posterior", "gp")
 LONG = (100, 120), (300, 320), (600, 620)  # trials between which a proposal is timed
-Row = list[Any]
-Regrets = dict[tuple[str, str], dict[int, float]]
 
 
 @cache
@@ -152,117 +156,6 @@ def more(args: argparse.Namespace) -> None:
             file.flush()
             if i % 50 == 0 or i == len(todo):
                 print(i, "of", len(todo), round(time.monotonic() - start), "s", flush=True)
-
-
-# ------------------------------------------------------------------ what follows from the rows
-
-
-def rows_of(entries: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row a method and problem, the longest run of each seed."""
-    longest: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    for e in entries:
-        runs = longest.setdefault((e["method"], e["problem"]), {})
-        old = runs.get(e["seed"])
-        if old is None or old["source"] != e["source"] or old["budget"] <= e["budget"]:
-            runs[e["seed"]] = e
-    order = list(methods.METHODS)
-    rows = []
-    for method, name in sorted(longest, key=lambda k: (order.index(k[0]), k[1])):
-        runs = dict(sorted(longest[method, name].items()))
-        row: Row = [method, name, list(runs)]
-        for i in range(len(BUDGETS)):
-            found = [e["regret"][i] if i < len(e["regret"]) else None for e in runs.values()]
-            row.append([] if all(v is None for v in found) else found)
-        each = [1000 * e["cpu"] / e["budget"] for e in runs.values()]
-        rows.append([*row, round(float(np.median(each)), 2)])
-    return rows
-
-
-def regrets(rows: Sequence[Row], budget: int) -> Regrets:
-    """(method, problem) to the regret of each seed."""
-    at = COLUMNS.index(f"r{budget}")
-    return {
-        (r[0], r[1]): {s: v * UNIT for s, v in zip(r[2], r[at], strict=False) if v is not None}
-        for r in rows
-    }
-
-
-def ranks(found: Regrets, names: Sequence[str], compared: Sequence[str]) -> np.ndarray:
-    """Rank of each method within each problem and seed that all have; ties share one."""
-    from scipy.stats import rankdata
-
-    out = []
-    for name in names:
-        seeds = set.intersection(*(set(found.get((m, name), {})) for m in compared))
-        for seed in sorted(seeds):
-            values = np.array([found[m, name][seed] for m in compared])
-            out.append(rankdata(np.round(values / TIE), method="average"))
-    return np.array(out)
-
-
-def derive(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
-    """Mean regrets and ranks of each half and budget, Friedman's test, and all comparisons."""
-    from scipy.stats import friedmanchisquare, wilcoxon
-
-    summary, comparisons = [], []
-    for half, names in tunings.HALVES.items():
-        family = []
-        for budget in BUDGETS:
-            found = regrets(rows, budget)
-            compared = [m for m in methods.METHODS if all(found.get((m, p)) for p in names)]
-            if len(compared) < 3:
-                continue
-            placed = ranks(found, names, compared)
-            chance = friedmanchisquare(*placed.T).pvalue
-            for i, m in enumerate(compared):
-                means = [float(np.mean(list(found[m, p].values()))) for p in names]
-                summary.append(
-                    {
-                        "half": half,
-                        "method": m,
-                        "budget": budget,
-                        "runs": sum(len(found[m, p]) for p in names),
-                        "mean": round(float(np.mean(means)), 4),
-                        "rank": round(float(placed[:, i].mean()), 3),
-                        "blocks": len(placed),
-                        "friedman": float(f"{chance:.3g}"),
-                    }
-                )
-            for ours in [m for m in compared if methods.METHODS[m].ours]:
-                for peer in compared:
-                    if peer == ours or (
-                        methods.METHODS[peer].ours and compared.index(peer) > compared.index(ours)
-                    ):
-                        continue
-                    d, behind = [], []
-                    for p in names:
-                        a, b = found[ours, p], found[peer, p]
-                        each = [a[s] - b[s] for s in sorted(a.keys() & b.keys())]
-                        if not each:
-                            continue
-                        d += [0.0 if abs(v) <= TIE else v for v in each]
-                        if np.mean(each) > TIE:
-                            behind.append(p)
-                    signs = np.sign(d)
-                    p_value = 1.0 if not signs.any() else float(wilcoxon(d).pvalue)
-                    family.append(
-                        {
-                            "half": half,
-                            "ours": ours,
-                            "peer": peer,
-                            "budget": budget,
-                            "wins": int((signs < 0).sum()),
-                            "ties": int((signs == 0).sum()),
-                            "losses": int((signs > 0).sum()),
-                            "difference": round(float(np.mean(d)), 4),
-                            "behind": behind,
-                            "p": p_value,
-                        }
-                    )
-        for c, p in zip(family, holm([c["p"] for c in family]), strict=True):
-            c["p"], c["holm"] = float(f"{c['p']:.3g}"), float(f"{p:.3g}")
-        comparisons += family
-    return {"summary": summary, "comparisons": comparisons}
 
 
 # ------------------------------------------------------------------ the case, as it was reported
@@ -381,18 +274,29 @@ def present_in(rows: Sequence[Row]) -> set[str]:
     return {row[0] for row in rows}
 
 
+def _by_present_sources(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    present = {name: (source(name), *SAME_PROPOSALS) for name in methods.METHODS}
+    return [e for e in entries if e["source"] in present[e["method"]] or e["source"] == "peer"]
+
+
 def collect() -> None:
-    """Write what was run, of our methods with their present sources."""
-    present = {name: source(name) for name in methods.METHODS}
-    rows = rows_of([e for e in stored() if e["source"] == present[e["method"]]])
+    """Write what was run, of our methods with their present sources or such as propose the same."""
+    entries = _by_present_sources(stored())
+    rows = rows_of([e for e in entries if e["problem"] != CASE])
     kept = RUNS / "case.json"
-    told = [r[:4] for r in (read(kept) if kept.is_file() else []) if r[4] == present[r[0]]]
+    told = [
+        dict(zip(("method", "seed", "b30", "b60", "source"), r, strict=True)) for r in read(kept)
+    ]
+    case_rows = [[e["method"], e["seed"], e["b30"], e["b60"]] for e in _by_present_sources(told)]
+    case_rows += [[e["method"], e["seed"], *e["best"]] for e in entries if e["problem"] == CASE]
     content = {
         "schema": "cross-entropy-tunings/1",
         "provenance": provenance(("genopt-core", "optuna", "numpy", "scipy", "scikit-learn")),
+        "added on": elsewhere(entries),
         "unit": UNIT,
         "tie": TIE,
         "halves": tunings.HALVES,
+        "added": tunings.ADDED_SEEDS,
         "methods": {m: methods.METHODS[m].label for m in methods.METHODS if m in present_in(rows)},
         "sizes": {n: len(list(tunings.settings(axes))) for n, axes in tunings.TUNINGS.items()},
         "columns": COLUMNS,
@@ -400,11 +304,18 @@ def collect() -> None:
         **derive(rows),
         "costs": costed(),
         "case columns": CASE_COLUMNS,
-        "case": sorted(told, key=lambda r: (list(methods.METHODS).index(r[0]), r[1])),
+        "case": sorted(case_rows, key=lambda r: (list(methods.METHODS).index(r[0]), r[1])),
     }
     print(PATH.name, write_results(PATH, content), "bytes")
     for s in content["summary"]:
         print(s)
+
+
+def elsewhere(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Machines and versions of the runs that say where they were made."""
+    found = {json.dumps([e["machine"], e["versions"]]) for e in entries if "machine" in e}
+    pairs = [json.loads(each) for each in sorted(found)]
+    return [{"machine": machine, "versions": versions} for machine, versions in pairs]
 
 
 def main() -> None:
