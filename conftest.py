@@ -27,8 +27,12 @@ MAY_LACK = ("rustbpe", "optunahub", "fonts-")
 
 SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
 SLOW_FIXTURES = {"smollm"}  # a real language model
-# All in one process, which starts JupyterLab, or Python in a page, once.
-LONG = re.compile(r"tests/browser/(test_lab\.py|test_pages\.py::test_python_in_the_page)")
+# Each of them in one process, which starts JupyterLab, JupyterLite or Python in a page once; early,
+# for they are few tests of half a minute, with which a run should not end.
+LONG = re.compile(
+    r"tests/browser/(test_lab\.py|test_lite\.py|test_pages\.py::test_python_in_the_page"
+    r"|test_typing\.py::test_own_text)"
+)
 BROWSER_FIXTURES = {"chromium", "html"}
 
 # The same examples on every run and every machine; `make fuzz` draws new ones.
