@@ -1,5 +1,6 @@
 """The last value that is accepted, the first that is not, and what is assumed if none is given."""
 
+import copy
 import inspect
 import json
 import math
@@ -393,3 +394,37 @@ def test_a_cache_that_loses_nothing_is_assumed():
     MODEL.logits([1, 2, 3], cache)
     assert cache.nbytes() == bd.cache_bytes(CONFIG, 3, bits=32)
     assert cache.full_dtype == np.float32
+
+
+def test_chunks_are_restored_once_and_a_copy_restores_its_own(monkeypatch):
+    shape = ModelConfig(vocabulary=9, layers=1, width=16, heads=2, key_heads=1, hidden=4)
+    model = Forward.random(shape, rng())
+    cache = ForwardCache(shape, (16, 4), chunk=4, sink=1)
+    seen, restore = [], forward._Stairs._sides
+    monkeypatch.setattr(
+        forward._Stairs, "_sides", lambda self: [Spy(s, seen) for s in restore(self)]
+    )
+    model.logits(np.arange(9), cache)
+    for step in range(6):
+        model.logits([step], cache)
+    assert len(seen) == len(set(seen)) == 2 * 3  # keys and values of three closed chunks
+    other = copy.deepcopy(cache)
+    np.testing.assert_array_equal(model.logits([1], cache), model.logits([1], other))
+    assert len(seen) == 4 * 3
+
+
+class Spy:
+    """One side of a cache that says which of its chunks were restored."""
+
+    def __init__(self, side, seen):
+        self.__dict__.update(side=side, seen=seen)
+
+    def __getattr__(self, name):
+        return getattr(self.side, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.side, name, value)
+
+    def restore(self, chunk):
+        self.seen.append(id(chunk))
+        return self.side.restore(chunk)

@@ -395,3 +395,40 @@ def test_ladders_that_are_assumed():
     assert ModelCache(SHAPE).held.stair_layers[0].ladders["value"] == (16,)
     for function in (fast.layer_costs, fast.choose_ladders, fast.calibrate_ladders):
         assert inspect.signature(function).parameters["ladders"].default is choice.LADDERS
+
+
+@pytest.mark.parametrize("scale", [None, 0.5, -0.8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_line_ends_where_all_beyond_weighs_half_a_rounding_error(scale, dtype):
+    """By the bound of chapter 3 for the longest query and key of each head."""
+    q, k, _ = states(90, 4, 2, dtype=dtype)
+    table = formulas.bias_by_distance([3.0, 1.5, 0.9, 2.0], 100)
+    line = pos.bias.as_line(torch.from_numpy(table).to(dtype))
+    found, reach = pos.attention._without_far(q, k, line, 100, scale)
+    lengths = [x.double().norm(dim=-1).amax((0, 2)).numpy() for x in (q, k)]
+    longest = lengths[0] * (1 if scale is None else abs(scale) * 8**0.5)
+    rounding = torch.finfo(dtype).eps
+    bound = formulas.tail_bound(table[:, :90], longest, lengths[1].repeat(2), 8)
+    wanted = (bound > rounding / 2).sum(1)
+    assert wanted.max() < 90
+    assert reach == wanted.max()
+    kept = found.isfinite().sum(1)
+    assert kept.tolist() == wanted.tolist()
+    assert torch.equal(found[found.isfinite()], line[found.isfinite()])
+    flat = pos.bias.as_line(torch.zeros(4, 100, dtype=dtype))
+    same, all_of_it = pos.attention._without_far(q, k, flat, 100, scale)
+    assert same is flat
+    assert all_of_it == 90
+    one = pos.bias.as_line(torch.from_numpy(table * [[1], [0], [1], [1]]).to(dtype))
+    assert pos.attention._without_far(q, k, one, 100, scale)[1] == 90  # a head that sees all
+    assert pos.attention._without_far(q * math.inf, k, line, 100, scale) == (line, 90)
+
+
+@pytest.mark.parametrize(("queries", "tokens"), [(1, 1), (1, 4), (2, 2), (2, 3), (3, 4), (4, 4)])
+def test_dense_attention_of_the_last_queries(queries, tokens):
+    q, k, v = states(tokens, 4, 2)
+    found = decoders.dense_attention(q[:, :, tokens - queries :], k, v, None)
+    s = q @ k.repeat_interleave(2, 1).mT * 8**-0.5
+    s = s.masked_fill(torch.ones(tokens, tokens).triu(1) > 0, -math.inf)
+    wanted = s.softmax(-1) @ v.repeat_interleave(2, 1)
+    torch.testing.assert_close(found, wanted[:, :, tokens - queries :])
