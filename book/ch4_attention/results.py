@@ -6,6 +6,7 @@ of text or over paired seeds.
 """
 
 import math
+from collections import Counter
 from statistics import fmean
 from typing import Any
 
@@ -211,6 +212,35 @@ def _estimate(cell: tuple[float, float, float]) -> Estimate:
     return Estimate(cell[0], cell[2] - cell[0] or None)
 
 
+def candidates() -> list[Row]:
+    """Plans of one cost at half of the blocks, on the calibration text, by divergence."""
+    rows: dict[str, list[Any]] = {}
+    found = read("attention_halves.json", None)
+    count = Counter(name for name, *_ in found["calibration"])
+    whole = min(count.values())  # windows that every plan has read
+    for name, window, density, more, _, kl, _ in found["calibration"]:
+        if window >= whole:
+            continue
+        rows.setdefault(name, []).append((density, 100 * math.expm1(more), 1e3 * kl))
+    means = [
+        {
+            "plan": name,
+            "density": 100 * fmean(r[0] for r in each),
+            "divergence": _over([r[2] for r in each]),
+            "perplexity": _over([r[1] for r in each]),
+        }
+        for name, each in rows.items()
+    ]
+    return sorted(means, key=lambda row: row["divergence"].value)
+
+
+def _over(values: list[float]) -> Estimate:
+    """Mean over windows and its standard error."""
+    many = len(values) > 1
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if many else None
+    return Estimate(fmean(values), error)
+
+
 # ------------------------------------------------------------------ needle, training
 
 
@@ -306,6 +336,7 @@ def gpu_times() -> list[Row]:
             "call": r["call"],
             "tokens": r["tokens"],
             "heads × dim": f"{r['heads']} × {r['dim']}",
+            "GPU": r["device"],
             "density": 100 * r["density"],
             "host waits": "no" if r["free"] else "yes",
         }

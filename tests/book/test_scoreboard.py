@@ -41,6 +41,7 @@ NO_COMPARISON = {
         "rounds": "ours against ours",
         "sharing": "ours against ours",
         "shared_by_heads": "ours against ours",
+        "candidates": "ours against ours",
         "by_layer": "as errors, by layer",
         "by_text": "as predictions, by text",
         "longer": "one seed of what trained has",

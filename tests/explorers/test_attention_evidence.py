@@ -25,7 +25,7 @@ def stored(name):
     return json.loads((RESULTS / f"attention_{name}.json").read_text(encoding="utf-8"))
 
 
-NEEDLES = "needle_short"
+NEEDLES = "needles"
 """The file that the table of `attn-needles` is made from."""
 
 
@@ -222,7 +222,8 @@ def test_speed_shows_ratios_of_the_same_turns(way):
     assert np.array(found) == pytest.approx(np.array(expected), rel=2e-3)
     panel = drawn("attn-speed", place="gpu", way=way)["panels"][0]
     left = points(panel)
-    for r in stored("gpu_speed")["rows"]:
+    shown = [r for name in ("gpu_speed", "gpu_options") for r in stored(name)["rows"]]
+    for r in shown:
         name = evidence_speed.ON_GPU.get((r["call"], r["tokens"], r["dim"]))
         if name is None or f"{way} ms" not in r:
             continue
@@ -231,7 +232,7 @@ def test_speed_shows_ratios_of_the_same_turns(way):
 
 
 def test_ratios_of_the_gpu_follow_from_its_times():
-    for r in stored("gpu_speed")["rows"]:
+    for r in stored("gpu_speed")["rows"] + stored("gpu_options")["rows"]:
         for way in ("forward", "both"):
             if f"{way} x" in r:
                 ratio = r[f"dense {way} ms"] / r[f"{way} ms"]

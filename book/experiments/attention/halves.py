@@ -7,7 +7,7 @@
 A window of 4,096 tokens says its rise of perplexity to 0.2 per cent, as much as what is compared;
 here each of six texts has up to eight, so that their mean says it to 0.1.
 
-First a pilot, on three windows of the calibration text alone: one layer at a time attends to 8, 18
+First a pilot, on two windows of the calibration text alone: one layer at a time attends to 8, 18
 or 32 blocks a row beside its own, and the divergence of the next token's distribution says how much
 that layer needs; from this blocks are divided among the layers, half of all in the mean.  Then the
 candidates are compared there by divergence, and the best, all of one cost, is scored on the other
@@ -51,7 +51,7 @@ from genopt_core import corpora
 from genopt_core.torch.smollm import load_smollm
 
 TARGET = RESULTS / "attention_halves.json"
-WINDOWS, PILOTS = 8, 3
+WINDOWS, PILOTS = 8, 2
 STEPS = (8, 18, 32)
 """Blocks a row beside its own, in the pilot."""
 LEAST, MOST = 4, 48
@@ -287,7 +287,9 @@ class Run:
                 print(name, window, keep, f"{time.monotonic() - self.start:.0f} s", flush=True)
             self.store()
         means = {
-            name: statistics.fmean(r[5] for r in self.content["calibration"] if r[0] == name)
+            name: statistics.fmean(
+                r[5] for r in self.content["calibration"] if r[0] == name and r[1] < PILOTS
+            )
             for name in candidates()
         }
         self.content["chosen"] = min(means, key=lambda name: means[name])
@@ -299,15 +301,18 @@ class Run:
     # ------------------------------------------------------------------ the others
 
     def score(self) -> None:
-        others = designs(stored_law())
-        every: dict[str, tuple[Compared, bool]] = {self.content["chosen"]: (others[OURS], False)}
-        every |= {name: (others[name], False) for name in (PEERS[0], PEERS[1])}
+        known = designs(stored_law())
+        every: dict[str, tuple[Compared, bool]] = {self.content["chosen"]: (known[OURS], False)}
+        every |= {name: (known[name], False) for name in (PEERS[0], PEERS[1])}
         every |= {name: candidates()[name] for name in (OURS, SHARED, self.content["chosen"])}
-        every |= {name: (others[name], False) for name in PEERS[2:]}
+        every |= {name: (known[name], False) for name in PEERS[2:]}
+        if self.options.only:
+            every = {self.content["chosen"]: every[self.content["chosen"]]}
         rows = self.content["rows"]
         done = {tuple(r[:3]) for r in rows}
-        for window in range(WINDOWS):
-            for text in [t for t in self.ids if t != source.CALIBRATION]:
+        for window in range(self.options.windows):
+            others = [t for t in self.ids if t != source.CALIBRATION]
+            for text in [t for t in others if t.startswith(self.options.texts)]:
                 if window >= self.windows(text):
                     continue
                 for name, (compared, by_layer) in every.items():
@@ -327,8 +332,8 @@ class Run:
                         print(rows[-1], flush=True)
                 if self.options.quick:
                     return
-            self.store()
-            for name in every:
+                self.store()
+            for name in {r[2] for r in rows}:
                 rise = [100 * math.expm1(r[5]) for r in rows if r[2] == name]
                 kl = statistics.fmean(r[7] for r in rows if r[2] == name)
                 print(f"{name}: {statistics.fmean(rise):.2f} %, {kl:.4f}", flush=True)
@@ -340,6 +345,9 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
     arguments.add_argument("--tokens", type=Path, help="token ids by text, instead of the texts")
+    arguments.add_argument("--windows", type=int, default=WINDOWS, help="of each text")
+    arguments.add_argument("--texts", default="", help="how their names begin")
+    arguments.add_argument("--only", action="store_true", help="the chosen plan, no other")
     arguments.add_argument("--make", action="store_true", help="only write them there")
     arguments.add_argument("--out", type=Path, default=TARGET)
     options = arguments.parse_args()

@@ -27,7 +27,7 @@ FILES = {
     name: RESULTS / f"attention_{name}.json"
     for name in (
         *("quality", "perplexity", "needle", "needle_short", "needles", "training"),
-        *("gpu_speed", "speed"),
+        *("halves", "gpu_speed", "gpu_options", "speed"),
     )
 }
 COLUMNS = (
@@ -41,7 +41,7 @@ BY_ROW = [
 ]
 GPU = [
     *("call", "tokens", "heads", "dim", "density", "free"),
-    *("forward", "both", "dense forward", "dense both"),
+    *("forward", "both", "dense forward", "dense both", "device"),
 ]
 SCORED = 3
 """The first texts: those that `quality.py` scores."""
@@ -255,8 +255,7 @@ def needles() -> dict[str, Any]:
     For each length and number of kept blocks the answers to the same numbers, full attention's
     among them.  Selections in rounds that have not been asked all of them are left out.
     """
-    source = FILES["needles"] if FILES["needles"].is_file() else FILES["needle_short"]
-    content = read(source)
+    content = read(FILES["needles"])
     measured = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
     rows = []
     for length, kept in sorted({(r["length"], r["kept"]) for r in measured if r["kept"]}):
@@ -264,9 +263,7 @@ def needles() -> dict[str, Any]:
         for r in measured:
             if r["length"] == length and r["kept"] in (0, kept):
                 found.setdefault((r["design"], r["rounds"]), {})[r["trial"]] = r
-        first = {r["design"] for r in measured if r["kept"] and r["rounds"] == 1}
-        once = [set(found.get((design, 1), ())) for design in first | {"full"}]
-        asked = set.intersection(*once)
+        asked = set.intersection(*(set(of) for (_, rounds), of in found.items() if rounds == 1))
         for of in found.values():
             if not asked or not asked <= set(of):
                 continue
@@ -280,7 +277,7 @@ def needles() -> dict[str, Any]:
             rows.append([length, kept, *own, len(mine), told, log])
     return {
         "origin": "book/experiments/attention/store.py",
-        "from": sha256(source),
+        "from": sha256(FILES["needles"]),
         "depths": content["depths"],
         "columns": ["length", "kept", "design", "rounds", "density", "trials", "told", "log"],
         "rows": rows,
@@ -321,7 +318,7 @@ def training() -> dict[str, Any]:
 
 def speed() -> dict[str, Any]:
     """Times on a CPU and on a GPU."""
-    cpu, gpu = read(FILES["speed"]), read(FILES["gpu_speed"])
+    cpu, gpu, newer = (read(FILES[name]) for name in ("speed", "gpu_speed", "gpu_options"))
     ways = ("forward", "both")
     one = [
         [r["tokens"], r["block"], r["density"], int("1 sink" in r["plan"])]
@@ -338,13 +335,14 @@ def speed() -> dict[str, Any]:
         [r["call"], r["tokens"], r["heads"], r["dim"], r["density"], r["host waits"] == "no"]
         + [r.get(f"{w} ms") for w in ways]
         + [r.get(f"dense {w} ms") for w in ways]
-        for r in gpu["rows"]
+        + [run["device"].split()[1]]
+        for run in (newer, gpu)
+        for r in run["rows"]
         if "failed" not in r
     ]
     return {
         "origin": "book/experiments/attention/store.py",
-        "from": [sha256(FILES["speed"]), sha256(FILES["gpu_speed"])],
-        "device": gpu["device"],
+        "from": [sha256(FILES[name]) for name in ("speed", "gpu_speed", "gpu_options")],
         "cpu columns": CPU,
         "cpu": one,
         "rows columns": BY_ROW,
@@ -358,9 +356,9 @@ MADE = {
     "error": (error, ("quality",)),
     "predictions": (predictions, ("perplexity",)),
     "needle": (needle, ("needle",)),
-    "needles": (needles, ("needle_short",)),
+    "needles": (needles, ("needles",)),
     "training": (training, ("training",)),
-    "speed": (speed, ("speed", "gpu_speed")),
+    "speed": (speed, ("speed", "gpu_speed", "gpu_options")),
 }
 
 

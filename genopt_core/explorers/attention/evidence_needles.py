@@ -12,7 +12,11 @@ from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Panel
 
-ASKED = {"512-7": "512 tokens, 43 %", "1024-7": "1,024 tokens, 23 %"}
+ASKED = {
+    "512-7": "512 tokens, 43 %",
+    "512-3": "512 tokens, 23 %",
+    "1024-7": "1,024 tokens, 23 %",
+}
 """Lengths and kept blocks a row beside its own."""
 DEPTHS = {0: "all depths", **{d: f"{d} % of the prose before it" for d in (10, 30, 50, 70, 90)}}
 TOLD, INTERVAL = "share told exactly", "interval"

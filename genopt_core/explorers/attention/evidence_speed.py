@@ -11,18 +11,19 @@ from genopt_core.figures.schema import Axis, Figure, Mark, Panel
 PLACES = {
     "cpu": "one CPU thread, distances shared",
     "rows": "one CPU thread, blocks by row and head",
-    "gpu": "a GPU, 16,384 tokens and short texts",
+    "gpu": "a GPU, 1,024 to 16,384 tokens",
 }
 WAYS = {"both": "forward and backward", "forward": "forward"}
 IDEAL = "1 / density"
 HEIGHT = 320
+OURS = "flex, distances, plain, chosen options"
 ON_GPU = {
-    ("flex, distances, plain", 16384, 128): "flex, heads of 128",
-    ("flex, distances, plain", 16384, 64): "flex, heads of 64",
-    ("flex, rows, plain", 16384, 64): "flex, rows of their own, 64",
-    ("pr_flash_attention, distances, plain", 16384, 64): "pr_flash_attention, 64",
-    ("diagonals of FlashAttention", 16384, 128): "FlashAttention calls, 128",
-    ("diagonals of FlashAttention", 16384, 64): "FlashAttention calls, 64",
+    (OURS, 16384, 128): "flex, heads of 128",
+    (OURS, 16384, 64): "flex, heads of 64",
+    ("flex, distances, weighted, chosen options", 16384, 64): "flex with weights, 64",
+    (OURS, 8192, 64): "flex, 8,192 tokens, 64",
+    (OURS, 4096, 64): "flex, 4,096 tokens, 64",
+    ("flex, distances, plain", 16384, 64): "the same as PyTorch sets it, 64",
     ("flex, distances, plain", 2048, 64): "flex, 2,048 tokens, 64",
     ("flex, distances, plain", 1024, 64): "flex, 1,024 tokens, 64",
 }
@@ -154,8 +155,14 @@ def _readout(rows: list[dict[str, Any]], place: str, way: str) -> str:
 
 def _cost(place: str) -> str:
     if place == "gpu":
-        device = tables.load("attention_speed")["device"]
+        shown = [
+            r["device"]
+            for r in tables.records(tables.load("attention_speed"), "gpu", "gpu columns")
+            if (r["call"], r["tokens"], r["dim"]) in ON_GPU
+        ]
+        first, second = dict.fromkeys(shown)
         return (
-            f"{device}, bfloat16, against FlashAttention; plain blocks, as weights did not compile"
+            f"bfloat16, against FlashAttention on the same GPU: {first}; {second} as PyTorch sets "
+            "it and for 1,024 and 2,048 tokens"
         )
     return "processor time, heads of 64; leaving out blocks can save 1 / density at most"
