@@ -102,6 +102,12 @@ def test_every_locked_package_has_a_hash_and_constraints_say_the_same():
     assert [line for line in lines if line and line[0] != "#"] == list(locked)
 
 
+def test_lock_leaves_out_what_make_py_names():
+    from make import LEFT_OUT
+
+    assert [pin for pin in lock() if pin.startswith(LEFT_OUT)] == []
+
+
 def test_lock_has_what_requirements_pin():
     lines = (PACKAGE.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pins = {line.split("#")[0].strip() for line in lines if line and line[0] not in "#-"}
