@@ -130,7 +130,9 @@ def test_what_the_page_says_of_pieces_across_blanks():
         mine = rows["ours_chosen"]
         if any(min(p[c] for p in peers) < mine[c] for c in ("held_tokens", "held_bits_per_byte")):
             behind.append((corpus, size))
-            assert rows["superbpe"]["train_tokens"] < mine["train_tokens"]
+            ahead = rows["superbpe"]["train_tokens"] / rows["ours_tokens"]["train_tokens"]
+            lead = rows["superbpe"]["held_tokens"] / rows["ours_tokens"]["held_tokens"]
+            assert lead < 0.95 < ahead < 1
         assert mine["held_tokens"] < rows["ours_tokens"]["held_tokens"]
         assert (rows["bpe"]["pieces"] < size) == (size == 16000)
     assert behind == [("english", 16000)]

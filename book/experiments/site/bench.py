@@ -260,6 +260,7 @@ STEPS = (
     "subwords.ngram",
     "subwords.small",
     "subwords.across_blanks",
+    "subwords.languages",
     "subwords.timing",
     "subwords.language_model",
     "subwords.explorer_tables",
