@@ -29,6 +29,8 @@ COLUMNS = {
     BEST_PEER: Column("+.2f", "%"),
     "ours, divergence": Column(".2f", "10⁻³ nat"),
     "its divergence": Column(".2f", "10⁻³ nat"),
+    "shared": Column("+.2f", "%"),
+    "shared, divergence": Column(".2f", "10⁻³ nat"),
     "slope": Column("+.3f"),
     **{f"R = {r}": Column(".3f") for r in (1, 2, 4, 8, 16)},
     "computed": Column(".0f", "% of all blocks"),
@@ -118,6 +120,40 @@ def shared_by_heads() -> list[Row]:
                 "each head": fmean(own),
                 "shared by heads": fmean(shared),
                 "difference": Spread(fmean(less), min(less), max(less)),
+            }
+        )
+    return rows
+
+
+def shared_in_the_model() -> list[Row]:
+    """Half of the blocks in windows that were also read with blocks shared by heads."""
+    found = read("attention_by_head.json", None)
+    shared = {}
+    for row in found["rows"]:
+        r = dict(zip(found["columns"], row, strict=True))
+        shared[r["text"], r["window"]] = (100 * math.expm1(r["more"]), 1e3 * r["kl"])
+    content = read("attention_perplexity.json", None)
+    names, others = ["full", *content["designs"]], {}
+    for row in content["rows"]:
+        r = dict(zip(content["columns"], row, strict=True))
+        if r["kept"] == HALF:
+            place = (names[r["design"]], content["texts"][r["text"]], r["window"])
+            others[place] = (100 * math.expm1(r["more"]), 1e3 * r["kl"])
+    rows = []
+    for text in dict.fromkeys(text for text, _ in shared):
+        at = [place for place in shared if place[0] == text]
+        peer = best_independent(HALF, text, "rise")
+        own, theirs = ([others[name, *place] for place in at] for name in (OURS, peer))
+        rows.append(
+            {
+                "text": TEXTS.get(text, text),
+                "windows": len(at),
+                "ours": fmean(x[0] for x in own),
+                "shared": fmean(shared[place][0] for place in at),
+                BEST_PEER: fmean(x[0] for x in theirs),
+                "by": peer,
+                "ours, divergence": fmean(x[1] for x in own),
+                "shared, divergence": fmean(shared[place][1] for place in at),
             }
         )
     return rows
