@@ -7,7 +7,7 @@
 import math
 import re
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import correlation, fmean, stdev
 from typing import Any
 
 from genopt_core.checks import one_of
@@ -54,6 +54,7 @@ COLUMNS = {
     "whole cache": Column(".2f", "10⁻³ nat"),
     **{f"{length:,} tokens": ".2f" for length in (512, 1024, 2048, 4096)},
     "limit": Column(".2f", "bits"),
+    "over home": ".2f",
     "milliseconds": ".1f",
     "over full precision": ".2f",
 }
@@ -485,3 +486,64 @@ def layer_times() -> list[Row]:
         for name, row in found["caches"].items()
         if name != "DynamicCache"
     ]
+
+
+# ------------------------------------------------------------------ at home and away
+
+HOME = ("addresses, 19th century", "code of numpy")
+"""Kinds of text on which maps were measured, at other places."""
+COPYING = ("pairs that come again", "records that come again")
+AWAY = 2.0
+"""How many times its loss at home a cache may lose elsewhere before the rule warns."""
+MET = "SAQ+ 16/4, balanced"
+"""The cache that met all kinds of text."""
+
+
+def windows_by_kind(measure: str) -> dict[str, list[float]]:
+    """By kind of text, what each window loses: "rise" in percent, "kl" in 10⁻³ nat."""
+    rows = read("kv_domains.json", "kv-domains/1")["rows"]
+    change = (lambda x: 100 * math.expm1(x)) if measure == "rise" else (lambda x: 1e3 * x)
+    return {kind: [change(x) for x in designs[MET][measure]] for kind, designs in rows.items()}
+
+
+def spread_of(values: Sequence[float]) -> Estimate:
+    """Mean, and its standard error from window to window."""
+    return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)))
+
+
+def over_home(means: dict[str, float]) -> dict[str, float]:
+    """What each kind away loses over the mean of the kinds at home."""
+    home = fmean(means[kind] for kind in HOME)
+    return {kind: mean / home for kind, mean in means.items() if kind not in HOME}
+
+
+def kinds_of_text() -> list[Row]:
+    """What sixteen bits and then four, with balanced codes, lose on each kind of text."""
+    moved, rose = windows_by_kind("kl"), windows_by_kind("rise")
+    ratios = over_home({kind: fmean(values) for kind, values in moved.items()})
+    return [
+        {
+            "text": f"{kind} (home)" if kind in HOME else kind,
+            "windows": len(values),
+            "divergence": spread_of(values),
+            "over home": ratios.get(kind),
+            "perplexity": spread_of(rose[kind]),
+        }
+        for kind, values in moved.items()
+    ]
+
+
+def rule() -> Row:
+    """How well the first window of each kind tells what the others lose, both over home."""
+    moved = windows_by_kind("kl")
+    told = over_home({kind: values[0] for kind, values in moved.items()})
+    true = over_home({kind: fmean(values[1:]) for kind, values in moved.items()})
+    warned = {kind for kind in told if told[kind] > AWAY}
+    away = {kind for kind in told if true[kind] > AWAY}
+    return {
+        "kinds": len(told),
+        "correlation": correlation(*([math.log(x[kind]) for kind in told] for x in (told, true))),
+        "away": sorted(away),
+        "missed": sorted(away - warned),
+        "false alarms": sorted(warned - away),
+    }

@@ -13,8 +13,20 @@ from places import RESULTS
 
 from book.ch5_kvcache import results
 from book.experiments.common import store
-from book.experiments.kvcache import designs, quality, recall, sensitivity
+from book.experiments.kvcache import (
+    designs,
+    domain_texts,
+    domains,
+    quality,
+    recall,
+    sensitivity,
+)
 from book.experiments.kvcache import layers as by_layer
+from genopt_core.torch.kvcache import (
+    StaircaseCache,
+    cache_divergence,
+    register,
+)
 
 
 def stored(name: str) -> dict:
@@ -394,3 +406,95 @@ def test_speeds_are_ratios_of_their_times():
         assert least[name] <= model["median ms"][name]
     assert set(speed["prefill"]["seconds"]) <= set(model["least ms"])
     assert speed["provenance"]["clock"] == "CPU time of one thread"
+
+
+# ------------------------------------------------------------------ at home and away
+
+
+@pytest.fixture(scope="module")
+def domains_stored() -> dict:
+    return stored("kv_domains.json")
+
+
+def test_domains_measure_what_a_user_can(monkeypatch):
+    """Window by window the divergence of `cache_divergence`, and the rise of the loss."""
+    monkeypatch.setattr(domains, "DECODED", 30)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=64, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval().requires_grad_(False)
+    ids = torch.randint(50, (3, 331))
+
+    def make(config):
+        return StaircaseCache(config, "16/2", chunk=128)
+
+    prompt, exact = domains.exact_prompt(model, ids)
+    rise, kl = domains.measure(model, make, ids, prompt, exact)
+    model.set_attn_implementation(register())
+    for i in range(3):  # the last token is a target alone
+        own = cache_divergence(model, ids[i : i + 1, :-1], make(config), decoded=30)
+        assert kl[i] == pytest.approx(own, rel=1e-3)
+        cache = make(config)
+        model(ids[i : i + 1, :300], past_key_values=cache)
+        lossy = model(ids[i : i + 1, 300:-1], past_key_values=cache).logits[0].log_softmax(-1)
+        plain = model(ids[i : i + 1, :-1]).logits[0, 300:].log_softmax(-1)
+        target = ids[i, 301:, None]
+        expected = (plain.gather(1, target) - lossy.gather(1, target)).mean().item()
+        assert rise[i] == pytest.approx(expected, abs=2e-3)
+    assert kl.min() > 1e-4
+
+
+def test_every_kind_of_text_has_its_windows(domains_stored):
+    assert domains_stored["schema"] == "kv-domains/1"
+    assert (RESULTS / "kv_domains.json").stat().st_size < 100_000
+    assert set(domains_stored["rows"]) == set(domains_stored["provenance"]["windows"]) - {
+        "calibration"
+    }
+    for designs_of in domains_stored["rows"].values():
+        rise, kl = (designs_of[results.MET][measure] for measure in ("rise", "kl"))
+        assert len(rise) == len(kl) >= domain_texts.FEWEST
+        assert min(kl) > 0
+
+
+def test_ladders_with_recall_follow_from_their_costs(domains_stored):
+    costs = domains.home_costs(domains_stored)
+    assert costs.shape == (30, 2, len(domains_stored["ladders"]))
+    assert (costs[..., 0] > costs[..., 2]).all()
+    for budget, sides in domains_stored["chosen"]["home"].items():
+        assert domains.chosen(costs, float(budget)) == sides
+    without = stored("kv_layers.json")
+    assert domains_stored["ladders"] == without["ladders"]
+    older = np.mean(list(without["costs"].values()), 0)
+    assert (costs.sum(0) > 4 * older.sum(0)).all()  # copying asks for more of every ladder
+
+
+def test_first_windows_agree_with_the_processor(domains_stored):
+    """They are those of `recall`, measured there without a GPU."""
+    names = {
+        "pairs that come again": "recall, first",
+        "Moby-Dick": "moby-dick",
+        "messages, German": "messages, German",
+    }
+    older = stored("kv_recall.json")["rows"]
+    for kind, text in names.items():
+        row, before = domains_stored["rows"][kind][results.MET], older[text]
+        assert row["kl"][0] == pytest.approx(before[results.MET]["kl"], rel=0.05)
+        rise = before[results.MET]["nll"] - before["full"]["nll"]
+        assert row["rise"][0] == pytest.approx(rise, abs=2e-3)
+
+
+def test_what_the_rule_of_two_says(domains_stored):
+    """One window of 2,048 tokens tells where a cache is away from home."""
+    found, kinds = results.rule(), results.kinds_of_text()
+    assert found["missed"] == []
+    assert found["away"] == sorted(results.COPYING)
+    assert set(found["false alarms"]) == {"messages, Finnish", "messages, German"}
+    spoken = {row["text"]: row["over home"] for row in kinds if row["text"].startswith("messages")}
+    assert len(spoken) == len(domain_texts.LANGUAGES)
+    assert max(spoken.values()) < results.AWAY
+    for row in kinds:  # the mean and its error, from the stored numbers
+        kl = domains_stored["rows"][row["text"].removesuffix(" (home)")][results.MET]["kl"]
+        assert row["divergence"].value == pytest.approx(1e3 * np.mean(kl))
+        assert row["divergence"].error == pytest.approx(1e3 * np.std(kl, ddof=1) / len(kl) ** 0.5)

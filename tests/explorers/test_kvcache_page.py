@@ -81,6 +81,46 @@ def test_balanced_codes_on_code():
     )
 
 
+def test_away_from_home():
+    rows = {row["text"]: row for row in results.kinds_of_text()}
+    pairs, records = (rows[kind] for kind in results.COPYING)
+    home = [rows[f"{kind} (home)"]["divergence"].value for kind in results.HOME]
+    rose = [row["perplexity"] for row in (pairs, records, rows["Moby-Dick"])]
+    others = [r["over home"] for r in rows.values() if r["over home"] and r not in (pairs, records)]
+    assert max(others) < results.AWAY
+    assert (len(rows), len(others)) == (19, 15)
+    assert [f(r["windows"] for r in rows.values()) for f in (min, max)] == [4, 8]
+    assert 2.4 < home[1] / home[0] < 2.6
+    assert rows["messages, Russian"]["over home"] < 1
+    assert rows["messages, Finnish"]["over home"] == max(others)
+    assert [round(x.value / rose[2].value) for x in rose[:2]] == [4, 6]
+    assert max(x.value for x in rose) < 1.5
+    says(
+        f"German {rows['messages, German']['over home']:.1f} times, Finnish, the farthest, "
+        f"{max(others):.1f}",
+        f"the mean of prose and code is {fmean(home):.2f} thousandths",
+        f"cost {pairs['over home']:.1f} times as much and records in JSON "
+        f"{records['over home']:.1f} times",
+        f"that is {rose[0]:+.2f} % and {rose[1]:+.2f} %, against {rose[2]:+.2f} % on *Moby-Dick*",
+        f"in logarithms, is {results.rule()['correlation']:.2f}",
+    )
+    german = results.windows_by_kind("kl")["messages, German"]
+    assert german[0] > max(german[1:])
+
+
+def test_ladders_asked_for_recall():
+    now = read("kv_domains.json", "kv-domains/1")["chosen"]["home"]["2.85"]
+    before = read("kv_layers.json", "kv-layers/1")["chosen"]["2.85"]
+    changed = [
+        a != b
+        for side, name in zip(now, ("keys", "values"), strict=True)
+        for a, b in zip(side, before[name], strict=True)
+    ]
+    assert (sum(changed), len(changed)) == (24, 60)
+    assert sum(parse_ladder(ladder)[-1] >= 4 for ladder in now[0]) == 10
+    says("and 24 of the sixty ladders", "a third of the keys then keep four bits or more")
+
+
 def test_times():
     rows = results.times()
     kernels = [r for r in rows if r["what"].startswith("attention")]

@@ -42,6 +42,7 @@ from book.experiments.kvcache.designs import (
     STEP,
     Design,
     kivi,
+    llama_config,
     quantized,
     staircase,
 )
@@ -349,7 +350,7 @@ def run_layers(run: Run) -> None:
 
 def join(paths: list[str]) -> None:
     """Parts into the book's file."""
-    first, *others = map(read, paths)
+    first, *others = (read(Path(path)) for path in paths)
     for other in others:
         if other["provenance"] != first["provenance"]:
             raise SystemExit("parts must be of one machine and the same windows")
@@ -357,7 +358,20 @@ def join(paths: list[str]) -> None:
             first[name] |= other[name]
         for kind, rows in other["rows"].items():
             first["rows"].setdefault(kind, {}).update(rows)
+    if {"prose", "code"} <= first["costs"].keys():  # a run may have been cut off before
+        first["chosen"]["home"] = {str(b): chosen(home_costs(first), b) for b in BUDGETS}
     write_json(TARGET, first, indent=1)
+
+
+def home_costs(result: dict) -> np.ndarray:
+    """Costs of prose and code, mean, (layers, 2, ladders)."""
+    return np.mean([result["costs"][name] for name in ("prose", "code")], axis=0)
+
+
+def chosen(costs: np.ndarray, budget: float) -> list[list[str]]:
+    """Ladders of keys and of values for a budget, as they are stored."""
+    pair = choose_ladders(llama_config(len(costs)), costs, budget, LADDERS)
+    return [["/".join(map(str, x)) for x in side] for side in pair]
 
 
 def main() -> None:

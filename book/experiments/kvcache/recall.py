@@ -13,7 +13,8 @@ rows are not measured again.
 
 Designs.  Each as it was, and with the maps of `measure_balance`, which saw the two calibration
 texts of `quality` and random pairs of their tokens, but none of these texts.  Ladders by layer are
-those of kv_layers.json.
+those of kv_layers.json, and, *with recall*, those of kv_domains.json, whose costs were measured
+with such pairs and maps.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ PAIRS, FILLER = 55, 600
 BALANCED = ", balanced"
 LONG_STAIRS, FLAT = (16, 4, 4, 4, 4, 3, 3, 2), (16, 4)
 BY_LAYER = ("2.85", "2.35", "4.3")
+WITH_RECALL = ", with recall"
 PEERS = ("KIVI-4 G64 R128", "hqq int4 G64 R128")
 MESSAGES = {"German": "de", "French": "fr"}
 OLD_TEXTS = ("moby-dick", "sotu 21st century", "code (transformers")
@@ -108,7 +110,7 @@ def asked_of(name: str, design: Design) -> bool:
     if name.startswith("recall"):
         return True
     if name.startswith("messages"):
-        return any(part in design.name for part in ("2.85", "16/4,", "KIVI")) or (
+        return any(part in design.name for part in ("2.85", "16/4,", "KIVI", "4.3 bits, w")) or (
             design.name == "SAQ+ 16/4"
         )
     return design.name.endswith(BALANCED)
@@ -131,6 +133,11 @@ def all_designs(balance: Balance) -> list[Design]:
     """Ours, with and without maps, and peers of 4 bits."""
     chosen = read(quality.RESULTS / "kv_layers.json")["chosen"]
     found = []
+    for budget, pair in read(quality.RESULTS / "kv_domains.json")["chosen"]["home"].items():
+        if budget in BY_LAYER:
+            sides = ([tuple(map(int, ladder.split("/"))) for ladder in side] for side in pair)
+            name = f"SAQ+ by layer, {budget} bits{WITH_RECALL}{BALANCED}"
+            found.append(staircase(name, "SAQ+", *sides, balance=balance))
     for options, suffix in (({"balance": balance}, BALANCED), ({}, "")):
         for budget in BY_LAYER:
             rows = (
@@ -148,6 +155,7 @@ def all_designs(balance: Balance) -> list[Design]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--most", type=int, default=10**6, help="measurements in this run")
+    arguments.add_argument("--designs", default="", help="those whose names contain this")
     options = arguments.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     tokenizer, model = quality.load()
@@ -168,6 +176,7 @@ def main() -> None:
         rows = result["rows"].setdefault(name, {})
         ids = quality.window(tokenizer, name, text, LENGTH + 1)
         todo = [d for d in all_designs(balance) if d.name not in rows and asked_of(name, d)]
+        todo = [d for d in todo if options.designs in d.name]
         if not todo or left <= 0:
             continue
         prompt = quality.prompt_of(model, ids)
