@@ -183,3 +183,31 @@ def test_what_a_function_raises_beside_a_bad_argument_is_said():
             if error not in one.around
         ]
     assert not silent, listing(silent)
+
+
+# A relation, a sum or a power of e: more than the name of a symbol.
+FORMULA = r":math:`[^`]*(=|\\le|\\ge|\\propto|\\sum|\\int|e\^|\^\{)[^`]*`|\.\. math::"
+SOURCE = r"\(book, eq\. |\(book, |\b(19|20)\d\d\b|:func:`|\barXiv \d|\bstandard\b|the paper"
+
+
+def test_a_formula_has_its_label_or_source():
+    """Its own, its class's, or that of the function it points to."""
+    without = [
+        one.name
+        for one in public()
+        if re.search(FORMULA, one.text) and not re.search(SOURCE, one.around)
+    ]
+    assert sum(bool(re.search(FORMULA, one.text)) for one in public()) > 100
+    assert not without, listing(without)
+
+
+UNIT = r"(?i)second|byte|bit|nat\b|nats|token|milli|per cent|share|unit|count"
+MEASURE = r"(^|_)(n?bytes|bits|nats|seconds|perplexity|entropy|costs?|loss|losses)(_|$)"
+
+
+def test_measures_name_their_unit():
+    """What is called a time, a size of memory or an information says in what it is measured."""
+    measures = [one for one in public() if not one.is_class and re.search(MEASURE, one.short)]
+    assert len(measures) > 20
+    silent = [one.name for one in measures if not re.search(UNIT, one.around)]
+    assert not silent, listing(silent)

@@ -71,7 +71,7 @@ def ridged(moment: npt.ArrayLike, share: float = 0.02) -> np.ndarray:
     .. math:: \Sigma + \rho\, \frac{\operatorname{tr}\Sigma}{d}\, I
 
     ``moment`` is (..., dim, dim), ``share`` the :math:`\rho`.  A moment of zeros becomes the
-    identity.
+    identity.  A standard remedy, ridge or shrinkage (Ledoit and Wolf, 2004).
 
     >>> ridged([[2.0, 0.0], [0.0, 0.0]], share=0.1).tolist()
     [[2.1, 0.0], [0.0, 0.1]]

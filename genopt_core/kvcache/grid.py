@@ -211,7 +211,7 @@ def rescale(scale: np.ndarray, bits: int, to_bits: int) -> np.ndarray:
     r"""Step of the coarser grid over the same range, :math:`\Delta (2^b-1)/(2^{b'}-1)`.
 
     ``scale`` and the result have one shape, float32 at least: stored metadata keep the step of the
-    first stair, and this is made of it when codes are restored.
+    first stair, and this is made of it when codes are restored (book, eq. kv-nested).
 
     >>> rescale(np.array([1.0]), bits=8, to_bits=4).tolist()
     [17.0]

@@ -112,7 +112,7 @@ def encode_rotated(y: npt.ArrayLike, bits: int) -> np.ndarray:
     .. math:: c_i = \arg\min_k \left| \frac{y_i}{\lVert y\rVert / \sqrt d} - \ell_k \right|
 
     Vectors are ``(..., dim)``, ``bits`` one of ``ROTATED_BITS``.  A zero vector takes the code
-    nearest to 0; its gain is 0.
+    nearest to 0; its gain is 0 (book, eq. kv-gain).
 
     >>> encode_rotated([[-3.0, -0.1, 0.1, 3.0]], bits=2).tolist()
     [[0, 1, 2, 3]]

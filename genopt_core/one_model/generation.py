@@ -38,7 +38,8 @@ def next_probabilities(
     .. math:: p_i \propto [i \text{ kept}]\, e^{z_i / T}
 
     The likeliest ``top_k`` tokens are kept, or the fewest likeliest ones that have the probability
-    ``top_p`` together; temperature 0 keeps the likeliest one.
+    ``top_p`` together (Fan et al., 2018; Holtzman et al., 2020); temperature 0 keeps the likeliest
+    one.
 
     Examples
     --------

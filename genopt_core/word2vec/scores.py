@@ -58,9 +58,9 @@ def heldout_queries(
     """Hold a ``share`` of the sentences out, and draw at most ``count`` fixed questions from them.
 
     A true pair is a word and one at most ``window`` to its right; its rival is drawn from the
-    training words by :math:`U^{3/4}`.  Words with fewer than ``min_count`` or at least
-    ``max_count`` occurrences in training are not asked about.  Returns the other sentences, in
-    their order, and the questions.
+    training words by :math:`U^{3/4}` (book, eq. w-noise).  Words with fewer than ``min_count`` or
+    at least ``max_count`` occurrences in training are not asked about.  Returns the other
+    sentences, in their order, and the questions.
 
     >>> sentences = [["a", "b", "c", "d"]] * 40
     >>> rest, queries = heldout_queries(sentences, np.random.default_rng(0), count=3)

@@ -138,6 +138,7 @@ def ratio_error(eps_sum: npt.ArrayLike, eps_mass: npt.ArrayLike) -> np.ndarray:
 
     with ``eps_sum`` and ``eps_mass`` (…), of which the result has the shape;
     infinity from :math:`\varepsilon_Z = 1` on.  With δ for each it holds with probability 1 − 2δ.
+    Source: vAttention (arXiv 2510.05688).
 
     >>> ratio_error(0.1, 0.1).round(4).item()
     0.2222

@@ -154,8 +154,8 @@ def promised_error(
 
     .. math:: \varepsilon = t\,r\,\sqrt{\frac1n \Bigl(1 - \frac nm\Bigr)}
 
-    The inverse of `blocks_needed`, for n blocks ``kept``; other arguments and the shape are as in
-    it.  0 where n = m, infinity where nothing is drawn.
+    The inverse of `blocks_needed` (book, eq. attn-needed), for n blocks ``kept``; other arguments
+    and the shape are as in it.  0 where n = m, infinity where nothing is drawn.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class DistanceLaw:
 
     @classmethod
     def zipf(cls, exponent: float) -> DistanceLaw:
-        r""":math:`w_\delta = (1 + \delta)^{-a}` with :math:`a \ge 0`; harmonic if a = 1."""
+        r""":math:`w_\delta = (1 + \delta)^{-a}`, :math:`a \ge 0`; harmonic at 1 (book, eq. attn-law)."""
         a = real(exponent, "exponent")
         if a < 0:
             raise ValueError(f"exponent must not be negative, got {exponent!r}")
@@ -69,13 +69,13 @@ class DistanceLaw:
 
     @classmethod
     def geometric(cls, ratio: float) -> DistanceLaw:
-        r""":math:`w_\delta = \gamma^\delta` with :math:`0 < \gamma \le 1`."""
+        r""":math:`w_\delta = \gamma^\delta` with :math:`0 < \gamma \le 1` (book, eq. attn-law)."""
         gamma = fraction(ratio, "ratio")
         return cls(f"geometric({gamma:g})", lambda blocks: gamma ** np.arange(blocks))
 
     @classmethod
     def uniform(cls) -> DistanceLaw:
-        r""":math:`w_\delta = 1`."""
+        r""":math:`w_\delta = 1` (book, eq. attn-law)."""
         return cls("uniform", np.ones)
 
     @classmethod
@@ -83,7 +83,7 @@ class DistanceLaw:
         r"""Bands that halve: :math:`w_\delta = 2^{-\lfloor \log_2 \delta \rfloor}`, 1 at 0.
 
         Each doubling of the distance keeps as many blocks as the one before: the harmonic law in
-        steps.
+        steps (book, eq. attn-law).
 
         Examples
         --------

@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Tile:
-    r"""The state of a row of tiles after one more of them.
+    r"""The state of a row of tiles after one more of them (book, eq. attn-running).
 
     Attributes
     ----------

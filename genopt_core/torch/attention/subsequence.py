@@ -34,8 +34,8 @@ def plan_subsequence(
 
     .. math:: \pi_{ij} = \frac{P(i \in S,\; j \in S)}{P(i \in S)}
 
-    of systematic sampling: sums over the rounds in which a row has a part are unbiased, where no
-    such probability is 0.
+    of systematic sampling, as Horvitz and Thompson weigh (book, eq. attn-horvitz): sums over the
+    rounds in which a row has a part are unbiased, where no such probability is 0.
 
     Parameters
     ----------
