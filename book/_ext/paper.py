@@ -8,6 +8,7 @@ import html
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import exercises
@@ -30,6 +31,10 @@ SHEET = """\
 .bd-article .genopt-table :is(th, td) {{ white-space: normal; padding-inline: 2px; }}
 .bd-article h1 {{ display: block !important; }}
 .bd-article + .bd-article {{ break-before: page; }}
+.bd-article, .bd-article section, .bd-article section > :last-child {{ margin-bottom: 0; padding-bottom: 0; }}
+.bd-article div.proof.theorem {{ break-inside: avoid; }}
+.bd-article :is(.proof-title, .admonition-title) {{ break-after: avoid; }}
+.bd-article p + div.math {{ break-before: avoid; }}
 a.headerlink {{ display: none; }}
 </style>
 {scripts}
@@ -129,9 +134,9 @@ def write(site: Path, target: Path, handout: bool, browser: str) -> None:
     from playwright.sync_api import sync_playwright
 
     target.mkdir(parents=True, exist_ok=True)
-    folder = site.resolve() / "paper"  # beside the pages, whose pictures and fonts it shows
+    # beside the pages, whose pictures and fonts it shows
+    folder = Path(tempfile.mkdtemp(prefix="paper-", dir=site.resolve()))
     try:
-        folder.mkdir(exist_ok=True)
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             page = chromium.new_page(color_scheme="light")

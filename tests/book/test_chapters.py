@@ -119,8 +119,11 @@ def test_chapters_and_their_pages_are_those_of_the_contents():
     assert [number for number, _ in listed] == list(range(1, len(folders) + 1))
 
 
-def test_every_figure_of_a_built_chapter_is_on_a_slide(html):
-    number, names = chapters.listed()[1]
+LISTED = chapters.listed()
+
+
+@pytest.mark.parametrize(("number", "names"), LISTED, ids=[names[0] for _, names in LISTED])
+def test_every_figure_of_a_built_chapter_is_on_a_slide(html, number, names):
     built = chapters.chapter(html, number, names)
     shown = [page for page in built.pages if not page.stem.endswith("_solutions")]
     figures = [

@@ -61,7 +61,10 @@ class DistanceLaw:
 
     @classmethod
     def zipf(cls, exponent: float) -> DistanceLaw:
-        r""":math:`w_\delta = (1 + \delta)^{-a}`, :math:`a \ge 0`; harmonic at 1 (book, eq. attn-law)."""
+        r""":math:`w_\delta = (1 + \delta)^{-a}` (book, eq. attn-law).
+
+        Here :math:`a \ge 0`, and a = 1 is harmonic.
+        """
         a = real(exponent, "exponent")
         if a < 0:
             raise ValueError(f"exponent must not be negative, got {exponent!r}")
