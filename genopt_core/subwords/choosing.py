@@ -36,6 +36,11 @@ class Tried:
         Its code length, :math:`\lambda` a token included: what is to be small.
     pieces : int
         Of the vocabulary; fewer than asked for where so few substrings occur so often.
+
+    Examples
+    --------
+    >>> choose_min_count({"low▁": 5, "slow▁": 2}, {"lower▁": 2}, 7, min_counts=(3,)).tried[0]
+    Tried(min_count=3.0, tokens=12.0, nats=38.62..., pieces=7)
     """
 
     min_count: float
@@ -46,7 +51,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class Choice:
-    """The least count with which a development text costs least, and all that were tried."""
+    """The least count with which a development text costs least, and all that were tried.
+
+    >>> choice = choose_min_count({"low▁": 5, "slow▁": 2}, {"lower▁": 2}, 7, min_counts=(3, 2))
+    >>> choice.min_count, len(choice.tried)
+    (2.0, 2)
+    """
 
     min_count: float
     tried: tuple[Tried, ...]
@@ -141,6 +151,10 @@ def development_cost(
 
     (book, eq. swe-next), with the segmentation of `Vocabulary.segment`.  A character that is no
     piece counts as one token.
+
+    >>> vocabulary = train({"low▁": 5, "slow▁": 2}, 6, "tokens")
+    >>> development_cost(vocabulary, {"low▁": 1, "lows▁": 1})[0]
+    6.0
     """
     counts: dict[str, float] = {}
     for word, count in check_words(development).items():
