@@ -101,7 +101,7 @@ def test_away_from_home():
         f"the mean of prose and code is {fmean(home):.2f} thousandths",
         f"cost {pairs['over home']:.1f} times as much and records in JSON "
         f"{records['over home']:.1f} times",
-        f"that is {rose[0]:+.2f} % and {rose[1]:+.2f} %, against {rose[2]:+.2f} % on *Moby-Dick*",
+        f"that is {rose[0]:+.2f} % and {rose[1]:+.2f} %, against {rose[2]:+.2f} % on Moby-Dick",
         f"in logarithms, is {results.rule()['correlation']:.2f}",
     )
     german = results.windows_by_kind("kl")["messages, German"]
