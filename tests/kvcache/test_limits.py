@@ -387,3 +387,13 @@ def test_a_budget_that_is_refused_is_told_the_least():
         kv.allocate_layers([[1, 1], [1, 1]], [[2, 4], [6, 5]], 1)
     with pytest.raises(ValueError, match="at least the narrowest width, 2, got 1"):
         kv.allocate_widths([1.0], 1, (4, 2))
+
+
+@pytest.mark.parametrize(("bits", "units"), [(2, 4), (3, 9), (1, 1)])
+def test_codes_of_the_least_numbers_there_are_end_at_the_top(bits, units):
+    """A step below the normal numbers is rounded by a third; its codes would go over."""
+    least = np.finfo(np.float32).smallest_subnormal
+    x = np.array([[0.0], [units * least]], dtype=np.float32)
+    codes, scale, low = kv.quantize_groups(x, bits, 2)
+    assert codes.ravel().tolist() == [0, 2**bits - 1]
+    assert (scale.item(), low.item()) == (np.float32(least), 0.0)

@@ -22,7 +22,7 @@ from genopt_core.torch.kvcache.settings import Settings
 from genopt_core.torch.model import Decoder, Run, serving, train
 from genopt_core.torch.model import decoder as decoders
 from genopt_core.torch.model.serving import ModelCache, generate
-from genopt_core.torch.online_softmax import merge_partials, softmax_partial
+from genopt_core.torch.online_softmax import attend, merge_partials, softmax_partial
 
 torch.set_num_threads(1)
 TINY = 1e-9
@@ -432,3 +432,13 @@ def test_dense_attention_of_the_last_queries(queries, tokens):
     s = s.masked_fill(torch.ones(tokens, tokens).triu(1) > 0, -math.inf)
     wanted = s.softmax(-1) @ v.repeat_interleave(2, 1)
     torch.testing.assert_close(found, wanted[:, :, tokens - queries :])
+
+
+@pytest.mark.parametrize("axes", [2, 3, 4])
+def test_a_piece_of_attention_has_any_number_of_axes(axes):
+    q, k, v = (torch.randn(2, 3, n, 4, generator=seeded(n)) for n in (5, 6, 6))
+    q, k, v = (t[(0,) * (4 - axes)] for t in (q, k, v))
+    out, lse = attend(q, k, v)
+    s = q @ k.mT / 2
+    torch.testing.assert_close(out, s.softmax(-1) @ v)
+    torch.testing.assert_close(lse, s.logsumexp(-1))
