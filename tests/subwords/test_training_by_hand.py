@@ -630,3 +630,29 @@ def test_a_relaxation_has_shares_and_says_which():
     assert relaxed.shares.sum() == pytest.approx(13, abs=1e-6)
     assert relaxed.proved
     assert (relaxed.shares > 1e-9).all()
+
+
+def test_at_most_keeps_whatever_the_next_text_uses(monkeypatch):
+    counts = {
+        "xab": 1,
+        "yab": 1,
+        "zab": 1,
+        "qcd": 1,
+        "rcde": 1,
+        "x": 2,
+        "yz": 2,
+        "qr": 3,
+        "abcd": 1,
+    }
+    table = Substrings(counts, 4)
+    seen = []
+    look = NextText.look
+    monkeypatch.setattr(NextText, "look", lambda *a: seen.append(look(*a)) or seen[-1])
+    own = Trainer(table, len(table), Effort(), lambda step: None)
+    pieces, _ = own.for_new_words(3.0, True)
+    before = seen[-2]
+    uses = before.uses
+    assert ((uses > 0) & (uses <= 1) & ~table.single).any()
+    assert ((uses == 0) & ~table.single).any()
+    wanted = before.pieces[0].chosen & ((uses > 0) | table.single)
+    assert pieces.chosen.tolist() == wanted.tolist()
