@@ -1,6 +1,7 @@
 """The commands in this process, one by one."""
 
 import argparse
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,7 +146,7 @@ def test_what_is_said_of_a_vocabulary():
     one = known.with_specials(["<s>"])
     lines = said(one, folder="d", roles={"eos_token": "<s>"})
     assert lines[0] == "wrote d: 5 pieces, 263 ids (the pieces, 256 bytes, <unk>, 1 special token)"
-    assert lines[2].endswith("-t d/tokenizer.json")
+    assert lines[2].endswith(f"-t {os.path.join('d', 'tokenizer.json')}")
     assert lines[3] == "in transformers: AutoTokenizer.from_pretrained('d')"
     spelled = Vocabulary(
         BYTES.pieces, BYTES.log_probabilities, BYTES.counts, {"words": 257.0}, 0.0, ("<s>", "<e>"),
