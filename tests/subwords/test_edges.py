@@ -131,6 +131,8 @@ REFUSED = [
     (lambda: made(pieces=("a", "b c")), "got 'b c'"),
     (lambda: made(pieces=("a", "<0x00>")), "reserved"),
     (lambda: made(pieces=()), "pieces is empty"),
+    (lambda: made(convention="gpt2"), "must have all 256 bytes"),
+    (lambda: made(pieces=("a", "\u2581"), convention="gpt2"), "spelled in bytes"),
     (lambda: made(provenance={"x": math.nan}), "JSON"),
     (lambda: made().decode([0, 259]), "ids must be in 0..258, got 259"),
     (lambda: made().decode([1, -1]), "ids must be in 0..258, got -1"),
