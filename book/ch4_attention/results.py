@@ -29,7 +29,8 @@ COLUMNS = {
     BEST_PEER: Column("+.2f", "%"),
     "ours, divergence": Column(".2f", "10⁻³ nat"),
     "its divergence": Column(".2f", "10⁻³ nat"),
-    "shared": Column("+.2f", "%"),
+    **{n: Column("+.2f", "%") for n in ("shared", "divided")},
+    "divided, divergence": Column(".2f", "10⁻³ nat"),
     "shared, divergence": Column(".2f", "10⁻³ nat"),
     "slope": Column("+.3f"),
     **{f"R = {r}": Column(".3f") for r in (1, 2, 4, 8, 16)},
@@ -128,10 +129,21 @@ def shared_by_heads() -> list[Row]:
 def shared_in_the_model() -> list[Row]:
     """Half of the blocks in windows that were also read with blocks shared by heads."""
     found = read("attention_by_head.json", None)
-    shared = {}
+    return _read_again(found, "shared")
+
+
+def divided_in_the_model() -> list[Row]:
+    """Half of the blocks in windows that were also read with blocks divided among layers."""
+    found = read("attention_halves.json", None)
+    return _read_again(found, "divided")
+
+
+def _read_again(found: Any, name: str) -> list[Row]:
+    """Means over the windows of ``found``, beside what the same windows gave before."""
+    mine = {}
     for row in found["rows"]:
         r = dict(zip(found["columns"], row, strict=True))
-        shared[r["text"], r["window"]] = (100 * math.expm1(r["more"]), 1e3 * r["kl"])
+        mine[r["text"], r["window"]] = (100 * math.expm1(r["more"]), 1e3 * r["kl"])
     content = read("attention_perplexity.json", None)
     names, others = ["full", *content["designs"]], {}
     for row in content["rows"]:
@@ -139,21 +151,27 @@ def shared_in_the_model() -> list[Row]:
         if r["kept"] == HALF:
             place = (names[r["design"]], content["texts"][r["text"]], r["window"])
             others[place] = (100 * math.expm1(r["more"]), 1e3 * r["kl"])
+    blind = [n for n, d in content["designs"].items() if d["family"] == "data-independent"]
     rows = []
-    for text in dict.fromkeys(text for text, _ in shared):
-        at = [place for place in shared if place[0] == text]
-        peer = best_independent(HALF, text, "rise")
-        own, theirs = ([others[name, *place] for place in at] for name in (OURS, peer))
+    for text in dict.fromkeys(text for text, _ in mine):
+        at = [place for place in mine if place[0] == text]
+        means = {
+            design: [fmean(others[design, *place][i] for place in at) for i in range(2)]
+            for design in (OURS, *blind)
+            if all((design, *place) in others for place in at)
+        }
+        peer = min((n for n in means if n != OURS), key=lambda n: means[n][0])
         rows.append(
             {
                 "text": TEXTS.get(text, text),
                 "windows": len(at),
-                "ours": fmean(x[0] for x in own),
-                "shared": fmean(shared[place][0] for place in at),
-                BEST_PEER: fmean(x[0] for x in theirs),
+                "ours": means[OURS][0],
+                name: fmean(mine[place][0] for place in at),
+                BEST_PEER: means[peer][0],
                 "by": peer,
-                "ours, divergence": fmean(x[1] for x in own),
-                "shared, divergence": fmean(shared[place][1] for place in at),
+                "ours, divergence": means[OURS][1],
+                f"{name}, divergence": fmean(mine[place][1] for place in at),
+                "its divergence": means[peer][1],
             }
         )
     return rows
@@ -460,6 +478,17 @@ def _prediction_bars() -> list[Bar]:
             "at most half of the best peer's there",
             f"{len(met)} of {len(texts)} texts" + (f"; not {' and '.join(missed)}" * bool(missed)),
             not missed,
+        )
+    )
+    divided = divided_in_the_model()
+    windows = sum(r["windows"] for r in divided)
+    behind = [r["text"] for r in divided if r["divided"] > r[BEST_PEER] / 2]
+    found.append(
+        (
+            f"… with blocks divided among layers, {windows} windows of {len(divided)} texts",
+            "at most half of the best peer's on each",
+            " and ".join(f"{r['divided']:+.2f} % against {r[BEST_PEER]:+.2f}" for r in divided),
+            not behind,
         )
     )
     return found

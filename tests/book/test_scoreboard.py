@@ -42,6 +42,7 @@ NO_COMPARISON = {
         "sharing": "ours against ours",
         "shared_by_heads": "ours against ours",
         "shared_in_the_model": "ours against ours; the peers are in by_text",
+        "divided_in_the_model": "ours against ours; the peers are in by_text",
         "candidates": "ours against ours",
         "by_layer": "as errors, by layer",
         "by_text": "as predictions, by text",

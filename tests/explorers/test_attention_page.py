@@ -114,6 +114,23 @@ def test_blocks_divided_among_layers():
     )
 
 
+def test_blocks_divided_in_the_model():
+    moby, end = results.divided_in_the_model()
+    (windows,) = {r["windows"] for r in (moby, end)}
+    peers = [r[results.BEST_PEER] for r in (moby, end)]
+    evidence_says(
+        "it is met so, on " + {1: "the first window of", 2: "the first two windows of"}[windows],
+        f"of Moby-Dick by {moby['divided']:+.2f} % where the best peer has {peers[0]:+.2f}, and of "
+        f"Moby-Dick, end by {end['divided']:+.2f} where it has {peers[1]:+.2f}",
+        f"divergence is {moby['divided, divergence']:.1f} thousandths against "
+        f"{moby['its divergence']:.1f}, and {end['divided, divergence']:.1f} against "
+        f"{end['its divergence']:.1f}",
+    )
+    assert all(r["divided"] <= peer / 2 for r, peer in zip((moby, end), peers, strict=True))
+    assert {r[2] for r in stored("halves")["rows"]} == {stored("halves")["chosen"]}
+    assert all(r[3] < stored("halves")["density"] for r in stored("halves")["rows"])
+
+
 def test_predictions_on_the_mean_and_by_text():
     half, quarter = (results.predictions(kept, TOGETHER) for kept in (results.HALF, 7))
     ours, window, paper = (of(half, n) for n in (OURS, WINDOW, "plain harmonic"))
