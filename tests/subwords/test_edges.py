@@ -128,6 +128,7 @@ REFUSED = [
     (lambda: made(specials=("<", "<")), "must differ"),
     (lambda: made(specials=("a",)), "must differ"),
     (lambda: made(pieces=("a", "a")), "'a' occurs twice"),
+    (lambda: made(pieces=("b", "a", "c", "a")), "'a' occurs twice"),
     (lambda: made(pieces=("a", "b c")), "got 'b c'"),
     (lambda: made(pieces=("a", "<0x00>")), "reserved"),
     (lambda: made(pieces=()), "pieces is empty"),
