@@ -1,4 +1,4 @@
-// The deck: one slide fills the window, figures are as large as it is, nothing is scaled.
+// The deck: one slide fills the window; a figure that is higher than its slide becomes smaller.
 Reveal.initialize({
   hash: true,
   disableLayout: true,
@@ -7,5 +7,40 @@ Reveal.initialize({
   controlsTutorial: false,
   keyboardCondition: (event) => !event.target.closest?.("input, select, button, textarea, summary"),
 });
+// A smaller figure has more columns, so what fits is known only once it is drawn again and rests:
+// it goes a few steps, down where it is too high, and up again where room is left.
+const LEAST = 0.6;
+const REST = 200; // milliseconds
+const STEPS = 8;
+let steps = 0;
+const figures = () => document.querySelectorAll("section.present > .genopt-explorer");
+const fit = () => {
+  for (const figure of figures()) {
+    const slide = figure.parentElement;
+    const zoom = Number(figure.style.zoom) || 1;
+    const { bottom, height } = figure.getBoundingClientRect();
+    const free = slide.getBoundingClientRect().bottom + slide.scrollTop - parseFloat(getComputedStyle(slide).paddingBottom) - bottom;
+    const wanted = zoom * (free < 0 ? (height + free) / height : Math.sqrt((height + free) / height));
+    const better = Math.min(1, Math.max(LEAST, wanted));
+    if (steps++ < STEPS && (better < zoom - 0.005 || (better > zoom + 0.03 && free > 0))) figure.style.zoom = better;
+  }
+};
+let waiting;
+const soon = () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(fit, REST);
+};
+const heights = new ResizeObserver(soon);
+for (const figure of document.querySelectorAll("section > .genopt-explorer")) heights.observe(figure);
+addEventListener("resize", (event) => {
+  if (!event.isTrusted) return;
+  steps = 0;
+  for (const figure of figures()) figure.style.zoom = "";
+  soon();
+});
 // A figure that was hidden takes its room when its slide comes.
-Reveal.on("slidechanged", () => globalThis.dispatchEvent(new Event("resize")));
+Reveal.on("slidechanged", () => {
+  steps = 0;
+  globalThis.dispatchEvent(new Event("resize"));
+  soon();
+});
