@@ -104,6 +104,7 @@ def test_away_from_home():
         f"that is {rose[0]:+.2f} % and {rose[1]:+.2f} %, against {rose[2]:+.2f} % on Moby-Dick",
         f"in logarithms, is {results.rule()['correlation']:.2f}",
     )
+    says("on fifteen other kinds of text", name="ch5_kvcache/index.md")
     german = results.windows_by_kind("kl")["messages, German"]
     assert german[0] > max(german[1:])
 
