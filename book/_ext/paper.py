@@ -31,7 +31,9 @@ SHEET = """\
 .bd-article .genopt-table :is(th, td) {{ white-space: normal; padding-inline: 2px; }}
 .bd-article h1 {{ display: block !important; }}
 .bd-article + .bd-article {{ break-before: page; }}
-.bd-article, .bd-article section, .bd-article section > :last-child {{ margin-bottom: 0; padding-bottom: 0; }}
+.bd-article, .bd-article section, .bd-article section > :last-child {{
+  margin-bottom: 0; padding-bottom: 0;
+}}
 .bd-article div.proof.theorem {{ break-inside: avoid; }}
 .bd-article :is(.proof-title, .admonition-title) {{ break-after: avoid; }}
 .bd-article p + div.math {{ break-before: avoid; }}
