@@ -280,6 +280,7 @@ STEPS = (
     "cross_entropy.tunings_race case",
     "cross_entropy.tunings_race costs",
     "cross_entropy.tunings_race collect",
+    "cross_entropy.tunings_arms",
     "cross_entropy.explorer_tables tunings",
     "positions.language --stage final",
     "positions.recall --stage final",
