@@ -281,6 +281,7 @@ STEPS = (
     "cross_entropy.tunings_race costs",
     "cross_entropy.tunings_race collect",
     "cross_entropy.tunings_arms",
+    "cross_entropy.tunings_arms --collect",
     "cross_entropy.explorer_tables tunings",
     "positions.language --stage final",
     "positions.recall --stage final",
