@@ -1,6 +1,7 @@
 """The mutation score: which faults are made, and that the stored sample reaches its bar."""
 
 import ast
+import functools
 
 import pytest
 from places import ROOT
@@ -66,8 +67,13 @@ def test_the_stored_sample_reaches_the_bar_and_counts_what_it_lists():
     assert result["score"]["all"]["percent"] >= 85
 
 
+@functools.cache
+def faults_of(file):
+    """Keys of all faults of a file, worked out once."""
+    return {one.key for one in mutants(file, ROOT)}
+
+
 @pytest.mark.parametrize("fault", store.read(mutation.EQUIVALENT))
 def test_an_equivalent_fault_has_a_reason_and_is_still_there(fault):
     assert len(store.read(mutation.EQUIVALENT)[fault]) > 20
-    file = ROOT / fault.partition("::")[0]
-    assert fault in {one.key for one in mutants(file, ROOT)}
+    assert fault in faults_of(ROOT / fault.partition("::")[0])
