@@ -9,7 +9,7 @@ from genopt_core.figures.registry import Preset, explorer
 from genopt_core.figures.schema import Axis, Figure, Panel
 
 HALVES = {
-    "added": "untouched, the forty fresh seeds",
+    "added": "untouched, forty fresh seeds",
     "untouched": "untouched, all seeds",
     "first": "untouched, the first eight seeds",
     "development": "looked at while designing",
