@@ -15,6 +15,7 @@ from genopt_core.explorers.attention.evidence import OURS
 WINDOW, ORACLE, RADIAL = "window + sink", "largest kept, oracle", "radial + sink"
 WEIGHTED = "sink + near + harmonic, self-normalized"
 TOGETHER = "mean of six"
+DIVERGENCES = ("divided, divergence", "its divergence", "ours, divergence")
 
 
 @functools.cache
@@ -115,18 +116,21 @@ def test_blocks_divided_among_layers():
 
 
 def test_blocks_divided_in_the_model():
-    moby, end = results.divided_in_the_model()
-    (windows,) = {r["windows"] for r in (moby, end)}
-    peers = [r[results.BEST_PEER] for r in (moby, end)]
+    found = results.divided_in_the_model()
+    moby, end, *others = found
+    assert (len(found), sum(r["windows"] for r in found)) == (6, 11)
+    peers = [r[results.BEST_PEER] for r in found]
+    rises = [r["divided"] for r in others]
+    moved = [[r[c] for r in found] for c in DIVERGENCES]
     evidence_says(
-        "it is met so, on " + {1: "the first window of", 2: "the first two windows of"}[windows],
-        f"of Moby-Dick by {moby['divided']:+.2f} % where the best peer has {peers[0]:+.2f}, and of "
-        f"Moby-Dick, end by {end['divided']:+.2f} where it has {peers[1]:+.2f}",
-        f"divergence is {moby['divided, divergence']:.1f} thousandths against "
-        f"{moby['its divergence']:.1f}, and {end['divided, divergence']:.1f} against "
-        f"{end['its divergence']:.1f}",
+        f"change the perplexity of Moby-Dick by {moby['divided']:+.2f} % where the best peer has "
+        f"{peers[0]:+.2f}, and of Moby-Dick, end by {end['divided']:+.2f} where it has "
+        f"{peers[1]:+.2f}; on the other four it is {min(rises):+.2f} to {max(rises):+.2f} against "
+        f"{min(peers[2:]):+.2f} to {max(peers[2:]):+.2f}.",
+        "Divergence is {:.1f} to {:.1f} thousandths where the peer has {:.1f} to {:.1f} and the "
+        "recommended plan {:.1f} to {:.1f}".format(*(f(m) for m in moved for f in (min, max))),
     )
-    assert all(r["divided"] <= peer / 2 for r, peer in zip((moby, end), peers, strict=True))
+    evidence_says(f"at most {max(map(results.share_of_the_peer, found)):.2f} of the peer's.")
     assert {r[2] for r in stored("halves")["rows"]} == {stored("halves")["chosen"]}
     assert all(r[3] < stored("halves")["density"] for r in stored("halves")["rows"])
 

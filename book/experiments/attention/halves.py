@@ -63,7 +63,7 @@ CHARACTERS = 5 * source.LENGTH * WINDOWS
 
 
 def texts() -> dict[str, str]:
-    """Those of `perplexity.py`, longer, the calibration text first."""
+    """Those of `perplexity.py`, longer but for the one that ends, the calibration text first."""
     sotu, moby = corpora.load("sotu"), corpora.load("moby-dick")
     middle, late = int(0.42 * len(sotu)), int(0.75 * len(sotu))
     code = inspect.getsource(transformers.cache_utils)
@@ -72,7 +72,7 @@ def texts() -> dict[str, str]:
         source.CALIBRATION: sotu[middle : middle + CHARACTERS],
         "moby-dick": moby[600_000 : 600_000 + CHARACTERS],
         "moby-dick, end": moby[1_000_000 : 1_000_000 + CHARACTERS],
-        "sotu 21st century": sotu[-CHARACTERS:],
+        "sotu 21st century": source.texts()["sotu 21st century"],
         "sotu 20th century": sotu[late : late + CHARACTERS],
         f"code (transformers {transformers.__version__} cache_utils)": code[20_000:],
         f"code (torch {torch.__version__.split('+')[0]} nn.Module)": module[20_000:],
