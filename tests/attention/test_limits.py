@@ -166,6 +166,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
         (att.mass_by_distance, lambda: att.mass_by_distance(ROW, ROW, 1), {"sink": 0}),
     ],
 )
+@pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
     given = inspect.signature(function).parameters.items()

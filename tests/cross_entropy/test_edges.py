@@ -153,6 +153,7 @@ def test_what_is_just_outside_is_named(number):
         call()
 
 
+@pytest.mark.restates
 def test_defaults_are_those_that_are_documented():
     def of(function):
         given = inspect.signature(function).parameters.values()
@@ -189,6 +190,7 @@ def test_defaults_are_those_that_are_documented():
     assert [s.settings.elite_fraction for s in by_method.values()] == [0.25, 0.15, 0.15]
 
 
+@pytest.mark.restates
 def test_the_settings_are_those_that_the_stored_races_ran_with():
     """No test can say that another number is wrong; the stored numbers hang on these."""
     assert (plus.SCREENED, plus.CAUTION, plus.MIXTURE) == (24, 2.0, 0.8)

@@ -166,12 +166,14 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
         ),
     ],
 )
+@pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
     given = inspect.signature(function).parameters.items()
     assert {n: p.default for n, p in given if isinstance(p.default, int | float)} == defaults
 
 
+@pytest.mark.restates
 def test_menus_of_widths():
     kv.lloyd_max(LLOYD_MAX_BITS[0])
     kv.width_at(1, (kv.FULL, 2))

@@ -173,6 +173,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
         (generation.continued, lambda: continued(1), {"temperature": 1.0}),
     ],
 )  # fmt: skip
+@pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
     given = inspect.signature(function).parameters.items()

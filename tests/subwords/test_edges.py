@@ -161,6 +161,7 @@ def test_what_is_just_outside_is_named(number):
         call()
 
 
+@pytest.mark.restates
 def test_defaults_are_those_that_are_documented():
     def of(function):
         given = inspect.signature(function).parameters.values()
@@ -218,6 +219,7 @@ def test_defaults_are_those_that_are_documented():
     }  # fmt: skip
 
 
+@pytest.mark.restates
 def test_the_settings_are_those_that_the_stored_vocabularies_were_trained_with():
     """No test can say that another number is wrong; the stored numbers hang on these."""
     assert {

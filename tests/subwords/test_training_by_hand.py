@@ -91,6 +91,7 @@ RECORD = {
 
 
 @pytest.mark.parametrize(("objective", "effort", "ahead"), list(RECORD))
+@pytest.mark.restates
 def test_a_training_of_record(objective, effort, ahead):
     """Its schedule and its tuning are arbitrary, but the vocabularies of the book hang on them."""
     told, pieces = RECORD[objective, effort, ahead]
@@ -116,6 +117,7 @@ def test_a_training_of_record(objective, effort, ahead):
     np.testing.assert_allclose(found.log_probabilities, expected, atol=1e-9)
 
 
+@pytest.mark.restates
 def test_an_ascent_of_record():
     table = Substrings(words(60), 8)
     steps = []

@@ -235,6 +235,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
         (att.plan_subsequence, lambda: att.plan_subsequence(9, LAW, 1), {"sinks": 1}),
     ],
 )
+@pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
     given = inspect.signature(function).parameters.items()

@@ -270,12 +270,14 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
         (train, lambda: train(run(steps=1), batch), {"every": 50, "progress": False}),
     ],
 )  # fmt: skip
+@pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
     given = inspect.signature(function).parameters.items()
     assert {n: p.default for n, p in given if isinstance(p.default, int | float)} == defaults
 
 
+@pytest.mark.restates
 def test_what_is_documented_as_so_many():
     """Sizes that bound memory, and menus; stored results were made with them."""
     fast.divergence(torch.zeros(1, 2), torch.zeros(1, 2))

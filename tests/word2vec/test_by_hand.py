@@ -75,6 +75,7 @@ def test_what_is_just_outside_is_named(number):
     assert _indices("x", [0, 2], 3).tolist() == [0, 2]
 
 
+@pytest.mark.restates
 def test_defaults_are_those_that_are_documented():
     def of(function):
         given = inspect.signature(function).parameters.values()
