@@ -491,8 +491,10 @@ def layer_times() -> list[Row]:
 # ------------------------------------------------------------------ at home and away
 
 HOME = ("addresses, 19th century", "code of numpy")
-"""Kinds of text on which maps were measured, at other places."""
+"""Other passages of the two texts that maps were measured on."""
 COPYING = ("pairs that come again", "records that come again")
+LANGUAGES = "messages, "
+"""How kinds begin that are messages of one program in a language."""
 AWAY = 2.0
 """How many times its loss at home a cache may lose elsewhere before the rule warns."""
 MET = "SAQ+ 16/4, balanced"
@@ -511,9 +513,9 @@ def spread_of(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(values), stdev(values) / math.sqrt(len(values)))
 
 
-def over_home(means: dict[str, float]) -> dict[str, float]:
-    """What each kind away loses over the mean of the kinds at home."""
-    home = fmean(means[kind] for kind in HOME)
+def over_home(means: dict[str, float], kinds: Sequence[str] = HOME) -> dict[str, float]:
+    """What each kind away loses over the mean of ``kinds``, those at home."""
+    home = fmean(means[kind] for kind in kinds)
     return {kind: mean / home for kind, mean in means.items() if kind not in HOME}
 
 
@@ -540,9 +542,16 @@ def rule() -> Row:
     true = over_home({kind: fmean(values[1:]) for kind, values in moved.items()})
     warned = {kind for kind in told if told[kind] > AWAY}
     away = {kind for kind in told if true[kind] > AWAY}
+
+    def alike(kinds: list[str]) -> float:
+        return correlation(*([math.log(x[kind]) for kind in kinds] for x in (told, true)))
+
     return {
         "kinds": len(told),
-        "correlation": correlation(*([math.log(x[kind]) for kind in told] for x in (told, true))),
+        "told": told,
+        "correlation": alike(list(told)),
+        "without copying": alike([kind for kind in told if kind not in COPYING]),
+        "warned": sorted(warned),
         "away": sorted(away),
         "missed": sorted(away - warned),
         "false alarms": sorted(warned - away),

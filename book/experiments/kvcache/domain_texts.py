@@ -9,7 +9,7 @@ windows of each kind, four at least; the first is the one that `quality` and `re
 they have one.
 
 *Home* are the kinds on which ladders and maps are measured: addresses of the 19th century and code
-of numpy, at other places than `quality.CALIBRATIONS`.
+of numpy, other passages of the two texts of `quality.CALIBRATIONS`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ TEXTS = {
     "recall": "pairs that come again after 600 tokens",
     "prose": "prose, Moby-Dick",
     "code": "code of transformers",
-    "messages": "German messages of programs",
+    "messages": "German messages of a program",
 }
 MEASURES = {"divergence": "divergence, 10⁻³ nat a token", "rise": "rise of perplexity, %"}
 AXES: dict[str, dict[str, Any]] = {
