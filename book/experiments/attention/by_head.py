@@ -28,7 +28,7 @@ from book.experiments.attention import perplexity
 from book.experiments.attention.designs import BLOCK, KEPT, SHARED, Compared, density_of, designs
 from book.experiments.attention.quality import error
 from book.experiments.attention.whole_model import Drawing, attention_of, log_probabilities
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_json
 from genopt_core.torch.attention import pr_flash_attention
@@ -93,8 +93,7 @@ def write(path: Path, content: dict[str, Any], spent: float) -> None:
 def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--seconds", type=float, default=1e9)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     torch.set_num_threads(1)
     start, length = time.monotonic(), 512 if options.quick else source.LENGTH
     compared = designs(perplexity.stored_law())

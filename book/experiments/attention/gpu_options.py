@@ -12,7 +12,6 @@ plans with and without weights, for heads of 128, and for 8,192 and 4,096 tokens
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ from book.experiments.attention.gpu_speed import (
     times,
 )
 from book.experiments.attention.speed import LAW
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, rounded, write_json
 from genopt_core.torch.attention import Plan, plan_distances
@@ -229,8 +228,7 @@ def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     run = Search(options)
     length = 1024 if options.quick else LENGTH
     plan = distances(length, options.device)

@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from book.experiments.attention.speed import LAW
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, rounded, write_json
 from genopt_core.torch.attention import (
@@ -235,8 +234,7 @@ def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     start, device, quick = time.monotonic(), options.device, options.quick
     turns, repeats = (1, 1) if quick else (7, 5)
     rows: list[dict[str, Any]] = []

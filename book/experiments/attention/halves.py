@@ -7,11 +7,11 @@
 A window of 4,096 tokens says its rise of perplexity to 0.2 per cent, as much as what is compared;
 here each of six texts has up to eight, so that their mean says it to 0.1.
 
-First a pilot, on two windows of the calibration text alone: one layer at a time attends to 8, 18
-or 32 blocks a row beside its own, and the divergence of the next token's distribution says how much
-that layer needs; from this blocks are divided among the layers, half of all in the mean.  Then the
-candidates are compared there by divergence, and the best, all of one cost, is scored on the other
-texts beside the selections of `perplexity.py`.
+First a pilot, on one of two windows of the calibration text for each layer: it alone attends to 8,
+18 or 32 blocks a row beside its own, and the divergence of the next token's distribution says how
+much that layer needs; from this blocks are divided among the layers, half of all in the mean.  Then
+the candidates are compared there by divergence, and the best, all of one cost, is scored on the
+other texts beside the selections of `perplexity.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from book.experiments.attention.whole_model import (
     weighted_attention,
     weights,
 )
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_json
 from genopt_core import corpora
@@ -349,8 +349,7 @@ def main() -> None:
     arguments.add_argument("--texts", default="", help="how their names begin")
     arguments.add_argument("--only", action="store_true", help="the chosen plan, no other")
     arguments.add_argument("--make", action="store_true", help="only write them there")
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     if options.make:
         print({name: len(ids) for name, ids in tokens(options.tokens).items()})
         return

@@ -14,7 +14,6 @@ number and a piece of prose, and within them depths.  A run stops after ``--seco
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from book.experiments.attention import heads as source
 from book.experiments.attention.designs import BLOCK, KEPT, density_of, designs
 from book.experiments.attention.perplexity import HALF, stored_law
 from book.experiments.attention.whole_model import Drawing, attention_of, log_probabilities
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, rounded, write_json
 from genopt_core import corpora
@@ -75,8 +74,7 @@ def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     start = time.monotonic()
     tokenizer, model = load_smollm()
     model = model.to(options.device)

@@ -1,9 +1,10 @@
-"""Hundreds of needles: how often SmolLM2 tells a number far back with some of the blocks only.
+"""Many needles: how often SmolLM2 tells a number in a prompt with some of the blocks only.
 
     python -m book.experiments.attention.needle_many --device cuda --seconds 480 --out PATH
     python -m book.experiments.attention.needle_many --quick      little, on a CPU
 
-Numbers of five digits, each in a piece of prose of its own, at five depths of 512 to 4,096 tokens.
+Numbers of five digits, each in a piece of prose of its own, at five depths of 512 to 4,096 tokens;
+stored are eight numbers, in 512 and 1,024 tokens, which is what a first run had time for.
 A block is a sixty-fourth of the prompt, 16 tokens at least, with a probe for each sixteen of its
 tokens, so that 3, 7 and 15 blocks a row beside its own are 12, 23 and 43 per cent at every length
 (3 and 7 are 23 and 43 per cent of 512 tokens).  The score is `needle.py`'s.  The model computes in
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ from book.experiments.attention.designs import (
 from book.experiments.attention.designs import window_mask as window
 from book.experiments.attention.needle import AT_ONCE, LAW, OURS, PAPER, prompt
 from book.experiments.attention.whole_model import Drawing, attention_of
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_json
 from genopt_core import corpora
@@ -137,8 +137,7 @@ def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     start = time.monotonic()
     asked = Asked(options.device)
     content: dict[str, Any] = read(options.out) if options.out.is_file() else {"rows": []}

@@ -13,7 +13,6 @@ Every group of five depths is written when it is there, and another run goes on.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from book.experiments.attention.designs import Compared, by_contents, by_law, de
 from book.experiments.attention.designs import window_mask as window
 from book.experiments.attention.needle import LAW, NUMBERS, OURS, prompt
 from book.experiments.attention.whole_model import Drawing, attention_of
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_json
 from genopt_core import corpora
@@ -87,8 +86,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=1e9)
     arguments.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     arguments.add_argument("--trials", type=int, nargs="+", default=range(len(FIVE)))
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     torch.set_num_threads(1)
     tokenizer, model = load_smollm()
     model = model.bfloat16()

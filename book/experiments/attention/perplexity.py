@@ -27,7 +27,7 @@ from torch import Tensor
 from book.experiments.attention import heads as source
 from book.experiments.attention.designs import BLOCK, KEPT, density_of, designs
 from book.experiments.attention.whole_model import Drawing, attention_of, log_probabilities
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import provenance, read, rounded, write_json
 from genopt_core import corpora
@@ -133,8 +133,7 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=1e9)
     arguments.add_argument("--tokens", type=Path, help="token ids by text, instead of the texts")
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     start, length = time.monotonic(), 256 if options.quick else source.LENGTH
     compared = designs(stored_law())
     _, model = load_smollm()

@@ -112,7 +112,9 @@ def main() -> None:
             name, texts[name]["density of the true bound"], texts[name]["cpu seconds"], flush=True
         )
         if options.quick:
-            return
+            break
+    if options.quick:
+        return
     content = {
         "model": source.MODEL,
         "tokens": source.LENGTH,

@@ -268,7 +268,9 @@ def main() -> None:
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     if options.only_flex:
-        own = {"load before": rounded(load, 3), "rows": against_flex(LENGTHS[0], turns)}
+        own = {"load before": rounded(load, 3), "rows": against_flex(lengths[0], turns)}
+        if options.quick:
+            return
         write_results(TARGET, read(TARGET) | {"flex": own})
         return
     one = [r for n in lengths for r in diagonals(n, turns, options.flex, time.thread_time)]

@@ -19,7 +19,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from book.experiments.attention.designs import window_mask
-from book.experiments.common.main import parser
+from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS, SCRATCH
 from book.experiments.common.store import provenance, read, rounded, write_json
 from book.experiments.positions.language import tokens_of
@@ -295,8 +294,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=1e9)
     arguments.add_argument("--steps", type=int, default=1600)
     arguments.add_argument("--evaluations", type=int, default=8)
-    arguments.add_argument("--out", type=Path, default=TARGET)
-    options = arguments.parse_args()
+    options = parsed_with_out(arguments, TARGET)
     if options.device == "cpu":
         torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = True

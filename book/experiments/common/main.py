@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from book.experiments.common.places import SCRATCH
 from book.experiments.common.store import read, write_json
 
 Job = TypeVar("Job")
@@ -28,6 +29,19 @@ def parser(description: str | None, *options: str) -> argparse.ArgumentParser:
     for name in options:
         found.add_argument(f"--{name}", **OPTIONS[name])
     return found
+
+
+def parsed_with_out(arguments: argparse.ArgumentParser, target: Path) -> argparse.Namespace:
+    """What was asked for, with ``--out``: the book's ``target``, which no quick run writes.
+
+    A quick run begins anew in a file of its own, so that no earlier one decides what it does.
+    """
+    arguments.add_argument("--out", type=Path, default=target)
+    options = arguments.parse_args()
+    if options.quick and options.out.resolve() == target.resolve():
+        options.out = SCRATCH / f"quick-{target.name}"
+        options.out.unlink(missing_ok=True)
+    return options
 
 
 def selected(names: str | None, among: Iterable[str], option: str = "--only") -> list[str]:

@@ -249,12 +249,13 @@ def main() -> None:
     torch.set_float32_matmul_precision(stage.get("precision", "highest"))
     names = options.only.split(",") if options.only else stage.get("methods", list(METHODS))
     options.out.mkdir(parents=True, exist_ok=True)
+    kind = "quick" if options.quick else options.stage
     for text, trained in stage["cells"]:
         if options.text not in (None, text) or options.trained not in (None, trained):
             continue
         done = stored(text, trained, options.device) if options.stage == "final" else set()
         for group in groups([name for name in names if name not in done], options.most):
-            path = options.out / f"language-{options.stage}-{text}-{trained}-{group[0]}.json"
+            path = options.out / f"language-{kind}-{text}-{trained}-{group[0]}.json"
             if path.is_file():
                 continue
             print(f"{path.name}: {len(group)} methods x {len(stage['seeds'])} seeds", flush=True)

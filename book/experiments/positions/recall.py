@@ -223,7 +223,8 @@ def main() -> None:
         most = affordable(names, stage["seeds"], options.device, options.seconds)
         stage["steps"] = min(stage["steps"], most)
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"recall-{options.stage}-{names[0]}.json"
+    kind = "quick" if options.quick else options.stage
+    path = options.out / f"recall-{kind}-{names[0]}.json"
     print(f"{len(names)} methods x {len(stage['seeds'])} seeds, {stage['steps']} steps", flush=True)
     rows: list[dict] = []
     for more in run(names, stage, options.device, options.sequences):

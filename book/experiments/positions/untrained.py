@@ -78,7 +78,9 @@ def main() -> None:
         rows.append(row)
         print(rows[-1], flush=True)
         if options.quick and len(rows) == 2:
-            return
+            break
+    if options.quick:
+        return
     size = write_results(
         STORED,
         {
