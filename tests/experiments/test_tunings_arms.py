@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from places import RESULTS
+from places import BOOK, RESULTS
 
 from book.ch2_search import results
 from book.experiments.common import store
@@ -81,6 +81,58 @@ def test_the_choice_by_hand():
     assert tunings_arms.mean_ranks(entries + lacking) == ranks
 
 
+def test_without_a_problem_that_all_have_run_there_is_no_rank():
+    entries = [{"method": "half", "problem": "tree-cancer", "seed": 8, "regret": [1, 1]}]
+    with pytest.raises(ValueError, match=r"all of posterior, half.*got 1 runs and none such"):
+        tunings_arms.mean_ranks(entries)
+
+
+class Here:
+    """A pool of this process alone."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def imap_unordered(self, does, tasks):
+        return map(does, tasks)
+
+
+def test_runs_go_on_after_a_cut_and_those_of_other_sources_are_done_again(tmp_path, monkeypatch):
+    runs, asked = tmp_path / "runs.json", []
+    tasks = [("half", "tree-cancer", seed, 60) for seed in (8, 9, 10)]
+
+    def one(task):
+        asked.append(task[2])
+        known = dict(zip(("method", "problem", "seed", "budget"), task, strict=True))
+        return known | {"regret": [1, 1], "source": tunings_arms.source(task[0])}
+
+    monkeypatch.setattr(tunings_race, "source", lambda method: f"now {method}")
+    monkeypatch.setattr(tunings_arms, "run", one)
+    monkeypatch.setattr(tunings_arms, "development", lambda: tasks)
+    monkeypatch.setattr(tunings_arms, "chosen", lambda _: "posterior")
+    monkeypatch.setattr(tunings_arms, "mean_ranks", lambda _: {})
+    monkeypatch.setattr(
+        tunings_arms.multiprocessing,
+        "get_context",
+        lambda _: type("", (), {"Pool": lambda *_: Here()})(),
+    )
+    monkeypatch.setattr("sys.argv", ["it", "--to", str(runs)])
+    known = [one(task) | {"machine": "a", "versions": {}} for task in tasks]
+    known[0]["source"] = "before"
+    torn = store.compact(known[2])[:-1]  # it ends in a brace, that of the versions
+    assert torn.endswith("}")
+    runs.write_text("\n".join([*map(store.compact, known[:2]), torn]), encoding="utf-8")
+    asked.clear()
+    tunings_arms.main()
+    assert asked == [8, 10]
+    assert [e["seed"] for e in store.whole_lines(runs)] == [8, 9, 8, 10]
+    tunings_arms.main()
+    assert asked == [8, 10]
+
+
 def test_seeds_that_nothing_was_developed_on():
     used = set(tunings.DEVELOPMENT_SEEDS) | set(tunings.FINAL_SEEDS)
     assert not used & set(tunings_arms.ARM_SEEDS)
@@ -139,6 +191,10 @@ def test_what_the_page_says_of_them(content):
     assert content["chosen"] == "checked"
     ranks = content["ranks"]
     assert 0 < ranks["posterior"] - ranks["checked"] < 0.01
+    evidence = BOOK / "ch2_search" / "evidence.ipynb"
+    worse = f"{ranks['half']:.2f} and {ranks['early']:.2f} against {ranks['posterior']:.2f}"
+    assert worse in evidence.read_text("utf-8")
+    assert min(ranks["half"], ranks["early"]) > ranks["posterior"] + 0.1
     assert max(ranks["half"], ranks["early"]) < ranks["tpe"] < ranks["random"]
     assert [row[0] for row in content["against base"]] == list(tunings_race.BUDGETS)
     assert all(row[5] > 0.1 for row in content["against base"])

@@ -110,6 +110,19 @@ def write_results(path: Path, content: Mapping[str, Any], limit: int = 200_000) 
     return size
 
 
+def whole_lines(path: Path, mend: bool = True) -> list[Any]:
+    """What the lines of a file of JSON say; a last line that was cut off is taken out of it.
+
+    So that what is added begins a line of its own.  Who only reads does not ``mend``, as another
+    process may be adding to the file.
+    """
+    text = path.read_bytes() if path.is_file() else b""
+    whole = text[: text.rfind(b"\n") + 1]
+    if mend and whole != text:
+        write_text(path, whole.decode("utf-8"))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 def rounded(value: Any, digits: int = 6) -> Any:
     """A float to so many significant digits; anything else as it is."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value

@@ -19,7 +19,7 @@ from typing import Any
 
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, SCRATCH
-from book.experiments.common.store import provenance, read, write_results
+from book.experiments.common.store import provenance, read, whole_lines, write_results
 from book.experiments.cross_entropy import text_data, word2vec_tables
 from genopt_core import corpora, word2vec
 from genopt_core.cross_entropy import TabularObjective, search_table
@@ -97,8 +97,7 @@ def main() -> None:
             print(row[:6], "again", one(*row[:3])[5])
         return
     RUNS.parent.mkdir(parents=True, exist_ok=True)
-    lines = RUNS.read_text(encoding="utf-8").splitlines() if RUNS.is_file() else []
-    done = {tuple(row[:3]): row for row in map(json.loads, lines)}
+    done = {tuple(row[:3]): row for row in whole_lines(RUNS)}
     wanted = [(w, m, s) for s in SEEDS for w in ("planted", "wikipedia") for m in METHODS]
     wanted += [("border", name, seed) for seed in BORDER_SEEDS for name in BORDER]
     for key in wanted:

@@ -25,7 +25,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,7 +33,7 @@ import numpy as np
 
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS, SCRATCH
-from book.experiments.common.store import provenance, read, write_results, write_text
+from book.experiments.common.store import provenance, read, whole_lines, write_results
 from book.experiments.cross_entropy.problems import Parameter, Problem
 from book.experiments.cross_entropy.tuning_models import Settings, errors
 
@@ -332,20 +331,11 @@ def problem(name: str, seed: int) -> Problem:
 # ------------------------------------------------------------------ making them
 
 
-def done_groups(kept: Path) -> list[list[int]]:
-    """What was done before; a last line that was cut off is taken out of the file."""
-    text = kept.read_text(encoding="utf-8") if kept.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(kept, whole)
-    return [json.loads(line) for line in whole.splitlines()]
-
-
 def make(name: str) -> list[int]:
     """All errors of a tuning; what is done lies in a file of one line a group, only added to."""
     kept = RUNS / f"{name}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    done = done_groups(kept)
+    done = whole_lines(kept)
     start = time.process_time()
     with kept.open("a", encoding="utf-8") as file:
         for at in range(len(done), len(groups_of(name))):

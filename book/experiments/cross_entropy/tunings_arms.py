@@ -32,7 +32,7 @@ from scipy.stats import rankdata, wilcoxon
 
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS
-from book.experiments.common.store import provenance, read, write_results
+from book.experiments.common.store import provenance, read, whole_lines, write_results
 from book.experiments.cross_entropy import tunings, tunings_race
 from genopt_core.cross_entropy import posterior
 from genopt_core.cross_entropy.parameters import Array
@@ -67,6 +67,11 @@ def agreement(model: posterior.Posterior, rows: Array, scores: Array) -> float:
     if min(values.std(), predicted.std()) < 1e-9:
         return 0.0
     return float(np.corrcoef(values, predicted)[0, 1])
+
+
+def source(method: str) -> str:
+    """State of our sources' code for a method; an arm is the present design but for its share."""
+    return tunings_race.source(BASE if method in ARMS else method)
 
 
 def run(task: Task) -> Entry:
@@ -106,6 +111,11 @@ def mean_ranks(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         for i in range(2):
             values = [_regret(run, i) for run in runs if run is not None]
             placed.append(rankdata(np.round(values, 9)))
+    if not placed:
+        raise ValueError(
+            "entries must have a problem and seed that all of "
+            f"{', '.join(compared)} have run, got {len(found)} runs and none such"
+        )
     return dict(zip(compared, np.mean(placed, axis=0).round(4).tolist(), strict=True))
 
 
@@ -202,16 +212,16 @@ def main() -> None:
     arguments.add_argument("--most", type=int, help="the most runs of each of the two stages")
     args = arguments.parse_args()
     args.to.parent.mkdir(parents=True, exist_ok=True)
-    lines = args.to.read_text(encoding="utf-8").splitlines() if args.to.is_file() else []
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    entries = whole_lines(args.to, mend=not args.collect)
     if args.collect:
         collect(entries)
         return
     where = provenance(("genopt-core", "optuna", "numpy", "scipy", "scikit-learn"))
 
     def do(tasks: Sequence[Task]) -> None:
-        done = {(e["method"], e["problem"], e["seed"], e["budget"]) for e in entries}
-        todo = [task for task in tasks if task not in done][: args.most]
+        key = ("method", "problem", "seed", "budget", "source")
+        done = {tuple(e[k] for k in key) for e in entries}
+        todo = [task for task in tasks if (*task, source(task[0])) not in done][: args.most]
         for entry in pool.imap_unordered(run, todo):
             entries.append(entry | {k: where[k] for k in ("machine", "versions")})
             file.write(json.dumps(entries[-1]) + "\n")

@@ -34,6 +34,7 @@ from book.experiments.common.store import (
     provenance,
     read,
     sha256,
+    whole_lines,
     write_json,
     write_results,
 )
@@ -77,8 +78,7 @@ def source(name: str) -> str:
 def stored() -> list[dict[str, Any]]:
     """Every finished run."""
     files = sorted(RUNS.glob("*.jsonl"))
-    lines = [line for p in files for line in p.read_text(encoding="utf-8").splitlines()]
-    return [json.loads(line) for line in lines if line.endswith("}")]  # not one that was cut off
+    return [entry for path in files for entry in whole_lines(path, mend=False)]
 
 
 def one(method: str, name: str, seed: int, budget: int) -> dict[str, Any]:
@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> None:
     """What was asked for and is not there yet; all problems of a seed, then the next."""
     names = selected(args.methods, methods.METHODS, "--methods")
     RUNS.mkdir(parents=True, exist_ok=True)
+    for method in names:
+        whole_lines(RUNS / f"{method}.jsonl")
     key = ("method", "problem", "seed", "source")
     done = {tuple(e[k] for k in key) for e in stored() if e["budget"] >= args.budget}
     for seed in SEEDS[args.half][: args.seeds]:
@@ -139,8 +141,7 @@ def more(args: argparse.Namespace) -> None:
     """The added runs that are not in the file yet, each appended when it is done."""
     path = args.to or RUNS / "added.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    entries = whole_lines(path)
     done = {(e["method"], e["problem"], e["seed"], e["source"]) for e in entries}
     only = selected(args.methods, methods.METHODS, "--methods")
     todo = [t for t in added(only) if (*t[:3], source(t[0])) not in done][: args.most]
