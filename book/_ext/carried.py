@@ -64,7 +64,11 @@ class Part(NamedTuple):
 
 
 class Inside(NamedTuple):
-    """A work compiled or minified into files of another; ``where`` says in which it is seen."""
+    """A work compiled or minified into files of another; ``where`` says in which it is seen.
+
+    Where a file is made of another while the site is built, both are there, as the page of licenses
+    is made before the last files are.
+    """
 
     name: str
     version: str
@@ -72,17 +76,26 @@ class Inside(NamedTuple):
     source: str
     text: str  # of `text`, or "installed PACKAGE SECTION", or "file PACKAGE PLACE"
     place: str
-    where: str  # a path of the site, a glob
-    mark: bytes  # found in that file, or in a file of that archive
+    where: str  # paths of the site, globs, with blanks between them
+    mark: bytes  # found in such a file, or in a file of such an archive
+    files: tuple[str, ...] = ()  # as of a `Part`, where nobody else has them
+
+    def seen_in(self, site: Path) -> list[Path]:
+        return [path for place in self.where.split() for path in site.glob(place)]
 
 
 INSIDE = (
-    Inside("Emscripten", "3.1.58", "MIT", "https://github.com/emscripten-core/emscripten",
+    Inside("Emscripten", "3.1.58", "MIT OR NCSA", "https://github.com/emscripten-core/emscripten",
         "mit: Copyright (c) 2010-2014 Emscripten authors, see AUTHORS file.",
         PYTHON, PYODIDE + "pyodide.asm.js", b"emscripten"),
     Inside("musl", "", "MIT", "https://musl.libc.org/",
         "mit: Copyright © 2005-2020 Rich Felker, et al.",
-        PYTHON, PYODIDE + "pyodide.asm.wasm", b"Argument list too long"),
+        PYTHON, PYODIDE + "pyodide.asm.wasm", b"No error information\0Illegal byte sequence"),
+    Inside("libc++", "18.1", "Apache-2.0 WITH LLVM-exception", "https://libcxx.llvm.org/",
+        "apache-2.0-llvm", PYTHON, PYODIDE + "pyodide.asm.wasm", b"_ZNSt3__2"),
+    Inside("compiler-rt", "18.1", "Apache-2.0 WITH LLVM-exception",
+        "https://compiler-rt.llvm.org/", "apache-2.0-llvm",
+        PYTHON, PYODIDE + "pyodide.asm.wasm", b"compiler-rt/lib/builtins"),
     Inside("bzip2", "", "bzip2-1.0.6", "https://sourceware.org/bzip2/",
         "installed pillow BZIP2", PYTHON, PYODIDE + "pyodide.asm.wasm", b"libbzip2"),
     Inside("zlib", "", "Zlib", "https://zlib.net/",
@@ -90,7 +103,8 @@ INSIDE = (
     Inside("SQLite", "", "public domain", "https://sqlite.org/",
         "sqlite", PYTHON, PYODIDE + "sqlite3-*.whl", b"SQLite format 3"),
     Inside("OpenSSL", "1.1.1w", "OpenSSL", "https://github.com/openssl/openssl/tree/OpenSSL_1_1_1w",
-        "openssl", PYTHON, PYODIDE + "openssl-*.zip", b"OpenSSL 1.1.1w"),
+        "openssl", PYTHON, PYODIDE + "openssl-*.zip", b"OpenSSL 1.1.1w",
+        (PYODIDE + r"openssl-.*\.zip",)),
     Inside("FreeType", "", "FTL", "https://freetype.org/",
         "installed pillow FREETYPE2", PYTHON, PYODIDE + "matplotlib-3*.whl", b"FreeType"),
     Inside("libjpeg", "", "IJG", "https://ijg.org/",
@@ -108,7 +122,8 @@ INSIDE = (
     Inside("clipboard.js", "2.0.8", "MIT", "https://github.com/zenorocha/clipboard.js",
         "mit: Copyright © Zeno Rocha", PAGES, "_static/clipboard.min.js", b"clipboard.js v2.0.8"),
     Inside("Font Awesome Free", "6", "CC-BY-4.0 AND OFL-1.1 AND MIT", "https://fontawesome.com/",
-        "file pydata-sphinx-theme vendor/fontawesome", PAGES, "_static/icons.css", b"Font Awesome"),
+        "file pydata-sphinx-theme vendor/fontawesome", PAGES,
+        "_static/icons.css _static/vendor/fontawesome/**/all.min.css", b"Font Awesome"),
     Inside("Solid", "", "MIT", "https://github.com/solidjs/solid",
         "mit: Copyright (c) 2016-2023 Ryan Carniato",
         LITE, "lite/extensions/anywidget/static/*.js", b"createSignal"),
@@ -160,6 +175,7 @@ def in_wheel(path: Path) -> dict[str, str]:
         return {name: archive.read(name).decode("utf-8", "replace") for name in kept}
 
 
+@cache
 def of_wheel(path: Path, **more) -> Part:
     with zipfile.ZipFile(path) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
@@ -167,6 +183,7 @@ def of_wheel(path: Path, **more) -> Part:
     return described(told, in_wheel(path), **more)
 
 
+@cache
 def of_installed(name: str, **more) -> Part:
     found = metadata.distribution(name)
     own = [f for f in found.files or [] if ".dist-info" in f.parts[0] and WORDS.search(f.name)]
@@ -280,7 +297,7 @@ def from_pyodide(site: Path) -> Iterator[Part]:
     folder = site / PYODIDE
     if not folder.is_dir():
         return
-    told = json.loads((WEB / "node_modules" / "pyodide" / "package.json").read_text())
+    told = json.loads((WEB / "node_modules" / "pyodide" / "package.json").read_text("utf-8"))
     version, source = told["version"], told["homepage"]
     files = (PYODIDE + r"pyodide\.\w+(\.\w+)?", PYODIDE + r"(pyodide|lite)-lock\.json")
     mpl = text("mpl-2.0")
@@ -327,10 +344,9 @@ def for_lite(wheels: Iterable[Path]) -> str:
 def from_inside(site: Path) -> Iterator[Part]:
     """What is in files of others, where those files are there."""
     for one in INSIDE:
-        if next(site.glob(one.where), None):
-            own = (re.escape(one.where).replace(r"\*", ".*"),) if one.name == "OpenSSL" else ()
+        if one.seen_in(site):
             words = inside_text(one.text)
-            yield Part(one.name, one.version, one.license, one.source, words, one.place, own)
+            yield Part(one.name, one.version, one.license, one.source, words, one.place, one.files)
 
 
 def parts(site: Path) -> list[Part]:
@@ -359,7 +375,10 @@ OURS = re.compile(
 
 def unknown(site: Path, known: list[Part]) -> list[str]:
     """Files of the site that are neither ours nor of a part that is ``known``."""
-    patterns = [re.compile(pattern) for part in known for pattern in part.files]
+    said = {pattern for part in known for pattern in part.files}
+    plain = {pattern: re.sub(r"\\(.)", r"\1", pattern) for pattern in said}
+    paths = {path for pattern, path in plain.items() if re.escape(path) == pattern}
+    patterns = [re.compile(p) for p, path in plain.items() if re.escape(path) != p]
     every = sorted(p.relative_to(site).as_posix() for p in site.rglob("*") if p.is_file())
-    others = [path for path in every if not OURS.fullmatch(path)]
+    others = [path for path in every if path not in paths and not OURS.fullmatch(path)]
     return [path for path in others if not any(one.fullmatch(path) for one in patterns)]

@@ -1,8 +1,8 @@
 """``licenses.html``: the works of others that the site carries, their licenses and sources."""
 
-import html
 import json
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 from carried import BOOK, Part, parts, unknown
@@ -28,7 +28,8 @@ def data_list() -> str:
     """The texts of the book's data, from their manifest, and what is made with work of others."""
     manifest = json.loads((BOOK / "data" / "manifest.json").read_text(encoding="utf-8"))
     rows = [
-        (one["title"], f"from {one['source']}", one["licence"]) for one in manifest["corpora"]
+        (escape(one["title"]), f"from {escape(one['source'])}", escape(one["licence"]))
+        for one in manifest["corpora"]
     ] + [(title, f'<a href="{address}">{address}</a>', said) for title, address, said in DATA]
     lines = [f"<li>{title}: {source}. License: {said}.</li>" for title, source, said in rows]
     return f"<h2>Texts and data</h2><ul>{''.join(lines)}</ul>"
@@ -40,8 +41,8 @@ def table(found: list[Part], numbers: dict[str, int]) -> str:
     for part in found:
         number = numbers[" ".join(part.text.split())]
         rows.append(
-            f'<tr><td><a href="{html.escape(part.source)}">{html.escape(part.name)}</a></td>'
-            f"<td>{html.escape(part.version)}</td><td>{html.escape(part.license)}</td>"
+            f'<tr><td><a href="{escape(part.source)}">{escape(part.name)}</a></td>'
+            f"<td>{escape(part.version)}</td><td>{escape(part.license)}</td>"
             f'<td><a href="#text-{number}">{number}</a></td></tr>'
         )
     head = "<tr><th>Work</th><th>Version</th><th>License</th><th>Text</th></tr>"
@@ -67,8 +68,8 @@ def document(found: list[Part]) -> str:
     pieces.append("<h2>Texts of the licenses</h2>")
     for number, whole in words.items():
         by = ", ".join(p.name for p in found if numbers[" ".join(p.text.split())] == number)
-        summary = f"{number}: {html.escape(by if len(by) < 90 else by[:80] + ' …')}"
-        said = f'<pre id="text-{number}">{html.escape(whole)}</pre>'
+        summary = f"{number}: {escape(by if len(by) < 90 else by[:80] + ' …')}"
+        said = f'<pre id="text-{number}">{escape(whole)}</pre>'
         pieces.append(f"<details><summary>{summary}</summary>{said}</details>")
     return "\n".join([*pieces, "</section>"])
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from html import escape
 
 import pytest
 from places import BOOK, CORE, ROOT
@@ -72,8 +73,24 @@ def test_every_entry_has_license_words_and_source(parts):
 
 @pytest.mark.parametrize("one", carried.INSIDE, ids=lambda one: one.name)
 def test_what_is_said_to_be_inside_of_a_file_is_there(html, one):
-    files = list(html.glob(one.where))
-    assert any(carried.marked(path, one.mark) for path in files), one.where
+    assert any(carried.marked(path, one.mark) for path in one.seen_in(html)), one.where
+
+
+def test_icons_have_their_entry_before_the_small_font_is_made(tmp_path):
+    """The page is written while the theme's own fonts still lie in the site."""
+    for place in ("vendor/fontawesome/6.5.2/css/all.min.css", "icons.css"):
+        site = tmp_path / place.partition("/")[0]
+        path = site / "_static" / place
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert [part.name for part in carried.from_inside(site)] == ["Font Awesome Free"]
+
+
+def test_paths_and_patterns_of_parts_are_told_apart(tmp_path):
+    for name in ("a.b+c.js", "axb+c.js", "d1.js", "d.js"):
+        (tmp_path / name).touch()
+    some = [carried.Part("a", "", "", "", "", files=(re.escape("a.b+c.js"), r"d\d\.js"))]
+    assert carried.unknown(tmp_path, some) == ["axb+c.js", "d.js"]
 
 
 def test_banners_of_minified_scripts_name_entries(html, parts):
@@ -109,7 +126,16 @@ def test_texts_and_data_are_named_on_the_page_and_in_the_package():
     for one in json.loads((BOOK / "data" / "manifest.json").read_text(encoding="utf-8"))["corpora"]:
         for said in (one["title"], one["source"], one["licence"]):
             assert said in notice
-            assert said in licenses.data_list()
+            assert escape(said) in licenses.data_list()
+
+
+def test_what_the_manifest_says_is_escaped(tmp_path, monkeypatch):
+    monkeypatch.setattr(licenses, "BOOK", tmp_path)
+    (tmp_path / "data").mkdir()
+    corpus = {"title": "<b>", "source": "A & B", "licence": "<i>"}
+    path = tmp_path / "data" / "manifest.json"
+    path.write_text(json.dumps({"corpora": [corpus]}), encoding="utf-8")
+    assert "<li>&lt;b&gt;: from A &amp; B. License: &lt;i&gt;.</li>" in licenses.data_list()
 
 
 def test_the_license_of_the_package_is_the_repository_s():
