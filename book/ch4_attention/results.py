@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from genopt_core import tables
-from genopt_core.explorers.attention import evidence, evidence_needle, evidence_training
+from genopt_core.explorers.attention import (
+    evidence,
+    evidence_needle,
+    evidence_speed,
+    evidence_training,
+)
 from genopt_core.explorers.attention.evidence import DENSITIES, OURS, TEXTS
 from genopt_core.explorers.reports import Column, Estimate, Row, Spread, read
 
@@ -29,9 +34,8 @@ COLUMNS = {
     BEST_PEER: Column("+.2f", "%"),
     "ours, divergence": Column(".2f", "10⁻³ nat"),
     "its divergence": Column(".2f", "10⁻³ nat"),
-    **{n: Column("+.2f", "%") for n in ("shared", "divided")},
+    "divided": Column("+.2f", "%"),
     "divided, divergence": Column(".2f", "10⁻³ nat"),
-    "shared, divergence": Column(".2f", "10⁻³ nat"),
     "slope": Column("+.3f"),
     **{f"R = {r}": Column(".3f") for r in (1, 2, 4, 8, 16)},
     "computed": Column(".0f", "% of all blocks"),
@@ -46,7 +50,7 @@ COLUMNS = {
     **{f"{s:,} steps": Column(".3f") for s in range(200, 1201, 200)},
     "density": Column(".1f", "%"),
     "each head": ".4f",
-    "shared by heads": ".4f",
+    "divided among heads": ".4f",
     "difference": Column("+.0f", "%"),
     "forward": Column(".2f", "×"),
     "both": Column(".2f", "×"),
@@ -77,7 +81,7 @@ def errors() -> list[Row]:
     return sorted(
         (
             {
-                "design": name,
+                "design": evidence.in_words(name),
                 "kind": family,
                 "estimator": estimator,
                 "cost": 100 * cost,
@@ -106,7 +110,7 @@ def by_layer(kept: int = 15) -> list[Row]:
 
 
 def shared_by_heads() -> list[Row]:
-    """Errors of all heads where each row of each head has as many blocks, and where they share."""
+    """Errors of all heads, rows of each with as many blocks, and these divided among heads."""
     found = read("attention_by_head.json", None)
     texts = [e for name, e in found["errors"].items() if name != _quality()["calibration"]]
     rows = []
@@ -119,7 +123,7 @@ def shared_by_heads() -> list[Row]:
             {
                 "density": 100 * density,
                 "each head": fmean(own),
-                "shared by heads": fmean(shared),
+                "divided among heads": fmean(shared),
                 "difference": Spread(fmean(less), min(less), max(less)),
             }
         )
@@ -127,15 +131,15 @@ def shared_by_heads() -> list[Row]:
 
 
 def shared_in_the_model() -> list[Row]:
-    """Half of the blocks in windows that were also read with blocks shared by heads."""
+    """Half of the blocks in windows that were also read with blocks divided among heads."""
     found = read("attention_by_head.json", None)
-    return _read_again(found, "shared")
+    return _read_again(found)
 
 
 def divided_in_the_model() -> list[Row]:
     """Half of the blocks in windows that were also read with blocks divided among layers."""
     found = read("attention_halves.json", None)
-    return _read_again(found, "divided")
+    return _read_again(found)
 
 
 def share_of_the_peer(row: Row) -> float:
@@ -143,7 +147,7 @@ def share_of_the_peer(row: Row) -> float:
     return float(row["divided"] / row[BEST_PEER])
 
 
-def _read_again(found: Any, name: str) -> list[Row]:
+def _read_again(found: Any) -> list[Row]:
     """Means over the windows of ``found``, beside what the same windows gave before."""
     mine = {}
     for row in found["rows"]:
@@ -171,11 +175,11 @@ def _read_again(found: Any, name: str) -> list[Row]:
                 "text": TEXTS.get(text, text),
                 "windows": len(at),
                 "ours": means[OURS][0],
-                name: fmean(mine[place][0] for place in at),
+                "divided": fmean(mine[place][0] for place in at),
                 BEST_PEER: means[peer][0],
                 "by": peer,
                 "ours, divergence": means[OURS][1],
-                f"{name}, divergence": fmean(mine[place][1] for place in at),
+                "divided, divergence": fmean(mine[place][1] for place in at),
                 "its divergence": means[peer][1],
             }
         )
@@ -224,7 +228,7 @@ def predictions(kept: int, place: str = "mean of three") -> list[Row]:
         cell = dict(zip(columns, line[at], strict=True))
         rows.append(
             {
-                "design": name,
+                "design": evidence.in_words(name),
                 "kind": table["families"][name],
                 "divergence": Estimate(1e3 * cell["kl"], _times(1e3, cell["kl se"])),
                 "perplexity": Estimate(cell["rise"], cell["rise se"]),
@@ -283,7 +287,7 @@ def candidates() -> list[Row]:
         rows.setdefault(name, []).append((density, 100 * math.expm1(more), 1e3 * kl))
     means = [
         {
-            "plan": name,
+            "plan": evidence.in_words(name),
             "density": 100 * fmean(r[0] for r in each),
             "divergence": _over([r[2] for r in each]),
             "perplexity": _over([r[1] for r in each]),
@@ -392,7 +396,7 @@ def gpu_times() -> list[Row]:
     table, rows = tables.load("attention_speed"), []
     for r in tables.records(table, "gpu", "gpu columns"):
         row: Row = {
-            "call": r["call"],
+            "call": evidence_speed.CALLS.get(r["call"], r["call"]),
             "tokens": r["tokens"],
             "heads × dim": f"{r['heads']} × {r['dim']}",
             "GPU": r["device"],

@@ -1,9 +1,13 @@
 """Chapter 4: attention by chance."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from genopt_core.explorers.attention import evidence, evidence_needles, evidence_training
+from genopt_core.explorers.attention import (
+    evidence,
+    evidence_needles,
+    evidence_speed,
+    evidence_training,
+)
 from genopt_core.explorers.reports import Estimate, half_interval, read
 from scoreboard.comparison import Cell, Comparison, around, cell, from_both, least, results
 
@@ -84,27 +88,25 @@ def _needles() -> Iterator[Comparison]:
         more=True,
     )
     every = [
-        {r["name"]: r for r in evidence_needles.told(place)} for place in evidence_needles.ASKED
+        {row["name"]: row for row in evidence_needles.told(place)}
+        for place in evidence_needles.ASKED
     ]
+    (one,) = (of for of in every if of[WINDOW]["told"])
+    (asked,) = {of[WINDOW]["asked"] for of in every}
     yield Comparison(
         chapter=4,
-        what="Needles found, half a needle added to each count",
+        what=(
+            "Needles found in 512 tokens, 43 % of the blocks; at 23 %, and in 1,024 tokens, the "
+            f"peer finds none of {asked}"
+        ),
         ours=OURS,
-        cells=[Cell(share(of[OURS]), {WINDOW: share(of[WINDOW])}) for of in every],
-        spread_of=f"{len(every)} lengths and densities",
+        cells=[Cell(one[OURS]["told"], {WINDOW: one[WINDOW]["told"]})],
+        spread_of=f"{asked} questions",
         report="attn-needles",
         section="a-needle",
         claim="irreproducible",
         more=True,
     )
-
-
-def share(row: dict[str, Any]) -> float:
-    """Of what was asked, with half a needle found and half a needle lost more.
-
-    So that none found of a few is not infinitely behind.
-    """
-    return (row["told"] + 0.5) / (row["asked"] + 1)
 
 
 def _training() -> Iterator[Comparison]:
@@ -182,7 +184,7 @@ def _on_a_gpu() -> Comparison:
     return Comparison(
         chapter=4,
         what="Time on a GPU, both ways, a quarter of the blocks",
-        ours=call,
+        ours=f"{call}, {evidence_speed.BEFORE}",
         cells=[Cell(1.0, {"FlashAttention": row["both"]}) for row in found],
         spread_of=plural(len(found), "call"),
         report="gpu_times",

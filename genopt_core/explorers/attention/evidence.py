@@ -61,6 +61,7 @@ LABELS = {
     "plain harmonic": "plain harmonic, no sink",
     "recommended, self-normalized": "self-normalized",
     "recommended, plain": "plain",
+    "recommended, shared by heads": "divided among heads",
     "recommended, 2 probes, equal cost": "2 probes, equal cost",
     "centroids sampled, difference": "centroids, sampled",
     "antidiagonals sampled, difference": "antidiagonals, sampled",
@@ -342,6 +343,16 @@ def label(name: str) -> str:
     'plain'
     """
     return LABELS.get(name, name)
+
+
+def in_words(name: str) -> str:
+    """A stored design as tables call it: "shared" is kept for draws that rows share.
+
+    >>> in_words("recommended, shared by heads")
+    'recommended, divided among heads'
+    """
+    name = name.replace("shared by heads", "divided among heads")
+    return name.replace("others filled", "others by centroids")
 
 
 def _lines(values: Values, x: Sequence[float], width: float) -> Mark:

@@ -29,8 +29,9 @@ TOLD, INTERVAL = "share told exactly", "interval"
     title="Many needles",
     alt=(
         "A row a selection: a dot at the share of numbers that the model tells exactly, and a line "
-        "over the interval in which the true share lies. Full attention, the oracle and the "
-        "recommended plan lie to the right, windows and the harmonic law to the left."
+        "over its 95 % interval. Full attention and the oracle lie to the right, windows and the "
+        "harmonic law mostly to the left; the recommended plan lies between them, and at some "
+        "depths to the left as well."
     ),
     presets=(
         Preset("All depths", {}),
@@ -41,6 +42,12 @@ TOLD, INTERVAL = "share told exactly", "interval"
             fails=True,
         ),
         Preset("Near the question", {"depth": 90}),
+        Preset(
+            "Near, and lost",
+            {"asked": "1024-7", "depth": 90},
+            "At 23 % of 1,024 tokens the recommended plan loses what stands next to the question.",
+            fails=True,
+        ),
     ),
 )
 def attn_needles(asked: str, depth: int) -> Figure:
