@@ -419,14 +419,19 @@ def check(arguments: argparse.Namespace) -> None:
     show_times()
 
 
+# The first is the same Chromium without a window around the page: to open a page is half the work.
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+
+
 def chromium() -> str:
-    names = (os.environ.get("CHROMIUM") or "chromium", "google-chrome", "chromium-headless-shell")
-    for found in filter(None, map(shutil.which, names)):
+    """The one that ``CHROMIUM`` names, or the first of `BROWSERS` that is there."""
+    named = os.environ.get("CHROMIUM")
+    for found in filter(None, map(shutil.which, [named] if named else BROWSERS)):
         return found
     raise Stop(
         "There is no Chromium to read the book in.\n"
-        "  On Debian: apt install chromium chromium-headless-shell (the tests take the second,\n"
-        "  which is faster, if it is there).  Elsewhere: CHROMIUM=/path/to/it make test\n"
+        "  On Debian: apt install chromium chromium-headless-shell (the second, which is faster,\n"
+        "  is taken if it is there).  Elsewhere: CHROMIUM=/path/to/it make test\n"
         "  `make check` and `make book` need none."
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-# The first is the same Chromium without a window around the page: to open a page is half the work.
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+import make
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -60,9 +59,10 @@ def served(html: Path):
 @pytest.fixture(scope="session")
 def launch():
     """Start a headless Chromium, with further environment variables; all are closed at the end."""
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not path:
-        pytest.skip("no Chromium: install Debian's chromium, or name one in CHROMIUM")
+    try:
+        path = make.chromium()
+    except make.Stop as no_chromium:
+        pytest.skip(str(no_chromium))
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
