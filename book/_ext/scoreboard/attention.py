@@ -96,8 +96,8 @@ def _needles() -> Iterator[Comparison]:
     yield Comparison(
         chapter=4,
         what=(
-            "Needles found in 512 tokens, 43 % of the blocks; at 23 %, and in 1,024 tokens, the "
-            f"peer finds none of {asked}"
+            "Needles found in 512 tokens, 43 % of the blocks (at 23 % the peer finds "
+            f"none of {asked})"
         ),
         ours=OURS,
         cells=[Cell(one[OURS]["told"], {WINDOW: one[WINDOW]["told"]})],
