@@ -135,7 +135,14 @@ def test_log_bias_of_the_harmonic_law():
         (lambda: LAWS[0].inclusion(16, 0), "density must be in .*, got 0"),
         (lambda: LAWS[0].inclusion(16, 1.2), "density must be in .*, got 1.2"),
         (lambda: LAWS[0].inclusion(16, float("nan")), "density must be finite, got nan"),
-        (lambda: DistanceLaw.custom([1.0, 0.0]).inclusion(16, 0.9), "total must be in"),
+        (
+            lambda: DistanceLaw.custom([1.0, 0.0]).inclusion(16, 0.9),
+            r"density must be in \[0\.1176, 0\.11764706\], .* for 16 blocks .*, got 0\.9",
+        ),
+        (
+            lambda: DistanceLaw.geometric(0.5).inclusion(1200, 1.0),
+            r"density must be in \[0\.001665, 0\.98\d+\], .* for 1200 blocks .*, got 1\.0",
+        ),
         (lambda: DistanceLaw.custom([0.0, 1.0]), "weights must be .* positive at distance 0"),
         (lambda: DistanceLaw.calibrated([0.5, -0.1]), "mass must be"),
         (lambda: DistanceLaw.geometric(1.5), r"ratio must be in \(0, 1\], got 1.5"),
@@ -149,3 +156,42 @@ def test_log_bias_of_the_harmonic_law():
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("weights", "total", "expected"),
+    [
+        ([1.0, 1e-310], 1.5, [1, 0.5]),
+        ([1e10, 1e-300], 2.0, [1, 1]),
+        ([1e300, 1e-300], 1.5, [1, 0.5]),
+        ([1e-310, 5e-311], 1.5, [1, 0.5]),
+        ([1e-310, 1e-310], 1.0, [0.5, 0.5]),
+        ([1.0, 1e-305, 1e-306], 2.5, [1, 1, 0.5]),
+        (
+            [1.0, 1e-200, 0.0, 1e-310, 5e-311],
+            3.25,
+            [1, 1, 0, 0.8333333333333334, 0.4166666666666667],
+        ),
+        ([], 0.0, []),
+    ],
+)
+def test_weights_at_the_ends_of_what_a_number_holds(weights, total, expected):
+    found = att.inclusion(weights, total)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+    assert found.sum() == pytest.approx(total, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_kappa_at_the_ends_of_what_a_number_holds():
+    assert att.kappa([1e-200], 1e-200, [1e-200]) == pytest.approx(1e200)
+    assert att.kappa([1.0, 1e-310], 1.5) == math.inf
+    assert att.kappa([1e300, 1e290], 1.5) == pytest.approx(0.5e-290)
+
+
+def test_the_most_that_a_law_reaches_is_accepted():
+    law = DistanceLaw.custom([1.0, 1.0, 0.0])
+    most = (4 + 3) / 10
+    assert law.inclusion(4, most).tolist() == [1, 1, 0, 0]
+    with pytest.raises(ValueError, match=r"density must be in \[0\.4, 0\.7\]"):
+        law.inclusion(4, most + 1e-9)

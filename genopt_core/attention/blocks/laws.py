@@ -193,15 +193,16 @@ class DistanceLaw:
         """
         total = whole(blocks, "blocks")
         share = real(density, "density")
-        least = 2 / (total + 1)
-        if not least * (1 - 1e-12) <= share <= 1:
-            raise ValueError(
-                f"density must be in [{least:.4g}, 1], where the diagonal alone is the least, "
-                f"got {density!r}"
-            )
         w = self.weights(total)
         pairs = np.arange(total, 0, -1.0)
-        far = max(share * pairs.sum() - total, 0.0)
+        reach = float(pairs[1:][w[1:] > 0].sum())
+        least, most = 2 / (total + 1), (total + reach) / float(pairs.sum())
+        if not least * (1 - 1e-12) <= share <= min(most * (1 + 1e-12), 1):
+            raise ValueError(
+                f"density must be in [{least:.4g}, {most:.8g}], where the diagonal alone is the "
+                f"least for {total} blocks and all of a positive weight the most, got {density!r}"
+            )
+        far = min(max(share * pairs.sum() - total, 0.0), reach)
         return np.concatenate([[1.0], inclusion(w[1:], far, pairs[1:])])
 
     def log_bias(self, blocks: int, density: float) -> np.ndarray:
@@ -221,7 +222,7 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     .. math:: \sum_j c_j \min(1, \kappa\, w_j) = C
 
     The sum rises with :math:`\kappa`; once the bisection knows which terms are 1, the rest is
-    linear and solved exactly.
+    linear and solved exactly.  Infinite where it is beyond the largest float.
 
     Parameters
     ----------
@@ -239,6 +240,20 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     >>> kappa([4.0, 1.0, 1.0], 2.0)
     0.5
     """
+    w, wanted, c, most = _asked(weights, total, cost)
+    if wanted == 0:
+        return 0.0
+    if wanted >= most * (1 - 1e-12):
+        return 1 / float(w[w > 0].min())
+    factor, power = _factor(w, wanted, c)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(factor, power))
+
+
+def _asked(
+    weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None
+) -> tuple[np.ndarray, float, np.ndarray, float]:
+    """Arguments of `kappa` that have been checked, and the most that ``total`` may be."""
     w = np.asarray(weights, dtype=float)
     if w.ndim != 1 or not np.isfinite(w).all() or (w < 0).any():
         raise ValueError(f"weights must be finite and not negative, got {weights!r}")
@@ -248,25 +263,37 @@ def kappa(weights: npt.ArrayLike, total: float, cost: npt.ArrayLike | None = Non
     wanted, most = real(total, "total"), float(c[w > 0].sum())
     if not 0 <= wanted <= most * (1 + 1e-12):
         raise ValueError(f"total must be in [0, {most:g}], got {total!r}")
-    if wanted == 0:
-        return 0.0
-    low, high = wanted / float(c @ w), 1 / float(w[w > 0].min())
-    if low * w.max() <= 1:  # no term is 1
-        return low
-    if wanted >= most * (1 - 1e-12):
-        return high  # endless where the least weight is next to nothing
-    high = min(high, 1e300)
+    return w, wanted, c, most
+
+
+STEEP = 1e300
+"""The largest factor that is looked for at once, in units of the largest weight."""
+
+
+def _factor(w: np.ndarray, wanted: float, c: np.ndarray) -> tuple[float, int]:
+    r""":math:`\kappa` as a number and a power of two, which together may be beyond the floats."""
+    # an even power, so that square roots have the same bits
+    power = -((int(np.frexp(w.max())[1]) - 1) // 2 * 2)
+    scaled = np.ldexp(w, power)
+    low, least = wanted / float(c @ scaled), float(scaled[w > 0].min())
+    if low * scaled.max() <= 1:  # no term is 1
+        return low, power
+    high = 1 / least if least * STEEP > 1 else STEEP
+    if high == STEEP and c @ np.minimum(1, high * scaled) < wanted:
+        full = high * scaled > 1
+        rest = wanted - float(c[full].sum())
+        return _factor(w[~full], rest, c[~full]) if rest > 0 else (high, power)
     for _ in range(200):  # of the exponent, as a steep law spans hundreds of decades
         middle = math.sqrt(low) * math.sqrt(high)
         if not low < middle < high:
             break
-        if c @ np.minimum(1, middle * w) < wanted:
+        if c @ np.minimum(1, middle * scaled) < wanted:
             low = middle
         else:
             high = middle
-    full = high * w > 1
-    rest = float(c[~full] @ w[~full])
-    return (wanted - float(c[full].sum())) / rest if rest > 0 else high
+    full = high * scaled > 1
+    rest = float(c[~full] @ scaled[~full])
+    return ((wanted - float(c[full].sum())) / rest if rest > 0 else high), power
 
 
 def inclusion(
@@ -281,10 +308,14 @@ def inclusion(
     >>> inclusion([4.0, 1.0, 1.0], 2.0).tolist()
     [1.0, 0.5, 0.5]
     """
-    w = np.asarray(weights, dtype=float)
-    factor = kappa(w, total, cost)
-    with np.errstate(invalid="ignore"):  # an endless factor times a weight of 0
-        pi = np.where(w > 0, factor * w, 0.0)
+    w, wanted, c, most = _asked(weights, total, cost)
+    if wanted == 0 or not len(w):
+        return np.zeros_like(w)
+    if wanted >= most * (1 - 1e-12):
+        return np.where(w > 0, 1.0, 0.0)
+    factor, power = _factor(w, wanted, c)
+    with np.errstate(over="ignore"):  # of what is far above 1
+        pi = factor * np.ldexp(w, power)
     return np.where(pi > 1 - 1e-10, 1.0, pi)
 
 
