@@ -1,6 +1,7 @@
 r"""The fast form of `genopt_core.attention.online_softmax`: the same functions on tensors."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def merge_partials(partials: Sequence[Partial]) -> Partial:
     r"""Output and mass over all pieces from those over each (book, eq. kv-softmax).
 
     ``partials``, output and logarithm of the mass are as in
-    :func:`genopt_core.attention.merge_partials`.
+    :func:`genopt_core.attention.merge_partials`; the output has the widest dtype of all of them.
 
     >>> q, k, v = torch.zeros(1, 2), torch.zeros(4, 2), torch.arange(4.0).view(4, 1)
     >>> whole = merge_partials([attend(q, k[:1], v[:1]), attend(q, k[1:], v[1:])])
@@ -87,11 +88,10 @@ def merge_partials(partials: Sequence[Partial]) -> Partial:
     """
     if not partials:
         raise ValueError("partials must hold at least one (out, lse), got none")
-    if len(partials) == 1:
-        return partials[0]
     outs, lses = zip(*partials, strict=True)
+    dtype = reduce(torch.promote_types, (t.dtype for t in (*outs, *lses)))
     shares, lse = softmax_partial(torch.stack(lses, -1))
-    out = outs[0] * shares[..., :1]
+    out = outs[0].to(dtype) * shares[..., :1]
     for i in range(1, len(outs)):
         out.addcmul_(outs[i], shares[..., i : i + 1])
     return out, lse

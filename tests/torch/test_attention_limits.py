@@ -4,11 +4,13 @@ import inspect
 import itertools
 import json
 import math
+import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
 from places import RESULTS
+from torch.nn.attention.flex_attention import flex_attention
 
 from genopt_core.torch import attention as att
 from genopt_core.torch.attention import (
@@ -17,7 +19,9 @@ from genopt_core.torch.attention import (
     PrFlashAttention,
     diagonals,
     flex,
+    gathered,
     near,
+    pieces,
     sample,
     sink,
 )
@@ -420,8 +424,8 @@ class OnGpu:
 def test_the_mask_of_a_compiled_kernel_lists_the_same_blocks():
     """Its function is asked for the listed partial blocks alone: together they say the plan."""
     plan = (sink(1) | sample(LAW, 1, each="row")).plan(12, block=3, heads=2, generator=seeded(3))
-    mask, whole = plan.to_block_mask(causal=True), plan.to_block_mask()
-    assert mask is plan.to_block_mask(causal=True)
+    mask, whole = plan._block_mask(causal=True), plan.to_block_mask()
+    assert mask is plan._block_mask(causal=True)
     for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices"):
         assert torch.equal(getattr(mask, name), getattr(whole, name))
     kept = torch.zeros_like(plan.kept)
@@ -435,3 +439,82 @@ def test_the_mask_of_a_compiled_kernel_lists_the_same_blocks():
     at = torch.meshgrid(*map(torch.arange, (1, 2, 12, 12)), indexing="ij")
     blocks = kept.repeat_interleave(3, -1).repeat_interleave(3, -2)
     assert torch.equal(mask.mask_mod(*at) & blocks, whole.mask_mod(*at))
+
+
+@pytest.mark.parametrize("block", [8, 24, 100])
+def test_blocks_that_tiles_of_a_gpu_do_not_fit_are_refused(block):
+    plan = near(1).plan(8 * block, block=block)
+    with pytest.raises(
+        ValueError,
+        match=f"block must be a multiple of 16 for the path 'flex' on a GPU, got {block}",
+    ):
+        flex._options(OnGpu(64, torch.float32), plan, False)
+
+
+def test_a_plan_can_be_pickled_once_masks_are_made():
+    plan = (sink(1) | near(1)).plan(12, block=3)
+    plan.to_block_mask()
+    again = pickle.loads(pickle.dumps(plan))
+    assert torch.equal(again.kept, plan.kept)
+    assert again.to_block_mask() is again.to_block_mask()
+
+
+def test_a_mask_says_the_whole_plan_to_all():
+    """Uncompiled flex_attention heeds its function alone: there is no way to ask for less."""
+    assert list(inspect.signature(Plan.to_block_mask).parameters) == ["self", "device"]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("path", ["diagonal", "rows", "flex", "dense"])
+@pytest.mark.parametrize("first", [-40_000.0, 0.0, 40_000.0])
+def test_a_bias_may_be_as_low_as_it_likes(path, first, monkeypatch):
+    """Only its differences count: from the bias at distance 0, which every token sees."""
+    delta = torch.arange(12.0, dtype=torch.float64)
+    monkeypatch.setattr(flex, "_compiled", lambda: flex_attention)
+    for slope in (-0.5, 0.5, -2e4, -math.inf):
+        bias = (first + torch.where(delta > 0, slope * delta, 0.0)).expand(2, -1)
+        expected = attend(bias=bias - first, path="dense", return_lse=path != "flex")
+        found = attend(bias=bias, path=path, return_lse=path != "flex")
+        if path != "flex":
+            expected, found = (expected[0], expected[1] + first), found
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_difference_reads_a_bias_as_low_as_it_likes():
+    bias = -0.5 * torch.arange(12.0, dtype=torch.float64).expand(2, -1)
+    torch.testing.assert_close(difference(bias=bias - 4e4), difference(bias=bias))
+
+
+def test_what_is_cut_off_of_a_bias_lies_so_far_below_its_first():
+    bias = torch.tensor([[5.0, -1e6, -math.inf, -29_994.0]], dtype=torch.float64)
+    found = diagonals.toeplitz(bias, slice(None), 0, 4, torch.float64)[0, 0]
+    assert found[3].tolist() == [-29_994.0, -29_995.0, -29_995.0, 5.0]
+    empty = torch.tensor([[[0.5, pieces.LOWEST]]], dtype=torch.float64)
+    table = gathered._bias_table(bias, 2, 2, torch.float64)
+    mask = gathered._mask(empty, torch.tensor([[[0, 1]]]), slice(1, 2), 2, table)
+    assert mask.shape == (1, 1, 2, 4)
+    assert (mask[..., 2:] == -29_995.0).all()
+    assert mask[0, 0, 0].tolist() == [-29_994.5, -29_994.5, -29_995.0, -29_995.0]
+    assert set(gathered._slabs(torch.zeros(1, 3, 3) > 0, torch.zeros(1, 3, 3))) == set()
+    kept = torch.tensor([[[False] * 2, [True, False]], [[False] * 2, [False] * 2]])
+    assert gathered._slabs(kept, torch.zeros(2, 2, 2))[0][2].flatten().tolist() == [0, -30_000]
+
+
+@pytest.mark.parametrize("first", [-math.inf, math.inf, math.nan])
+def test_a_token_must_see_itself(first):
+    bias = zeros(2, 12)
+    bias[1, 0] = first
+    with pytest.raises(ValueError, match=r"bias must be finite at distance 0, got \[0.0, "):
+        attend(bias=bias)
+
+
+@pytest.mark.parametrize("pieces_of", [1, 2, 3])
+def test_the_dtype_of_what_is_merged_is_the_widest(pieces_of):
+    half = torch.ones(2, 3, dtype=torch.bfloat16), torch.zeros(2)
+    out, lse = att.merge_partials([half] * pieces_of)
+    assert out.dtype == lse.dtype == torch.float32
+    assert lse.tolist() == pytest.approx([math.log(pieces_of)] * 2)
+    assert out.tolist() == [[1.0] * 3] * 2
+    wide = half[0].double(), half[1]
+    for some in ([wide, half], [half, wide]):
+        assert att.merge_partials(some)[0].dtype == torch.float64

@@ -20,7 +20,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from genopt_core.attention.blocks.estimators import ESTIMATORS, FLOOR, Estimator
 from genopt_core.checks import fraction, one_of, real
 from genopt_core.torch.attention.diagonals import diagonal_attention
-from genopt_core.torch.attention.flex import flex_path
+from genopt_core.torch.attention.flex import SMALLEST, flex_path
 from genopt_core.torch.attention.gathered import gathered_attention
 from genopt_core.torch.attention.plans import Plan, Terms
 from genopt_core.torch.attention.rows import self_similarity
@@ -38,8 +38,6 @@ At 1,024 and 2,048 tokens compiled ``flex_attention`` took 0.3 ms on an H100 wha
 full attention half of that.  At 4,096 it was 1.3 times as fast forward on an H200, at a quarter of
 the blocks and without weights.
 """
-SMALLEST = 16
-"""The smallest tile of that kernel: blocks must be a multiple of it."""
 
 _NO_DROPOUT = "the drawn plan is the dropout: draw a plan of lower density each step"
 _NO_MASK = (
@@ -276,6 +274,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, plan: Plan, bias: Tensor | None) -> 
         )
     if bias is not None and bias.shape[1] < q.shape[2]:
         raise ValueError(f"bias must have {q.shape[2]} distances or more, got {bias.shape[1]}")
+    if bias is not None and bias.device.type == "cpu" and not bias[:, 0].isfinite().all():
+        raise ValueError(  # each token would not see itself, and the first nothing
+            f"bias must be finite at distance 0, got {bias[:, 0].tolist()}"
+        )
     if q.device.type == "cpu":  # elsewhere it would make the host wait
         for names, pair in (("q", (q, q)), ("kv", (k, v))):
             if not _product(*pair).isfinite():
@@ -383,9 +385,10 @@ def _corrected(
 
 def _mean_bias(bias: Tensor, tokens: int, size: int, t: int) -> Tensor:
     """Logarithm of the mean of exp(bias) over each block's keys, (heads, tokens, blocks)."""
-    sums = pad(bias[:, :tokens].exp().cumsum(-1), (1, 0))
+    top = bias[:, :tokens].amax(-1, keepdim=True).detach()
+    sums = pad((bias[:, :tokens] - top).exp().cumsum(-1), (1, 0))
     i = torch.arange(tokens, device=bias.device)[:, None]
     last = i - torch.arange(t, device=bias.device) * size  # distance of a block's first key
     inside = sums[:, (last + 1).clamp(0, tokens)] - sums[:, (last + 1 - size).clamp(0, tokens)]
     past = last >= size - 1
-    return torch.where(past, (inside / size).clamp_min(1e-30).log(), 0.0)
+    return torch.where(past, (inside / size).clamp_min(1e-30).log() + top.unsqueeze(-1), 0.0)

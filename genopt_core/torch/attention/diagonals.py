@@ -273,12 +273,13 @@ def toeplitz(
     """The bias (heads, tokens) between two blocks, (1, heads, block, block), or none.
 
     Ahead of the query it is minus infinity; elsewhere it is cut off where a softmax sees no
-    difference, because the kernel knows no row that sees nothing.
+    difference (`pieces.LOWEST`), because the kernel knows no row that sees nothing.
     """
     if table is None:
         return None
     at = distance * size + torch.arange(1 - size, size, device=table.device)
-    line = table[heads, at.clamp(0, table.shape[1] - 1)].to(dtype).clamp_min(pieces.LOWEST)
+    line = table[heads, at.clamp(0, table.shape[1] - 1)].to(dtype)
+    line = torch.maximum(line, table[heads, :1].to(dtype) + pieces.LOWEST)
     line = torch.where(at >= 0, line, float("-inf"))
     return line.flip(-1).unfold(-1, size, 1).flip(-2).unsqueeze(0)
 

@@ -12,9 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genopt_core.torch.attention import pieces
 from genopt_core.torch.attention.plans import Plan, Terms
 
-__all__ = ["flex_path"]
+__all__ = ["SMALLEST", "flex_path"]
+
+SMALLEST = 16
+"""The smallest tile of a GPU's kernel: blocks must be a multiple of it."""
 
 
 @cache
@@ -38,6 +42,10 @@ def _options(q: Tensor, plan: Plan, tables: bool) -> dict[str, Any] | None:
     """
     if q.device.type != "cuda":
         return None
+    if plan.block % SMALLEST:
+        raise ValueError(
+            f"block must be a multiple of {SMALLEST} for the path 'flex' on a GPU, got {plan.block}"
+        )
     tile, narrow = _tile(plan), q.shape[-1] <= 64
     found: dict[str, Any] = {"ROWS_GUARANTEED_SAFE": True}  # each row has its own diagonal
     half = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 128
@@ -77,6 +85,10 @@ def flex_path(
     weighted = terms.weighted and not plan.certain
     table = plan.log_weights.clamp_min(-1e4).to(torch.promote_types(q.dtype, torch.float32))
     size, last = plan.block, 0 if bias is None else bias.shape[1] - 1
+    if bias is not None:  # a tile in which a row sees nothing would not be safe
+        bias = bias.to(table.dtype)
+        bias = torch.maximum(bias, bias[:, :1] + pieces.LOWEST)
+    own = _options(q, plan, weighted or bias is not None)
 
     def score(s: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         if weighted:
@@ -92,10 +104,10 @@ def flex_path(
         k,
         v,
         score_mod=score if weighted or bias is not None else None,
-        block_mask=plan.to_block_mask(causal=q.device.type == "cuda"),
+        block_mask=plan._block_mask(causal=q.device.type == "cuda"),
         scale=terms.scale,
         enable_gqa=q.shape[1] != k.shape[1],
-        kernel_options=_options(q, plan, weighted or bias is not None),
+        kernel_options=own,
         return_aux=AuxRequest(lse=True) if with_lse else None,
     )
     return (out[0], out[1].lse) if with_lse else (out, None)

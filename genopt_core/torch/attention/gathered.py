@@ -52,8 +52,10 @@ def _mask(
         return wide.expand(-1, -1, size, -1)
     distance = torch.arange(rows.start, rows.stop, device=index.device)[:, None] - index
     group = torch.arange(groups, device=index.device)[:, None, None]
-    pairs = table[group, distance.clamp_min(0)] + log_weights[..., None, None]
-    pairs = pairs.clamp_min(pieces.LOWEST)
+    # an empty place stays below all others, and no less than what `toeplitz` cuts off
+    lowest = table[:, 0, 0, 0].view(-1, 1, 1, 1, 1) + pieces.LOWEST
+    own = log_weights[..., None, None]
+    pairs = torch.where(own > pieces.LOWEST, table[group, distance.clamp_min(0)] + own, lowest)
     return pairs.transpose(2, 3).reshape(1, groups * count, size, most * size)
 
 

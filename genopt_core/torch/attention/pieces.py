@@ -13,7 +13,10 @@ from torch import Tensor
 __all__ = ["LOWEST", "forward", "backward", "fused", "merge_into", "with_mass_gradient"]
 
 LOWEST = -30_000.0
-"""Instead of minus infinity in a mask, where a whole row may hold it: float16 still has it."""
+"""Added to the bias at distance 0 in place of minus infinity, where a whole row may hold it.
+
+Every row sees distance 0, so what lies so far below it weighs nothing, whatever the bias is.
+"""
 
 
 def fused(device: torch.device) -> bool:

@@ -197,20 +197,29 @@ class Plan:
         out = table.masked_fill(ahead.triu(1), float("-inf"))
         return out.to(dtype or torch.get_default_dtype())
 
-    def to_block_mask(self, device: Any = None, *, causal: bool = False) -> Any:
+    def to_block_mask(self, device: Any = None) -> Any:
         """The plan as a ``BlockMask`` for ``torch.nn.attention.flex_attention``; no weights.
 
         The diagonal is its list of partial blocks.  The mask function knows the plan too, because
-        flex_attention without ``torch.compile`` heeds only that; with ``causal`` it only says that
-        no key lies ahead, all that a compiled kernel on a GPU asks it, and sooner answered.  It is
-        made once.
+        flex_attention without ``torch.compile`` heeds only that.  It is made once.
+        """
+        return self._block_mask(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the masks that were made, whose functions cannot be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_block_masks"}
+
+    def _block_mask(self, device: Any = None, *, causal: bool = False) -> Any:
+        """With ``causal`` its function only says that no key lies ahead.
+
+        That is all that a compiled kernel on a GPU asks it, and sooner answered.
         """
         made = self.__dict__.setdefault("_block_masks", {})
         if (device, causal) not in made:
-            made[device, causal] = self._block_mask(device, causal)
+            made[device, causal] = self._new_block_mask(device, causal)
         return made[device, causal]
 
-    def _block_mask(self, device: Any, causal: bool) -> Any:
+    def _new_block_mask(self, device: Any, causal: bool) -> Any:
         from torch.nn.attention.flex_attention import BlockMask
 
         kept = self.kept if device is None else self.kept.to(device)
