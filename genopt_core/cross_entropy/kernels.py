@@ -59,7 +59,7 @@ def log_density(kernels: list[Array], cells: Array, active: Array, prior: float)
     total = np.zeros((len(kernels[0]), len(cells)))
     for i, kernel in enumerate(kernels):
         n = kernel.shape[1]
-        own = np.clip(cells[:, i], 0, n - 1)
+        own = np.maximum(cells[:, i], 0)
         logs = np.log((1 - prior) * kernel + prior / n)
         total += np.where(active[:, i], logs[:, own], 0.0)
     return total

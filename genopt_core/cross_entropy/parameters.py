@@ -161,7 +161,7 @@ class _Number:
     @property
     def cells(self) -> int:
         """The number of levels, or of equal cells of a real coordinate."""
-        return (self._levels() or 1) if self.kind == "level" else REAL_CELLS
+        return self.levels if self.kind == "level" else REAL_CELLS
 
     @property
     def continuous(self) -> bool:

@@ -53,7 +53,7 @@ def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: fl
     order = np.argsort(scores, kind="stable")
     size = elite_of_all(n, elite_fraction)
     weights = rank_weights(size)
-    width = float(np.clip(0.54 * n ** (-1 / (4 + len(space))), 0.04, 0.6))
+    width = max(0.54 * n ** (-1 / (4 + len(space))), 0.04)
     prior = 1 / (1 + math.sqrt(n))
     cells, active = space.cell(rows), space.active(rows)
     kernels = cell_kernels(space, cells[order[:size]], active[order[:size]], width)

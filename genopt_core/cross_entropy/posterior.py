@@ -312,7 +312,7 @@ class Posterior:
         space = self.space
         reals = row[space.is_real]
         moved = reals[:, None] + step * rng.standard_normal((len(reals), 4))
-        ways = iter(np.clip(reflect(moved), 0.0, 1.0 - 1e-12))
+        ways = iter(np.minimum(reflect(moved), 1.0 - 1e-12))
         values = [
             next(ways) if real else self._others(i, float(row[i]))
             for i, real in enumerate(space.is_real)

@@ -251,6 +251,18 @@ def test_keys_that_cannot_weigh_anything_are_not_looked_at(monkeypatch):
             np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
+def test_a_line_that_stays_above_a_share_of_rounding_is_left_as_it_is():
+    """e⁻²⁰ is above a 64th of it, though the last 28 keys together are not."""
+    q = torch.zeros(1, 1, 64, 4)
+    line = torch.full((1, 64), -20.0)
+    line[:, 63] = 0.0
+    kept, reach = attention._without_far(q, q, line, 64, None)
+    assert kept is line
+    assert reach == 64
+    kept, reach = attention._without_far(q, q, line - 60 * (line < 0), 64, None)
+    assert reach == torch.isfinite(kept).sum() == 1
+
+
 def test_a_mask_may_leave_far_keys_alone():
     q, k, v = states(2, 1, 200, 200, batch=1, dtype=torch.float64)
     mask = (torch.arange(200) < 2)[None].expand(200, 200)[None, None]
