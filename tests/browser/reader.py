@@ -286,7 +286,9 @@ def figures_only(page: Path, name: str) -> str:
     """A page with the figures ``name`` of the built ``page`` alone, which loads in a moment."""
     text = page.read_text(encoding="utf-8")
     parts = re.findall(r"<link [^>]*genopt/[^>]*>|<script\b[^>]*>[^<]*GENOPT[^<]*</script>", text)
-    for start in re.finditer(f'<div class="genopt-explorer" data-explorer="{name}"', text):
+    for start in re.finditer(
+        f'<div class="genopt-explorer" data-explorer="{re.escape(name)}"', text
+    ):
         depth = 0
         for tag in re.compile(r"<(/?)div\b").finditer(text, start.start()):
             depth += -1 if tag[1] else 1

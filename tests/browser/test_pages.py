@@ -38,6 +38,7 @@ pytestmark = pytest.mark.browser
 
 ALL_PAGES = contents()
 PAGES = [page for page in ALL_PAGES if explorers_in_source(page)]  # a new figure is moved at once
+SEVERAL = "ch1_subwords/vocabulary.html"  # figures of which a link moves the last alone
 COMPUTED = "subword-lattice"  # by the page itself, see tests/figures/test_lattice_in_page.py
 
 # ------------------------------------------------------------------ pages
@@ -297,13 +298,19 @@ def test_served_figures_are_those_of_files_and_answer(visit, desk, linked, html,
     one = visit(page)
     assert [name for name, *_ in desk.figures["http"]] == explorers_in_source(page)
     assert desk.figures["http"] == desk.figures["file"]
+    first = []
     for number, name in islands(html, page):
         root = one.explorer(number)
+        first.append(shown(root)[1])
         choose(root, name, ex.get(name).presets[-1])
         link, words = copied(one.page, root, "Copy link"), shown(root)[1]
         assert link.partition("#")[0] == one.page.url.partition("#")[0]
     linked.turn_to(link)  # a new reader, of the figure that is the farthest from the top
     says(linked.page, linked.explorer(number), words)
+    if page == SEVERAL:
+        assert words != first[-1]
+        others = [shown(linked.explorer(n))[1] for n in range(number)]
+        assert others == first[:-1] != []
     linked.blame()
 
 
