@@ -43,3 +43,36 @@ def test_a_file_of_lines_that_was_cut_anywhere_goes_on(cut, tmp_path):
 def test_a_file_of_lines_that_is_not_there_has_none(tmp_path):
     assert store.whole_lines(tmp_path / "none.jsonl") == []
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_several_machines_say_each_where_they_are_from(monkeypatch):
+    content = {"pilot": {}, "rows": []}
+
+    def run(device, pilot, rows):
+        content["pilot"] |= dict.fromkeys(map(str, range(len(content["pilot"]), pilot)))
+        content["rows"] += [[]] * rows
+        store.credit(content, ("pilot", "rows"), device, ("numpy",))
+        return [(one["device"], one["added"]) for one in content["made on"]]
+
+    assert run("GPU", 2, 0) == [("GPU", {"pilot": 2})]
+    assert run("GPU", 3, 1) == [("GPU", {"pilot": 3, "rows": 1})]
+    both = [("GPU", {"pilot": 3, "rows": 1}), ("CPU", {"rows": 2})]
+    assert run("CPU", 3, 2) == both
+    monkeypatch.setattr(store, "machine", lambda: "another one")
+    assert run("CPU", 3, 1) == [*both, ("CPU", {"rows": 1})]
+    places = [one["provenance"]["machine"] for one in content["made on"]]
+    assert places[0] == places[1] != places[2] == content["provenance"]["machine"]
+
+
+def test_rows_without_an_origin_are_not_taken_for_those_of_this_machine():
+    with pytest.raises(ValueError, match="where its rows are from"):
+        store.credit({"device": "GPU", "rows": [[]]}, ("rows",), "CPU", ())
+
+
+@pytest.mark.parametrize("name", ["attention_halves", "attention_needles"])
+def test_every_stored_row_has_its_machine(name):
+    content = store.read(RESULTS / f"{name}.json")
+    for table in {"pilot", "calibration", "rows"} & content.keys():
+        added = [one["added"].get(table, 0) for one in content["made on"]]
+        assert sum(added) == len(content[table])
+    assert content["made on"][-1]["provenance"] == content["provenance"]

@@ -21,7 +21,7 @@ import math
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from book.experiments.attention import heads as source
 from book.experiments.attention.designs import (
+    BLOCK,
     SHARED,
     Compared,
     by_contents,
@@ -46,9 +47,10 @@ from book.experiments.attention.whole_model import (
 )
 from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
-from book.experiments.common.store import provenance, read, rounded, write_json
+from book.experiments.common.store import credit, read, rounded, write_json
 from genopt_core import corpora
-from genopt_core.torch.smollm import load_smollm
+from genopt_core.files import whole_file
+from genopt_core.torch.smollm import load_smollm, load_tokenizer
 
 TARGET = RESULTS / "attention_halves.json"
 WINDOWS, PILOTS = 8, 2
@@ -58,6 +60,7 @@ LEAST, MOST = 4, 48
 OURS = "recommended"
 PEERS = ("window + sink", "radial + sink", "BigBird-style", "vAttention-style uniform")
 SMALL = 32
+PACKAGES = ("genopt-core", "numpy", "torch", "transformers")
 COLUMNS = ("text", "window", "design", "density", "nll", "more", "more se", "kl", "kl se")
 CHARACTERS = 5 * source.LENGTH * WINDOWS
 
@@ -84,13 +87,12 @@ def tokens(path: Path | None) -> dict[str, Tensor]:
     if path is not None and path.is_file():
         found = np.load(path)
         return {name: torch.from_numpy(found[name].astype(np.int64)) for name in found}
-    from genopt_core.torch.smollm import load_tokenizer
-
     tokenizer, most = load_tokenizer(), source.LENGTH * WINDOWS
     made = {n: tokenizer(t, return_tensors="pt").input_ids[0, :most] for n, t in texts().items()}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **{n: ids.numpy().astype(np.uint16) for n, ids in made.items()})
+        with whole_file(path) as file:
+            np.savez_compressed(file, **{n: x.numpy().astype(np.uint16) for n, x in made.items()})
     return made
 
 
@@ -143,28 +145,34 @@ def divided(found: list[list[float]], length: int) -> list[int]:
         chosen[best] += 1
 
 
-def candidates() -> dict[str, tuple[Compared, bool]]:
-    """Selections of one cost, and whether blocks are divided among layers."""
+class Candidate(NamedTuple):
+    """A selection, whether its blocks are divided among layers, and how many tokens each has."""
 
-    def ours(**options: Any) -> Compared:
-        return Compared(by_contents(**options), "difference", "ours")
+    compared: Compared
+    by_layer: bool = False
+    block: int = BLOCK
+
+
+def candidates() -> dict[str, Candidate]:
+    """Selections of one cost."""
+
+    def made(by_layer: bool, **options: Any) -> Candidate:
+        compared = Compared(by_contents(**options), "difference", "ours")
+        return Candidate(compared, by_layer, options.get("block", BLOCK))
 
     small: dict[str, Any] = {"block": SMALL, "probes": 2, "share": "heads"}
     top: dict[str, Any] = {"choose": "top", "mix": 0.0}
     return {
-        OURS: (ours(), False),
-        SHARED: (ours(share="heads"), False),
-        "largest kept, others filled": (ours(**top), False),
-        "largest kept of all heads, others filled": (ours(share="heads", **top), False),
-        "shared by heads and layers": (ours(share="heads"), True),
-        "largest kept of heads and layers, others filled": (ours(share="heads", **top), True),
-        "shared by heads, blocks of 32": (ours(**small), False),
-        "largest kept of all heads, others filled, blocks of 32": (ours(**small, **top), False),
-        "shared by heads and layers, blocks of 32": (ours(**small), True),
-        "largest kept of heads and layers, others filled, blocks of 32": (
-            ours(**small, **top),
-            True,
-        ),
+        OURS: made(False),
+        SHARED: made(False, share="heads"),
+        "largest kept, others filled": made(False, **top),
+        "largest kept of all heads, others filled": made(False, share="heads", **top),
+        "shared by heads and layers": made(True, share="heads"),
+        "largest kept of heads and layers, others filled": made(True, share="heads", **top),
+        "shared by heads, blocks of 32": made(False, **small),
+        "largest kept of all heads, others filled, blocks of 32": made(False, **small, **top),
+        "shared by heads and layers, blocks of 32": made(True, **small),
+        "largest kept of heads and layers, others filled, blocks of 32": made(True, **small, **top),
     }
 
 
@@ -206,11 +214,11 @@ class Run:
                 "density": rounded(density_of(self.length, HALF), 4),
                 "steps": list(STEPS),
                 "columns": list(COLUMNS),
-                "device": torch.cuda.get_device_name() if gpu else "CPU",
                 "seconds": round(self.spent + time.monotonic() - self.start),
-                "provenance": provenance(("genopt-core", "numpy", "torch", "transformers")),
             }
         )
+        device = torch.cuda.get_device_name() if gpu else "CPU"
+        credit(self.content, ("pilot", "calibration", "rows"), device, PACKAGES)
         write_json(self.options.out, self.content)
 
     def window(self, text: str, window: int) -> Tensor:
@@ -240,11 +248,11 @@ class Run:
         numbers = row(exact, found, ids)
         return numbers | {"density": float(np.mean(attend.densities))}
 
-    def attend(self, name: str, compared: Compared, by_layer: bool, seed: int) -> Layered:
-        kept: list[int] = self.content["layers"] if by_layer else [HALF] * self.layers
-        if name.endswith(f"of {SMALL}"):
+    def attend(self, candidate: Candidate, seed: int) -> Layered:
+        kept: list[int] = self.content["layers"] if candidate.by_layer else [HALF] * self.layers
+        if candidate.block == SMALL:
             kept = [small_count(k, self.length) for k in kept]
-        return Layered(compared, list(kept), seed)
+        return Layered(candidate.compared, list(kept), seed)
 
     # ------------------------------------------------------------------ the calibration text
 
@@ -266,6 +274,7 @@ class Run:
                 attend.kept[layer] = kept
                 line.append(self.measured(source.CALIBRATION, layer % 2, attend)["kl"])
             found[str(layer)] = [rounded(x, 4) for x in line]
+            self.store()
         self.content["layers"] = divided([found[str(n)] for n in range(self.layers)], self.length)
         self.store()
         print(f"pilot: {time.monotonic() - self.start:.0f} s, {self.content['layers']}", flush=True)
@@ -275,12 +284,12 @@ class Run:
         """The candidate of the smallest divergence; whether all were measured."""
         done = {(r[0], r[1]) for r in self.content["calibration"]}
         for window in range(1 if self.options.quick else PILOTS):
-            for name, (compared, by_layer) in candidates().items():
+            for name, candidate in candidates().items():
                 if (name, window) in done:
                     continue
                 if self.late:
                     return False
-                attend = self.attend(name, compared, by_layer, 77 + window)
+                attend = self.attend(candidate, 77 + window)
                 found = self.measured(source.CALIBRATION, window, attend)
                 keep = [rounded(found[c], 5) for c in ("density", "more", "more se", "kl", "kl se")]
                 self.content["calibration"].append([name, window, *keep])
@@ -302,10 +311,10 @@ class Run:
 
     def score(self) -> None:
         known = designs(stored_law())
-        every: dict[str, tuple[Compared, bool]] = {self.content["chosen"]: (known[OURS], False)}
-        every |= {name: (known[name], False) for name in (PEERS[0], PEERS[1])}
+        every = {self.content["chosen"]: Candidate(known[OURS])}
+        every |= {name: Candidate(known[name]) for name in (PEERS[0], PEERS[1])}
         every |= {name: candidates()[name] for name in (OURS, SHARED, self.content["chosen"])}
-        every |= {name: (known[name], False) for name in PEERS[2:]}
+        every |= {name: Candidate(known[name]) for name in PEERS[2:]}
         if self.options.only:
             every = {self.content["chosen"]: every[self.content["chosen"]]}
         rows = self.content["rows"]
@@ -315,16 +324,16 @@ class Run:
             for text in [t for t in others if t.startswith(self.options.texts)]:
                 if window >= self.windows(text):
                     continue
-                for name, (compared, by_layer) in every.items():
+                for name, candidate in every.items():
                     if (text, window, name) in done:
                         continue
                     if self.late:
                         self.store()
                         return
                     seed = 10_000 * window + 100 * HALF + sum(map(ord, name)) % 97
-                    attend: Any = self.attend(name, compared, by_layer, seed)
-                    if compared.family == "data-independent":
-                        attend = Drawing(compared, HALF, seed)
+                    attend: Any = self.attend(candidate, seed)
+                    if candidate.compared.family == "data-independent":
+                        attend = Drawing(candidate.compared, HALF, seed)
                     found = self.measured(text, window, attend)
                     keep = [rounded(found[c], 5) for c in COLUMNS[3:]]
                     rows.append([text, window, name, *keep])

@@ -37,7 +37,7 @@ from book.experiments.attention.needle import AT_ONCE, LAW, OURS, PAPER, prompt
 from book.experiments.attention.whole_model import Drawing, attention_of
 from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
-from book.experiments.common.store import provenance, read, rounded, write_json
+from book.experiments.common.store import credit, read, rounded, write_json
 from genopt_core import corpora
 from genopt_core.attention.blocks import DistanceLaw
 from genopt_core.torch.smollm import load_smollm
@@ -154,11 +154,11 @@ def main() -> None:
                 "numbers": asked.numbers,
                 "columns": list(COLUMNS),
                 "rows": rows,
-                "device": torch.cuda.get_device_name() if gpu else "CPU",
                 "seconds": round(spent + time.monotonic() - start),
-                "provenance": provenance(("genopt-core", "numpy", "torch", "transformers")),
             }
         )
+        device = torch.cuda.get_device_name() if gpu else "CPU"
+        credit(content, ("rows",), device, ("genopt-core", "numpy", "torch", "transformers"))
         write_json(options.out, content)
 
     for group in range(TRIALS):

@@ -178,6 +178,40 @@ def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     }
 
 
+def credit(
+    content: dict[str, Any], tables: Iterable[str], device: str, packages: Iterable[str] = PACKAGES
+) -> None:
+    """Say in ``content["made on"]`` how many rows of its tables this run has added.
+
+    Rows come to the end alone, so that these numbers say of each row where it is from when a run
+    goes on on another machine.
+
+    Raises
+    ------
+    ValueError
+        If rows are there that do not say where they are from.
+    """
+    here = {"device": device, "provenance": provenance(packages)}
+    made: list[dict[str, Any]] = content.setdefault("made on", [])
+    if not made and "device" in content:
+        raise ValueError(
+            "content must say in 'made on' where its rows are from, got a device for all of them"
+        )
+
+    def place(one: Mapping[str, Any]) -> list[Any]:
+        return [one["device"], *(one["provenance"][name] for name in ("machine", "versions"))]
+
+    if not made or place(made[-1]) != place(here):
+        made.append({**here, "added": {}})
+    made[-1] |= here
+    for name in tables:
+        known = sum(one["added"].get(name, 0) for one in made)
+        if len(content[name]) > known:
+            added = made[-1]["added"]
+            added[name] = added.get(name, 0) + len(content[name]) - known
+    content["provenance"] = here["provenance"]
+
+
 def sha256(content: bytes | str | Path) -> str:
     """Hexadecimal SHA-256 of bytes, of a text in UTF-8, or of a file."""
     if isinstance(content, Path):
