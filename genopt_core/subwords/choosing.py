@@ -16,7 +16,7 @@ from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.em import LEAST_COUNT
-from genopt_core.subwords.training.train import LONGEST_WORD, train
+from genopt_core.subwords.training.train import LONGEST_WORD, TooFewCandidatesError, train
 
 LEAST_COUNTS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 """Least counts that are tried where none are given."""
@@ -91,7 +91,8 @@ def choose_min_count(
         Words of the training text and of another text of its kind, cut by the same rule: a tenth to
         a fifth of what there is will do.
     vocab_size, objective, options
-        As in `train`; a vocabulary may have fewer pieces (``at_most=True``).
+        As in `train`; a vocabulary may have fewer pieces (``at_most=True``), unless ``at_most`` is
+        given as False: then least counts that leave too few candidates are passed over.
     min_counts : list of number
         What is tried, in the unit of the counts.
     executor : concurrent.futures.Executor, optional
@@ -108,20 +109,39 @@ def choose_min_count(
     >>> choice.min_count, [(t.min_count, t.tokens) for t in choice.tried]
     (5.0, [(1.0, 20.0), (2.0, 20.0), (5.0, 14.0)])
     """
+    if not isinstance(min_counts, Iterable):
+        raise TypeError(f"min_counts must be numbers, got {min_counts!r}")
     tries = sorted({positive(least, "min_counts") for least in min_counts})
     if not tries:
         raise ValueError("min_counts must have at least one number, got none")
     check_words(word_counts)
-    check_words(development)
-    if taken := {"min_count", "progress"}.intersection(options):
-        raise TypeError(f"options must not have {', '.join(sorted(taken))}: it is chosen here")
+    development = _checked(development)
+    if "min_count" in options:
+        raise TypeError(
+            f"options must have no min_count, which is chosen here, got {options['min_count']!r}"
+        )
     one = partial(_tried, word_counts, development, vocab_size, objective, options)
-    found: list[Tried] = []
+    found: list[Tried | TooFewCandidatesError] = []
     with reporting(progress, len(tries), "least counts") as report:
         for result in (executor.map if executor else map)(one, tries):
             found.append(result)
             report(_Tries(len(found), len(tries)))
-    return Choice(min(found, key=lambda t: (t.nats, t.min_count)).min_count, tuple(found))
+    fitting = tuple(t for t in found if isinstance(t, Tried))
+    if not fitting:  # the smallest least count comes first and leaves the most candidates
+        raise ValueError(str(found[0]))
+    return Choice(min(fitting, key=lambda t: (t.nats, t.min_count)).min_count, fitting)
+
+
+def _checked(development: Mapping[str, float]) -> dict[str, float]:
+    """As `check_words`, with errors that name the argument."""
+    if isinstance(development, Mapping) and not development:
+        raise ValueError(f"development must have at least one word, got {development!r}")
+    try:
+        return check_words(development)
+    except TypeError as error:
+        raise TypeError(str(error).replace("words", "development", 1)) from None
+    except ValueError as error:
+        raise ValueError(str(error).replace("words", "development", 1)) from None
 
 
 @dataclass(frozen=True)
@@ -137,9 +157,12 @@ def _tried(
     objective: Any,
     options: Mapping[str, Any],
     least: float,
-) -> Tried:
+) -> Tried | TooFewCandidatesError:
     given = {"at_most": True, **options}
-    vocabulary = train(word_counts, vocab_size, objective, min_count=least, **given)
+    try:
+        vocabulary = train(word_counts, vocab_size, objective, min_count=least, **given)
+    except TooFewCandidatesError as error:
+        return error
     tokens, nats = development_cost(vocabulary, development)
     return Tried(least, tokens, nats, len(vocabulary))
 

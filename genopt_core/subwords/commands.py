@@ -96,6 +96,7 @@ def _chosen(counts: Mapping[str, int], options: argparse.Namespace) -> float:
             development,
             options.size,
             options.objective,
+            at_most=options.at_most,
             convention=_convention(options),
             progress=progress.show,
         )

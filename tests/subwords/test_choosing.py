@@ -67,7 +67,12 @@ def test_ties_go_to_the_smaller_one_and_an_executor_changes_nothing():
     [
         ({"min_counts": ()}, ValueError, "min_counts must have at least one number, got none"),
         ({"min_counts": (0,)}, ValueError, "min_counts must be"),
-        ({"min_count": 2}, TypeError, "options must not have min_count"),
+        (
+            {"min_count": 2},
+            TypeError,
+            "options must have no min_count, which is chosen here, got 2",
+        ),
+        ({"min_counts": 3}, TypeError, "min_counts must be numbers, got 3"),
         ({"effort": "great"}, ValueError, "effort must be"),
     ],
 )
@@ -99,3 +104,47 @@ def test_the_command_line_chooses_as_the_function_does(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", *files, *development, "--min-count", "3", "-o", str(out)])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("development", "error", "message"),
+    [
+        ({}, ValueError, r"^development must have at least one word, got \{\}"),
+        (
+            {"low▁": -1},
+            ValueError,
+            r"^development\['low▁'\] must be a finite count above 0, got -1",
+        ),
+        ("low▁", TypeError, "^development must be word counts"),
+    ],
+)
+def test_a_bad_development_text_is_named(development, error, message):
+    with pytest.raises(error, match=message):
+        choose_min_count(WORDS, development, 18)
+
+
+def test_least_counts_that_leave_too_few_candidates_are_passed_over():
+    """With ``at_most=False``, as the command without --at-most; with it they are compared."""
+    choice = choose_min_count(WORDS, OTHER, 24, min_counts=(2, 60, 70), at_most=False)
+    assert [(t.min_count, t.pieces) for t in choice.tried] == [(2, 24), (60, 24)]
+    every = choose_min_count(WORDS, OTHER, 24, min_counts=(2, 60, 70))
+    assert [t.min_count for t in every.tried] == [2, 60, 70]
+    assert every.tried[2].pieces < 24
+    with pytest.raises(ValueError, match=r"vocab_size must be at most .* at least twice, got 900"):
+        choose_min_count(WORDS, OTHER, 900, min_counts=(2, 60), at_most=False)
+
+
+def test_the_command_never_chooses_what_it_cannot_train(tmp_path, capsys):
+    """A least count of 6 would be cheapest here, and leaves 18 of 60 pieces."""
+    few = {"low▁": 5, "lower▁": 2, "newest▁": 6, "widest▁": 3, "fen▁": 1, "brine▁": 1}
+    assert choose_min_count(few, OTHER, 60).min_count == 6
+    for name, words in (("a.txt", few), ("b.txt", OTHER)):
+        text = "".join(f"{word[:-1]} " * n for word, n in words.items())
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    given = ["train", str(tmp_path / "a.txt"), "--development", str(tmp_path / "b.txt"), "-q"]
+    given += ["-o", str(tmp_path / "t.json"), "--size"]
+    assert main([*given, "60"]) == 0
+    made = load_tokenizer_json(tmp_path / "t.json")
+    assert (len(made.pieces), made.provenance["min_count"]) == (60, 2)
+    assert main([*given, "900"]) == 1
+    assert "--size must be at most" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def train(
         table = Substrings(counts, max_piece, least)
         size = min(size, len(table)) if at_most else size
         if size > len(table):
-            raise ValueError(_too_many(len(table), max_piece, least * unit, size))
+            raise TooFewCandidatesError(_too_many(len(table), max_piece, least * unit, size))
     else:
         table, size, least = _candidates(counts, room, max_piece, floor, one_in, at_most, unit)
     with reporting(progress, 0, "training") as report:
@@ -192,7 +192,11 @@ def _candidates(
             return table, size, least
         if at_most and least == tries[:2][-1]:
             return table.only(kept), int(kept.sum()), least
-    raise ValueError(_too_many(len(table), max_piece, least * unit, size))
+    raise TooFewCandidatesError(_too_many(len(table), max_piece, least * unit, size))
+
+
+class TooFewCandidatesError(ValueError):
+    """There are fewer candidates than pieces wanted, and ``at_most`` was not given."""
 
 
 def _too_many(candidates: int, max_piece: int, least: float, size: int) -> str:
