@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -498,3 +499,47 @@ def test_what_the_rule_of_two_says(domains_stored):
         kl = domains_stored["rows"][row["text"].removesuffix(" (home)")][results.MET]["kl"]
         assert row["divergence"].value == pytest.approx(1e3 * np.mean(kl))
         assert row["divergence"].error == pytest.approx(1e3 * np.std(kl, ddof=1) / len(kl) ** 0.5)
+
+
+def test_a_run_goes_on_with_what_its_own_machine_and_windows_made(tmp_path):
+    path, fresh = tmp_path / "part.json", {"provenance": {"machine": "a", "windows": {"x": "1"}}}
+    assert domains.resumed(path, fresh) is fresh
+    store.write_json(path, {**fresh, "rows": {"x": 1}})
+    assert domains.resumed(path, fresh)["rows"] == {"x": 1}
+    other = {"provenance": {"machine": "b", "windows": {"x": "2"}, "torch": "3"}}
+    with pytest.raises(SystemExit, match=r"part.json with another machine, torch, windows: move"):
+        domains.resumed(path, other)
+
+
+def test_a_design_that_fails_once_and_then_does_not_has_not_failed(tmp_path, monkeypatch):
+    run = object.__new__(domains.Run)
+    run.target, run.model, run.started = tmp_path / "part.json", None, 0.0
+    run.result = {"designs": {}, "rows": {}}
+    run.prompts = [([("x", 1)], None, None, None)]
+    design = SimpleNamespace(name="it", family="a", limit=3.0, make=None)
+    monkeypatch.setattr(quality, "mean_held", lambda *_: 3.0)
+
+    def fails(*_):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(domains, "measure", fails)
+    run.score(design)
+    assert store.read(run.target)["designs"]["it"]["failed"] == "no kernel"
+    monkeypatch.setattr(domains, "measure", lambda *_: (np.zeros(1), np.ones(1)))
+    run.score(design)
+    assert "failed" not in store.read(run.target)["designs"]["it"]
+    assert store.read(run.target)["rows"]["x"]["it"] == {"rise": [0.0], "kl": [1.0]}
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_quick_run_has_a_file_of_its_own_and_a_part_is_asked_for(quick, tmp_path, monkeypatch):
+    seen, more = [], ["--quick"] if quick else []
+    monkeypatch.setattr(quality, "SCRATCH", tmp_path)
+    monkeypatch.setattr(domains, "Run", lambda options: seen.append(options.target.name))
+    monkeypatch.setattr(domains, "run_fixed", lambda run: None)
+    monkeypatch.setattr("sys.argv", ["it", "--part", "fixed", *more])
+    domains.main()
+    assert seen == ["quick-domains-fixed.json" if quick else "domains-fixed.json"]
+    monkeypatch.setattr("sys.argv", ["it", *more])
+    with pytest.raises(SystemExit):
+        domains.main()

@@ -181,6 +181,21 @@ def older(budget: float) -> Any:
 # ------------------------------------------------------------------ a run
 
 
+def resumed(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
+    """What lies at ``path``, if it is of the same machine, versions and windows; else ``fresh``."""
+    if not path.is_file():
+        return fresh
+    found = read(path)
+    ours, theirs = fresh["provenance"], found["provenance"]
+    other = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+    if other:
+        raise SystemExit(
+            f"--target must be a file of this machine, these versions and windows, got {path.name} "
+            f"with another {', '.join(other)}: move it away, or name another file"
+        )
+    return found
+
+
 class Run:
     """Results in a file, and what is needed to add to them."""
 
@@ -211,7 +226,7 @@ class Run:
             "designs": {},
             "rows": {},
         }
-        self.result = read(self.target) if self.target.is_file() else fresh
+        self.result = resumed(self.target, fresh)
         self.prompts: list[tuple] = []
         self.started = time.time()
 
@@ -268,6 +283,7 @@ class Run:
                 self.write()
                 return
             self.put(design.name, names, rise, kl)
+        about.pop("failed", None)  # of an earlier try
         print(f"{time.time() - self.started:6.0f} s  {design.name}", flush=True)
         self.write()
 
@@ -385,8 +401,13 @@ def main() -> None:
     if options.join:
         join(options.join)
         return
+    if options.part is None:
+        arguments.error("--part must be fixed or layers, unless files are joined")
     if options.target is None:
-        options.target = quality.SCRATCH / f"domains-{options.part}.json"
+        kind = "quick-" if options.quick else ""
+        options.target = quality.SCRATCH / f"{kind}domains-{options.part}.json"
+        if options.quick:
+            options.target.unlink(missing_ok=True)
     {"fixed": run_fixed, "layers": run_layers}[options.part](Run(options))
 
 
