@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from places import RESULTS, TABLES
+from places import BOOK, RESULTS, TABLES
 
 from book.ch2_search import results
 from book.experiments.common import store
@@ -19,7 +19,7 @@ from book.experiments.cross_entropy import (
 )
 from genopt_core.explorers import draw
 from genopt_core.explorers.cross_entropy import tunings as figure
-from genopt_core.explorers.reports import table
+from genopt_core.explorers.reports import mean_with_interval, table
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +306,56 @@ def test_what_the_page_says_of_the_untouched_half(content):
         if row[1] in tunings.HALVES["untouched"]:
             assert row[2] == (every[:18] if row[0] == "gp" else every)
             assert all(len(regrets) == len(row[2]) for regrets in row[3:6])
+
+
+def page():
+    cells = json.loads((BOOK / "ch2_search" / "evidence.ipynb").read_text("utf-8"))["cells"]
+    return " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def test_what_the_page_says_of_the_gaussian_process(content):
+    """Fewer seeds than were planned, and what a correction makes of the last budget."""
+    (c,) = (
+        c
+        for c in content["comparisons"]
+        if (c["half"], c["ours"], c["peer"], c["budget"]) == ("added", "posterior", "gp", 120)
+    )
+    names = tunings.HALVES["untouched"]
+    ran = {len(set(r[2]) - set(tunings.FINAL_SEEDS)) for r in content["rows"]
+           if r[0] == "gp" and r[1] in names}  # fmt: skip
+    assert (tunings_race.ADDED_GP, ran) == (16, {10})
+    assert "with sixteen of the forty seeds, and ran with ten" in page()
+    assert (
+        f"{c['wins']} wins to {c['losses']} losses at 120, p {c['p']:.3f}, or {c['holm']:.2f} when "
+        "corrected"
+    ) in page()
+
+
+def test_what_the_page_says_of_the_tree(content):
+    """Means of eight seeds and of forty more, and which paired intervals leave out zero."""
+    best = {(method, seed): both for method, seed, *both in content["case"]}
+    parts = {"first": tunings_race.CASE_SEEDS, "added": content["added"]}
+
+    def mean(part, method, at):
+        return np.mean([best[method, seed][at] for seed in parts[part]])
+
+    def told_apart(part, peer, at):
+        gains = [best[peer, s][at] - best["posterior", s][at] for s in parts[part]]
+        found = mean_with_interval(gains)
+        return abs(found.value) > found.error
+
+    assert [len(seeds) for seeds in parts.values()] == [8, 40]
+    for at in (0, 1):
+        assert told_apart("added", "random", at)
+        assert mean("added", "posterior", at) < mean("added", "random", at)
+        assert not told_apart("added", "tpe", at)
+        assert not told_apart("added", "plus", at)
+        assert mean("first", "posterior", at) > mean("first", "tpe", at)
+    assert mean("first", "posterior", 0) > mean("first", "random", 0)
+    assert f"by {mean('added', 'random', 0) - mean('first', 'random', 0):.3f}, and" in page()
+    pairs = (f"{mean('first', 'posterior', at):.4f} against {mean('first', 'tpe', at):.4f}"
+             for at in (0, 1))  # fmt: skip
+    assert f"({', '.join(pairs)}); level with forty" in page()
 
 
 @pytest.mark.parametrize(("problem", "seed"), [("conditional", 0)])
