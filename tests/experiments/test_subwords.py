@@ -525,7 +525,7 @@ def test_the_table_of_texts_is_against_the_best_peer():
         least[cell] = min(row["tokens, change"], least.get(cell, np.inf))
     said = " ".join(results.texts_in_a_sentence().split())
     ahead = sum(change < 0 for change in least.values())
-    assert f"in {ahead} of {len(least)} cells" in said
+    assert f"in {ahead} of {len(least)} fields" in said
     assert f"3 % fewer in {sum(change <= -3 for change in least.values())};" in said
     assert f"{max(least.values()):+.2f} %" in said
 
