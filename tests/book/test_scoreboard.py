@@ -18,7 +18,12 @@ from scoreboard.comparison import Cell, folder
 ROWS = scoreboard.comparisons()
 # Tables of evidence in which nothing of ours stands beside a method of others, or not on its own.
 NO_COMPARISON = {
-    1: {"our_gaps": "ours against a bound", "english_against_the_best_peer": "as standings"},
+    1: {
+        "our_gaps": "ours against a bound",
+        "english_against_the_best_peer": "as standings",
+        "across_blanks": "on its page only: two texts, two sizes, settings chosen for each",
+        "seven_languages": "on its page only: 4,000 of them are in languages",
+    },
     2: {
         "suite": "problems",
         "standings": "as duels, which have the intervals",
@@ -29,6 +34,9 @@ NO_COMPARISON = {
         "tuning_ranks": "no interval is stored, and most duels with TPE are not told from chance",
         "tuning_duels": "as tuning_ranks",
         "first_report": "one development problem, on its page only: ours beside TPE, GP and random",
+        "arms": "what is stored",
+        "arm_ranks": "on its page only: ours against ours, on problems that were looked at",
+        "arm_duel": "ours against ours",
     },
     3: {
         "runs": "what was run",
@@ -53,6 +61,7 @@ NO_COMPARISON = {
         "sums_and_wholes": "ours against ours",
         "scores": "as by_text, means",
         "held": "bits, counted",
+        "kinds_of_text": "on its page only: one cache and texts of many kinds",
         "aims": "aims",
     },
     6: {"yates": "effects", "speeds": "as costs", "settings": "settings", "aims": "aims"},
