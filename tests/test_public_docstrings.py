@@ -187,7 +187,9 @@ def test_what_a_function_raises_beside_a_bad_argument_is_said():
 
 # A relation, a sum or a power of e: more than the name of a symbol.
 FORMULA = r":math:`[^`]*(=|\\le|\\ge|\\propto|\\sum|\\int|e\^|\^\{)[^`]*`|\.\. math::"
-SOURCE = r"\(book, eq\. |\(book, |\b(19|20)\d\d\b|:func:`|\barXiv \d|\bstandard\b|the paper"
+# A year stands behind a name; a standard deviation is no source.
+YEAR = r"\b[A-Z][\w’'-]+,? (et al\.,? |and [A-Z][\w-]+,? )?\(?(19|20)\d\d\b"
+SOURCE = rf"\(book, |{YEAR}|:func:`|\barXiv[: ]\d|\bstandard (?!deviation|error|normal)|the paper"
 
 
 def test_a_formula_has_its_label_or_source():
@@ -201,7 +203,7 @@ def test_a_formula_has_its_label_or_source():
     assert not without, listing(without)
 
 
-UNIT = r"(?i)second|byte|bit|nat\b|nats|token|milli|per cent|share|unit|count"
+UNIT = r"(?i)\b((milli)?seconds?|bytes?|bits?|nats?|tokens?|per cent|a share of|over that of)\b"
 MEASURE = r"(^|_)(n?bytes|bits|nats|seconds|perplexity|entropy|costs?|loss|losses)(_|$)"
 
 
@@ -211,3 +213,14 @@ def test_measures_name_their_unit():
     assert len(measures) > 20
     silent = [one.name for one in measures if not re.search(UNIT, one.around)]
     assert not silent, listing(silent)
+
+
+def test_words_that_only_contain_a_unit_or_a_year_name_none():
+    for words in ("an arbitrary number", "taken into account", "unity", "secondhand nature"):
+        assert not re.search(UNIT, words), words
+    for words in ("a time in milliseconds", "nats a token", "a share of all"):
+        assert re.search(UNIT, words), words
+    for words in ("the standard deviation", "drawn with seed 2024", "a standard error"):
+        assert not re.search(SOURCE, words), words
+    for words in ("Rubinstein (1999)", "Su et al., 2021", "arXiv 2410.18441", "a standard result"):
+        assert re.search(SOURCE, words), words
