@@ -1,6 +1,7 @@
 """The wheel: built from a copy, looked into, and used outside the repository."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -54,6 +55,15 @@ def test_it_has_all_that_the_package_reads(wheel):
     texts = {name.rpartition("/")[2] for name in packed if ".dist-info/licenses/" in name}
     assert texts == {"LICENSE", "NOTICE"}
     assert "figures/web/dist/third-party-licenses.json" in packed
+
+
+def test_its_license_names_those_of_what_it_bundles(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (place,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        told = re.search(r"(?m)^License-Expression: (.*)$", file.read(place).decode())
+        report = json.loads(file.read("genopt_core/figures/web/dist/third-party-licenses.json"))
+    bundled = {one["licenseId"] for one in report["packages"]}
+    assert set(told[1].split(" AND ")) == {"MIT", *bundled}
 
 
 def test_node_s_wheel_is_that_of_make():
