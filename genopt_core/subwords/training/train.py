@@ -97,6 +97,8 @@ def train(
 
     Raises
     ------
+    TooFewCandidatesError
+        A ValueError: fewer candidates than ``vocab_size``, without ``at_most``.
     KeyboardInterrupt
         If interrupted before there is a vocabulary of this size.  Interrupted later, the best one
         so far is returned with a warning, and ``provenance["interrupted"]`` is true.
