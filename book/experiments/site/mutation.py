@@ -6,9 +6,9 @@ The faults are those of `mutants`, drawn alike over all places of the formula ro
 Each is put into a copy of the tree below ``.cache``, where the tests that run its line are run, the
 fastest first, until one fails.  Which tests run a line is recorded once for each file of tests.
 Tests that take more than a second are left out but with ``--slow``; those that only say a constant
-again (marked ``restates``) always.  The stored score is that of a
-sample whose gaps were then closed by tests, so it says more of these faults than of a new draw.
-What was begun is gone on with; ``--force survived`` tries those again that no test had found.
+again (marked ``restates``) always.  The stored score is of a draw that nobody had seen when the
+tests were written; draws 1, 2 and 4 had shown which kinds were missing.  What was begun is gone on
+with; ``--force survived`` tries those again that no test had found.
 
 A fault that changes nothing that can be seen is *equivalent* and does not count; each is named with
 its reason in ``equivalent_mutants.json`` beside this file.  A fault that makes the tests run for
