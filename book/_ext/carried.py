@@ -280,9 +280,8 @@ def from_static(site: Path) -> Iterator[Part]:
         name = None if OURS.fullmatch(f"_static/{inside}") else static_owner(inside)
         if name:
             owned[name].append(re.escape(f"_static/{inside}"))
-    for name, files in owned.items():
-        if files:
-            yield of_installed(name, files=tuple(files))
+    for name, files in owned.items():  # some come when the site is finished, after the page
+        yield of_installed(name, files=tuple(files))
 
 
 def from_npm() -> Iterator[Part]:

@@ -90,6 +90,8 @@ def merge_partials(partials: Sequence[Partial]) -> Partial:
         raise ValueError("partials must hold at least one (out, lse), got none")
     outs, lses = zip(*partials, strict=True)
     dtype = reduce(torch.promote_types, (t.dtype for t in (*outs, *lses)))
+    if len(partials) == 1:
+        return outs[0].to(dtype), lses[0].to(dtype)
     shares, lse = softmax_partial(torch.stack(lses, -1))
     out = outs[0].to(dtype) * shares[..., :1]
     for i in range(1, len(outs)):

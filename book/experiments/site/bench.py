@@ -292,6 +292,7 @@ STEPS = (
     "attention.quality",
     "attention.shared",
     "attention.by_head",
+    "attention.halves --only --windows 2",
     "attention.promise",
     "attention.needle_short",
     "attention.speed",

@@ -47,6 +47,8 @@ NOTES = {
     "looking ahead here; against BPE, Unigram and MinGram (emulated), each with its own code, and "
     "sentencepiece at 4,000 alone; who found less than 99 % of the sub-words is left out",
 }
+ALONE = "corpus only"
+NEITHER = "; trained for the corpus alone, whatever is chosen"
 MOST = 4.0  # percent at which the colors end
 
 Cell = Mapping[str, Any]
@@ -114,7 +116,7 @@ def subword_growth(corpora: str, measure: str, trained: str, size: str) -> Figur
             f"{signed(worst, 1)} % beside {_best(cells[place, at], column)}: {place}"
             f"{' words' if corpora == 'growth' else ''}, {at:,} sub-words."
         ),
-        cost=(NOTES[corpora]),
+        cost=NOTES[corpora] + (NEITHER if corpora == "seven" and trained != ALONE else ""),
     )
 
 
