@@ -48,7 +48,7 @@ NOTES = {
     "sentencepiece at 4,000 alone; who found less than 99 % of the sub-words is left out",
 }
 ALONE = "corpus only"
-NEITHER = "; trained for the corpus alone, whatever is chosen"
+NEITHER = " Here ours was trained for the corpus alone, whatever is chosen."
 MOST = 4.0  # percent at which the colors end
 
 Cell = Mapping[str, Any]
@@ -115,8 +115,9 @@ def subword_growth(corpora: str, measure: str, trained: str, size: str) -> Figur
             f"Ours needs less than every peer in {ahead} of {len(changes)} fields; at worst it is "
             f"{signed(worst, 1)} % beside {_best(cells[place, at], column)}: {place}"
             f"{' words' if corpora == 'growth' else ''}, {at:,} sub-words."
+            f"{NEITHER if corpora == 'seven' and trained != ALONE else ''}"
         ),
-        cost=NOTES[corpora] + (NEITHER if corpora == "seven" and trained != ALONE else ""),
+        cost=NOTES[corpora],
     )
 
 
