@@ -1,10 +1,10 @@
 """The last value that is accepted, the first that is not, and what is assumed if none is given."""
 
-import inspect
 import math
 
 import numpy as np
 import pytest
+from oracles.limits import accepts_and_refuses, numbers_assumed
 from scipy import stats
 
 from genopt_core import attention as room
@@ -139,11 +139,7 @@ def estimated(**changes):
     ],
 )  # fmt: skip
 def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside, outside):
-    for value in inside:
-        call(value)
-    for value in outside:
-        with pytest.raises(ValueError, match=f"^{name} must "):
-            call(value)
+    accepts_and_refuses(call, inside, outside, f"^{name} must ")
 
 
 @pytest.mark.parametrize(
@@ -169,8 +165,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
 @pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
-    given = inspect.signature(function).parameters.items()
-    assert {n: p.default for n, p in given if isinstance(p.default, int | float)} == defaults
+    assert numbers_assumed(function) == defaults
     assert FLOOR == 0.3
 
 

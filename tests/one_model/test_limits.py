@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from oracles.limits import accepts_and_refuses, numbers_assumed
 from safetensors.numpy import save_file
 
 from genopt_core.one_model import (
@@ -129,11 +130,7 @@ def continued(tokens, **options):
     ],
 )  # fmt: skip
 def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside, outside):
-    for value in inside:
-        call(value)
-    for value in outside:
-        with pytest.raises(ValueError, match=f"^{name} must "):
-            call(value)
+    accepts_and_refuses(call, inside, outside, f"^{name} must ")
 
 
 @pytest.mark.parametrize(
@@ -176,8 +173,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
 @pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
-    given = inspect.signature(function).parameters.items()
-    assert {n: p.default for n, p in given if isinstance(p.default, int | float)} == defaults
+    assert numbers_assumed(function) == defaults
 
 
 def test_machines_are_those_of_the_data_sheets():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from oracles.limits import accepts_and_refuses, numbers_assumed
 from places import RESULTS
 from torch.nn.attention.flex_attention import flex_attention
 
@@ -203,11 +204,7 @@ def zeros(*shape):
     ],
 )  # fmt: skip
 def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside, outside):
-    for value in inside:
-        call(value)
-    for value in outside:
-        with pytest.raises(ValueError, match=f"^{name} must "):
-            call(value)
+    accepts_and_refuses(call, inside, outside, f"^{name} must ")
 
 
 @pytest.mark.parametrize(
@@ -242,8 +239,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
 @pytest.mark.restates
 def test_what_is_assumed(function, call, defaults):
     call()
-    given = inspect.signature(function).parameters.items()
-    assert {n: p.default for n, p in given if isinstance(p.default, int | float)} == defaults
+    assert numbers_assumed(function) == defaults
 
 
 # ------------------------------------------------------------------ what all have in common
