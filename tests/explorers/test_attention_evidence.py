@@ -290,3 +290,18 @@ def test_errors_by_layer_are_ratios_of_what_is_stored():
     for i, row in enumerate(results.by_layer()):
         ratio = moby["recommended"][2][i] / moby["window + sink"][2][i]
         assert row["Moby-Dick"] == pytest.approx(ratio)
+
+
+def test_the_speed_figure_names_the_cards_that_measured(monkeypatch):
+    rows = list(tables.records(tables.load("attention_speed"), "gpu", "gpu columns"))
+    early = [evidence_speed.ON_GPU.get((r["call"], r["tokens"], r["dim"]), "") for r in rows]
+    late = [
+        r | {"device": "a card"}
+        for r, name in zip(rows, early, strict=True)
+        if not name.endswith(evidence_speed.EARLIER)
+    ]
+    for found, cards in ((rows, ("H200;", "H100 for the earlier")), (late, ("GPU: a card",))):
+        monkeypatch.setattr(evidence_speed.tables, "records", lambda *_, found=found: found)
+        said = evidence_speed._cost("gpu")
+        assert all(card in said for card in cards)
+        assert ("earlier mask" in said) == (found is rows)

@@ -15,6 +15,7 @@ PLACES = {
 }
 WAYS = {"both": "forward and backward", "forward": "forward"}
 IDEAL = "1 / density"
+EARLIER = "earlier mask"
 HEIGHT = 320
 OURS = "flex, distances, plain, chosen options"
 BEFORE = "before the change of the mask"
@@ -170,14 +171,16 @@ def _readout(rows: list[dict[str, Any]], place: str, way: str) -> str:
 
 def _cost(place: str) -> str:
     if place == "gpu":
-        shown = [
-            r["device"]
-            for r in tables.records(tables.load("attention_speed"), "gpu", "gpu columns")
-            if (r["call"], r["tokens"], r["dim"]) in ON_GPU
-        ]
-        first, second = dict.fromkeys(shown)
+        devices: dict[bool, dict[str, None]] = {False: {}, True: {}}  # by the earlier mask
+        for r in tables.records(tables.load("attention_speed"), "gpu", "gpu columns"):
+            if (label := ON_GPU.get((r["call"], r["tokens"], r["dim"]))) is not None:
+                devices[label.endswith(EARLIER)][r["device"]] = None
+        first, second = (" and ".join(found) for found in devices.values())
+        said = f"bfloat16, against FlashAttention on the same GPU: {first}"
+        if not second:
+            return said
         return (
-            f"bfloat16, against FlashAttention on the same GPU: {first}; {second} for the earlier "
-            "mask, which was asked for every block and not for the diagonal's alone"
+            f"{said}; {second} for the {EARLIER}, which was asked for every block and not for the "
+            "diagonal's alone"
         )
     return "processor time, heads of 64; leaving out blocks can save 1 / density at most"
