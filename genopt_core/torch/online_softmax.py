@@ -91,7 +91,7 @@ def merge_partials(partials: Sequence[Partial]) -> Partial:
     outs, lses = zip(*partials, strict=True)
     dtype = reduce(torch.promote_types, (t.dtype for t in (*outs, *lses)))
     if len(partials) == 1:
-        return outs[0].to(dtype), lses[0].to(dtype)
+        return outs[0].to(dtype), lses[0]
     shares, lse = softmax_partial(torch.stack(lses, -1))
     out = outs[0].to(dtype) * shares[..., :1]
     for i in range(1, len(outs)):
