@@ -152,6 +152,11 @@ def test_blocks_divided_in_the_model():
         "recommended plan {:.1f} to {:.1f}".format(*(f(m) for m in moved for f in (min, max))),
     )
     evidence_says(f"at most {max(map(results.share_of_the_peer, found)):.2f} of the peer's.")
+    every = [r["divided"] for r in found]
+    for name in ("evidence.ipynb", "index.md"):
+        assert f"change it by {min(every):+.2f} to {max(every):+.2f} % on all six" in page(
+            f"ch4_attention/{name}"
+        )
     assert {r[2] for r in stored("halves")["rows"]} == {stored("halves")["chosen"]}
     assert all(r[3] < stored("halves")["density"] for r in stored("halves")["rows"])
 
