@@ -43,3 +43,11 @@ def test_every_table_says_what_is_in_it(path):
             html = output.get("data", {}).get("text/html", "")
             if "genopt-table" in html:
                 assert "<caption>" in html, cell.source
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.parent.name)
+def test_every_folded_cell_has_a_name_of_its_own(path):
+    folded = [c.metadata for c in cells(path) if "hide-cell" in c.metadata.get("tags", [])]
+    names = [one.get("mystnb", {}).get("code_prompt_show") for one in folded]
+    assert None not in names
+    assert len(set(names)) == len(names)
