@@ -33,9 +33,11 @@ SETTLED = """async limit => {
         }
     };
     for (const root of document.querySelectorAll("div.genopt-explorer[data-explorer]")) {
-        if (root.dataset.ready) continue;
-        root.scrollIntoView({block: "center", behavior: "instant"});
-        await until(() => root.dataset.ready, `no picture of ${root.dataset.explorer}`);
+        await until(() => {
+            if (root.dataset.ready) return true;
+            // Again each frame: a page reloaded is scrolled to where it stood, at its own time.
+            root.scrollIntoView({block: "center", behavior: "instant"});
+        }, `no picture of ${root.dataset.explorer}`);
     }
     scrollTo({top: 0, behavior: "instant"});
     await globalThis.MathJax?.startup?.promise;
