@@ -114,7 +114,7 @@ def test_axe_finds_nothing_but_the_theme_s_own_defects(opened, page):
 
 
 def test_of_elements_that_look_alike_one_is_asked_and_a_faint_one_is_found(visit):
-    one = visit("glossary.html")
+    one = visit("glossary.html").settled()
     one.page.add_script_tag(path=str(AXE))
     last = one.page.locator("article p").last
     for look, faults in (("", []), ("color: #999", ["color-contrast"])):
