@@ -326,9 +326,14 @@ def test_heads_in_groups_of_threads_give_the_same(monkeypatch):
     expected = attend(q, k, v, plan)
     for threads in (2, 4, 9):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        groups = diagonals.head_groups(q[0], 3)
-        assert [len(range(5)[g]) for g in groups] == {2: [2, 2, 1], 4: [4, 1], 9: [5]}[threads]
-        assert diagonals.head_groups(q[0], 1) == [slice(None)]
+        for cached, wanted in (
+            (1, {2: [2, 2, 1], 4: [4, 1], 9: [5]}),
+            (2 * 48 + 1, {2: [4, 1], 4: [5], 9: [5]}),  # of 12 x 4 values each
+        ):
+            monkeypatch.setattr(diagonals, "CACHED", cached)
+            groups = diagonals.head_groups(q[0])
+            assert [len(range(5)[g]) for g in groups] == wanted[threads]
+        monkeypatch.setattr(diagonals, "CACHED", 1)
         for path in ("rows", "diagonal"):
             torch.testing.assert_close(attend(q, k, v, plan, path=path), expected)
 

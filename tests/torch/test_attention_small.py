@@ -329,6 +329,38 @@ def test_no_gradient_of_the_output_is_none_of_the_inputs(path):
 # ------------------------------------------------------------------ how the work is cut
 
 
+@pytest.mark.parametrize(
+    ("block", "least", "expected"),
+    [
+        (48, 6, (6, [24, 12, 6])),
+        (40, 5, (5, [20, 10, 5])),
+        (40, 16, (20, [20])),
+        (33, 6, (33, [])),
+        (16, 9, (16, [])),
+    ],
+)
+def test_a_diagonal_block_in_halves_is_the_whole(block, least, expected, monkeypatch):
+    """Each pair of query and key is met once: outputs and gradients are those of dense scores."""
+    from genopt_core.torch.attention import diagonals
+
+    monkeypatch.setattr(diagonals, "LEAST", least)
+    size, squares = diagonals._halves(block, torch.device("cpu"))
+    assert (size, sorted(squares)) == (expected[0], sorted(expected[1]))
+    g = seeded()
+    x = [torch.randn(2, 2, 2 * block, 4, generator=g).double().requires_grad_() for _ in range(3)]
+    plan = (
+        sink(1).plan(2 * block, block=block)
+        if block == 33
+        else near(1).plan(2 * block, block=block)
+    )
+    rows = []
+    for path in ("diagonal", "dense"):
+        out, lse = att.pr_flash_attention(*x, plan, path=path, return_lse=True)
+        rows.append([out, lse, *torch.autograd.grad(out.square().sum() + lse.sin().sum(), x)])
+    for found, wanted in zip(*rows, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 def test_stacks_are_as_even_as_they_can_be_and_never_too_tall():
     for count, block, groups in (
         (2048, 1, 2), (2050, 1, 3), (2, 512, 1), (3, 512, 2), (5, 512, 3), (4, 4096, 4), (0, 8, 0)

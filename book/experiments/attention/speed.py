@@ -5,19 +5,22 @@
 
 Writes book/data/results/attention_speed.json.  One thread, and CPU time of that thread rather than
 the clock, so that other work on the machine matters less; calls take turns and the least of their
-times counts.  Wall time with two threads is kept beside it, with the machine's load: trust it if
-that was small.  ``--flex`` also times compiled ``flex_attention``, which takes a minute to compile,
-and ``--quick`` does little and writes nothing.  Where there is a GPU, 16384 tokens at a quarter of
-the blocks are timed on it too, in bfloat16, by the clock after synchronizing; where there is none,
-the script says so.
+times counts.  All of it is done five times over: what is stored is the median, with the least and
+the largest ratio.  Wall time with two threads is kept beside it, with the machine's load: trust it
+if that was small.  ``--flex`` also times compiled ``flex_attention``, which takes a minute to
+compile, and ``--quick`` does little and writes nothing.  Where there is a GPU, 16384 tokens at a
+quarter of the blocks are timed on it too, in bfloat16, by the clock after synchronizing; where
+there is none, the script says so.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import multiprocessing
 import os
 import re
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +47,7 @@ from genopt_core.torch.attention import (
 
 TARGET = RESULTS / "attention_speed.json"
 HEADS, DIM = 8, 64
+REPEATS = 5
 WANTED = (0.12, 0.23, 0.49, 1.0)
 LENGTHS = (4096, 8192)
 LAW = DistanceLaw.harmonic()
@@ -136,6 +140,20 @@ def diagonals(length: int, rounds: int, flex: bool, clock: Callable[[], float]) 
             row["flex forward ms"] = best[f"{name} flex"]
         rows.append({n: rounded(value, 4) for n, value in row.items()})
         print(row, flush=True)
+    return rows
+
+
+def repeated(times: int, measure: Callable[[], list[dict]]) -> list[dict]:
+    """Rows measured again and again: the median of each number, and the range of the ratio."""
+    rows = []
+    for of_one in zip(*(measure() for _ in range(times)), strict=True):
+        row = {
+            name: value if isinstance(value, str) else rounded(statistics.median(column), 4)
+            for name, value in of_one[0].items()
+            for column in [[one[name] for one in of_one]]
+        }
+        ratios = [one["both x"] for one in of_one]
+        rows.append(row | {"both x from": min(ratios), "both x to": max(ratios)})
     return rows
 
 
@@ -273,15 +291,28 @@ def main() -> None:
             return
         write_results(TARGET, read(TARGET) | {"flex": own})
         return
-    one = [r for n in lengths for r in diagonals(n, turns, options.flex, time.thread_time)]
+    repeats = 1 if options.quick else REPEATS
+    one = [
+        row
+        for n in lengths
+        for row in repeated(
+            repeats, functools.partial(diagonals, n, turns, options.flex, time.thread_time)
+        )
+    ]
     by_rows = rows_of_plans(lengths[0], max(turns // 2, 1))
     extra = memory((1024,) if options.quick else (4096, 8192, 16384))
     torch.set_num_threads(2)
     two_load = os.getloadavg()[0]
-    two = [r for n in lengths for r in diagonals(n, max(turns // 2, 1), False, time.perf_counter)]
+    few = max(turns // 2, 1)
+    two = [
+        row
+        for n in lengths
+        for row in repeated(repeats, functools.partial(diagonals, n, few, False, time.perf_counter))
+    ]
     content = {
-        "clock": "CPU time of one thread, least of the turns",
+        "clock": "CPU time of one thread, least of the turns, median of the repeats",
         "turns": turns,
+        "repeats": repeats,
         "load before": rounded(load, 3),
         "heads": HEADS,
         "dim": DIM,

@@ -29,6 +29,12 @@ __all__ = ["diagonal_attention"]
 ROWS = 1024
 """Query tokens that are one call, up to so many: from 768 on the kernel works in wider tiles."""
 
+CACHED = 2**18
+"""Values of queries that a core's cache holds beside keys, values, outputs and gradients."""
+
+LEAST = 256
+"""Tokens of a causal block that is not halved further."""
+
 
 @dataclass(frozen=True)
 class _Round:
@@ -57,7 +63,7 @@ def _work(plan: Plan, q: Tensor, heads: int, weighted: bool, biased: bool) -> Wo
     """Which of (batch * heads, tokens, dim) have which rounds."""
     if plan.distances is not None:
         rounds = list(_rounds(plan, (0, 0), plan.distances, weighted, biased))
-        return [(group, rounds) for group in head_groups(q, len(rounds))] if rounds else []
+        return [(group, rounds) for group in head_groups(q)] if rounds else []
     assert plan.head_distances is not None
     found: Work = []
     for g in range(len(q)):
@@ -165,22 +171,80 @@ class _Views:
         return self.flat[:, blocks.start * self.size : blocks.stop * self.size][None]
 
 
-def head_groups(q: Tensor, rounds: int) -> list[slice]:
+def head_groups(q: Tensor) -> list[slice]:
     """Which of (heads, tokens, dim) are done together.
 
-    As many as there are threads on a CPU, so that a head's tensors stay in its cache from round to
-    round (with one thread a tenth to a fifth faster); all at once in a single round, or where calls
-    are what costs.
+    On a CPU as many for each thread as stay in its cache from round to round (with one thread a
+    fiftieth to a fifth faster), or one; all at once where calls are what costs.
     """
-    if rounds == 1 or not pieces.fused(q.device):
+    if not pieces.fused(q.device):
         return [slice(None)]
-    step = torch.get_num_threads()
+    step = torch.get_num_threads() * max(CACHED // max(q[0].numel(), 1), 1)
     return [slice(h, h + step) for h in range(0, len(q), step)]
 
 
 def _single(x: Tensor, size: int) -> Tensor:
     """(heads, tokens, …) as (heads * blocks, 1, block, …), which the kernel answers in order."""
     return x.unflatten(1, (-1, size)).flatten(0, 1).unsqueeze(1)
+
+
+def _upper(x: Tensor, size: int) -> Tensor:
+    """Of each two blocks of (heads, tokens, …) the first: its keys meet all of the other's rows."""
+    return _single(x, 2 * size)[:, :, :size]
+
+
+def _lower(x: Tensor, size: int) -> Tensor:
+    """The second, (heads * blocks / 2, 1, block, …), a view."""
+    return _single(x, 2 * size)[:, :, size:]
+
+
+def _halves(block: int, device: torch.device) -> tuple[int, list[int]]:
+    """Size of the causal blocks in which a diagonal block is done, and of the squares below them.
+
+    The kernel computes a causal block whole: two halves and the square are three quarters of it.
+    Halves of fewer than `LEAST` tokens lose as much again in narrower tiles.
+    """
+    size: int = block
+    squares: list[int] = []
+    while pieces.fused(device) and size % 2 == 0 and size // 2 >= LEAST:
+        size //= 2
+        squares.insert(0, size)
+    return size, squares
+
+
+def _diagonal(q: Tensor, k: Tensor, v: Tensor, block: int, scale: float) -> tuple[Tensor, Tensor]:
+    """Output and mass of each token over its own block, (heads, tokens, …)."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    least, squares = _halves(block, q.device)
+    q1, k1, v1 = (_single(x, least) for x in (q, k, v))
+    part, mass = pieces.forward(q1, k1, v1, scale, True)
+    out, lse = part.reshape(q.shape).to(wide), mass.reshape(q.shape[:2])
+    for size in squares:
+        more = pieces.forward(_lower(q, size), _upper(k, size), _upper(v, size), scale, False)
+        pieces.merge_into(_lower(out, size), _lower(lse, size), *more)
+    return out, lse
+
+
+def _diagonal_backward(
+    rows: list[Tensor], keys: list[Tensor], block: int, scale: float
+) -> list[Tensor]:
+    """Gradients of queries, keys and values by each token's own block.
+
+    ``rows`` are gradient, queries, output and mass, ``keys`` the keys and values.
+    """
+    wide = torch.promote_types(rows[1].dtype, torch.float32)
+    least, squares = _halves(block, rows[0].device)
+    g, q, out, lse = (_single(x, least) for x in rows)
+    k, v = (_single(x, least) for x in keys)
+    found = pieces.backward(g, q, k, v, out, lse, scale, True)
+    sums = [x.reshape(rows[1].shape).to(wide) for x in found]
+    for size in squares:
+        g, q, out, lse = (_lower(x, size) for x in rows)
+        k, v = (_upper(x, size) for x in keys)
+        below = pieces.backward(g, q, k, v, out, lse, scale, False)
+        for total, half, more in zip(sums, (_lower, _upper, _upper), below, strict=True):
+            half(total, size).add_(more)
+    return sums
 
 
 class _Diagonals(torch.autograd.Function):
@@ -195,9 +259,7 @@ class _Diagonals(torch.autograd.Function):
         table = None if bias is None else bias.repeat(shape[0], 1)
         work = _work(plan, q, shape[1], weighted, bias is not None)
         if table is None:
-            q1, k1, v1 = (_single(x, size) for x in (q, k, v))
-            part, mass = pieces.forward(q1, k1, v1, scale, True)
-            out, lse = part.reshape(q.shape).to(wide), mass.reshape(q.shape[:2])
+            out, lse = _diagonal(q, k, v, size, scale)
         else:
             out, lse = torch.empty_like(q, dtype=wide), q.new_empty(q.shape[:2], dtype=wide)
         for heads, rounds in work:
@@ -233,9 +295,7 @@ class _Diagonals(torch.autograd.Function):
         g, q, k, v, out = pieces.with_mass_gradient(g, g_lse, q, k, v, out)
         wide = torch.promote_types(q.dtype, torch.float32)
         if table is None:
-            g1, q1, k1, v1, out1, lse1 = (_single(x, size) for x in (g, q, k, v, out, lse))
-            found = pieces.backward(g1, q1, k1, v1, out1, lse1, ctx.scale, True)
-            sums = [x.reshape(q.shape).to(wide) for x in found]
+            sums = _diagonal_backward([g, q, out, lse], [k, v], size, ctx.scale)
         else:
             sums = [torch.zeros_like(q, dtype=wide) for _ in need]
         for heads, rounds in ctx.work:

@@ -91,7 +91,7 @@ class _Gathered(torch.autograd.Function):
         weight = weight if weighted else torch.zeros_like(weight)
         all_out = torch.empty_like(q, memory_format=torch.contiguous_format)
         all_lse = torch.empty(q.shape[:2], dtype=wide, device=q.device)
-        work = [(heads, _slabs(kept[heads], weight[heads])) for heads in head_groups(q, t)]
+        work = [(heads, _slabs(kept[heads], weight[heads])) for heads in head_groups(q)]
         for heads, slabs in work:
             Q, K, V = (x[heads].unflatten(1, (t, size)) for x in (q, k, v))
             table = _bias_table(None if line is None else line[heads], t, size, wide)
