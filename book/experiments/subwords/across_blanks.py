@@ -36,6 +36,7 @@ from book.experiments.common.store import (
     write_results,
 )
 from book.experiments.subwords import conventions
+from book.experiments.subwords.development import DEVELOPED, fewest, split, tried
 from book.experiments.subwords.merges import ANYWHERE, INSIDE, WHOLE_WORDS, Merges
 from book.experiments.subwords.metrics import (
     code_length,
@@ -61,13 +62,13 @@ WORDS_IN_A_PIECE = (4, 0)  # at most so many, or any number
 LEAST_COUNTS = (2, 3, 4, 6, 8, 12)
 STEPS = 60  # of the certificate
 KEPT = SCRATCH / "subwords" / "across_blanks"
+CODE = ("across_blanks", "merges", "development")
 PACKAGES = ("genopt-core", "numpy", "tokenizers", "optuna", "scipy")
 SUPER = {
     f"superbpe {share} {words}": (share, words) for share in SHARES for words in WORDS_IN_A_PIECE
 }
 LEAST = {f"ours_tokens {least}": least for least in LEAST_COUNTS}
 CHOSEN = {"superbpe": tuple(SUPER), "ours_chosen": tuple(LEAST)}
-DEVELOPED = "development "  # before a contestant: what it makes of the development text
 CERTIFIED = "certified"
 CONTESTANTS = (
     "bpe",
@@ -105,8 +106,7 @@ def parts(corpus: str, development: bool = False) -> tuple[list[str], list[str]]
     train_units, held = map(RULES[corpus].cut, texts(corpus))
     if not development:
         return train_units, held
-    cut = len(train_units) * (DEVELOPMENT - 1) // DEVELOPMENT
-    return train_units[:cut], train_units[cut:]
+    return split(train_units, DEVELOPMENT)
 
 
 def counted(
@@ -172,10 +172,7 @@ def ours(
 
 def chosen(corpus: str, size: int, contestant: str) -> str:
     """The setting with which the development text needs the fewest tokens, the first on ties."""
-    results = {
-        setting: read(kept((corpus, size, DEVELOPED + setting))) for setting in CHOSEN[contestant]
-    }
-    return min(results, key=lambda setting: results[setting]["held_tokens"])
+    return fewest(CHOSEN[contestant], lambda run: read(kept((corpus, size, run)))["held_tokens"])
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -227,10 +224,10 @@ def kept(job: Job) -> Path:
 
 def jobs() -> Iterator[Job]:
     """Every training: text, size, tokenizer; what is chosen behind what it is chosen from."""
-    tried = [DEVELOPED + setting for settings in CHOSEN.values() for setting in settings]
+    runs = tried(CHOSEN, CHOSEN)
     for corpus in RULES:
         for size in SIZES:
-            yield from ((corpus, size, contestant) for contestant in (*tried, *CONTESTANTS))
+            yield from ((corpus, size, contestant) for contestant in (*runs, *CONTESTANTS))
 
 
 @cache
@@ -260,7 +257,7 @@ def collect() -> None:
             "schema": "subwords-across-blanks/1",
             "provenance": provenance(PACKAGES)
             | {"machines": machines(read(kept(job)) for job in done)}
-            | {"code": [code_sha256(folder / f"{n}.py") for n in ("across_blanks", "merges")]},
+            | {"code": [code_sha256(folder / f"{n}.py") for n in CODE]},
             "corpora": {corpus: facts(corpus) for corpus in dict.fromkeys(j[0] for j in done)},
             "settings": {
                 "max_piece": MAX_PIECE,
@@ -293,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.collect:
         corpora_chosen = selected(given.only, RULES)
         names = selected(given.contestant, CONTESTANTS, "--contestant")
-        names += [DEVELOPED + s for name in names for s in CHOSEN.get(name, ())]
+        names += tried(names, CHOSEN)
         wanted = [
             job
             for job in jobs()

@@ -38,6 +38,7 @@ from book.experiments.common.store import (
     sha256,
     write_results,
 )
+from book.experiments.subwords.development import DEVELOPED, fewest, split, tried
 from book.experiments.subwords.metrics import code_length, cross_code_length, piece_counts
 from genopt_core.conventions import Convention, byte_letters
 from genopt_core.corpora import count_words
@@ -218,8 +219,7 @@ def developed(job: Job) -> dict[str, Any]:
     """What a setting makes of the last quarter of the training text, trained on the rest."""
     corpus, name, size, contestant = job
     lines, rule = texts(corpus)[0].splitlines(keepends=True), Convention(name)
-    cut = len(lines) * (DEVELOPMENT - 1) // DEVELOPMENT
-    counts, scored = (count_words("".join(part), rule) for part in (lines[:cut], lines[cut:]))
+    counts, scored = (count_words("".join(part), rule) for part in split(lines, DEVELOPMENT))
     objective, options = TRIED[contestant.removeprefix(DEVELOPED)]
     vocabulary = trained(objective, options, rule, size, counts)
     tokens, nats = development_cost(vocabulary, scored)
@@ -228,8 +228,7 @@ def developed(job: Job) -> dict[str, Any]:
 
 def chosen(corpus: str, rule: str, size: int) -> str:
     """The setting with which the development text needs the fewest tokens, the first on ties."""
-    results = {s: read(kept((corpus, rule, size, DEVELOPED + s))) for s in TRIED}
-    return min(results, key=lambda setting: results[setting]["tokens"])
+    return fewest(TRIED, lambda run: read(kept((corpus, rule, size, run)))["tokens"])
 
 
 def ours(
@@ -266,9 +265,9 @@ TRIED: dict[str, tuple[Any, dict[str, Any]]] = {
     "ahead tokens": ("tokens", {"new_words": True}),
     "ahead 5": (5.0, {"new_words": True}),
 }
-CHOSEN, DEVELOPED, DEVELOPMENT = "ours_chosen", "development ", 4
+CHOSEN, DEVELOPMENT = {"ours_chosen": tuple(TRIED)}, 4
 CERTIFIED = "certified"  # no vocabulary of so many pieces needs fewer tokens of the training text
-CONTESTANTS = (*PEERS, *OURS, CHOSEN, CERTIFIED)
+CONTESTANTS = (*PEERS, *OURS, *CHOSEN, CERTIFIED)
 ELSEWHERE = ("hf_bpe", "ours_tokens_6")  # under the other rules
 
 
@@ -291,7 +290,7 @@ def measure(job: Job) -> dict[str, Any]:
     if contestant.startswith(DEVELOPED):
         return developed(job)
     try:
-        if contestant == CHOSEN:
+        if contestant in CHOSEN:
             setting = chosen(corpus, name, size)
             pieces, segment, more = ours(setting, rule, size, text, held)
             more["setting"] = setting
@@ -341,12 +340,12 @@ def jobs() -> Iterator[Job]:
 
     What is chosen comes behind what it is chosen from.
     """
-    tried = [DEVELOPED + setting for setting in TRIED]
+    runs = tried(CHOSEN, CHOSEN)
     for size in SIZES:
         # The other two texts have too few different words for the largest size.
         here = SOURCES if size < 16000 else ("python",)
         for corpus in here:
-            yield from ((corpus, RULES[0], size, c) for c in (*tried, *CONTESTANTS))
+            yield from ((corpus, RULES[0], size, c) for c in (*runs, *CONTESTANTS))
     for rule in RULES[1:]:
         yield from ((corpus, rule, 4000, c) for corpus in SOURCES for c in ELSEWHERE)
 
@@ -375,7 +374,7 @@ def collect() -> None:
     for job in done:
         here = names[job[:3]]
         needed = PEERS if job[1] == RULES[0] and job[2] < 16000 else ("hf_bpe",)
-        if here.issuperset(needed) and here.intersection({*OURS, CHOSEN}):
+        if here.issuperset(needed) and here.intersection({*OURS, *CHOSEN}):
             result = read(kept(job))
             found = {
                 k: rounded(v) for k, v in result.items() if k not in ("fingerprint", "versions")
@@ -383,13 +382,14 @@ def collect() -> None:
             keys = ("corpus", "rule", "size", "contestant")
             rows.append(dict(zip(keys, job, strict=True)) | found)
     columns = list(dict.fromkeys(key for row in rows for key in row))
+    folder = Path(__file__).parent
     write_results(
         RESULTS / "subwords_conventions.json",
         {
             "schema": "subwords-conventions/1",
             "provenance": provenance(PACKAGES)
             | {"machines": machines(map(read, map(kept, done)))}
-            | {"code": code_sha256(Path(__file__))},
+            | {"code": [code_sha256(folder / f"{n}.py") for n in ("conventions", "development")]},
             "corpora": {corpus: texts(corpus)[2] | words_of(corpus) for corpus in SOURCES},
             "columns": columns,
             "rows": [[row.get(column) for column in columns] for row in rows],
@@ -416,7 +416,7 @@ def main() -> int:
         corpora = selected(given.only, SOURCES)
         rules = selected(given.rule, RULES, "--rule")
         names = selected(given.contestant, CONTESTANTS, "--contestant")
-        names += [DEVELOPED + setting for setting in TRIED if CHOSEN in names]
+        names += tried(names, CHOSEN)
         chosen = [
             job
             for job in jobs()
