@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.reports import Column, Estimate, Row, read
+from genopt_core.explorers.reports import Column, Estimate, Row, Spread, read
 
 BITS, TOKENS = "held_bits_per_byte", "held_tokens_per_word"
 REFERENCE = "hf_unigram_front"
@@ -49,6 +49,8 @@ COLUMNS = {
     "memory": Column(".0f", "MB", best="least"),
     "over Unigram, by the clock": ".2f",
     "over Unigram, in processor time": ".2f",
+    **dict.fromkeys(("ours", "exported"), Column(".1f", "MB a second")),
+    "ours, times as fast": ".1f",
     "speed": Column(".1f", "MB a second", best="most"),
     "bits with context": ".4f",
     "bits without context": ".2f",
@@ -181,6 +183,43 @@ def encoding_speeds() -> list[Row]:
         {"tokenizer": _label(entry["contestant"]), "speed": entry["mb_per_second"]}
         for entry in sorted(_timing("encoding"), key=lambda entry: -entry["mb_per_second"])
     ]
+
+
+WHOLE_TEXTS = {
+    "moby-dick": "Moby-Dick",
+    "python": "Python",
+    "messages": "Japanese, Chinese",
+}
+STATES = {"first": "for the first time", "again": "again"}
+
+
+def encoding_beside_the_exported() -> list[Row]:
+    """Our encoder and the exported tokenizer, in its fastest form, on whole texts and one thread.
+
+    Megabytes in a second of the processor, with the smallest and largest of all rounds, and how
+    many times as fast ours is, round by round.
+    """
+    summary = read("subwords_encoding.json", "subwords-encoding/1")["summary"]
+    cells: dict[tuple[str, str], dict[str, Row]] = {}
+    for entry in summary:
+        forms = cells.setdefault((entry["text"], entry["state"]), {})
+        forms[entry["form"]] = entry
+    found = []
+    for text, label in WHOLE_TEXTS.items():
+        for state, when in STATES.items():
+            forms = dict(cells[text, state])
+            ours = forms.pop("ours")
+            peer = max(forms.values(), key=lambda entry: entry["mb_per_second"][0])
+            found.append(
+                {
+                    "text": label,
+                    "encoded": when,
+                    "ours": Spread(*ours["mb_per_second"]),
+                    "exported": Spread(*peer["mb_per_second"]),
+                    "ours, times as fast": Spread(*peer["over_ours"]),
+                }
+            )
+    return found
 
 
 def languages(size: int = 4000) -> list[Row]:

@@ -262,6 +262,7 @@ STEPS = (
     "subwords.across_blanks",
     "subwords.languages",
     "subwords.timing",
+    "subwords.encoding",
     "subwords.language_model",
     "subwords.explorer_tables",
     "cross_entropy.tables trees",
