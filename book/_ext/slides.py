@@ -1,7 +1,8 @@
 """Slides of each chapter, made of its built pages: ``python make.py slides``.
 
-A slide for each formula with a label, each figure, theorem and question; the answer of a question
-is one step further.  Figures move as they do on the page.  Nothing is written a second time.
+A slide for each formula with a label, each figure, table, theorem and question; the answer of a
+question is one step further, and a long table has several slides.  Figures move as they do on the
+page.  Nothing is written a second time.
 """
 
 import html as escaping
@@ -17,6 +18,7 @@ from chapters import SOURCES, Chapter, Page, chapters, moved, soup, without, wor
 FOLDER = "slides"
 LEFT_OUT = ("a.headerlink", ".copybtn", ".gx-print", "details.hide", "button.toggle-button")
 FIGURE = ".genopt-explorer, .cell_output img"
+MOST_ROWS = 16  # of a table, in letters that one reads from afar
 
 DECK = """\
 <!DOCTYPE html>
@@ -84,6 +86,20 @@ def question(box: Tag, heading: str) -> str:
     )
 
 
+def table(node: Tag, heading: str) -> Iterator[str]:
+    """A table, in parts of like length if it is long."""
+    rows = node.select("tbody > tr")
+    count = max(1, -(-len(rows) // MOST_ROWS))
+    for part in range(count):
+        copy = soup(str(node)).div
+        kept = range(part * len(rows) // count, (part + 1) * len(rows) // count)
+        for i, row in enumerate(copy.select("tbody > tr")):
+            if i not in kept:
+                row.decompose()
+        of = f" ({part + 1} of {count})" if count > 1 else ""
+        yield slide("table", heading + of, str(copy))
+
+
 def heading_of(node: Tag, page: Page) -> str:
     section = node.find_parent("section")
     return words(section.find(["h1", "h2", "h3"])) if section else page.title
@@ -143,7 +159,7 @@ def body(page: Page) -> Iterator[str]:
             node["alt"] = node.get("alt", "")
             yield slide("figure", heading, str(node))
         elif "genopt-table" in kinds:
-            yield slide("table", heading, str(node))
+            yield from table(node, heading)
         else:
             yield slide("theorem", heading, str(node))
     if formulas:
@@ -187,14 +203,18 @@ def write(html: Path, reveal: Path) -> None:
         shutil.copy(SOURCES / "_ext" / "deck" / name, static / name)
     (html / FOLDER).mkdir(exist_ok=True)
     for chapter in chapters(html):
-        made = slides(chapter)
-        text = DECK.format(
-            title=escaping.escape(chapter.title),
-            scripts=relative(chapter),
-            slides="\n".join(made),
-        )
+        text = deck(chapter)
         (html / FOLDER / f"{chapter.name}.html").write_text(text, encoding="utf-8")
-        print(f"  {chapter.name}: {len(made)} slides", flush=True)
+        print(f"  {chapter.name}: {text.count('<section')} slides", flush=True)
+
+
+def deck(chapter: Chapter) -> str:
+    """The page with all slides of a chapter."""
+    return DECK.format(
+        title=escaping.escape(chapter.title),
+        scripts=relative(chapter),
+        slides="\n".join(slides(chapter)),
+    )
 
 
 def relative(chapter: Chapter) -> str:

@@ -78,6 +78,22 @@ def test_slides_are_what_the_pages_show_in_their_order(chapter):
         assert word not in whole
 
 
+def test_a_long_table_has_slides_of_like_length_and_loses_no_row():
+    rows = [f"<tr><td>{number}</td></tr>" for number in range(35)]
+    whole = f"<table><thead><tr><th>n</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    for kept, heads in ((4, ["Sizes"]), (35, [f"Sizes ({part} of 3)" for part in (1, 2, 3)])):
+        text = whole.replace("".join(rows[kept:]), "")
+        node = chapters.soup(f'<div class="genopt-table">{text}</div>').div
+        made = [chapters.soup(one).section for one in slides.table(node, "Sizes")]
+        assert [one.h2.get_text() for one in made] == heads
+        assert [one.get_text() for part in made for one in part.select("td")] == [
+            *map(str, range(kept))
+        ]
+        lengths = [len(one.select("td")) for one in made]
+        assert max(lengths) <= min(slides.MOST_ROWS, min(lengths) + 1)
+        assert [one.th.get_text() for one in made] == ["n"] * len(made)
+
+
 def test_the_hand_out_has_no_answer_no_solution_and_no_evidence(chapter):
     text = paper.sheet(chapter, "paper", handout=True)
     for word in ("Why?", "rain", "Say why", 'data-explorer="walk"', "easy"):

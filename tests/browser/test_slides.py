@@ -1,10 +1,19 @@
-"""A figure on a slide is as large as fits, and takes its room again when there is more."""
+"""What is on a slide fits; a figure is as large as it can be, and grows when there is more room."""
+
+import sys
 
 import pytest
-from browser.reader import CALM
-from places import BOOK
+from browser.reader import CALM, Watch
+from places import BOOK, CORE
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import chapters
+import slides
 
 pytestmark = pytest.mark.browser
+
+REVEAL = CORE / "figures" / "web" / "node_modules" / "reveal.js" / "dist"
+LISTED = chapters.listed()
 
 DECK = """<!DOCTYPE html><style>
 section {{ position: absolute; inset: 0; overflow-y: auto; padding: 20px; box-sizing: border-box }}
@@ -29,3 +38,59 @@ def test_a_high_figure_becomes_smaller_and_a_lower_one_larger_again(contexts):
         page.wait_for_function(FITS, timeout=60_000)
         assert least <= float(figure.evaluate("(node) => node.style.zoom || 1")) <= most
     page.close()
+
+
+# Each slide with its answer shown: it waits until nothing is left to scroll, and says what it then
+# cuts; the words of a formula are looked at in what is drawn, as its box holds a hidden copy.
+CUT = """async (limit) => {
+    const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    const faults = [];
+    for (const [number, slide] of Reveal.getSlides().entries()) {
+        Reveal.slide(number, 0, 99);
+        const say = (what) => faults.push([number + 1, slide.querySelector("h2").innerText, what]);
+        const figures = [...slide.querySelectorAll(".genopt-explorer")];
+        const fits = () => figures.every((one) => one.dataset.ready)
+            && slide.scrollHeight <= slide.clientHeight + 1;
+        const end = performance.now() + limit;
+        while (!fits() && performance.now() < end) await frame();
+        if (!fits()) say("is too high");
+        const right = slide.getBoundingClientRect().right + 1;
+        const parts = ".genopt-table, pre, p, li, img, .gx-panels > *";
+        for (const one of slide.querySelectorAll(parts)) {
+            const box = one.matches(".genopt-table") && one.scrollWidth > one.clientWidth + 1;
+            if (box || one.getBoundingClientRect().right > right) say(`wide ${one.className}`);
+        }
+        for (const formula of slide.querySelectorAll("div.math")) {
+            const drawn = formula.querySelector("mjx-math, mjx-container > svg");
+            const [inner, outer] = [drawn, formula].map((one) => one.getBoundingClientRect());
+            if (inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1
+                || inner.top < outer.top - 1) say("cut formula");
+        }
+    }
+    return [Reveal.getSlides().length, faults];
+}"""
+PATIENCE_MS = 10_000  # for one slide
+
+
+def give(one: Watch, address: str, **what) -> None:
+    """Answer for ``address``, where the built book has nothing."""
+    one.page.route(address, lambda route: route.fulfill(**what))
+
+
+@pytest.mark.parametrize(("number", "names"), LISTED, ids=[names[0] for _, names in LISTED])
+def test_every_slide_of_a_built_chapter_fits(contexts, served, html, number, names):
+    text = slides.deck(chapters.chapter(html, number, names))
+    one = Watch(contexts(**CALM))
+    one.page.set_viewport_size({"width": 1280, "height": 720})
+    made = f"{served}{slides.FOLDER}/deck.html"
+    give(one, made, body=text, content_type="text/html")
+    for end in ("js", "css"):
+        give(one, f"{served}_static/reveal/reveal.{end}", path=REVEAL / f"reveal.{end}")
+        give(one, f"{served}_static/slides.{end}", path=BOOK / "_ext" / "deck" / f"slides.{end}")
+    one.open(made)
+    one.page.evaluate("globalThis.MathJax?.startup?.promise.then(() => true)")
+    found, faults = one.page.evaluate(CUT, PATIENCE_MS)
+    one.page.close()
+    assert found == text.count("<section")
+    assert faults == []
+    one.blame()

@@ -1,4 +1,4 @@
-// The deck: one slide fills the window; a figure that is higher than its slide becomes smaller.
+// The deck: one slide fills the window; a figure or table that is higher than its slide becomes smaller.
 Reveal.initialize({
   hash: true,
   disableLayout: true,
@@ -8,21 +8,23 @@ Reveal.initialize({
   keyboardCondition: (event) => !event.target.closest?.("input, select, button, textarea, summary"),
 });
 // A smaller figure has more columns, so what fits is known only once it is drawn again and rests:
-// it goes a few steps, down where it is too high, and up again where room is left.
+// it goes down as long as it is too high, and up again a few times where room is left.
 const LEAST = 0.6;
 const REST = 200; // milliseconds
-const STEPS = 8;
-let steps = 0;
-const figures = () => document.querySelectorAll("section.present > .genopt-explorer");
+const RISES = 4;
+let rises = 0;
+const figures = () => document.querySelectorAll("section.present > :is(.genopt-explorer, .genopt-table)");
 const fit = () => {
   for (const figure of figures()) {
     const slide = figure.parentElement;
     const zoom = Number(figure.style.zoom) || 1;
     const { bottom, height } = figure.getBoundingClientRect();
     const free = slide.getBoundingClientRect().bottom + slide.scrollTop - parseFloat(getComputedStyle(slide).paddingBottom) - bottom;
-    const wanted = zoom * (free < 0 ? (height + free) / height : Math.sqrt((height + free) / height));
+    const wanted = zoom * (free < 0 ? Math.min(0.99, (height + free) / height) : Math.sqrt((height + free) / height));
     const better = Math.min(1, Math.max(LEAST, wanted));
-    if (steps++ < STEPS && (better < zoom - 0.005 || (better > zoom + 0.03 && free > 0))) figure.style.zoom = better;
+    const rise = free > 0 && better > zoom + 0.03 && rises < RISES;
+    if (rise) rises++;
+    if (rise || (free < -0.5 && better < zoom)) figure.style.zoom = better;
   }
 };
 let waiting;
@@ -31,16 +33,16 @@ const soon = () => {
   waiting = setTimeout(fit, REST);
 };
 const heights = new ResizeObserver(soon);
-for (const figure of document.querySelectorAll("section > .genopt-explorer")) heights.observe(figure);
+for (const figure of document.querySelectorAll("section > :is(.genopt-explorer, .genopt-table)")) heights.observe(figure);
 addEventListener("resize", (event) => {
   if (!event.isTrusted) return;
-  steps = 0;
+  rises = 0;
   for (const figure of figures()) figure.style.zoom = "";
   soon();
 });
 // A figure that was hidden takes its room when its slide comes.
 Reveal.on("slidechanged", () => {
-  steps = 0;
+  rises = 0;
   globalThis.dispatchEvent(new Event("resize"));
   soon();
 });
