@@ -523,7 +523,8 @@ def _cpu_bars() -> list[Bar]:
             for n in (4096, 8192)
         ]
         times = [
-            f"{r['both x']:.2f} ({r['both x from']:.2f} to {r['both x to']:.2f})" for r in best
+            f"{r['both x']:.2f} ({min(r['both x each']):.2f} to {max(r['both x each']):.2f})"
+            for r in best
         ]
         found.append(
             (

@@ -1,5 +1,7 @@
 """Stored results on PrFlashAttention: derived numbers, what is claimed, a part measured again."""
 
+import statistics
+
 import pytest
 import torch
 from oracles.models import smollm
@@ -74,9 +76,12 @@ SPEED = read(speed.TARGET)
 
 @pytest.mark.parametrize("row", SPEED["one thread"], ids=lambda r: f"{r['tokens']}, {r['plan']}")
 def test_ratios_and_densities_follow_from_what_is_stored_beside_them(row):
+    """Ratios are paired: the median of five is near the ratio of the medians, not that ratio."""
     for what in ("forward", "both"):
         ratio = row[f"dense {what} ms"] / row[f"{what} ms"]
-        assert row[f"{what} x"] == pytest.approx(ratio, rel=1e-3)
+        assert row[f"{what} x"] == pytest.approx(ratio, rel=0.05)
+    assert len(row["both x each"]) == speed.REPEATS
+    assert row["both x"] == pytest.approx(statistics.median(row["both x each"]), rel=1e-3)
     wanted, sinks = row["plan"].split("%, ")
     plan = speed.plan_near(row["tokens"], int(wanted) / 100, row["block"], int(sinks.split()[0]))
     assert row["density"] == pytest.approx(plan.density, abs=1e-3)
