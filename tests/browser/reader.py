@@ -60,6 +60,16 @@ SETTLED = """async limit => {
     }, "the layout still moves");
 }"""
 
+# In view until it is ready: what is above it may still grow, and figures far away are not drawn.
+READY = """async (root, limit) => {
+    const end = performance.now() + limit;
+    while (!root.dataset.ready) {
+        if (performance.now() > end) throw new Error(`no picture of ${root.dataset.explorer}`);
+        root.scrollIntoView({block: "nearest", behavior: "instant"});
+        await new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
+    }
+}"""
+
 
 def contents() -> list[str]:
     """The pages of the table of contents, in reading order, as files below the built book."""
@@ -141,7 +151,7 @@ class Watch:
         self.page.bring_to_front()
         root = self.page.locator(".genopt-explorer").nth(number)
         root.scroll_into_view_if_needed()
-        root.and_(self.page.locator("[data-ready]")).wait_for()
+        root.evaluate(READY, LIMIT_MS)
         return root
 
     def blame(self):

@@ -134,6 +134,7 @@ TEXTS = """async (limit) => {
         const shown = () => cell.querySelector(".jp-RenderedMarkdown")?.innerText;
         while (!shown()) {
             if (performance.now() > end) throw new Error(`a cell is not shown after ${limit} ms`);
+            cell.scrollIntoView({block: "center", behavior: "instant"});
             await frame();
         }
         found.push(shown());
