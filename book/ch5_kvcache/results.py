@@ -354,11 +354,14 @@ def aims() -> list[Row]:
 
 RECALL_TEXTS = {
     "recall": "recall, first",
+    "second": "recall, second",
     "prose": "moby-dick",
     "code": "code (transformers 5.23.0 cache_utils)",
     "messages": "messages, German",
 }
 """Texts as the figure calls them, and as they are stored."""
+CODES = {"plain": "", "balanced": ", balanced", "with recall": ", with recall, balanced"}
+"""How names end of designs with plain codes, with maps, and with ladders that met recall too."""
 RECALL_DESIGNS = {
     "SAQ+ 16/4/4/4/4/3/3/2": "16/4/4/4/4/3/3/2, 2.31 bits",
     "SAQ+ by layer, 2.35 bits": "by layer, 2.35 bits",
@@ -375,30 +378,21 @@ def _recall() -> Any:
 
 
 def recall_rows(text: str) -> list[Row]:
-    """What each design loses on a text with plain and with balanced codes, if it was measured."""
+    """What each design loses on a text with each of `CODES`, None where it was not measured."""
     stored = _recall()[text]
     # prose was scored with plain codes before
     older = _quality()["rows"].get(f"{text} @2048", {})
     rows = []
     for name, label in RECALL_DESIGNS.items():
-        plain, balanced = (
-            _losses(stored.get(key) or older.get(key), stored["full"]["nll"])
-            for key in (name, f"{name}, balanced")
-        )
-        if plain or balanced:
-            ours = name.startswith("SAQ")
-            limit = (stored.get(name) or older.get(name) or stored.get(f"{name}, balanced"))[
-                "limit bits"
-            ]
-            rows.append(
-                {
-                    "label": label,
-                    "ours": ours,
-                    "limit": limit,
-                    "plain": plain,
-                    "balanced": balanced,
-                }
-            )
+        found = {
+            kind: stored.get(f"{name}{end}") or older.get(f"{name}{end}")
+            for kind, end in CODES.items()
+        }
+        measured = [row for row in found.values() if row]
+        if measured:
+            losses = {k: _losses(row, stored["full"]["nll"]) for k, row in found.items()}
+            limit = measured[0]["limit bits"]
+            rows.append({"label": label, "ours": name.startswith("SAQ"), "limit": limit} | losses)
     return rows
 
 
@@ -419,7 +413,7 @@ def recall() -> list[Row]:
     rows: list[Row] = []
     for name, text in RECALL_TEXTS.items():
         for row in recall_rows(text):
-            for kind in ("plain", "balanced"):
+            for kind in CODES:
                 if row[kind]:
                     found = row[kind]
                     rows.append(

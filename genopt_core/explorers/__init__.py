@@ -70,6 +70,7 @@ MODULES = {
     "kv-objections": "kvcache.objections",
     "kv-quality": "kvcache.quality",
     "kv-recall": "kvcache.recall",
+    "kv-away": "kvcache.away",
     "kv-times": "kvcache.times",
     "one-travel": "one_model.travel",
     "one-generate": "one_model.generation",

@@ -23,6 +23,7 @@ from book.experiments.kvcache import (
     sensitivity,
 )
 from book.experiments.kvcache import layers as by_layer
+from genopt_core import tables
 from genopt_core.torch.kvcache import (
     StaircaseCache,
     cache_divergence,
@@ -469,6 +470,16 @@ def test_ladders_with_recall_follow_from_their_costs(domains_stored):
     assert domains_stored["ladders"] == without["ladders"]
     older = np.mean(list(without["costs"].values()), 0)
     assert (costs.sum(0) > 4 * older.sum(0)).all()  # copying asks for more of every ladder
+
+
+def test_ladders_with_recall_are_those_that_recall_scored(domains_stored):
+    about = stored("kv_recall.json")["provenance"]["ladders with recall"]
+    chosen = domains_stored["chosen"]["home"]
+    assert about == store.sha256(store.compact(chosen))[:16]
+    home = chosen["2.85"]
+    costs = tables.load("kv_layers")["costs with recall"]  # README's, in thousandths of a nat
+    mean = np.mean([costs[name] for name in ("prose", "code")], axis=0)
+    assert domains.chosen(mean, 2.85) == home
 
 
 def test_first_windows_agree_with_the_processor(domains_stored):

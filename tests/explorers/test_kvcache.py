@@ -15,6 +15,7 @@ from book.ch5_kvcache import results
 from genopt_core import explorers as ex
 from genopt_core import tables
 from genopt_core.explorers.kvcache import (
+    away,
     designer,
     nested,
     objections,
@@ -383,7 +384,11 @@ def test_recall_shows_the_stored_losses(text, measure):
     (dots,) = marks(drawn("kv-recall", text=text, measure=measure)["panels"][0], "dot")
     shown = list(zip(dots["columns"]["y"], dots["columns"]["z"], dots["columns"]["x"], strict=True))
     for design, label in results.RECALL_DESIGNS.items():
-        for key, series in ((design, "plain codes"), (f"{design}, balanced", "balanced codes")):
+        for key, series in (
+            (design, "plain codes"),
+            (f"{design}, balanced", "balanced codes"),
+            (f"{design}, with recall, balanced", "balanced, ladders chosen with recall"),
+        ):
             if key not in stored:
                 continue
             row, full = stored[key], stored["full"]["nll"]
@@ -393,3 +398,46 @@ def test_recall_shows_the_stored_losses(text, measure):
             )
             (found,) = [x for y, z, x in shown if (y, z) == (label, kind)]
             assert found == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("home", list(away.HOMES))
+@pytest.mark.parametrize("measure", list(away.MEASURES))
+def test_away_shows_the_stored_windows_and_twice_home(measure, home):
+    """Straight from the result, not by way of the table."""
+    stored = json.loads((RESULTS / "kv_domains.json").read_text(encoding="utf-8"))["rows"]
+    by_kind = {
+        kind: 1e3 * np.array(row["kl"]) if measure == "divergence" else 100 * np.expm1(row["rise"])
+        for kind, (row,) in ((kind, designs.values()) for kind, designs in stored.items())
+    }
+    (panel,) = drawn("kv-away", measure=measure, home=home)["panels"]
+    windows, means = (mark["columns"] for mark in marks(panel, "dot"))
+    (spans,) = (mark["columns"] for mark in marks(panel, "link"))
+    assert sorted(means["y"]) == sorted(by_kind)
+    for i, kind in enumerate(means["y"]):
+        values = by_kind[kind]
+        shown = [x for x, y in zip(windows["x"], windows["y"], strict=True) if y == kind]
+        error = values.std(ddof=1) / len(values) ** 0.5
+        assert shown == pytest.approx(values, rel=1e-3, abs=1e-3)
+        assert means["x"][i] == pytest.approx(values.mean(), rel=1e-3)
+        assert (spans["x1"][i], spans["x2"][i]) == pytest.approx(
+            (values.mean() - error, values.mean() + error), rel=2e-3, abs=1e-3
+        )
+    prose, code = by_kind["addresses, 19th century"].mean(), by_kind["code of numpy"].mean()
+    base = {"both": (prose + code) / 2, "prose": prose, "code": code}[home]
+    rules = [mark["columns"]["x"] for mark in marks(panel, "rule")]
+    assert rules == [pytest.approx([base], rel=1e-3), pytest.approx([2 * base], rel=1e-3)]
+    low, high = panel["x"]["domain"]
+    assert low < min(windows["x"])
+    assert max(windows["x"]) < high
+
+
+def test_away_counts_what_is_outside():
+    texts = {
+        (m, h): drawn("kv-away", measure=m, home=h)["readout"]
+        for m in away.MEASURES
+        for h in away.HOMES
+    }
+    assert texts["divergence", "both"].startswith("2 of 17 kinds")
+    assert texts["divergence", "prose"].startswith("12 of 17 kinds")  # ten that do not copy
+    assert "messages, Finnish, 1.92 times" in texts["divergence", "both"]
+    assert "messages, Finnish" in texts["rise", "both"]

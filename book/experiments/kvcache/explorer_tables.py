@@ -6,8 +6,8 @@
 
 All numbers are of SmolLM2-135M on 512 tokens of Moby-Dick (made by `fixture`): layers 0, 12 and 27,
 9 query heads each, queries from token 448 on; the cache as it stands at the end.
-``kv_layers``, ``kv_quality``, ``kv_answers`` and ``kv_recall`` are copied from the results in
-``book/data/results``, whose SHA-256 is stored with them.
+``kv_layers``, ``kv_quality``, ``kv_answers``, ``kv_recall`` and ``kv_away`` are copied from the
+results in ``book/data/results``, whose SHA-256 is stored with them.
 """
 
 import base64
@@ -15,6 +15,7 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
 QUALITY = RESULTS / "kv_quality.json"
 LAYERS = RESULTS / "kv_layers.json"
 RECALL = RESULTS / "kv_recall.json"
+DOMAINS = RESULTS / "kv_domains.json"
 SENSITIVITY = RESULTS / "kv_sensitivity.json"
 SPEED = RESULTS / "kv_speed.json"
 BLOCK_LAYER, BLOCK_HEAD, BLOCK_TOKENS = 1, 2, 64
@@ -296,20 +298,28 @@ def answers() -> dict[str, Any]:
 
 
 def layers() -> dict[str, Any]:
-    """Of the costs by layer what is drawn: in thousandths of a nat."""
-    stored = read(LAYERS)
+    """Costs by layer in thousandths of a nat: those drawn, and those measured with recall."""
+    stored, recalled = read(LAYERS), read(DOMAINS)
+    assert stored["ladders"] == recalled["ladders"]
     return {
-        "source": "book/data/results/kv_layers.json",
+        "origin": copied_from(LAYERS.name, DOMAINS.name),
         "floors": [ladder[-1] for ladder in stored["ladders"]],
-        "costs": {
-            name: [[[float(f"{1000 * c:.4g}") for c in side] for side in row] for row in costs]
-            for name, costs in zip(("prose", "code"), stored["costs"].values(), strict=True)
+        "costs": dict(
+            zip(("prose", "code"), map(thousandths, stored["costs"].values()), strict=True)
+        ),
+        "costs with recall": {
+            name: thousandths(recalled["costs"][name]) for name in ("prose", "code")
         },
     }
 
 
+def thousandths(costs: Sequence[Any]) -> list[list[list[float]]]:
+    """Costs by layer, side and ladder, to four digits."""
+    return [[[float(f"{1000 * c:.4g}") for c in side] for side in row] for row in costs]
+
+
 def recall() -> dict[str, Any]:
-    """Losses on a text with and without maps, by text and design: rise in percent, 10⁻³ nat."""
+    """Losses on a text by codes, by text and design: rise in percent, 10⁻³ nat."""
     return {
         "origin": copied_from(RECALL.name, QUALITY.name),
         "texts": {
@@ -318,12 +328,42 @@ def recall() -> dict[str, Any]:
                 | {
                     kind: row[kind]
                     and {column: rounded(number, DIGITS) for column, number in row[kind].items()}
-                    for kind in ("plain", "balanced")
+                    for kind in results.CODES
                 }
                 for row in results.recall_rows(text)
             ]
             for name, text in results.RECALL_TEXTS.items()
         },
+    }
+
+
+def away() -> dict[str, Any]:
+    """By kind of text what each window loses, in the order of the mean divergence."""
+    moved, rose = results.windows_by_kind("kl"), results.windows_by_kind("rise")
+    stored = read(DOMAINS)["designs"][results.MET]
+    return {
+        "origin": copied_from(DOMAINS.name),
+        "bits": [rounded(stored[f"{what} bits"], DIGITS) for what in ("limit", "held")],
+        "home": list(results.HOME),
+        "copying": list(results.COPYING),
+        "kinds": [
+            {
+                "kind": kind,
+                "divergence": drawn_windows(moved[kind]),
+                "rise": drawn_windows(rose[kind]),
+            }
+            for kind in sorted(moved, key=lambda kind: -fmean(moved[kind]))
+        ],
+    }
+
+
+def drawn_windows(values: Sequence[float]) -> dict[str, Any]:
+    """Windows, their mean and its standard error."""
+    spread = results.spread_of(values)
+    return {
+        "windows": [rounded(x, DIGITS) for x in values],
+        "mean": rounded(spread.value, DIGITS),
+        "se": rounded(spread.error, DIGITS),
     }
 
 
@@ -337,6 +377,7 @@ def main() -> int:
         "kv_quality": quality(),
         "kv_answers": answers(),
         "kv_recall": recall(),
+        "kv_away": away(),
     }
     if not options.results:
         heads, grown = Heads(), Heads(LENGTH)

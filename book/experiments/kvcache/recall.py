@@ -33,7 +33,7 @@ from tqdm import tqdm
 from book.experiments.common import places
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS
-from book.experiments.common.store import read, sha256
+from book.experiments.common.store import compact, read, sha256
 from book.experiments.kvcache import quality
 from book.experiments.kvcache.designs import Design, designs, staircase
 from genopt_core import corpora
@@ -129,11 +129,16 @@ def measured_balance(tokenizer: Any, model: Any) -> Balance:
     return quality.kept("balance", make)
 
 
+def ladders_with_recall() -> dict[str, Any]:
+    """Ladders of keys and of values by budget, chosen with recall on prose and code."""
+    return read(RESULTS / "kv_domains.json")["chosen"]["home"]
+
+
 def all_designs(balance: Balance) -> list[Design]:
     """Ours, with and without maps, and peers of 4 bits."""
     chosen = read(quality.RESULTS / "kv_layers.json")["chosen"]
     found = []
-    for budget, pair in read(quality.RESULTS / "kv_domains.json")["chosen"]["home"].items():
+    for budget, pair in ladders_with_recall().items():
         if budget in BY_LAYER:
             sides = ([tuple(map(int, ladder.split("/"))) for ladder in side] for side in pair)
             name = f"SAQ+ by layer, {budget} bits{WITH_RECALL}{BALANCED}"
@@ -170,6 +175,7 @@ def main() -> None:
         "texts": {name: sha256(text)[:16] for name, text in chosen.items()},
         "decoded": quality.DECODED,
         "balance": balance.digest[:16],
+        "ladders with recall": sha256(compact(ladders_with_recall()))[:16],
     }
     left = options.most
     for name, text in chosen.items():

@@ -11,6 +11,7 @@ from genopt_core.figures.schema import Axis, Figure, Panel
 
 TEXTS = {
     "recall": "pairs that come again after 600 tokens",
+    "second": "other pairs that come again after 600 tokens",
     "prose": "prose, Moby-Dick",
     "code": "code of transformers",
     "messages": "German messages of a program",
@@ -19,6 +20,11 @@ MEASURES = {"divergence": "divergence, 10⁻³ nat a token", "rise": "rise of pe
 AXES: dict[str, dict[str, Any]] = {
     "divergence": {"type": "log", "domain": (0.4, 1000), "ticks": [1, 10, 100]},
     "rise": {"type": "symlog", "domain": (-3, 100), "ticks": [-1, 0, 1, 3, 10, 30, 100]},
+}
+CODES = {
+    "plain": "plain codes",
+    "balanced": "balanced codes",
+    "with recall": "balanced, ladders chosen with recall",
 }
 DESIGN = "by layer, 2.85 bits"
 """The one that the sentence is about."""
@@ -31,8 +37,8 @@ DESIGN = "by layer, 2.85 bits"
     title="Old tokens that are copied",
     alt=(
         "Horizontal rows, one for each cache: a point for what it loses on the text with plain "
-        "rotated codes and one with balanced codes, joined by a line; integer caches of four bits "
-        "have one point."
+        "rotated codes and one with balanced codes, joined by a line, and where ladders were also "
+        "chosen with recall a third; integer caches of four bits have one point."
     ),
     presets=(
         Preset(
@@ -52,13 +58,13 @@ DESIGN = "by layer, 2.85 bits"
     ),
 )
 def kv_recall(text: str, measure: str) -> Figure:
-    """Stored losses of the same caches with plain and with balanced codes."""
+    """Stored losses of the same caches with plain and balanced codes, and ladders with recall."""
     rows = tables.load("kv_recall")["texts"][text]
     pairs = [row for row in rows if row["balanced"] is not None and row["plain"] is not None]
     names = [row["label"] for row in rows]
     points = [
         (row[kind][measure], row["label"], series, row)
-        for kind, series in (("plain", "plain codes"), ("balanced", "balanced codes"))
+        for kind, series in CODES.items()
         for row in rows
         if row[kind] is not None and row["ours"]
     ]
@@ -93,8 +99,9 @@ def kv_recall(text: str, measure: str) -> Figure:
                 x=Axis(MEASURES[measure], **AXES[measure]),
                 y=Axis(type="band", domain=names),
                 series={
-                    "balanced codes": "accent",
-                    "plain codes": "c2",
+                    CODES["balanced"]: "accent",
+                    CODES["with recall"]: "c1",
+                    CODES["plain"]: "c2",
                     "peers": "c4",
                     "from one to the other": "muted",
                 },
@@ -115,9 +122,10 @@ def _readout(rows: list[dict[str, Any]], text: str, measure: str) -> str:
     lead = "perplexity rises by" if measure == "rise" else "the divergence is"
     peers = [one for one in rows if not one["ours"]]
     best = min(peers, key=lambda one: one["plain"]["divergence"])
-    plain, balanced = (row[kind][measure] for kind in ("plain", "balanced"))
+    plain, balanced, asked = (_told(row[kind][measure], measure) for kind in CODES)
     return (
-        f"On {TEXTS[text]}, ladders {DESIGN}: {lead} {_told(balanced, measure)} with balanced "
-        f"codes and {_told(plain, measure)} with plain ones; of {best['label']}, the nearest peer, "
+        f"On {TEXTS[text]}, ladders {DESIGN}: {lead} {balanced} with balanced codes, {asked} if "
+        f"they were chosen with recall too, and {plain} with plain codes; of {best['label']}, the "
+        "nearest peer, "
         f"{_told(best['plain'][measure], measure)}."
     )
