@@ -5,6 +5,7 @@ gives a little of each elite to the other categories and to the neighboring leve
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,19 +20,26 @@ def cell_kernels(space: SearchSpace, cells: Array, active: Array, width: float) 
     standard deviation ``width`` halves of the range.  A parameter that does not exist in a row says
     nothing there: its probabilities are uniform.
     """
-    found = []
-    for i, n in enumerate(space.cells):
-        own = cells[:, i]
-        if space.is_category[i]:
-            kernel = np.full((len(cells), n), width / n)
-            there = np.flatnonzero(active[:, i])
-            kernel[there, own[there]] += 1 - width
-        else:
-            z = (np.arange(n) - own[:, None]) / max(width * n / 2, 0.35)
-            kernel = np.exp(-0.5 * z * z)
-        kernel[~active[:, i]] = 1.0
-        found.append(kernel / kernel.sum(1, keepdims=True))
-    return found
+    at = np.where(active, cells, space.cells)  # the last row of a table is uniform
+    return [
+        _table(n, category, width)[at[:, i]]
+        for i, (n, category) in enumerate(
+            zip(space.cells.tolist(), space.is_category.tolist(), strict=True)
+        )
+    ]
+
+
+@lru_cache(maxsize=64)
+def _table(n: int, category: bool, width: float) -> Array:
+    """The kernel of each of ``n`` cells, and the uniform one."""
+    if category:
+        kernel = np.full((n + 1, n), width / n)
+        kernel[np.arange(n), np.arange(n)] += 1 - width
+    else:
+        z = (np.arange(n) - np.arange(n + 1)[:, None]) / max(width * n / 2, 0.35)
+        kernel = np.exp(-0.5 * z * z)
+    kernel[n] = 1.0
+    return np.asarray(kernel / kernel.sum(1, keepdims=True))
 
 
 def project(kernels: list[Array], active: Array, weights: Array, prior: float) -> list[Array]:

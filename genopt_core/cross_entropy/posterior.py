@@ -135,7 +135,8 @@ class Posterior:
     ) -> Gain:
         process, values = self._condition(rows, scores, kept)
         counted = np.ones(len(kept), bool) if feasible is None else feasible[kept]
-        level = self._level(process, process.rows[counted], values[counted])
+        known = process.rows if counted.all() else process.rows[counted]
+        level = self._level(process, known, values[counted])
         if stepped_so_far(rows, scores):
             level -= MARGIN
         self._believe(process, values, running)
@@ -287,13 +288,13 @@ class Posterior:
             for _ in range(4):
                 if not moving.any():
                     break
-                groups = [self._neighbours(row, step, rng) for row in current[moving]]
+                there = space.active(current[moving])
+                groups = [
+                    self._neighbours(row, exists, step, rng)
+                    for row, exists in zip(current[moving], there, strict=True)
+                ]
                 owner = np.repeat(np.flatnonzero(moving), [len(group) for group in groups])
                 near = space.settle(np.concatenate(groups))
-                if space.is_conditional:  # what does not exist cannot be moved
-                    new = (near != current[owner]).any(axis=1)
-                    new[np.searchsorted(owner, np.flatnonzero(moving))] = True  # the row itself
-                    near, owner = near[new], owner[new]
                 gains = gain(near)
                 if seen:
                     gains[[row.tobytes() in seen for row in near]] = -1.0
@@ -307,17 +308,17 @@ class Posterior:
         found = reached >= 0
         return current[found], reached[found]
 
-    def _neighbours(self, row: Array, step: float, rng: np.random.Generator) -> Array:
-        """A row, and rows that differ from it in one coordinate."""
+    def _neighbours(self, row: Array, there: Array, step: float, rng: np.random.Generator) -> Array:
+        """A row, and rows that differ from it in one coordinate that exists."""
         space = self.space
         reals = row[space.is_real]
         moved = reals[:, None] + step * rng.standard_normal((len(reals), 4))
-        ways = iter(np.minimum(reflect(moved), 1.0 - 1e-12))
+        ways = iter(np.minimum(reflect(moved[there[space.is_real]]), 1.0 - 1e-12))
+        columns = np.flatnonzero(there)
         values = [
-            next(ways) if real else self._others(i, float(row[i]))
-            for i, real in enumerate(space.is_real)
+            next(ways) if space.is_real[i] else self._others(int(i), float(row[i])) for i in columns
         ]
-        changed = np.repeat(np.arange(len(row)), [len(v) for v in values])
+        changed = np.repeat(columns, [len(v) for v in values])
         found = np.repeat(row[None], len(changed) + 1, axis=0)
         found[np.arange(1, len(found)), changed] = np.concatenate(values)
         return found

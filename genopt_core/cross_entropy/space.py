@@ -68,6 +68,13 @@ class SearchSpace:
             self._conditions[i] = self._read_condition(name)
         self._order = self._parents_first()
         self.is_conditional = any(self._conditions.values())
+        self.together = self._that_exist_together()
+        self.rest = np.where(self.is_real, 0.5, np.where(self.is_category, INACTIVE, 0.0))
+        self._snapped = [
+            (i, p)
+            for i, p in enumerate(parameters.values())
+            if p.kind == "real" and getattr(p, "step", None)
+        ]
         self._check_reachable()
 
     def __len__(self) -> int:
@@ -107,6 +114,42 @@ class SearchSpace:
             names = ", ".join(repr(self.names[i]) for i in error.args[1][1:])
             raise ValueError(f"the conditions of {names} run in a circle") from None
 
+    def _that_exist_together(self) -> list[Array]:
+        """Columns by the conditions on which they exist, parents first."""
+        found: dict[Any, list[int]] = {}
+        for i in self._order:
+            key = tuple((parent, codes.tobytes()) for parent, codes in self._conditions[i])
+            found.setdefault(key, []).append(i)
+        return [np.array(columns) for columns in found.values()]
+
+    @cached_property
+    def real_branches(self) -> list[Array]:
+        """Columns of real parameters, by the first condition on the way to them."""
+        found: dict[Any, list[int]] = {}
+        keys: dict[int, Any] = {}
+        for i in self._order:
+            keys[i] = ()
+            if self._conditions[i]:
+                parent, codes = self._conditions[i][0]
+                keys[i] = keys[parent] or (parent, codes.tobytes())
+            if self.is_real[i]:
+                found.setdefault(keys[i], []).append(i)
+        return [np.array(columns) for columns in found.values()]
+
+    @cached_property
+    def codes(self) -> tuple[Array, Array]:
+        """Column and value, as `unit` has it, of each code of the discrete parameters."""
+        pairs = [
+            (i, code)
+            for i in np.flatnonzero(~self.is_real)
+            for code in range(int(INACTIVE) if self.is_category[i] else 0, self.cells[i])
+        ]
+        owner = np.array([i for i, _ in pairs], int)
+        table = np.zeros((len(pairs), len(self)))
+        at = np.arange(len(pairs))
+        table[at, owner] = [code for _, code in pairs]
+        return owner, self.unit(table)[at, owner]
+
     def _check_reachable(self) -> None:
         """Refuse a parameter whose conditions contradict each other, its parents' included."""
         for i in self._order:
@@ -125,25 +168,26 @@ class SearchSpace:
     def active(self, rows: Array) -> Array:
         """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters)."""
         found = np.ones(rows.shape, bool)
-        holds: dict[tuple[int, bytes], Array] = {}  # several often depend on the same
-        for i in self._order:
-            for parent, codes in self._conditions[i]:
-                if (key := (parent, codes.tobytes())) not in holds:
-                    agrees = (rows[:, parent, None] == codes).any(axis=1)
-                    holds[key] = found[:, parent] & agrees
-                found[:, i] &= holds[key]
+        for columns in self.together:
+            there = None
+            for parent, codes in self._conditions[int(columns[0])]:
+                agrees = rows[:, parent] == codes[0]
+                for code in codes[1:]:
+                    agrees |= rows[:, parent] == code
+                agrees &= found[:, parent]
+                there = agrees if there is None else there & agrees
+            if there is not None:
+                found[:, columns] = there[:, None]
         return found
 
     def settle(self, rows: Array) -> Array:
         """``rows`` (rows, parameters) as values are rounded; what does not exist has one place."""
         rows = np.array(rows, float)
-        for i, parameter in enumerate(self.parameters.values()):
-            if self.is_real[i]:
-                rows[:, i] = parameter.snap(rows[:, i])
+        for i, parameter in self._snapped:
+            rows[:, i] = parameter.snap(rows[:, i])
         if self.is_conditional:
-            middle = np.where(self.is_real, 0.5, np.where(self.is_category, INACTIVE, 0.0))
             active = self.active(rows)
-            rows = np.where(active, np.maximum(rows, 0.0), middle)  # a new category: the first
+            rows = np.where(active, np.maximum(rows, 0.0), self.rest)  # a new category: the first
         return rows
 
     # ---------------------------------------------------------------- configurations and rows
@@ -268,8 +312,10 @@ def _order(n: int, rng: np.random.Generator | None) -> Iterator[int]:
 
 def draw_cells(probabilities: Sequence[Array], size: int, rng: np.random.Generator) -> Array:
     """Independent draws of cells, shape (size, parameters), one probability vector a parameter."""
-    drawn = [
-        np.minimum(np.searchsorted(np.cumsum(p), rng.random(size) * p.sum(), "right"), len(p) - 1)
-        for p in probabilities
+    drawn = rng.random((len(probabilities), size))
+    found = [
+        np.cumsum(p).searchsorted(z * p.sum(), "right")
+        for p, z in zip(probabilities, drawn, strict=True)
     ]
-    return np.stack(drawn, 1)
+    most = np.array([len(p) - 1 for p in probabilities])
+    return np.minimum(np.stack(found, 1), most)

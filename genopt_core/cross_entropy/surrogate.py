@@ -27,8 +27,8 @@ import warnings
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import minimize
-from scipy.stats import yeojohnson, yeojohnson_normmax
+from scipy.optimize import fminbound, minimize
+from scipy.stats import yeojohnson
 
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.space import SearchSpace
@@ -52,6 +52,37 @@ def warp_exponent(values: Array) -> float:
         except (ValueError, RuntimeError):
             return 1.0
     return exponent if abs(exponent) < 10 else 1.0
+
+
+def yeojohnson_normmax(values: Array) -> float:
+    """The exponent of greatest likelihood: bit for bit SciPy's, which checks each of its steps."""
+    if not np.isfinite(values).all():
+        raise ValueError("values must be finite")
+    logs, above = np.log1p(np.abs(values)), values >= 0
+    upper, lower = logs[above], logs[~above]
+    total, half = (np.sign(values) * logs).sum(), -len(values) / 2
+    info, out = np.finfo(float), np.zeros_like(values)
+
+    def minus(exponent: float) -> float:
+        out[above] = np.expm1(exponent * upper) / exponent if abs(exponent) >= info.eps else upper
+        rest = 2 - exponent
+        out[~above] = -np.expm1(rest * lower) / rest if abs(exponent - 2) > info.eps else -lower
+        variance = out.var()
+        if not variance >= info.smallest_normal:
+            return math.inf
+        found = half * np.log(variance) + (exponent - 1) * total
+        return math.inf if np.isinf(found) else -found
+
+    if not values.any():
+        return 1.0
+    reach = np.log1p(20 * np.abs(values).max())
+    low = (np.log(info.tiny) - np.log(info.eps)) / 2 / reach
+    high = (np.log(info.max) + np.log(info.eps)) / 2 / reach
+    if not above.any():
+        low, high = 2 - high, 2 - low
+    elif not above.all():
+        low, high = max(2 - high, low), min(2 - low, high)
+    return float(fminbound(minus, low, high, xtol=1.48e-08))
 
 
 def normal_scores(values: Array, exponent: float | None) -> Array:
@@ -149,7 +180,10 @@ class GaussianProcess:
         self.theta, self.rows = theta, rows
         self.w = np.exp(theta[:size])
         self.s2, self.noise, self.sa = (float(v) for v in np.exp(theta[size:]))
+        if self.space.is_conditional:
+            self._known = self._side(self.space.unit(rows))
         k = self._kernel(rows, rows)
+        self._own = k.copy()
         k[np.diag_indices(len(values))] += self.noise + JITTER * (self.s2 + self.sa)
         self.lower = cholesky(k, lower=True, check_finite=False)
         half = solve_triangular(self.lower, values, lower=True, check_finite=False)
@@ -159,11 +193,15 @@ class GaussianProcess:
     def _kernel(self, a: Array, b: Array) -> Array:
         """Covariances; bit for bit those of `_squares` and `_alone`.
 
-        A part of the rows at a time, so that the squares stay in the processor's cache.  Candidates
-        differ from a few rows in one coordinate, so most values of a real parameter repeat: where
-        it pays, what depends on one value is computed once and handed out.
+        In a conditional space to rounding only, see `_by_branch`.  Else a part of the rows at a
+        time, so that the squares stay in the processor's cache.  Candidates differ from a few rows
+        in one coordinate, so most values of a real parameter repeat: where it pays, what depends on
+        one value is computed once and handed out.
         """
         left, right = self.space.unit(a), self.space.unit(b)
+        if self.space.is_conditional:
+            known = self._known if b is self.rows else self._side(right)
+            return self._matern(*self._by_branch(left, known))
         real, category = self.space.is_real, self.space.is_category
         reals, levels = np.flatnonzero(real), np.flatnonzero(~real)
         repeats = len(a) * len(b) >= MANY_PAIRS
@@ -185,13 +223,81 @@ class GaussianProcess:
                 near[part] += np.exp(squares[..., i] / -ADDITIVE_WIDTH)
             if len(levels):
                 near[part] += (squares[..., levels] < 1e-12).sum(-1)
+        return self._matern(u, near)
+
+    def _matern(self, u: Array, near: Array) -> Array:
+        """The covariances of weighted squared distances ``u`` and of how many parameters agree."""
         u *= 5
         r = np.sqrt(u + 1e-12)
-        return np.asarray(self.s2 * (1 + r + u / 3) * np.exp(-r) + self.sa * (near / len(real)))
+        return np.asarray(
+            self.s2 * (1 + r + u / 3) * np.exp(-r) + self.sa * (near / len(self.space))
+        )
+
+    def _offset(self, rows: Array) -> tuple[Array, Array]:
+        """Numbers less those of `SearchSpace.rest`, and which code each discrete parameter has."""
+        owner, code = self.space.codes
+        off = np.where(self.space.is_category, 0.0, rows - self.space.unit(self.space.rest))
+        return off, np.asarray(rows[:, owner] == code, float)
+
+    def _side(self, rows: Array) -> tuple[Array, Array, list[Array], Array]:
+        """What `_by_branch` computes once for the trials.
+
+        Factors of the distances; of the discrete parameters' agreement; by branch and in all, how
+        near the real ones are to where they do not exist.
+        """
+        category, (off, codes) = self.space.is_category, self._offset(rows)
+        far = (off * off) @ np.where(category, 0.0, self.w) + self.w[category].sum()
+        parts = off, codes[:, category[self.space.codes[0]]], far[:, None], np.ones((len(rows), 1))
+        near = np.exp(off * off / -ADDITIVE_WIDTH)
+        lacking = [near[:, columns].sum(1) for columns in self.space.real_branches]
+        return (
+            np.hstack(parts).T.copy(),
+            codes.T.copy(),
+            lacking,
+            near[:, self.space.is_real].sum(1),
+        )
+
+    def _by_branch(
+        self, left: Array, known: tuple[Array, Array, list[Array], Array]
+    ) -> tuple[Array, Array]:
+        r"""What `_matern` takes, of a conditional space, where most parameters do not exist.
+
+        .. math:: \sum_j w_j (a_j - b_j)^2
+                  = \sum_j w_j a_j^2 + \sum_j w_j b_j^2 - 2 \sum_j w_j a_j b_j
+
+        Distances and agreeing codes are products of matrices.  A real parameter is gone through
+        only for rows in which it exists.
+        """
+        factors, codes_of_trials, lacking, near_rest = known
+        category, owner = self.space.is_category, self.space.codes[0]
+        weight = np.where(category, 0.0, self.w)
+        off, codes = self._offset(left)
+        same = codes[:, category[owner]] * -self.w[owner[category[owner]]]
+        far = (off * off) @ weight
+        parts = -2 * weight * off, same, np.ones((len(left), 1)), far[:, None]
+        u = np.maximum(np.hstack(parts) @ factors, 0.0)
+        near = codes @ codes_of_trials + near_rest
+        for columns, without in zip(self.space.real_branches, lacking, strict=True):
+            at = np.flatnonzero(off[:, columns].any(1))
+            if not len(at):
+                continue
+            agree = np.zeros((len(at), near.shape[1]))
+            for i in columns:
+                squares = off[at, i, None] - factors[i]
+                squares *= squares
+                squares /= -ADDITIVE_WIDTH
+                agree += np.exp(squares, out=squares)
+            agree -= without
+            if len(at) == len(near):
+                near += agree
+            else:
+                near[at] += agree
+        return u, near
 
     def mean(self, rows: Array) -> Array:
         """Posterior means of the noiseless function."""
-        return np.asarray(self._kernel(rows, self.rows) @ self.alpha)
+        known = rows is self.rows
+        return np.asarray((self._own if known else self._kernel(rows, self.rows)) @ self.alpha)
 
     def predict(self, rows: Array) -> tuple[Array, Array]:
         """Posterior means and standard deviations of the noiseless function."""

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.stats import norm, yeojohnson_normmax
 
 from genopt_core.cross_entropy import Categorical, Float, Integer, SearchSpace, gains, kernels
 from genopt_core.cross_entropy import posterior as module
@@ -104,6 +104,47 @@ def test_a_fit_is_thirty_steps_within_the_bounds():
         np.testing.assert_array_equal(process.fit(rows, values, **given), wanted)
     lost, slope = process._loss(process.log_mean, arguments[0], -100 * np.eye(9), values)
     assert (lost, slope.tolist()) == (1e10, [0.0] * 7), "no covariance at all"
+
+
+@pytest.mark.parametrize("shape", ["both", "above", "below", "skewed", "constant", "zero"])
+@pytest.mark.parametrize("n", [3, 40, 151])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_exponent_is_bit_for_bit_that_of_scipy(shape, n):
+    z = np.random.default_rng(n).normal(size=n)
+    values = {
+        "both": z, "above": np.exp(z), "below": -np.exp(z), "skewed": z**3,
+        "constant": np.ones(n), "zero": np.zeros(n),
+    }[shape]  # fmt: skip
+    assert processes.yeojohnson_normmax(values) == yeojohnson_normmax(values)
+    with pytest.raises(ValueError, match="finite"):
+        processes.yeojohnson_normmax(np.append(values, np.inf))
+
+
+def test_the_kernel_of_a_conditional_space_is_the_plain_formula():
+    """`_kernel` by matrix products against `_squares` and `_alone`, on rows it knows and others."""
+    space = SearchSpace({
+        "model": Categorical(["a", "b", "c"]),
+        "u": Float(0, 1, when={"model": "a"}),
+        "k": Integer(1, 5, when={"model": ["a", "b"]}),
+        "c": Categorical([1, 2], when={"model": "b"}),
+        "v": Float(0, 1, when={"c": 2}),
+        "w": Float(0, 1),
+        "n": Integer(0, 3),
+    })  # fmt: skip
+    rng = np.random.default_rng(3)
+    known, rows = space.uniform(60, rng), space.uniform(90, rng)
+    rows[:20] = known[:20]
+    process = processes.GaussianProcess(space, True)
+    process.condition(rng.normal(size=len(space) + 3), known, rng.normal(size=60))
+    for near, trials in ((rows, rows[:7]), (rows, known), (known, known), (rows[:1], known)):
+        squares = process._squares(near, trials)
+        u = 5 * np.tensordot(process.w, squares, 1)
+        r = np.sqrt(u + 1e-12)
+        plain = process.s2 * (1 + r + u / 3) * np.exp(-r)
+        plain += process.sa * process._alone(squares)
+        np.testing.assert_allclose(process._kernel(near, trials), plain, rtol=1e-12)
+    other = process.mean(known.copy())
+    np.testing.assert_allclose(process.mean(process.rows), other, rtol=1e-9, atol=1e-12)
 
 
 def test_scores_are_standard_normal_and_survive_anything(monkeypatch):
@@ -344,7 +385,7 @@ def test_positions_beyond_the_ends_are_folded_back():
 def test_neighbors_differ_in_one_coordinate():
     row = np.array([1.0, 14.0, 0.25, 0.99])
     own = method()
-    found = own._neighbours(row, 0.15, NOW(3))
+    found = own._neighbours(row, np.ones(4, bool), 0.15, NOW(3))
     moved = np.array([[0.25], [0.99]]) + 0.15 * NOW(3).standard_normal((2, 4))
     wanted = [row.tolist()]
     wanted += [[k, 14, 0.25, 0.99] for k in (0, 2)]
@@ -352,6 +393,8 @@ def test_neighbors_differ_in_one_coordinate():
     wanted += [[1, 14, z, 0.99] for z in reflect(moved)[0]]
     wanted += [[1, 14, 0.25, z] for z in reflect(moved)[1]]
     np.testing.assert_allclose(found, wanted)
+    without = own._neighbours(row, np.array([True, True, False, True]), 0.15, NOW(3))
+    np.testing.assert_allclose(without, wanted[:9] + wanted[13:])
     assert own._others(1, 2.0).tolist() == [0, 1, 3, 4, 6]
     assert own._others(1, 28.0).tolist() == [24, 26, 27, 29]
     assert own._others(0, -1.0).tolist() == [0, 1, 2]
