@@ -36,7 +36,7 @@ SHEET = """\
 }}
 .bd-article div.proof.theorem {{ break-inside: avoid; }}
 .bd-article :is(.proof-title, .admonition-title) {{ break-after: avoid; }}
-.bd-article p + div.math {{ break-before: avoid; }}
+.bd-article :is(p + div.math, blockquote p:last-child) {{ break-before: avoid; }}
 a.headerlink {{ display: none; }}
 </style>
 {scripts}
@@ -48,6 +48,19 @@ a.headerlink {{ display: none; }}
 """
 # Shapes and patterns are found by these names from the places that they are used at.
 TARGETS = ("section", "span", "div", "a", "p", "dt", "li", "table", "figure", "h1", "h2", "h3")
+MARGIN = 16  # millimeters
+PAPER = {"width": int((210 - 2 * MARGIN) / 25.4 * 96), "height": 1000}  # in pixels
+# Formulas that are wider than the paper beside their number become smaller.
+NARROWED = """() => {
+    for (const box of document.querySelectorAll("div.math")) {
+        const drawn = box.querySelector("mjx-math");
+        if (!drawn) continue;
+        const number = box.querySelector(".eqno")?.getBoundingClientRect().width ?? 0;
+        const share = (box.clientWidth - 2 * number) / drawn.getBoundingClientRect().width;
+        if (share < 1) drawn.parentElement.style.fontSize =
+            `${share * parseFloat(getComputedStyle(drawn.parentElement).fontSize)}px`;
+    }
+}"""
 FOOT = (
     '<div style="font: 8pt sans-serif; width: 100%; padding: 0 16mm; display: flex; '
     'justify-content: space-between"><span>{}</span><span class="pageNumber"></span></div>'
@@ -154,16 +167,19 @@ def printed(page, chapter: Chapter, folder: Path, target: Path, handout: bool) -
     """One chapter: its sheet in ``folder``, and from it the PDF in ``target``."""
     whole = folder / f"{chapter.name}.html"
     whole.write_text(sheet(chapter, folder.name, handout), encoding="utf-8")
+    page.emulate_media(media="print")
+    page.set_viewport_size(PAPER)
     page.goto(whole.as_uri())
     page.wait_for_function("!window.MathJax || MathJax.startup?.promise")
     page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready)")
+    page.evaluate(NARROWED)
     result = page.pdf(
         format="A4",
         print_background=True,
         display_header_footer=True,
         header_template="<span></span>",
         footer_template=FOOT.format(html.escape(f"GenOpt · {chapter.title}")),
-        margin=dict.fromkeys(("top", "bottom", "left", "right"), "16mm"),
+        margin=dict.fromkeys(("top", "bottom", "left", "right"), f"{MARGIN}mm"),
         outline=True,
         tagged=True,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
-from browser.reader import contents, explorers_in_source, islands
+from browser.reader import CALM, contents, explorers_in_source, islands
 from places import BOOK, CORE
 
 from genopt_core import explorers as ex
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import paper
 
 pytestmark = pytest.mark.browser
 
@@ -56,6 +60,30 @@ def test_paper_shows_presets_and_questions_in_few_bytes_and_full_pages(opened, h
         opened.page.set_viewport_size(before)
     assert faults == []
     assert len(printed) <= MOST_BYTES
+
+
+FORMULAS = """<style>mjx-container {{ display: block; text-align: center; font-size: 20px }}
+mjx-math {{ display: inline-block; white-space: nowrap }} .eqno {{ float: right; width: 40px }}
+body {{ margin: 0 }}</style>{}"""
+FORMULA = """<div class="math"><span class="eqno">(1)</span>
+<mjx-container><mjx-math><span style="display: inline-block; width: {}em">x</span></mjx-math>
+</mjx-container></div>"""
+DRAWN = """() => [...document.querySelectorAll("mjx-math")].map((one) => {
+    const {left, right} = one.getBoundingClientRect();
+    return [left, right, getComputedStyle(one).fontSize];
+})"""
+
+
+def test_a_formula_too_wide_for_its_paper_becomes_smaller_and_no_other(contexts):
+    page = contexts(**CALM).new_page()
+    page.set_viewport_size(paper.PAPER)
+    page.set_content(FORMULAS.format("".join(map(FORMULA.format, (10, 32, 60)))))
+    page.evaluate(paper.NARROWED)
+    found = page.evaluate(DRAWN)
+    page.close()
+    assert found[0][2] == "20px"
+    assert all(left >= 0 and right <= paper.PAPER["width"] - 40 for left, right, _ in found)
+    assert [float(size[:-2]) < 20 for *_, size in found] == [False, True, True]
 
 
 def test_every_hatch_has_a_plain_color_on_paper():

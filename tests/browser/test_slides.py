@@ -40,20 +40,22 @@ def test_a_high_figure_becomes_smaller_and_a_lower_one_larger_again(contexts):
     page.close()
 
 
-# Each slide with its answer shown: it waits until nothing is left to scroll, and says what it then
-# cuts; the words of a formula are looked at in what is drawn, as its box holds a hidden copy.
+# Each slide with its answer shown: it waits until a figure has found its size, and says what is
+# too high or cut.  The box of a formula holds a hidden copy, so what is drawn is looked at.
 CUT = """async (limit) => {
     const frame = () => new Promise((go) => { requestAnimationFrame(go); setTimeout(go, 1000); });
     const faults = [];
     for (const [number, slide] of Reveal.getSlides().entries()) {
         Reveal.slide(number, 0, 99);
         const say = (what) => faults.push([number + 1, slide.querySelector("h2").innerText, what]);
+        const moving = slide.querySelector(":scope > :is(.genopt-explorer, .genopt-table)");
         const figures = [...slide.querySelectorAll(".genopt-explorer")];
-        const fits = () => figures.every((one) => one.dataset.ready)
-            && slide.scrollHeight <= slide.clientHeight + 1;
+        const rests = () => figures.every((one) => one.dataset.ready)
+            && (!moving || "fitted" in slide.dataset);
         const end = performance.now() + limit;
-        while (!fits() && performance.now() < end) await frame();
-        if (!fits()) say("is too high");
+        while (!rests() && performance.now() < end) await frame();
+        if (!rests()) say("does not rest");
+        if (slide.scrollHeight > slide.clientHeight + 1) say("is too high");
         const right = slide.getBoundingClientRect().right + 1;
         const parts = ".genopt-table, pre, p, li, img, .gx-panels > *";
         for (const one of slide.querySelectorAll(parts)) {

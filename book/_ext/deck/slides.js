@@ -8,13 +8,16 @@ Reveal.initialize({
   keyboardCondition: (event) => !event.target.closest?.("input, select, button, textarea, summary"),
 });
 // A smaller figure has more columns, so what fits is known only once it is drawn again and rests:
-// it goes down as long as it is too high, and up again a few times where room is left.
+// it goes down as long as it is too high, and up again a few times where room is left. At rest its
+// slide is `data-fitted`.
 const LEAST = 0.6;
 const REST = 200; // milliseconds
 const RISES = 4;
 let rises = 0;
 const figures = () => document.querySelectorAll("section.present > :is(.genopt-explorer, .genopt-table)");
+const slides = () => document.querySelectorAll("section.present");
 const fit = () => {
+  let moved = false;
   for (const figure of figures()) {
     const slide = figure.parentElement;
     const zoom = Number(figure.style.zoom) || 1;
@@ -24,12 +27,17 @@ const fit = () => {
     const better = Math.min(1, Math.max(LEAST, wanted));
     const rise = free > 0 && better > zoom + 0.03 && rises < RISES;
     if (rise) rises++;
-    if (rise || (free < -0.5 && better < zoom)) figure.style.zoom = better;
+    if (rise || (free < -0.5 && better < zoom)) {
+      figure.style.zoom = better;
+      moved = true;
+    }
   }
+  if (!moved) for (const slide of slides()) slide.dataset.fitted = "";
 };
 let waiting;
 const soon = () => {
   clearTimeout(waiting);
+  for (const slide of slides()) delete slide.dataset.fitted;
   waiting = setTimeout(fit, REST);
 };
 const heights = new ResizeObserver(soon);
