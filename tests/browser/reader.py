@@ -16,7 +16,7 @@ from genopt_core.figures.widget import MIME
 WINDOW = {"width": 1280, "height": 720}  # of a page, where a test asks for no other
 CALM = {"reduced_motion": "reduce"}
 LIMIT_MS = 60_000  # when a test gives up; nothing waits for a time to pass
-SPHINX_PAGES = ["genindex.html", "py-modindex.html", "prf-prf.html", "search.html"]
+SPHINX_PAGES = ["genindex.html", "py-modindex.html", "prf-prf.html", "search.html", "licenses.html"]
 # The living parts of an explorer; the pictures for print have classes of the same names.
 PICTURE, READOUT = ".gx-picture > .gx-panels", "output.gx-readout"
 

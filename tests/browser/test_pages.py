@@ -305,13 +305,16 @@ def test_served_figures_are_those_of_files_and_answer(visit, desk, linked, html,
         choose(root, name, ex.get(name).presets[-1])
         link, words = copied(one.page, root, "Copy link"), shown(root)[1]
         assert link.partition("#")[0] == one.page.url.partition("#")[0]
-    linked.turn_to(link)  # a new reader, of the figure that is the farthest from the top
-    says(linked.page, linked.explorer(number), words)
-    if page == SEVERAL:
-        assert words != first[-1]
-        others = [shown(linked.explorer(n))[1] for n in range(number)]
-        assert others == first[:-1] != []
-    linked.blame()
+    as_file = f"{(html / page).as_uri()}#{link.partition('#')[2]}"
+    # a new reader, of the figure that is the farthest from the top
+    for address in (link, as_file) if page == SEVERAL else (link,):
+        linked.turn_to(address)
+        says(linked.page, linked.explorer(number), words)
+        if page == SEVERAL:
+            assert words != first[-1]
+            others = [shown(linked.explorer(n))[1] for n in range(number)]
+            assert others == first[:-1] != []
+        linked.blame()
 
 
 def test_copy_as_code_is_python_that_draws_the_same(visit):
