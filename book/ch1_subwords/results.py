@@ -384,8 +384,8 @@ def across_in_a_sentence() -> str:
 def seven_languages() -> list[Row]:
     """Ours with λ = 5, marker in front, and for fewest tokens, against the best peer of each count.
 
-    All sizes of the drawn words; every tokenizer with its own segmentation and code.  Sentencepiece
-    was run at 4,000 alone, in the comparison of all corpora.
+    All sizes of the drawn words; every tokenizer with its own segmentation and code.
+    Sentencepiece, in the comparison of all corpora, and PathPiece were run at 4,000 alone.
     """
     stored = read("subwords_languages.json", "subwords-languages/1")
     cells: dict[tuple[str, int], dict[str, Row]] = {}

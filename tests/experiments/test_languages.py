@@ -86,6 +86,14 @@ def test_what_the_page_says_of_the_three_sizes():
     cells = json.loads((BOOK / "ch1_subwords" / "evidence.ipynb").read_text("utf-8"))["cells"]
     prose = " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     assert f"in {len(hardest)} of {len(rows)} fields. With λ = 5" in prose
+    at_4000 = [row for row in rows if row["size"] == 4000]
+    assert {row["fewest tokens"] for row in at_4000} == {"PathPiece (emulated)"}
+    assert {r["size"] for r in records(STORED) if r["contestant"] == "pathpiece"} == {4000}
+    leads = [-row["tokens, fewest"] for row in at_4000]
+    (german,) = (-row["tokens, λ = 5"] for row in at_4000 if row["language"] == "German")
+    assert (
+        f"is {min(leads):.1f} to {max(leads):.1f} % ahead, λ = 5 in German {german:.2f} %." in prose
+    )
     short = {
         name: {
             r[0]: r[3].removesuffix(" pieces") for r in STORED["skipped"] if r[1:3] == [16000, name]

@@ -45,7 +45,8 @@ NOTES = {
     "messages": "λ = 5, best effort; against BPE, Unigram, sentencepiece and MinGram",
     "seven": "at 1,000 two alphabets leave no room; λ = 5, best effort, marker in front, never "
     "looking ahead here; against BPE, Unigram and MinGram (emulated), each with its own code, and "
-    "sentencepiece at 4,000 alone; who found less than 99 % of the sub-words is left out",
+    "sentencepiece and PathPiece (emulated) at 4,000 alone; who found less than 99 % of the "
+    "sub-words is left out",
 }
 ALONE = "corpus only"
 NEITHER = " Here ours was trained for the corpus alone, whatever is chosen."
