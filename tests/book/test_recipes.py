@@ -1,7 +1,10 @@
 """The recipes of the API's last page run as printed, and what they say of files is so."""
 
 import doctest
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 from places import BOOK
@@ -9,6 +12,17 @@ from places import BOOK
 PAGE = (BOOK / "api" / "recipes.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 OPTIONAL = ("torch", "transformers", "optuna")
+# Run with nothing beside NumPy: what else the extras bring is not to be found.
+ALONE = """
+import doctest, json, sys
+for name in ("torch", "transformers", "optuna", "scipy", "gensim", "anywidget", "matplotlib"):
+    sys.modules[name] = None
+said = []
+for name, code in json.load(sys.stdin).items():
+    test = doctest.DocTestParser().get_doctest(code, {}, name, "recipes.md", 0)
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+sys.exit("".join(said) or 0)
+"""
 
 
 def code(recipe: str) -> str:
@@ -38,6 +52,16 @@ def test_recipes_name_the_extra_that_brings_what_they_import():
         imported = re.findall(r"^>>> (?:import|from) (\w+)", code(recipe), re.MULTILINE)
         if set(imported) & set(OPTIONAL):
             assert re.search(r'Needs `"\./genopt_core\[\w+\]"`', RECIPES[recipe]), recipe
+
+
+def test_recipes_that_name_no_extra_need_only_numpy(tmp_path):
+    alone = {name: code(name) for name, text in RECIPES.items() if "Needs `" not in text}
+    assert len(alone) >= 8
+    command = [sys.executable, "-c", ALONE]
+    done = subprocess.run(
+        command, input=json.dumps(alone), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_cache_as_a_custom_generate_of_a_folder(tmp_path):
