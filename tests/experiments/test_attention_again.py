@@ -1,12 +1,15 @@
 """A part of what chapter 4 measured on a GPU, measured again on a CPU."""
 
 import pytest
+import torch
 from oracles.models import smollm
 
 from book.experiments.attention import needle, perplexity
 from book.experiments.attention.designs import designs
 from book.experiments.attention.whole_model import Drawing, attention_of, log_probabilities
 from book.experiments.common.store import read
+from genopt_core import corpora
+from genopt_core.torch.attention import pr_flash_attention
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +32,23 @@ def test_a_needle_again(loaded):
     """Float32 in both: sums of some thousand terms in another order, through thirty layers.
 
     A relative rounding of 6e-8 grows to about 1e-5 of scores up to 30; the six tokens of an answer
-    add up, and four digits are stored.
+    add up, and four digits are stored.  The core, which computes what is kept alone, stands in for
+    the script's attention: test_attention_whole_model.py has that both are the same.
     """
     tokenizer, model = loaded
     design, kept = "window + sink", 7
     logs, depths = stored_needle(design, kept)
-    from genopt_core import corpora
-
     text = corpora.load("moby-dick")[300_000:420_000]
     prose = tokenizer(text, return_tensors="pt").input_ids[0]
     at = depths.index(95)
     ids, _, answer = needle.prompt(tokenizer, prose, needle.NUMBERS[0], 95, 4096)
-    compared = designs(perplexity.stored_law())
-    with attention_of(model, Drawing(compared[design], kept, 0)):
+    compared = designs(perplexity.stored_law())[design]
+
+    def attend(layer, q, k, v):
+        plan = compared.draw(q, k, kept, torch.Generator())
+        return pr_flash_attention(q, k, v, plan, estimator=compared.estimator)
+
+    with attention_of(model, attend):
         (found,), _ = needle.scores(model, ids[None], answer)
     assert found == pytest.approx(logs[at], rel=1e-3, abs=1e-3)
 

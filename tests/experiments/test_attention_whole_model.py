@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from book.experiments.attention import designs, shared, training
+from book.experiments.attention import designs, shared, training, whole_model
 from book.experiments.attention.whole_model import Drawing, weighted_attention, weights
 from book.experiments.common.store import read
 from book.experiments.positions.models import Decoders, Shape
@@ -24,8 +24,10 @@ def qkv():
     return [torch.randn(shape, generator=g) for shape in shapes]
 
 
+@pytest.mark.parametrize("slab", [1024, 128])
 @pytest.mark.parametrize("name", list(designs.designs(DistanceLaw.harmonic())))
-def test_weighted_attention_is_the_cores(qkv, name):
+def test_weighted_attention_is_the_cores(qkv, name, slab, monkeypatch):
+    monkeypatch.setattr(whole_model, "SLAB", slab)
     compared = designs.designs(DistanceLaw.harmonic())[name]
     plan = compared.draw(*qkv[:2], 4, torch.Generator().manual_seed(1))
     expected = pr_flash_attention(*qkv, plan, estimator=compared.estimator)

@@ -5,15 +5,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
 import torch
+from oracles import processes
 from places import ROOT
 
 from book.experiments.common.store import read, write_json
+from book.experiments.one_model import __main__ as runners
 from book.experiments.one_model import cells as factorial
 from book.experiments.one_model.__main__ import main, verdict
 from book.experiments.one_model.cells import SCALES, Job, cells, do, jobs, model_of
@@ -24,6 +25,7 @@ from genopt_core.torch.model import load_model, training
 from genopt_core.torch.model.training import token_nats
 
 torch.set_num_threads(1)
+processes.load_too("book.experiments.one_model.cells")  # torch: 5 CPU seconds a process
 PATTERN = "*.harmonic.*.default,bpe.rope.dense.default"
 JOBS = tuple(jobs("tiny", PATTERN, 1, ("tokens",)))
 SAME = ("cell", "seed", "budget", "made_from", "bytes_read", "last_loss", "scores")
@@ -183,7 +185,7 @@ def test_effects_are_those_of_least_squares():
 
 def test_two_processes_come_to_the_same_table(here, folder):
     ended = []
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with processes.pool_of(2) as pool:
         assert run(JOBS, folder, pool, ended.append) == {}
     assert [e.done for e in ended] == [1, 2, 3, 4, 5]
     assert table(folder) == table(here)
@@ -203,7 +205,7 @@ def test_two_workers_of_a_dask_cluster_come_to_the_same_table(here, folder):
     assert table(folder) == table(here)
 
 
-def test_a_runner_that_is_killed_is_started_again(here, folder):
+def test_a_runner_that_is_killed_is_started_again(here, folder, monkeypatch):
     command = [sys.executable, "-m", "book.experiments.one_model", "run", "--scale", "tiny"]
     command += ["--cells", PATTERN, "--seeds", "1", "--budgets", "tokens", "--workers", "1"]
     command += ["--folder", str(folder)]
@@ -216,7 +218,9 @@ def test_a_runner_that_is_killed_is_started_again(here, folder):
     process.stdout.close()
     before = {path: path.stat().st_mtime_ns for path in (folder / "tiny").glob("*.json")}
     assert before
-    assert main(command[3:]) == 0  # as the command does, without loading torch once more
+    # as the command does, without loading torch twice more
+    monkeypatch.setattr(runners, "get_context", lambda _: processes.FRESH)
+    assert main(command[3:]) == 0
     assert table(folder) == table(here)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing done twice
 

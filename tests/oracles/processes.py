@@ -8,9 +8,13 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 FRESH = multiprocessing.get_context("forkserver")
-FRESH.set_forkserver_preload(
-    ["genopt_core.cross_entropy.posterior", "genopt_core.integrations.optuna"]
-)
+LOADED = ["genopt_core.cross_entropy.posterior", "genopt_core.integrations.optuna"]
+FRESH.set_forkserver_preload(LOADED)
+
+
+def load_too(module):
+    """Have the server load a further module, unless it runs already: then each process does."""
+    FRESH.set_forkserver_preload([*LOADED, module])
 
 
 def pool_of(size):
