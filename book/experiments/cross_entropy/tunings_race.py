@@ -59,10 +59,12 @@ ADDED_GP = 16
 CASE_COLUMNS = ("method", "seed", "best30", "best60")
 SAME_PROPOSALS = "91329572f525", "4e126734a1e5"
 """States of our sources, as Python 3.11 and 3.12 read them, that propose what the present ones do:
-before a faster kernel, and before a setting that was tried again ceased to be a tie."""
+before faster kernels, and before a setting that was tried again ceased to be a tie."""
 CASE = "case"
 CASE_SEEDS = tuple(range(100, 108))
 COSTED = ("plus", "tpe", "posterior", "gp")
+ALSO_COSTED = ("categories", "network", "nk", "rosenbrock", "word2vec")
+"""The other problems of the frozen suite on which a proposal is timed, one instance of each."""
 LONG = (100, 120), (300, 320), (600, 620)  # trials between which a proposal is timed
 
 
@@ -218,11 +220,12 @@ def costs() -> None:
     """Milliseconds of a suggestion, one method after the other on the same problem and seed.
 
     The conditional space of the frozen suite, where the Gaussian process of Optuna models only what
-    all trials share, and by how much a long search of ours slows down.
+    all trials share, more of its problems, and by how much a long search of ours slows down.
     """
     kept = RUNS / "costs.json"
     done = {(*r[:4], r[5]): r for r in (read(kept) if kept.is_file() else []) if len(r) == 6}
     wanted: list[Row] = [[m, "conditional", seed, 120] for seed in range(3) for m in COSTED]
+    wanted += [[m, problem, 0, 120] for problem in ALSO_COSTED for m in COSTED]
     wanted += [[m, "sphere", first, last] for m in ("plus", "posterior") for first, last in LONG]
     wanted = [[*row, source(row[0])] for row in wanted]
     for method in {row[0] for row in wanted if tuple(row) not in done}:

@@ -315,8 +315,8 @@ def duration(seconds: float) -> str:
         Preset(
             "A conditional space: slower than a GP",
             {"evaluation": 0.1, "problem": "conditional"},
-            "Every branch is modeled: our suggestion costs more than a Gaussian process over the "
-            "shared part.",
+            "Every branch is modeled: in these runs our suggestion costs more than a Gaussian "
+            "process over the shared part.",
             fails=True,
         ),
     ),
