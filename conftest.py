@@ -11,6 +11,7 @@ import io
 import os
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ LONG = re.compile(
     r"tests/browser/(test_lab\.py|test_lite\.py|test_pages\.py::test_python_in_the_page"
     r"|test_typing\.py::test_own_text)"
 )
+# Files that ask for the real language model: one process loads it, for 8 CPU seconds.
+REAL_MODEL = re.compile(r"^ *from oracles\.models import .*\bsmollm\b", re.MULTILINE)
 BROWSER_FIXTURES = {"chromium", "html"}
 
 # The same examples on every run and every machine; `make fuzz` draws new ones.
@@ -50,10 +53,21 @@ def room(item: pytest.Item) -> str:
     return parts[1] if len(parts) > 2 and parts[0] == "tests" else ""
 
 
+@cache
+def asks_for_real_model(file: str) -> bool:
+    """Whether tests in ``file`` load the real language model."""
+    path = ROOT / file
+    if path.suffix != ".py" or not path.is_file():
+        return False
+    return bool(REAL_MODEL.search(path.read_text(encoding="utf-8")))
+
+
 def group(nodeid: str) -> str:
     """What has to stay in one process: a notebook, a page in the browser, else a file."""
     if long := LONG.match(nodeid):
         return long[0]
+    if asks_for_real_model(nodeid.partition("::")[0]):
+        return "the real language model"
     page = re.match(r"tests/browser/.*\[(?:.*-)?([\w/]+\.html)", nodeid)
     return page[1] if page else nodeid.partition("::")[0]
 

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def loaded():
-    return smollm()
+    tokenizer, model = smollm()
+    model.set_attn_implementation("sdpa")
+    return tokenizer, model
 
 
 def stored_needle(design, kept):
