@@ -103,7 +103,7 @@ def kv_away(measure: str, home: str) -> Figure:
                 x=Axis(MEASURES[measure], **AXES[measure]),
                 y=Axis(type="band", domain=names),
                 series=ROLES,
-                height=60 + 24 * len(rows),
+                height=60 + 18 * len(rows),
                 table={
                     "kind of text": names,
                     "windows": [len(row["windows"]) for row in rows],
