@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from browser.reader import CALM, Watch
+from browser.reader import CALM, LIMIT_MS, Watch
 from places import BOOK, CORE
 
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -27,11 +27,38 @@ FITS = """() => {
 }"""
 
 
-def test_a_high_figure_becomes_smaller_and_a_lower_one_larger_again(contexts):
+# What slides.js has at its top: `waiting` is when it is to fit the next time.
+ONCE_DRAWN = """async () => {
+    const slide = document.querySelector("section"), rests = [];
+    for (const ready of [false, true]) {
+        clearTimeout(waiting);
+        waiting = null;
+        if (ready) slide.firstElementChild.dataset.ready = "1";
+        await null; // observers of changes are called
+        rests.push(waiting != null);
+        fit();
+        rests.push("fitted" in slide.dataset);
+    }
+    return rests;
+}"""
+
+
+def deck(contexts):
     script = (BOOK / "_ext" / "deck" / "slides.js").read_text(encoding="utf-8")
     page = contexts(**CALM).new_page()
     page.set_viewport_size({"width": 1280, "height": 720})
     page.set_content(DECK.format(script=script))
+    return page
+
+
+def test_a_slide_is_fitted_only_once_its_figure_is_drawn(contexts):
+    page = deck(contexts)
+    assert page.evaluate(ONCE_DRAWN) == [False, False, True, True]
+    page.close()
+
+
+def test_a_high_figure_becomes_smaller_and_a_lower_one_larger_again(contexts):
+    page = deck(contexts)
     figure = page.locator(".genopt-explorer")
     for height, least, most in ((1000, 0.6, 0.7), (800, 0.75, 0.86), (300, 1, 1)):
         figure.evaluate("(node, height) => { node.style.height = `${height}px`; }", height)
@@ -71,7 +98,6 @@ CUT = """async (limit) => {
     }
     return [Reveal.getSlides().length, faults];
 }"""
-PATIENCE_MS = 10_000  # for one slide
 
 
 def give(one: Watch, address: str, **what) -> None:
@@ -91,7 +117,7 @@ def test_every_slide_of_a_built_chapter_fits(contexts, served, html, number, nam
         give(one, f"{served}_static/slides.{end}", path=BOOK / "_ext" / "deck" / f"slides.{end}")
     one.open(made)
     one.page.evaluate("globalThis.MathJax?.startup?.promise.then(() => true)")
-    found, faults = one.page.evaluate(CUT, PATIENCE_MS)
+    found, faults = one.page.evaluate(CUT, LIMIT_MS)
     one.page.close()
     assert found == text.count("<section")
     assert faults == []

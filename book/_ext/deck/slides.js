@@ -8,8 +8,8 @@ Reveal.initialize({
   keyboardCondition: (event) => !event.target.closest?.("input, select, button, textarea, summary"),
 });
 // A smaller figure has more columns, so what fits is known only once it is drawn again and rests:
-// it goes down as long as it is too high, and up again a few times where room is left. At rest its
-// slide is `data-fitted`.
+// it goes down as long as it is too high, and up again a few times where room is left. At rest, and
+// all drawn, its slide is `data-fitted`.
 const LEAST = 0.6;
 const REST = 200; // milliseconds
 const RISES = 4;
@@ -32,7 +32,8 @@ const fit = () => {
       moved = true;
     }
   }
-  if (!moved) for (const slide of slides()) slide.dataset.fitted = "";
+  if (moved) return;
+  for (const slide of slides()) if (!slide.querySelector(".genopt-explorer:not([data-ready])")) slide.dataset.fitted = "";
 };
 let waiting;
 const soon = () => {
@@ -42,6 +43,10 @@ const soon = () => {
 };
 const heights = new ResizeObserver(soon);
 for (const figure of document.querySelectorAll("section > :is(.genopt-explorer, .genopt-table)")) heights.observe(figure);
+const drawn = new MutationObserver((changes) => {
+  if (changes.some(({ oldValue }) => oldValue == null)) soon(); // for the first time
+});
+drawn.observe(document, { subtree: true, attributeFilter: ["data-ready"], attributeOldValue: true });
 addEventListener("resize", (event) => {
   if (!event.isTrusted) return;
   rises = 0;
