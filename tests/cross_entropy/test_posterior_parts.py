@@ -110,6 +110,8 @@ def test_a_fit_is_thirty_steps_within_the_bounds():
 @pytest.mark.parametrize("n", [3, 40, 151])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_exponent_is_bit_for_bit_that_of_scipy(shape, n):
+    """SciPy's from 1.12, seen to 1.17; 1.11 looks for it in another way, to other digits."""
+    pytest.importorskip("scipy", minversion="1.12")
     z = np.random.default_rng(n).normal(size=n)
     values = {
         "both": z, "above": np.exp(z), "below": -np.exp(z), "skewed": z**3,

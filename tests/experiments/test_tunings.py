@@ -381,6 +381,12 @@ def test_costs_beside_the_gaussian_process(content):
     assert max(others, key=others.get) == "nk"
     assert others["rosenbrock"] == pytest.approx(4.3, abs=0.05)
     assert others["nk"] == pytest.approx(14, abs=0.5)
+    assert (
+        f"costs {others['rosenbrock']:.1f} times ours on Rosenbrock and up to {others['nk']:.0f} "
+        f"times on NK landscapes, and {conditional[0]:.1f} to {conditional[-1]:.1f} times on three "
+        "instances of the conditional space."
+    ) in page()
+    assert f"conditional space | **missed** again: {1 / conditional[1]:.1f} of it |" in page()
     for problem, seed in (*((p, 0) for p in others), *(("conditional", k) for k in range(3))):
         assert cost["plus", problem, seed, 120] < cost["tpe", problem, seed, 120]
     late = [cost["posterior", "sphere", first, last] for first, last in tunings_race.LONG[1:]]
