@@ -73,6 +73,11 @@ def test_rows_are_possible_and_say_where_they_were_made():
     assert not left_out & {(r["language"], r["size"], r["contestant"]) for r in records(STORED)}
 
 
+def prose():
+    cells = json.loads((BOOK / "ch1_subwords" / "evidence.ipynb").read_text("utf-8"))["cells"]
+    return " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
 def test_what_the_page_says_of_the_three_sizes():
     rows = results.seven_languages()
     fields = {(row["language"], row["size"]) for row in rows}
@@ -81,21 +86,12 @@ def test_what_the_page_says_of_the_three_sizes():
     hardest = [row for row in rows if row["fewest tokens"] == "MinGram (emulated)"]
     removed = [row for row in rows if row["fewest tokens"] == "PathPiece (emulated)"]
     assert len(hardest) == len(removed) > len(rows) - len(hardest) - len(removed)
-    cells = json.loads((BOOK / "ch1_subwords" / "evidence.ipynb").read_text("utf-8"))["cells"]
-    prose = " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    assert f"in {len(hardest)} fields each, PathPiece at 4,000 in all seven languages." in prose
+    assert f"in {len(hardest)} fields each, PathPiece at 4,000 in all seven languages." in prose()
     at_4000 = [row for row in rows if row["size"] == 4000]
     assert {row["fewest tokens"] for row in at_4000} == {"PathPiece (emulated)"}
     assert {r["size"] for r in records(STORED) if r["contestant"] == "pathpiece"} == {4000, 16000}
     leads = [-row["tokens, fewest"] for row in at_4000]
-    (german,) = (-row["tokens, λ = 5"] for row in at_4000 if row["language"] == "German")
-    assert (
-        f"is {min(leads):.1f} to {max(leads):.1f} % ahead, λ = 5 in German {german:.2f} %;" in prose
-    )
-    (finnish,) = (
-        row["tokens, λ = 5"] for row in rows if (row["language"], row["size"]) == ("Finnish", 16000)
-    )
-    assert f"at 16,000 λ = 5 needs {finnish:.2f} % more in Finnish." in prose
+    assert f"is {min(leads):.1f} to {max(leads):.1f} % ahead;" in prose()
     short = {
         name: {
             r[0]: r[3].removesuffix(" pieces") for r in STORED["skipped"] if r[1:3] == [16000, name]
@@ -106,9 +102,38 @@ def test_what_the_page_says_of_the_three_sizes():
     assert set(short["mingram"]) == {"hi"}
     assert (
         f"MinGram in Hindi ({int(short['mingram']['hi']):,}), where BPE and PathPiece are left"
-        in prose
+        in prose()
     )
     assert [(r["language"], r["size"]) for r in rows if r["peers"] <= 2] == [("Hindi", 16000)]
     said = " ".join(results.seven_languages_in_a_sentence().split())
     both = sum(row["tokens, λ = 5"] < 0 > row["bits, λ = 5"] for row in rows)
     assert f"in {both} of 19 fields, in 1 of them by 0.02 % or less." in said
+
+
+def test_what_the_page_says_of_where_a_token_penalty_is_behind():
+    rows = results.seven_languages()
+
+    def at(size, count):
+        return {r["language"]: r[f"{count}, λ = 5"] for r in rows if r["size"] == size}
+
+    def behind(size, count):
+        return {language for language, percent in at(size, count).items() if percent > 0}
+
+    tokens, bits = at(4000, "tokens"), at(4000, "bits")
+    ahead = {language: -percent for language, percent in tokens.items() if percent < 0}
+    assert set(ahead) == {"English", "Turkish", "Finnish", "German", "Hindi"}
+    assert behind(4000, "tokens") == {"Japanese", "Chinese"}
+    assert behind(4000, "bits") == {"Japanese"}
+    assert (min(ahead, key=ahead.get), max(ahead, key=ahead.get)) == ("German", "Turkish")
+    assert (
+        f"λ = 5 is ahead by {ahead['German']:.2f} (German) to {ahead['Turkish']:.1f} % (Turkish), "
+        f"and behind in Japanese ({tokens['Japanese']:.1f} % of tokens, {bits['Japanese']:.1f} % "
+        f"of bits) and Chinese ({tokens['Chinese']:.1f} % of tokens)."
+    ) in prose()
+    late = at(16000, "tokens")
+    assert behind(16000, "tokens") == {"German", "Japanese", "Finnish"}
+    assert (
+        f"At 16,000 λ = 5 is behind in tokens in German ({late['German']:.1f} %), Japanese ("
+    ) in prose()
+    assert f" and Finnish ({late['Finnish']:.2f} %)." in prose()
+    assert late["Japanese"] == pytest.approx(0.448, abs=0.001)
