@@ -25,7 +25,6 @@ from genopt_core.torch.model import load_model, training
 from genopt_core.torch.model.training import token_nats
 
 torch.set_num_threads(1)
-processes.load_too("book.experiments.one_model.cells")  # torch: 5 CPU seconds a process
 PATTERN = "*.harmonic.*.default,bpe.rope.dense.default"
 JOBS = tuple(jobs("tiny", PATTERN, 1, ("tokens",)))
 SAME = ("cell", "seed", "budget", "made_from", "bytes_read", "last_loss", "scores")
@@ -42,6 +41,12 @@ def here(tmp_path_factory):
     for job in JOBS:
         do(job, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def preloaded():
+    """Further processes start with torch, which takes 5 CPU seconds to load."""
+    processes.load_too("book.experiments.one_model.cells")
 
 
 @pytest.fixture
@@ -183,6 +188,7 @@ def test_effects_are_those_of_least_squares():
 # ------------------------------------------------------------------ runners
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_two_processes_come_to_the_same_table(here, folder):
     ended = []
     with processes.pool_of(2) as pool:
@@ -205,6 +211,7 @@ def test_two_workers_of_a_dask_cluster_come_to_the_same_table(here, folder):
     assert table(folder) == table(here)
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_a_runner_that_is_killed_is_started_again(here, folder, monkeypatch):
     command = [sys.executable, "-m", "book.experiments.one_model", "run", "--scale", "tiny"]
     command += ["--cells", PATTERN, "--seeds", "1", "--budgets", "tokens", "--workers", "1"]
@@ -219,7 +226,7 @@ def test_a_runner_that_is_killed_is_started_again(here, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (folder / "tiny").glob("*.json")}
     assert before
     # as the command does, without loading torch twice more
-    monkeypatch.setattr(runners, "get_context", lambda _: processes.FRESH)
+    monkeypatch.setattr(runners, "get_context", {"spawn": processes.FRESH}.__getitem__)
     assert main(command[3:]) == 0
     assert table(folder) == table(here)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing done twice

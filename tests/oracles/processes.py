@@ -14,7 +14,9 @@ FRESH.set_forkserver_preload(LOADED)
 
 def load_too(module):
     """Have the server load a further module, unless it runs already: then each process does."""
-    FRESH.set_forkserver_preload([*LOADED, module])
+    if module not in LOADED:
+        LOADED.append(module)
+    FRESH.set_forkserver_preload(LOADED)
 
 
 def pool_of(size):
