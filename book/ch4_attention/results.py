@@ -373,8 +373,8 @@ def cpu_times() -> list[Row]:
             "block": r["block"],
             "plan": "sink and distances" if r["sink"] else "distances",
             "density": 100 * r["density"],
-            "forward": r["dense forward"] / r["forward"],
-            "both": r["dense both"] / r["both"],
+            "forward": r["forward x"],
+            "both": r["both x"],
         }
         for r in tables.records(table, "cpu", "cpu columns")
     ] + [

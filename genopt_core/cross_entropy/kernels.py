@@ -20,24 +20,28 @@ def cell_kernels(space: SearchSpace, cells: Array, active: Array, width: float) 
     standard deviation ``width`` halves of the range.  A parameter that does not exist in a row says
     nothing there: its probabilities are uniform.
     """
-    at = np.where(active, cells, space.cells)  # the last row of a table is uniform
+    at = np.where(active, cells, space.cells)  # the last row is the uniform one
+    sizes = zip(space.cells.tolist(), space.is_category.tolist(), strict=True)
     return [
-        _table(n, category, width)[at[:, i]]
-        for i, (n, category) in enumerate(
-            zip(space.cells.tolist(), space.is_category.tolist(), strict=True)
-        )
+        _categories(n, at[:, i], width) if category else _normals(n, width)[at[:, i]]
+        for i, (n, category) in enumerate(sizes)
     ]
 
 
+def _categories(n: int, at: Array, width: float) -> Array:
+    """The kernels of these of ``n`` categories, of which there may be thousands."""
+    kernel = np.full((len(at), n), width / n)
+    there = np.flatnonzero(at < n)
+    kernel[there, at[there]] += 1 - width
+    kernel[at == n] = 1.0
+    return np.asarray(kernel / kernel.sum(1, keepdims=True))
+
+
 @lru_cache(maxsize=64)
-def _table(n: int, category: bool, width: float) -> Array:
-    """The kernel of each of ``n`` cells, and the uniform one."""
-    if category:
-        kernel = np.full((n + 1, n), width / n)
-        kernel[np.arange(n), np.arange(n)] += 1 - width
-    else:
-        z = (np.arange(n) - np.arange(n + 1)[:, None]) / max(width * n / 2, 0.35)
-        kernel = np.exp(-0.5 * z * z)
+def _normals(n: int, width: float) -> Array:
+    """The kernel of each of ``n`` levels, and the uniform one."""
+    z = (np.arange(n) - np.arange(n + 1)[:, None]) / max(width * n / 2, 0.35)
+    kernel = np.exp(-0.5 * z * z)
     kernel[n] = 1.0
     return np.asarray(kernel / kernel.sum(1, keepdims=True))
 

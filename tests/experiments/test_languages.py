@@ -133,7 +133,6 @@ def test_what_the_page_says_of_where_a_token_penalty_is_behind():
     late = at(16000, "tokens")
     assert behind(16000, "tokens") == {"German", "Japanese", "Finnish"}
     assert (
-        f"At 16,000 λ = 5 is behind in tokens in German ({late['German']:.1f} %), Japanese ("
+        f"At 16,000 λ = 5 is behind in tokens in German ({late['German']:.1f} %), "
+        f"Japanese ({late['Japanese']:.1f} %) and Finnish ({late['Finnish']:.2f} %)."
     ) in prose()
-    assert f" and Finnish ({late['Finnish']:.2f} %)." in prose()
-    assert late["Japanese"] == pytest.approx(0.448, abs=0.001)

@@ -213,9 +213,7 @@ def test_gaps_are_paired_by_seed():
 
 @pytest.mark.parametrize("way", list(evidence_speed.WAYS))
 def test_speed_shows_ratios_of_the_same_turns(way):
-    cpu = {
-        (r["density"], r[f"dense {way} ms"] / r[f"{way} ms"]) for r in stored("speed")["one thread"]
-    }
+    cpu = {(r["density"], r[f"{way} x"]) for r in stored("speed")["one thread"]}
     left = points(drawn("attn-speed", place="cpu", way=way)["panels"][0])
     found = sorted(p for name, line in left.items() for p in line)
     expected = sorted((100 * d, t) for d, t in cpu)

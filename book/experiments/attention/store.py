@@ -34,7 +34,10 @@ COLUMNS = (
     *("text", "window", "design", "kept", "density", "nll"),
     *("more", "more se", "more half", "kl", "kl se", "kl half"),
 )
-CPU = ["tokens", "block", "density", "sink", "forward", "both", "dense forward", "dense both"]
+CPU = [
+    *("tokens", "block", "density", "sink", "forward x", "both x"),
+    *("forward", "both", "dense forward", "dense both"),
+]
 BY_ROW = [
     *("tokens", "block", "density", "plan", "dense forward"),
     *("kept forward", "kept both", "difference forward", "difference both"),
@@ -322,6 +325,7 @@ def speed() -> dict[str, Any]:
     ways = ("forward", "both")
     one = [
         [r["tokens"], r["block"], r["density"], int("1 sink" in r["plan"])]
+        + [r[f"{w} x"] for w in ways]
         + [r[f"{w} ms"] for w in ways]
         + [r[f"dense {w} ms"] for w in ways]
         for r in cpu["one thread"]

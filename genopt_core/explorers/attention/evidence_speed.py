@@ -113,7 +113,7 @@ def rows_of(place: str, way: str) -> list[dict[str, Any]]:
                 whole = dense / (dense / r["kept forward"] + r["plan"])
                 found.append(("kept blocks, plan included", r["density"], whole))
         elif place == "cpu":
-            found.append((f"{r['tokens']:,} tokens", r["density"], r[f"dense {way}"] / r[way]))
+            found.append((f"{r['tokens']:,} tokens", r["density"], r[f"{way} x"]))
         elif r[way] and (r["call"], r["tokens"], r["dim"]) in ON_GPU:
             name = ON_GPU[r["call"], r["tokens"], r["dim"]]
             found.append((name, r["density"], r[f"dense {way}"] / r[way]))

@@ -37,7 +37,7 @@ ROLES = {
     alt=(
         "A row for each of nineteen kinds of text: small points for its windows, a large one for "
         "their mean with a line over its standard error. Two upright lines stand at the mean of "
-        "home and at twice that. Pairs and records, which copy, are farthest to the right."
+        "home and at twice that. By divergence pairs and records, which copy, are the farthest."
     ),
     presets=(
         Preset("Against prose and code", {}),
@@ -116,7 +116,7 @@ def kv_away(measure: str, home: str) -> Figure:
         readout=_readout(rows, base, measure, home),
         cost=(
             f"{limit:.2f} bits a number in the limit of a long text, {held:.2f} held at 2,048 "
-            "tokens; the same maps everywhere, measured on home"
+            "tokens; the same maps everywhere, measured on other passages of home"
         ),
     )
 

@@ -44,7 +44,7 @@ DESIGN = "by layer, 2.85 bits"
         Preset(
             "One staircase for all layers fails",
             {},
-            "16/4/4/4/4/3/3/2 is fine on prose and loses half of its perplexity here: what is "
+            "16/4/4/4/4/3/3/2 is fine on prose and raises perplexity by half here: what is "
             "copied is old.",
             fails=True,
         ),
@@ -125,7 +125,7 @@ def _readout(rows: list[dict[str, Any]], text: str, measure: str) -> str:
     plain, balanced, asked = (_told(row[kind][measure], measure) for kind in CODES)
     return (
         f"On {TEXTS[text]}, ladders {DESIGN}: {lead} {balanced} with balanced codes, {asked} if "
-        f"they were chosen with recall too, and {plain} with plain codes; of {best['label']}, the "
-        "nearest peer, "
+        f"the ladders were chosen with recall too, and {plain} with plain codes; of "
+        f"{best['label']}, the nearest peer, "
         f"{_told(best['plain'][measure], measure)}."
     )

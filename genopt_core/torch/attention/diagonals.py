@@ -179,7 +179,7 @@ def head_groups(q: Tensor) -> list[slice]:
     """
     if not pieces.fused(q.device):
         return [slice(None)]
-    step = torch.get_num_threads() * max(CACHED // max(q[0].numel(), 1), 1)
+    step = torch.get_num_threads() * max(CACHED // max(q.shape[1] * q.shape[2], 1), 1)
     return [slice(h, h + step) for h in range(0, len(q), step)]
 
 
