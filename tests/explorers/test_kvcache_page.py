@@ -217,7 +217,8 @@ def test_single_windows_of_pairs_and_of_german():
     a, b, asked, c, d = (1e3 * german[k]["kl"] for k in told)
     says(
         f"move predictions {a:.1f} thousandths with maps made on English, {b:.1f} without, "
-        f"{asked:.1f} with ladders chosen with recall, and KIVI at 4.5 bits {c:.0f}; 16/4 balanced {d:.1f}"
+        f"{asked:.1f} with ladders chosen with recall, and KIVI at 4.5 bits {c:.0f}; 16/4 "
+        f"balanced {d:.1f}"
     )
 
 
