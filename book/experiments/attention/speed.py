@@ -49,6 +49,7 @@ TARGET = RESULTS / "attention_speed.json"
 HEADS, DIM = 8, 64
 REPEATS = 5
 WAYS = ("forward", "both")
+EACH = (("", "x"), ("", "ms"), ("dense ", "ms"))
 WANTED = (0.12, 0.23, 0.49, 1.0)
 LENGTHS = (4096, 8192)
 LAW = DistanceLaw.harmonic()
@@ -153,7 +154,8 @@ def repeated(times: int, measure: Callable[[], list[dict]]) -> list[dict]:
             for name, value in of_one[0].items()
             for column in [[one[name] for one in of_one]]
         }
-        rows.append(row | {f"{way} x each": [one[f"{way} x"] for one in of_one] for way in WAYS})
+        names = [f"{of}{way} {what}" for way in WAYS for of, what in EACH]
+        rows.append(row | {f"{name} each": [one[name] for one in of_one] for name in names})
     return rows
 
 

@@ -188,14 +188,19 @@ def _single(x: Tensor, size: int) -> Tensor:
     return x.unflatten(1, (-1, size)).flatten(0, 1).unsqueeze(1)
 
 
+def _pairs(x: Tensor, size: int) -> Tensor:
+    """(heads * blocks / 2, 2, block, …), a view: what is merged into it is in ``x``."""
+    return x.view(-1, 2, size, *x.shape[2:])
+
+
 def _upper(x: Tensor, size: int) -> Tensor:
     """Of each two blocks of (heads, tokens, …) the first: its keys meet all of the other's rows."""
-    return _single(x, 2 * size)[:, :, :size]
+    return _pairs(x, size)[:, :1]
 
 
 def _lower(x: Tensor, size: int) -> Tensor:
     """The second, (heads * blocks / 2, 1, block, …), a view."""
-    return _single(x, 2 * size)[:, :, size:]
+    return _pairs(x, size)[:, 1:]
 
 
 def _halves(block: int, device: torch.device) -> tuple[int, list[int]]:
