@@ -71,9 +71,18 @@ def window(chromium, lab):
     context.close()
 
 
+# The indicator shows "idle" before there is a kernel; a cell that is run then does nothing.
+CONNECTED = """async () => {
+    const session = jupyterapp.shell.currentWidget.sessionContext;
+    await session.ready;
+    await session.session.kernel.info;
+}"""
+
+
 def ready(page):
     """``page`` once its notebook is rendered, however long it is, and its kernel idle."""
     page.locator(".jp-Notebook .jp-MarkdownCell .jp-RenderedMarkdown").first.wait_for()
+    page.evaluate(CONNECTED)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
     return page
 
