@@ -73,6 +73,29 @@ def test_rows_are_possible_and_say_where_they_were_made():
     assert not left_out & {(r["language"], r["size"], r["contestant"]) for r in records(STORED)}
 
 
+def test_a_run_in_a_fresh_clone_goes_on_from_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(languages, "KEPT", tmp_path)
+    languages.restore(STORED)
+    lying = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()}
+    assert len(lying) == len(STORED["rows"]) + len(STORED["skipped"])
+    for row in records(STORED):
+        job = (row["language"], row["size"], row["contestant"])
+        found = lying[languages.kept(job).name]
+        assert {name: found[name] for name in languages.COLUMNS[3:]} == {
+            name: row[name] for name in languages.COLUMNS[3:]
+        }
+        facts = STORED["corpora"][job[0]]
+        hashes = [facts["train_counts_sha256"], facts["held_counts_sha256"]]
+        assert found["fingerprint"] == [*job, *hashes]
+        assert found["versions"] == STORED["provenance"]["machines"][row["machine"]]
+    for *job, reason in STORED["skipped"]:
+        found = lying[languages.kept(tuple(job)).name]
+        assert (found.get("skipped") or f"{found['pieces']} pieces") == reason
+    languages.kept(job := ("fi", 4000, "hf_bpe")).write_text("{}", encoding="utf-8")
+    languages.restore(STORED)  # what is there already stays
+    assert languages.kept(job).read_text(encoding="utf-8") == "{}"
+
+
 def prose():
     cells = json.loads((BOOK / "ch1_subwords" / "evidence.ipynb").read_text("utf-8"))["cells"]
     return " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")

@@ -46,6 +46,22 @@ def test_a_row_of_the_stored_table_is_what_comes_out_again():
         assert found[name] == pytest.approx(row[name], rel=1e-4)
 
 
+def test_a_run_in_a_fresh_clone_goes_on_from_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(small, "SCRATCH", tmp_path)
+    table = small.read(RESULTS / "subwords_small.json")
+    small.restore(table)
+    lying = {p.name: small.read(p) for p in (tmp_path / "small").iterdir()}
+    assert len(lying) == len(table["rows"]) + len(table["skipped"])
+    for row in records(table):
+        job = tuple(row[name] for name in ("part", "corpus", "size", "contestant"))
+        found = lying[small.kept(job).name]
+        assert [found[name] for name in small.COLUMNS[5:]] == [
+            row[name] for name in small.COLUMNS[5:]
+        ]
+    for *job, reason in table["skipped"]:
+        assert lying[small.kept(tuple(job)).name]["skipped"] == reason
+
+
 def test_every_cell_of_the_eight_languages_is_there():
     table = records(small.read(RESULTS / "subwords_small.json"))
     cells = {(r["corpus"], r["size"], r["contestant"]) for r in table if r["part"] == "messages"}

@@ -64,6 +64,20 @@ def test_rows_of_several_machines_say_each_where_they_are_from(monkeypatch):
     assert places[0] == places[1] != places[2] == content["provenance"]["machine"]
 
 
+def test_a_package_that_was_there_for_some_results_of_a_machine_is_named():
+    results = [
+        {"machine": "one", "versions": {"numpy": "1", "peer": None}},
+        {"machine": "one", "versions": {"numpy": "1", "peer": "2"}},
+        {"machine": "one", "versions": {"numpy": "1", "peer": None}},
+        {"machine": "other", "versions": {"numpy": None}},
+        {},
+    ]
+    assert store.machines(results) == {
+        "one": {"numpy": "1", "peer": "2"},
+        "other": {"numpy": None},
+    }
+
+
 def test_rows_without_an_origin_are_not_taken_for_those_of_this_machine():
     with pytest.raises(ValueError, match="where its rows are from"):
         store.credit({"device": "GPU", "rows": [[]]}, ("rows",), "CPU", ())

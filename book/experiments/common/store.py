@@ -156,8 +156,16 @@ def made_here(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
 
 
 def machines(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The machines of some results and what was installed there; those that do not say are out."""
-    return {result["machine"]: result["versions"] for result in results if "machine" in result}
+    """The machines of some results and what was installed there; those that do not say are out.
+
+    Of two results of one machine the later one says, where a package was there.
+    """
+    found: dict[str, Any] = {}
+    for result in results:
+        if "machine" in result:
+            here = {name: v for name, v in result["versions"].items() if v is not None}
+            found[result["machine"]] = result["versions"] | found.get(result["machine"], {}) | here
+    return found
 
 
 def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 
 The words are those of `corpora`'s ``words-xx``, the tokenizers those of `peers`, each with its own
 segmentation.  A tokenizer that could not run, or was stopped, is missing from the table, and so is
-one that found less than 99 % of the pieces.  A row says on which machine it was made.
+one that found less than 99 % of the pieces.  A row says on which machine it was made.  In a fresh
+clone what the table holds is laid below ``.cache`` first, so that a run goes on from there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from book.experiments.common.store import (
     provenance,
     read,
     rounded,
+    write_json,
     write_results,
 )
 from book.experiments.subwords import peers
@@ -34,6 +36,7 @@ from book.experiments.subwords.metrics import (
     piece_counts,
     spelled_out,
 )
+from genopt_core.tables import records
 
 SIZES = (1000, 4000, 16000)
 OURS = ("ours_front_5", "ours_tokens", "ours_front")
@@ -47,6 +50,7 @@ COLUMNS = (
     *("language", "size", "contestant", "pieces", *MEASURES),
     *("train_cpu_seconds", "machine"),
 )
+TARGET = RESULTS / "subwords_languages.json"
 KEPT = SCRATCH / "subwords" / "seven"
 Job = tuple[str, int, str]
 
@@ -67,6 +71,25 @@ def made_from(job: Job) -> Any:
     """What a result depends on."""
     facts = load(f"words-{job[0]}").facts
     return [*job, facts["train_counts_sha256"], facts["held_counts_sha256"]]
+
+
+def restore(table: dict[str, Any]) -> None:
+    """Lay what a stored table holds below ``.cache`` where nothing lies for it."""
+    found: dict[Job, dict[str, Any]] = {}
+    for row in records(table):
+        numbers = {name: row[name] for name in COLUMNS[3:]}
+        found[row["language"], row["size"], row["contestant"]] = numbers | {
+            "versions": table["provenance"]["machines"][row["machine"]]
+        }
+    for language, size, contestant, reason in table["skipped"]:
+        number, _, unit = reason.partition(" ")
+        job = (language, size, contestant)
+        found[job] = {"pieces": int(number)} if unit == "pieces" else {"skipped": reason}
+    for job, result in found.items():
+        if not kept(job).is_file():
+            facts = table["corpora"][job[0]]
+            hashes = [facts[f"{part}_counts_sha256"] for part in ("train", "held")]
+            write_json(kept(job), {"fingerprint": [*job, *hashes], **result})
 
 
 def scored(trained: peers.Trained, corpus: Corpus) -> dict[str, float]:
@@ -139,7 +162,7 @@ def collect() -> None:
     used = dict.fromkeys(row[2] for row in rows)
     corpora = {language: load(f"words-{language}").facts for language in LANGUAGES}
     write_results(
-        RESULTS / "subwords_languages.json",
+        TARGET,
         {
             "schema": "subwords-languages/1",
             "provenance": provenance() | {"machines": machines(results)},
@@ -173,6 +196,8 @@ def main() -> int:
     options.add_argument("--collect", action="store_true")
     given = options.parse_args()
     failures = 0
+    if TARGET.is_file():
+        restore(read(TARGET))
     if not given.collect:
         names = selected(given.contestant, CONTESTANTS, "--contestant")
         languages = selected(given.only, LANGUAGES)

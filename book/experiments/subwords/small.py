@@ -1,12 +1,14 @@
 """Small corpora: who finds the better vocabulary when many of the next words are new.
 
-    python -m book.experiments.subwords.small             # both parts, resumes: five minutes
+    python -m book.experiments.subwords.small             # both parts, resumes: half an hour
+    python -m book.experiments.subwords.small --part growth --only english,moby-dick
     python -m book.experiments.subwords.small --collect   # only write the table again
 
 ``messages``: the translations that Django ships, one corpus a language, four fifths of the messages
 to train.  The eight languages below were fixed before anything was measured on them; the objective
 was chosen on eight others (cs, et, fr, hu, ko, nl, pl, zh_Hant).  ``growth``: the first so many
-words of Moby-Dick's training part, and its held-out part.  Django's texts (BSD license) are read
+words of Moby-Dick's training part, and its held-out part; then all of it and all of `corpora`'s
+``english``, this at the size that `quality` does not have.  Django's texts (BSD license) are read
 from the installed package; only counts of tokens and bits are stored.
 """
 
@@ -22,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from book.experiments.common.main import parser
+from book.experiments.common.main import parser, selected
 from book.experiments.common.places import RESULTS, ROOT
 from book.experiments.common.store import (
     files_sha256,
@@ -36,17 +38,25 @@ from book.experiments.subwords import peers
 from book.experiments.subwords.corpora import SCRATCH, Corpus, clean, read_counts, stream, write
 from book.experiments.subwords.corpora import load as load_corpus
 from genopt_core.corpora import pretokenize
+from genopt_core.tables import records
 
 DJANGO = "5.2"
 LANGUAGES = ("ar", "de", "fi", "hi", "ja", "ru", "tr", "zh_Hans")
 SIZES = (1000, 2000, 4000)
 WORDS = (5_000, 10_000, 20_000)
+WHOLE = {"moby-dick": SIZES, "english": (2000,)}  # the other sizes are in `quality`
 SHUFFLE = 3  # the seed of the split
 PEERS = (
     *("hf_bpe", "hf_unigram", "hf_unigram_front"),
     *("sp_text", "sp_text_front", "sp_counts", "sp_counts_front", "mingram"),
 )
 GROWTH_PEERS = ("hf_bpe", "hf_unigram_front", "sp_counts", "mingram")  # the strongest
+WHOLE_PEERS = (
+    *("hf_bpe", "rustbpe", "hf_unigram", "hf_unigram_front", "hf_unigram_tuned", "greedtok"),
+    *("sp_text", "sp_text_front", "sp_counts", "sp_counts_front"),
+    *("sp_counts_tuned", "sp_text_tuned", "sp_text_front_tuned"),
+    *("mingram", "mingram_increase", "pathpiece", "convextok"),
+)
 OURS = {"ours": None, "ours_without": False}
 LABELS = {"ours": "ours, λ = 5", "ours_without": "ours, λ = 5, for the corpus itself"}
 COLUMNS = (
@@ -54,6 +64,7 @@ COLUMNS = (
     *("held_bits_per_byte", "held_tokens_per_word", "optimal_held_bits_per_byte"),
     *("train_bits_per_byte", "train_tokens_per_word"),
 )
+TARGET = RESULTS / "subwords_small.json"
 Job = tuple[str, str, int, str]
 
 
@@ -77,7 +88,9 @@ def messages(path: Path) -> Iterator[str]:
 
 
 def load(part: str, name: str) -> Corpus:
-    """The corpus of a language, or the first ``name`` words of Moby-Dick."""
+    """The corpus of a language, the first ``name`` words of Moby-Dick, or one of `WHOLE`."""
+    if name in WHOLE:
+        return load_corpus(name)
     folder = SCRATCH / f"small-{part}-{name}"
     if not (folder / "facts.json").is_file():
         if part == "messages":
@@ -120,11 +133,33 @@ def jobs() -> Iterator[Job]:
             for size in SIZES:
                 for contestant in (*OURS, *(PEERS if part == "messages" else GROWTH_PEERS)):
                     yield part, name, size, contestant
+    for name, sizes in WHOLE.items():  # large enough not to look ahead: one of ours
+        for size in sizes:
+            for contestant in ("ours", *WHOLE_PEERS):
+                yield "growth", name, size, contestant
 
 
 def kept(job: Job) -> Path:
     """Where the result of one job lies."""
     return SCRATCH / "small" / "{}.{}.{}.{}.json".format(*job)
+
+
+def restore(table: dict[str, Any]) -> None:
+    """Lay what a stored table holds below ``.cache`` where nothing lies for it.
+
+    Of ours it does not know the sources: who selects it again has it done again.
+    """
+    found: dict[Job, dict[str, Any]] = {}
+    for row in records(table):
+        job = (row["part"], row["corpus"], row["size"], row["contestant"])
+        found[job] = {name: row[name] for name in COLUMNS[5:]}
+    for part, name, size, contestant, reason in table["skipped"]:
+        found[part, name, size, contestant] = {"skipped": reason}
+    for job, result in found.items():
+        if not kept(job).is_file():
+            facts = table["corpora"][job[1] if job[1] in WHOLE else f"{job[0]}-{job[1]}"]
+            made_from = {"words": facts["train_counts_sha256"]}
+            write_json(kept(job), result | {"fingerprint": made_from})
 
 
 def fingerprint(job: Job, corpus: Corpus) -> dict[str, Any]:
@@ -186,7 +221,7 @@ def collect() -> dict[str, Any]:
         "corpora": {
             name: {k: v for k, v in found.items() if k != "format"} for name, found in facts.items()
         },
-        "labels": LABELS | {name: peers.method(name).label for name in PEERS},
+        "labels": LABELS | {n: peers.method(n).label for n in dict.fromkeys(PEERS + WHOLE_PEERS)},
         "skipped": skipped,
         "columns": list(COLUMNS),
         "rows": rows,
@@ -195,21 +230,23 @@ def collect() -> dict[str, Any]:
 
 def main() -> int:
     """Run what is not done yet, and collect."""
-    arguments = parser(__doc__, "force")
+    arguments = parser(__doc__, "force", "only")
     arguments.add_argument("--collect", action="store_true", help="run nothing, write the table")
     arguments.add_argument("--part", help="messages or growth; both by default")
     options = arguments.parse_args()
-    for job in [] if options.collect else tqdm(list(jobs()), unit="training"):
-        if options.part not in (None, job[0]):
-            continue
+    corpora = selected(options.only, dict.fromkeys(job[1] for job in jobs()))
+    wanted = [job for job in jobs() if options.part in (None, job[0]) and job[1] in corpora]
+    if TARGET.is_file():
+        restore(read(TARGET))
+    for job in [] if options.collect else tqdm(wanted, unit="training"):
         corpus = load(*job[:2])
         made_from = fingerprint(job, corpus)
         known = read(kept(job)) if kept(job).is_file() and not options.force else {}
         if known.get("fingerprint") != made_from:
             write_json(kept(job), done(job, corpus) | {"fingerprint": made_from})
     table = collect()
-    size = write_results(RESULTS / "subwords_small.json", table)
-    print(f"subwords_small.json: {size} bytes, {len(table['rows'])} rows")
+    size = write_results(TARGET, table)
+    print(f"{TARGET.name}: {size} bytes, {len(table['rows'])} rows")
     return 0
 
 
