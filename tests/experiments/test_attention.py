@@ -74,7 +74,10 @@ def test_a_part_measured_again():
 SPEED = read(speed.TARGET)
 
 
-@pytest.mark.parametrize("row", SPEED["one thread"], ids=lambda r: f"{r['tokens']}, {r['plan']}")
+TIMED = [row for of in (SPEED, *SPEED["other machines"]) for row in of["one thread"]]
+
+
+@pytest.mark.parametrize("row", TIMED, ids=lambda r: f"{r['tokens']}, {r['plan']}")
 def test_ratios_and_densities_follow_from_what_is_stored_beside_them(row):
     """Ratios are of the same repeat, and what is told is the median of the five."""
     for way in speed.WAYS:

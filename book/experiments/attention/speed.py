@@ -1,7 +1,8 @@
 """Time and memory of block-sparse attention beside PyTorch's dense call, forward and backward.
 
     python -m book.experiments.attention.speed [--quick] [--flex] [--rounds 9]
-    python -m book.experiments.attention.speed --only-flex       adds these times to what is stored
+    python -m book.experiments.attention.speed --only-flex      adds these times to what is stored
+    python -m book.experiments.attention.speed --elsewhere      on another machine than stored
 
 Writes book/data/results/attention_speed.json.  One thread, and CPU time of that thread rather than
 the clock, so that other work on the machine matters less; calls take turns and the least of their
@@ -277,10 +278,18 @@ def on_gpu(rounds: int, length: int = 16384) -> dict | None:
     return {"name": torch.cuda.get_device_name(), "tokens": length, "density": plan.density, **best}
 
 
+def others(stored: dict[str, Any], elsewhere: bool) -> list[dict[str, Any]]:
+    """What other machines measured: those known so far, and what is stored if it is from one."""
+    kept = ("turns", "repeats", "load before", "one thread", "rows", "flex", "provenance")
+    known: list[dict[str, Any]] = stored.get("other machines", [])
+    return [*known, {name: stored[name] for name in kept}] if elsewhere else known
+
+
 def main() -> None:
     arguments = parser(__doc__, "quick")
     arguments.add_argument("--flex", action="store_true", help="compiled flex_attention too")
     arguments.add_argument("--only-flex", action="store_true", help="that alone, forward")
+    arguments.add_argument("--elsewhere", action="store_true", help="keep the stored times too")
     arguments.add_argument("--rounds", type=int, default=9, help="turns that each call takes")
     options = arguments.parse_args()
     lengths = (1024,) if options.quick else LENGTHS
@@ -328,6 +337,8 @@ def main() -> None:
     }
     if options.quick:
         return
+    if TARGET.is_file():
+        content["other machines"] = others(read(TARGET), options.elsewhere)
     if TARGET.is_file() and not options.flex:  # what takes long to compile is kept
         content["flex"] = read(TARGET).get("flex")
         times = {(r["tokens"], r["plan"]): r for r in read(TARGET)["one thread"]}

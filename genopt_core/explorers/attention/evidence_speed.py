@@ -90,7 +90,7 @@ def attn_speed(place: str, way: str) -> Figure:
         title=f"{PLACES[place][0].upper()}{PLACES[place][1:]}: {WAYS[way]}",
         panels=[
             _panel(rows, series, "times", "times as fast as dense", (0.35, 11)),
-            _panel(rows, series, "share", "share of 1 / density", (0, 1.2)),
+            _panel(rows, series, "share", "share of 1 / density", (0, 1.4)),
         ],
         readout=_readout(rows, place, way),
         cost=_cost(place),
