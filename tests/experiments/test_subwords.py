@@ -90,6 +90,7 @@ def test_a_hash_of_code_sees_the_code_and_not_where_it_lies(tmp_path):
         ("subwords_lm.json", 60_000),
         ("subwords_ngram.json", 60_000),
         ("subwords_peer_tokenizers.json", 150_000),
+        ("subwords_room.json", 10_000),
         ("subwords_conventions.json", 20_000),
     ],
 )
