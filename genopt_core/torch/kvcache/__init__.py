@@ -3,8 +3,9 @@
 The modules in reading order: ``settings`` (what the layers of a cache share), ``codec`` (packed
 chunks), ``recall`` (a text that must be copied), ``balance`` (maps in which codes lose less),
 ``layer`` (one layer's keys and values), ``window`` (a layer that forgets by itself),
-``storage`` (tensors on disk), ``cache`` (all layers: what ``generate`` takes), ``attention`` (which
-reads packed chunks), ``choice`` (the best ladders by costs) and ``calibration`` (what they cost).
+``storage`` (tensors on disk), ``cache`` (all layers: what ``generate`` takes), ``compiled``
+(kernels for one token), ``attention`` (which reads packed chunks), ``choice`` (the best ladders by
+costs) and ``calibration`` (what they cost).
 """
 
 from genopt_core.torch.kvcache.attention import register

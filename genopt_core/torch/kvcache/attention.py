@@ -1,6 +1,7 @@
 r"""Attention straight over a packed staircase cache, without restoring it."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
@@ -10,9 +11,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from genopt_core.torch.kvcache import compiled as kernels
 from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec, restored
 from genopt_core.torch.kvcache.layer import PAGE, Segment, View, taken_from
-from genopt_core.torch.kvcache.settings import NAME, NOT_TRACED
+from genopt_core.torch.kvcache.settings import COMPILED, NAME, NOT_TRACED, READERS
 from genopt_core.torch.online_softmax import (
     Partial,
     attend,
@@ -27,15 +29,38 @@ SCORES = 2**20
 """Scores a head that are held at once: a whole cache for one query, a page for many."""
 
 
-def register() -> str:
+def register(*, compiled: bool = False) -> str:
     """Make the attention function known to ``transformers``; returns its name.
 
     Then ``model.set_attn_implementation(register())``, or ``attn_implementation=register()`` when
     a model is loaded.  Without a :class:`~.StaircaseCache` the function is plain SDPA.
 
+    Parameters
+    ----------
+    compiled : bool
+        Single tokens are attended to by kernels that numba compiles at the first of them, for some
+        seconds: the same but for rounding, and faster.  For a processor, rotated codes and
+        chunks of a multiple of 32; everything else is as without.
+
+    Raises
+    ------
+    ImportError
+        If ``compiled`` and there is no numba.
+
+    Examples
+    --------
     >>> register()
     'genopt_staircase'
     """
+    if compiled:
+        if find_spec("numba") is None:
+            raise ImportError(
+                "compiled=True needs numba: pip install 'genopt-core[compiled]'", name="numba"
+            )
+        AttentionInterface.register(COMPILED, compiled_attention)
+        AttentionMaskInterface.register(COMPILED, sdpa_mask)
+        READERS.add(COMPILED)
+        return COMPILED
     AttentionInterface.register(NAME, staircase_attention)
     # without a mask function of the same name transformers passes no mask: padding would count
     AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -80,6 +105,29 @@ def staircase_attention(
         outs.append(attend_view(query[:, :, rows], view, scale, mask, query.shape[2] - first))
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
     return out.transpose(1, 2).contiguous(), None
+
+
+@torch.compiler.disable(reason=NOT_TRACED)
+def compiled_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """:func:`staircase_attention`, by compiled kernels where they know the case."""
+    view = taken_from(key)
+    other = (kwargs.get(name) for name in ("s_aux", "position_bias", "softcap"))
+    plain = attention_mask is None and not dropout and all(option is None for option in other)
+    if view is None or not plain or not kernels.reads(query, view):
+        return staircase_attention(
+            module, query, key, value, attention_mask, scaling, dropout, **kwargs
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return kernels.attend_token(query, view, scale).transpose(1, 2).contiguous(), None
 
 
 def attend_view(
