@@ -3,6 +3,11 @@
     python -m book.experiments.subwords.timing                       # everything, about an hour
     python -m book.experiments.subwords.timing --part training --rounds 5
     python -m book.experiments.subwords.timing --quick               # one small round, not stored
+    python -m book.experiments.subwords.timing --part training --size 8000 --again \
+        --only counting,hf_unigram_front,ours_fast,ours_standard,ours_likelihood
+
+``--again`` measures in new rounds, numbered after those that are stored.  What is stored stays,
+but for older rows of ours beside new ones: those are of other code.
 
 Each training runs in a fresh process.  A round runs every tokenizer once, starting with another
 one each time; a ratio is taken inside a round, so that what disturbs the machine disturbs both, and
@@ -23,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,7 +92,7 @@ COLUMNS = (
 Job = tuple[str, str, int, str, int]
 
 
-def jobs(parts: list[str], rounds: int, quick: bool) -> list[Job]:
+def jobs(parts: list[str], rounds: Iterable[int], quick: bool) -> list[Job]:
     """Part, corpus, size, tokenizer and round of every measurement, round by round."""
     found: list[Job] = []
     for part in parts:
@@ -102,7 +107,7 @@ def jobs(parts: list[str], rounds: int, quick: bool) -> list[Job]:
             texts, sizes = ("moby-dick",), (1000,)
         for corpus in texts:
             for size in sizes:
-                for turn in range(rounds):
+                for turn in rounds:
                     start = turn * 5 % len(names)
                     order = names[start:] + names[:start]
                     found += [(part, corpus, size, name, turn) for name in order]
@@ -265,10 +270,34 @@ def made_from(job: Job) -> Any:
     return None if name == "counting" else fingerprint(name, loaded(job[1]))
 
 
+def next_round(before: dict[str, Any], job: Job) -> int:
+    """The first round that is not in a stored table yet, of a part, corpus and size."""
+    return 1 + max((row[4] for row in before["rows"] if tuple(row[:3]) == job[:3]), default=-1)
+
+
+def with_stored(found: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """New rounds of training beside the stored ones; older rows of ours are of other code."""
+    measured = {tuple(row[:5]) for row in found["rows"]}
+    renewed = {key[:4] for key in measured if key[3].startswith("ours")}
+    stay = [
+        r for r in before["rows"] if tuple(r[:5]) not in measured and tuple(r[:4]) not in renewed
+    ]
+    rows = stay + found["rows"]
+    encoding = [entry for entry in before["summary"] if entry["part"] == "encoding"]
+    return {
+        **before,
+        "provenance": found["provenance"],
+        "load_before": found["load_before"],
+        "corpora": before["corpora"] | found["corpora"],
+        "summary": summary([row for row in rows if row[0] != "encoding"], {}) + encoding,
+        "rows": rows,
+    }
+
+
 def table(folder: Path, quick: bool) -> dict[str, Any]:
     """Everything that is done."""
     rows, loads, extra = [], [], {}
-    for job in jobs(list(PARTS), 1 if quick else 99, quick):
+    for job in jobs(list(PARTS), range(1 if quick else 99), quick):
         path = kept(folder, job)
         if path.is_file() and "skipped" not in (result := read(path)):
             values = [result[key] for key in COLUMNS[5:]]
@@ -299,7 +328,9 @@ def main() -> int:
     """Measure what is not measured yet and write the table."""
     arguments = parser(__doc__, "quick", "only", "force")
     arguments.add_argument("--part", choices=PARTS, action="append", help="all if not given")
+    arguments.add_argument("--size", type=int, choices=SIZES, action="append", help="the same")
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--again", action="store_true", help="new rounds beside those stored")
     arguments.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
@@ -311,8 +342,15 @@ def main() -> int:
     apart = ("counting", *EXPORTED)  # not tokenizers of their own
     only = selected(options.only, (*apart, *peers.METHODS))
     folder = SCRATCH / ("timing-quick" if options.quick else "timing")
-    rounds = 1 if options.quick else options.rounds
-    planned = jobs(options.part or list(PARTS), rounds, options.quick)
+    target = RESULTS / "subwords_timing.json"
+    before = read(target) if options.again else None
+    parts = options.part or list(PARTS)
+    if before and (options.quick or "encoding" in parts):
+        raise SystemExit("--again is for --part training and --part growth, not for --quick")
+    planned = jobs(parts, range(1 if options.quick else options.rounds), options.quick)
+    planned = [job for job in planned if job[2] in (options.size or (job[2],))]
+    if before:
+        planned = [(*job[:4], job[4] + next_round(before, job)) for job in planned]
     names = dict.fromkeys(job[3] for job in planned if job[3] in only)
     able = {*apart, *peers.ready(name for name in names if name not in apart)}
     do_all(
@@ -324,6 +362,8 @@ def main() -> int:
         options.force,
     )
     found = table(folder, options.quick)
+    if before:
+        found = with_stored(found, before)
     for entry in found["summary"]:
         ratios = " ".join(
             f"{key.removeprefix('over_')} {value[0]:.2f}"
@@ -337,7 +377,7 @@ def main() -> int:
             f"CPU s {entry['peak_mb']:7.0f} MB{speed}  over: {ratios}"
         )
     quick = SCRATCH / "subwords_timing_quick.json"
-    target = quick if options.quick else RESULTS / "subwords_timing.json"
+    target = quick if options.quick else target
     print(f"{target.name}: {write_results(target, found)} bytes")
     return 0
 
