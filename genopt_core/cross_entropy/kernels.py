@@ -6,6 +6,7 @@ gives a little of each elite to the other categories and to the neighboring leve
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,21 +47,30 @@ def _normals(n: int, width: float) -> Array:
     return np.asarray(kernel / kernel.sum(1, keepdims=True))
 
 
-def project(kernels: list[Array], active: Array, weights: Array, prior: float) -> list[Array]:
+def project(
+    space: SearchSpace, cells: Array, active: Array, weights: Array, width: float, prior: float
+) -> list[Array]:
     r"""The product distribution nearest to a weighted sum of rows, mixed with the uniform one.
 
     .. math:: v_j = (1 - \lambda) \frac{\sum_i w_i K_j(x_i, \cdot)}{\sum_i w_i} + \lambda u_j
 
     The projection (book, eq. cem-projection) of the kernel mixture, over the rows in which the
-    parameter exists.
+    parameter exists.  The kernels are those of `cell_kernels`, applied to the weight of each cell.
     """
-    found = []
-    for i, kernel in enumerate(kernels):
-        w = weights * active[:, i]
-        total = w.sum()
-        uniform = np.full(kernel.shape[1], 1 / kernel.shape[1])
-        found.append((1 - prior) * (w @ kernel) / total + prior * uniform if total > 0 else uniform)
-    return found
+    sizes, starts = space.cells, space.starts
+    at = np.where(active, cells + starts[:-1], starts[-1])
+    shares = np.repeat(weights, len(sizes))
+    mass = np.bincount(at.ravel(), shares, starts[-1] + 1)[:-1]
+    total = weights @ active
+    known = total > 0
+    each = total / np.where(known, sizes, 1)
+    found = np.repeat(width * each, sizes)
+    found += (1 - width) * mass
+    for n, where in space.ordered_alike:
+        found[where] = mass[where] @ _normals(n, width)[:n]
+    found *= np.repeat((1 - prior) / np.where(known, total, 1.0), sizes)
+    found += np.repeat(np.where(known, prior, 1.0) / sizes, sizes)
+    return [found[a:b] for a, b in pairwise(starts.tolist())]
 
 
 def log_density(kernels: list[Array], cells: Array, active: Array, prior: float) -> Array:

@@ -8,6 +8,7 @@ tree-structured Parzen estimator does).  NumPy only.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,15 +34,21 @@ MIXTURE = 0.8
 class Elite:
     """The best of all evaluations, and the distribution fitted to them."""
 
+    space: SearchSpace
     indices: Array
     rest: Array
     weights: Array
     cells: Array
     active: Array
-    kernels: list[Array]
     prior: float
     width: float
     probabilities: list[Array]
+
+    @cached_property
+    def kernels(self) -> list[Array]:
+        """The kernel of each elite, by parameter."""
+        at = self.indices
+        return cell_kernels(self.space, self.cells[at], self.active[at], self.width)
 
 
 def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: float) -> Elite:
@@ -56,9 +63,9 @@ def fit_elite(space: SearchSpace, rows: Array, scores: Array, elite_fraction: fl
     width = max(0.54 * n ** (-1 / (4 + len(space))), 0.04)
     prior = 1 / (1 + math.sqrt(n))
     cells, active = space.cell(rows), space.active(rows)
-    kernels = cell_kernels(space, cells[order[:size]], active[order[:size]], width)
-    fitted = project(kernels, active[order[:size]], weights, prior)
-    return Elite(order[:size], order[size:], weights, cells, active, kernels, prior, width, fitted)
+    best = order[:size]
+    fitted = project(space, cells[best], active[best], weights, width, prior)
+    return Elite(space, best, order[size:], weights, cells, active, prior, width, fitted)
 
 
 def elite_of_all(n: int, elite_fraction: float) -> int:

@@ -9,11 +9,12 @@ sampling (Brookes and Listgarten) and of cross-entropy search on a surrogate (Ba
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from genopt_core.cross_entropy.gains import expected_gain, expected_hypervolume, feasibility
-from genopt_core.cross_entropy.kernels import cell_kernels, project
+from genopt_core.cross_entropy.kernels import project
 from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.pareto import (
@@ -46,9 +47,28 @@ WINDOW = 300
 """The most trials that a process is conditioned on, so that a proposal's cost stops growing."""
 MOST_ON_FRONT = {2: 400, 3: 40, 4: 16}
 """Of a front, the most by number of losses from which a gain is computed; beyond four losses 10."""
+MOST_KEPT = 1_000_000
+"""The most coordinates of rows that `Posterior` keeps to change others in the same ways."""
 SCORE = "score"
 """The name of a single objective's process."""
 Gain = Callable[[Array], Array]
+
+
+class Ways(NamedTuple):
+    """The rows that differ in one coordinate from rows of the same discrete values.
+
+    The first is the row itself.
+    """
+
+    fixed: Array
+    keeps: Array
+    """Real coordinates that are those of the row."""
+    at: Array
+    """Rows in which a real coordinate is moved."""
+    column: Array
+    place: Array
+    real: Array
+    """The first row, and those of ``at``."""
 
 
 class Posterior:
@@ -59,6 +79,7 @@ class Posterior:
         self.elite_fraction = elite_fraction
         self._known: dict[str, tuple[bytes, Array, float | None]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
+        self._known_ways: dict[bytes, Ways] = {}
 
     # ---------------------------------------------------------------- the model
 
@@ -194,17 +215,17 @@ class Posterior:
         pool = np.zeros((0, len(space)))
         gains = np.zeros(0)
         for _ in range(ROUNDS):
-            cells = draw_cells(fitted, DRAWS, rng)
-            cells[: DRAWS // 2] = self._mutants(rows[top], rng)
+            drawn = draw_cells(fitted, DRAWS, rng, DRAWS // 2)
+            cells = np.concatenate([self._mutants(rows[top], rng), drawn])
             draws = space.fill(cells, rng)
             pool = np.concatenate([pool, draws])
             gains = np.concatenate([gains, gain(draws)])
             best = np.argsort(-gains, kind="stable")[:FITTED]
             weights = gains[best] / max(gains[best].sum(), 1e-300)
             weights = 0.5 * weights + 0.5 / len(best)
-            active = space.active(pool[best])
-            kernels = cell_kernels(space, space.cell(pool[best]), active, KERNEL)
-            fitted = project(kernels, active, weights, UNIFORM)
+            near = pool[best]
+            cells, active = space.cell(near), space.active(near)
+            fitted = project(space, cells, active, weights, KERNEL, UNIFORM)
         return fitted, pool, gains
 
     def _mutants(self, elites: Array, rng: np.random.Generator) -> Array:
@@ -279,49 +300,89 @@ class Posterior:
     def _polish(
         self, gain: Gain, starts: Array, seen: set[bytes], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Coordinate ascent on the gain from several rows at once; exact on short lists."""
+        """Coordinate ascent on the gain from several rows at once; exact on short lists.
+
+        Around a row that stays where it is, what is discrete is not tried again with smaller steps.
+        """
         space = self.space
         current = starts.copy()
-        reached = np.full(len(starts), -1.0)
-        for step in STEPS if space.is_real.any() else STEPS[:1]:
-            moving = np.ones(len(starts), bool)
+        reached = [-1.0] * len(starts)
+        stays = [False] * len(starts)
+        reals = np.flatnonzero(space.is_real)
+        for step in STEPS if len(reals) else STEPS[:1]:
+            moving = list(range(len(starts)))
             for _ in range(4):
-                if not moving.any():
+                if not moving:
                     break
-                there = space.active(current[moving])
+                jumps = step * rng.standard_normal((len(moving), len(reals), 4))
+                jumps += current[moving][:, reals, None]
+                jumps = np.minimum(reflect(jumps), 1.0 - 1e-12)
                 groups = [
-                    self._neighbours(row, exists, step, rng)
-                    for row, exists in zip(current[moving], there, strict=True)
+                    self._neighbors(current[i], moved.ravel(), stays[i])
+                    for i, moved in zip(moving, jumps, strict=True)
                 ]
-                owner = np.repeat(np.flatnonzero(moving), [len(group) for group in groups])
-                near = space.settle(np.concatenate(groups))
+                near = np.concatenate(groups)
+                if space.has_steps:
+                    near = space.settle(near)
                 gains = gain(near)
                 if seen:
                     gains[[row.tobytes() in seen for row in near]] = -1.0
-                for i in np.flatnonzero(moving):
-                    mine = np.flatnonzero(owner == i)
-                    j = mine[int(np.argmax(gains[mine]))]
+                last, found = 0, []
+                for i, group in zip(moving, groups, strict=True):
+                    first, last = last, last + len(group)
+                    j = first + int(np.argmax(gains[first:last]))
                     better = gains[j] > reached[i] * (1 + 1e-6) and gains[j] >= 0
-                    moving[i] = better and not np.array_equal(near[j], current[i])
+                    moves = better and not np.array_equal(near[j], current[i])
+                    stays[i] = not moves
                     if better:
-                        reached[i], current[i] = gains[j], near[j]
-        found = reached >= 0
-        return current[found], reached[found]
+                        reached[i], current[i] = float(gains[j]), near[j]
+                    if moves:
+                        found.append(i)
+                moving = found
+        told = np.array(reached)
+        return current[told >= 0], told[told >= 0]
 
-    def _neighbours(self, row: Array, there: Array, step: float, rng: np.random.Generator) -> Array:
-        """A row, and rows that differ from it in one coordinate that exists."""
-        space = self.space
-        reals = row[space.is_real]
-        moved = reals[:, None] + step * rng.standard_normal((len(reals), 4))
-        ways = iter(np.minimum(reflect(moved[there[space.is_real]]), 1.0 - 1e-12))
-        columns = np.flatnonzero(there)
-        values = [
-            next(ways) if space.is_real[i] else self._others(int(i), float(row[i])) for i in columns
-        ]
-        changed = np.repeat(columns, [len(v) for v in values])
-        found = np.repeat(row[None], len(changed) + 1, axis=0)
-        found[np.arange(1, len(found)), changed] = np.concatenate(values)
+    def _neighbors(self, row: Array, moved: Array, real: bool) -> Array:
+        """A row, and rows that differ from it in one coordinate that exists.
+
+        ``moved`` has four places for each real parameter; only these are taken if ``real``.
+        """
+        ways = self._ways(row)
+        part = slice(None) if not real else ways.real
+        found = np.where(ways.keeps[part], row, ways.fixed[part])
+        at = ways.at if not real else np.arange(1, len(found))
+        found[at, ways.column] = moved[ways.place]
         return found
+
+    def _ways(self, row: Array) -> "Ways":
+        """What can be done to a row, which depends on what of it is discrete."""
+        space = self.space
+        key = row[~space.is_real].tobytes()
+        if key not in self._known_ways:
+            columns = np.flatnonzero(space.active(row[None])[0])
+            numbers = np.cumsum(space.is_real) - 1
+            values = [
+                np.full(4, row[i]) if space.is_real[i] else self._others(int(i), float(row[i]))
+                for i in columns
+            ]
+            changed = np.repeat(columns, [len(v) for v in values])
+            near = np.repeat(row[None], len(changed) + 1, axis=0)
+            near[np.arange(1, len(near)), changed] = np.concatenate(values)
+            near = space.settle(near)
+            if sum(ways.fixed.size for ways in self._known_ways.values()) > MOST_KEPT:
+                self._known_ways.clear()
+            real = space.is_real[changed]
+            at = np.flatnonzero(real) + 1
+            column = changed[real]
+            self._known_ways[key] = Ways(
+                near,
+                space.active(near) & space.is_real,
+                at,
+                column,
+                4 * numbers[column] + np.tile(np.arange(4), len(column) // 4),
+                np.concatenate([[0], at]),
+            )
+        return self._known_ways[key]
 
     def _others(self, i: int, code: float) -> Array:
         """What a discrete parameter may change to: all of a short list, near ones of a long one."""

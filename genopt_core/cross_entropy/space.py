@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,23 @@ from genopt_core.cross_entropy.parameters import Array, Categorical, Float, Inte
 
 INACTIVE = -1.0
 """The code of a category that does not exist in a configuration."""
+
+
+class Wave(NamedTuple):
+    """Conditions of parameters whose parents are known to exist or not."""
+
+    parents: Array
+    """Columns of what is asked for, one a condition."""
+    starts: Array
+    """Where in ``allows`` the first code of each is."""
+    allows: Array
+    """Whether a code lets exist what depends on it."""
+    first: Array | None
+    """The first condition of each group of parameters; None if each has one."""
+    columns: Array
+    """The parameters of all groups."""
+    group: Array
+    """The group of each."""
 
 
 class SearchSpace:
@@ -75,6 +92,7 @@ class SearchSpace:
             for i, p in enumerate(parameters.values())
             if p.kind == "real" and getattr(p, "step", None)
         ]
+        self.has_steps = bool(self._snapped)
         self._check_reachable()
 
     def __len__(self) -> int:
@@ -123,32 +141,30 @@ class SearchSpace:
         return [np.array(columns) for columns in found.values()]
 
     @cached_property
-    def real_branches(self) -> list[Array]:
-        """Columns of real parameters, by the first condition on the way to them."""
-        found: dict[Any, list[int]] = {}
-        keys: dict[int, Any] = {}
-        for i in self._order:
-            keys[i] = ()
-            if self._conditions[i]:
-                parent, codes = self._conditions[i][0]
-                keys[i] = keys[parent] or (parent, codes.tobytes())
-            if self.is_real[i]:
-                found.setdefault(keys[i], []).append(i)
-        return [np.array(columns) for columns in found.values()]
+    def starts(self) -> Array:
+        """Where the cells of each parameter begin in a list of all cells, and its end."""
+        return np.concatenate([[0], np.cumsum(self.cells)])
 
     @cached_property
-    def codes(self) -> tuple[Array, Array]:
-        """Column and value, as `unit` has it, of each code of the discrete parameters."""
-        pairs = [
-            (i, code)
-            for i in np.flatnonzero(~self.is_real)
-            for code in range(int(INACTIVE) if self.is_category[i] else 0, self.cells[i])
-        ]
-        owner = np.array([i for i, _ in pairs], int)
-        table = np.zeros((len(pairs), len(self)))
-        at = np.arange(len(pairs))
-        table[at, owner] = [code for _, code in pairs]
-        return owner, self.unit(table)[at, owner]
+    def ordered_alike(self) -> list[tuple[int, Array]]:
+        """Numbers of cells, and for each the cells of those parameters that are no categories."""
+        found: dict[int, list[int]] = {}
+        for i in np.flatnonzero(~self.is_category):
+            found.setdefault(int(self.cells[i]), []).append(int(self.starts[i]))
+        return [(n, np.add.outer(at, np.arange(n))) for n, at in found.items()]
+
+    @cached_property
+    def codes(self) -> tuple[Array, Array, Array]:
+        """Columns of discrete parameters, where the codes of each begin, the column of each code.
+
+        Categories come first, and of each `INACTIVE`.
+        """
+        columns = np.concatenate(
+            [np.flatnonzero(self.is_category), np.flatnonzero(~self.is_category & ~self.is_real)]
+        )
+        sizes = self.cells[columns] + self.is_category[columns]
+        starts = np.cumsum(sizes) - sizes + self.is_category[columns]
+        return columns, starts, np.repeat(columns, sizes)
 
     def _check_reachable(self) -> None:
         """Refuse a parameter whose conditions contradict each other, its parents' included."""
@@ -165,19 +181,44 @@ class SearchSpace:
                         f"{self.names[parent]!r} contradict each other"
                     )
 
+    @cached_property
+    def _waves(self) -> list["Wave"]:
+        """All conditions, those first on whose parents there are none."""
+        depth: dict[int, int] = {}
+        for i in self._order:
+            depth[i] = max((depth[parent] + 1 for parent, _ in self._conditions[i]), default=0)
+        waves = []
+        for level in range(1, max(depth.values()) + 1):
+            groups = [columns for columns in self.together if depth[int(columns[0])] == level]
+            pairs = [pair for columns in groups for pair in self._conditions[int(columns[0])]]
+            many = [len(self._conditions[int(columns[0])]) for columns in groups]
+            parents = np.array([parent for parent, _ in pairs])
+            sizes = self.cells[parents] + 1  # a category may be INACTIVE
+            starts = np.cumsum(sizes) - sizes + 1
+            allows = np.zeros(sizes.sum(), bool)
+            for start, (_, codes) in zip(starts, pairs, strict=True):
+                allows[start + codes.astype(int)] = True
+            waves.append(
+                Wave(
+                    parents,
+                    starts,
+                    allows,
+                    np.cumsum(many) - many if max(many) > 1 else None,
+                    np.concatenate(groups),
+                    np.repeat(np.arange(len(groups)), [len(columns) for columns in groups]),
+                )
+            )
+        return waves
+
     def active(self, rows: Array) -> Array:
         """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters)."""
         found = np.ones(rows.shape, bool)
-        for columns in self.together:
-            there = None
-            for parent, codes in self._conditions[int(columns[0])]:
-                agrees = rows[:, parent] == codes[0]
-                for code in codes[1:]:
-                    agrees |= rows[:, parent] == code
-                agrees &= found[:, parent]
-                there = agrees if there is None else there & agrees
-            if there is not None:
-                found[:, columns] = there[:, None]
+        for wave in self._waves:
+            there = wave.allows[(rows[:, wave.parents] + wave.starts).astype(np.intp)]
+            there &= found[:, wave.parents]
+            if wave.first is not None:
+                there = np.logical_and.reduceat(there, wave.first, axis=1)
+            found[:, wave.columns] = there[:, wave.group]
         return found
 
     def settle(self, rows: Array) -> Array:
@@ -186,8 +227,9 @@ class SearchSpace:
         for i, parameter in self._snapped:
             rows[:, i] = parameter.snap(rows[:, i])
         if self.is_conditional:
-            active = self.active(rows)
-            rows = np.where(active, np.maximum(rows, 0.0), self.rest)  # a new category: the first
+            lacks = ~self.active(rows)
+            np.maximum(rows, 0.0, out=rows)  # a new category: the first
+            np.copyto(rows, self.rest, where=lacks)
         return rows
 
     # ---------------------------------------------------------------- configurations and rows
@@ -310,12 +352,21 @@ def _order(n: int, rng: np.random.Generator | None) -> Iterator[int]:
     return ((start + k * stride) % n for k in range(n))
 
 
-def draw_cells(probabilities: Sequence[Array], size: int, rng: np.random.Generator) -> Array:
-    """Independent draws of cells, shape (size, parameters), one probability vector a parameter."""
-    drawn = rng.random((len(probabilities), size))
-    found = [
-        np.cumsum(p).searchsorted(z * p.sum(), "right")
-        for p, z in zip(probabilities, drawn, strict=True)
-    ]
-    most = np.array([len(p) - 1 for p in probabilities])
-    return np.minimum(np.stack(found, 1), most)
+def draw_cells(
+    probabilities: Sequence[Array], size: int, rng: np.random.Generator, first: int = 0
+) -> Array:
+    """Independent draws of cells, shape (size, parameters), one probability vector a parameter.
+
+    The draws before ``first`` are left out of what is returned.
+    """
+    drawn = rng.random((len(probabilities), size))[:, first:]
+    ends = np.cumsum([len(p) for p in probabilities]).tolist()
+    sums = np.concatenate([[0.0], np.cumsum(np.concatenate(probabilities))])
+    edges = sums[[0, *ends]]
+    places = edges[:-1, None] + drawn * np.diff(edges)[:, None]
+    found = np.empty((size - first, len(ends)), np.intp)
+    start = 0
+    for i, end in enumerate(ends):
+        found[:, i] = sums[start + 1 : end].searchsorted(places[i], "right")
+        start = end
+    return found

@@ -24,9 +24,11 @@ Notation, with n trials and d parameters, m rows to predict at::
 
 import math
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dtrtri
 from scipy.optimize import fminbound, minimize
 from scipy.stats import yeojohnson
 
@@ -101,6 +103,67 @@ def _standard(values: Array) -> Array:
     return (values - values.mean()) / (values.std() + 1e-12)
 
 
+class Squares:
+    """Squared distances of all pairs of rows by parameter."""
+
+    def __init__(self, squares: Array) -> None:
+        self.flat = squares.reshape(len(squares), -1)
+        self.shape = squares.shape[1:]
+
+    def weighted(self, w: Array) -> Array:
+        """Their sum by weights."""
+        return np.asarray((w @ self.flat).reshape(self.shape))
+
+    def slopes(self, h: Array) -> Array:
+        """Sums over all pairs of ``h`` times the squares, by parameter."""
+        return np.asarray(self.flat @ h.ravel())
+
+
+class Products:
+    r"""The same of a conditional space, from products of matrices.
+
+    .. math:: \sum_{ik} h_{ik} (f_i - f_k)^2 = 2 \sum_i f_i^2 (h 1)_i - 2 \sum_i f_i (h f)_i
+
+    for symmetric h.  A category has one f a code, 1 over the root of 2 where a row has it.
+    """
+
+    def __init__(self, space: SearchSpace, off: Array, codes: Array) -> None:
+        numbers, owner = np.flatnonzero(~space.is_category), space.codes[2]
+        owner = owner[space.is_category[owner]]
+        self.size = len(space)
+        self.factors = np.hstack([off[:, numbers], codes[:, : len(owner)] * math.sqrt(0.5)])
+        self.owner = np.concatenate([numbers, owner])
+        self.squares = self.factors**2
+
+    def weighted(self, w: Array) -> Array:
+        """Sums of squared distances by weights."""
+        scaled = self.factors * np.sqrt(w)[self.owner]
+        found = scaled @ scaled.T
+        own = np.diag(found).copy()
+        found *= -2
+        found += own
+        found += own[:, None]
+        return np.maximum(found, 0.0, out=found)
+
+    def slopes(self, h: Array) -> Array:
+        """Sums over all pairs of ``h`` times the squares, by parameter."""
+        each = h.sum(1) @ self.squares - np.einsum("ij,ij->j", self.factors, h @ self.factors)
+        return np.bincount(self.owner, 2 * each, self.size)
+
+
+class Side(NamedTuple):
+    """The trials' part in how many parameters agree, in a conditional space."""
+
+    codes: Array
+    """Which code each discrete parameter has, by trial."""
+    scaled: Array
+    """Real parameters less those of `SearchSpace.rest`, on the scale of the additive kernel."""
+    apart: Array
+    """How near they are to those."""
+    near: Array
+    """The same summed over parameters."""
+
+
 class GaussianProcess:
     r"""Regression on encoded rows, hyperparameters at the maximum of their posterior.
 
@@ -130,13 +193,12 @@ class GaussianProcess:
 
     def fit(self, rows: Array, values: Array, iterations: int = 30) -> Array:
         """Hyperparameters (logarithms) from a fixed start, so that they depend on nothing else."""
-        squares = self._squares(rows, rows)
-        alone, flat = self._alone(squares), squares.reshape(len(squares), -1)
+        pairs, alone = self._pairs(rows)
         bounds = [BOUNDS[0]] * len(self.space) + list(BOUNDS[1:])
         found = minimize(
             self._loss,
             self.log_mean,
-            args=(flat, alone, values),
+            args=(pairs, alone, values),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
@@ -144,12 +206,23 @@ class GaussianProcess:
         )
         return np.asarray(found.x)
 
-    def _loss(self, theta: Array, flat: Array, alone: Array, y: Array) -> tuple[float, Array]:
+    def _pairs(self, rows: Array) -> tuple["Squares | Products", Array]:
+        """The distances of all pairs of rows, and the additive kernel of them."""
+        if self.space.is_conditional:
+            off, codes = self._split(rows)
+            near = self._agreement(off, codes, self._side(off, codes))
+            return Products(self.space, off, codes), near / len(self.space)
+        squares = self._squares(rows, rows)
+        return Squares(squares), self._alone(squares)
+
+    def _loss(
+        self, theta: Array, pairs: "Squares | Products", alone: Array, y: Array
+    ) -> tuple[float, Array]:
         """Negative log posterior of the hyperparameters and its gradient."""
-        n, size = len(y), len(flat)
+        n, size = len(y), len(self.space)
         w = np.exp(theta[:size])
         s2, noise, sa = np.exp(theta[size:])
-        u = 5 * (w @ flat).reshape(n, n)
+        u = 5 * pairs.weighted(w)
         r = np.sqrt(u + 1e-12)
         decay = np.exp(-r)
         matern = (1 + r + u / 3) * decay
@@ -163,10 +236,10 @@ class GaussianProcess:
         inverse = inverse.T @ inverse
         a = inverse @ y
         g = 0.5 * (inverse - np.outer(a, a))
-        h = (g * (s2 * (-5 / 6) * (1 + r) * decay)).ravel()
+        h = g * (s2 * (-5 / 6) * (1 + r) * decay)
         slope = np.concatenate(
             [
-                (flat @ h) * w,
+                pairs.slopes(h) * w,
                 [(g * s2 * matern).sum(), np.trace(g) * noise, (g * sa * alone).sum()],
             ]
         )
@@ -181,11 +254,14 @@ class GaussianProcess:
         self.w = np.exp(theta[:size])
         self.s2, self.noise, self.sa = (float(v) for v in np.exp(theta[size:]))
         if self.space.is_conditional:
-            self._known = self._side(self.space.unit(rows))
+            split = self._split(rows)
+            self._known = self._factors(*split, False).T.copy(), self._side(*split)
         k = self._kernel(rows, rows)
         self._own = k.copy()
         k[np.diag_indices(len(values))] += self.noise + JITTER * (self.s2 + self.sa)
         self.lower = cholesky(k, lower=True, check_finite=False)
+        if self.space.is_conditional:
+            self._inverse = dtrtri(self.lower, lower=1)[0].T.copy()
         half = solve_triangular(self.lower, values, lower=True, check_finite=False)
         self.alpha = solve_triangular(self.lower.T, half, lower=False, check_finite=False)
         return self
@@ -193,15 +269,21 @@ class GaussianProcess:
     def _kernel(self, a: Array, b: Array) -> Array:
         """Covariances; bit for bit those of `_squares` and `_alone`.
 
-        In a conditional space to rounding only, see `_by_branch`.  Else a part of the rows at a
+        In a conditional space to rounding only, by `_factors`.  Else a part of the rows at a
         time, so that the squares stay in the processor's cache.  Candidates differ from a few rows
         in one coordinate, so most values of a real parameter repeat: where it pays, what depends on
         one value is computed once and handed out.
         """
-        left, right = self.space.unit(a), self.space.unit(b)
         if self.space.is_conditional:
-            known = self._known if b is self.rows else self._side(right)
-            return self._matern(*self._by_branch(left, known))
+            if b is self.rows:
+                factors, side = self._known
+            else:
+                split = self._split(b)
+                factors, side = self._factors(*split, False).T, self._side(*split)
+            split = self._split(a)
+            u = self._factors(*split, True) @ factors
+            return self._matern(np.maximum(u, 0.0, out=u), self._agreement(*split, side))
+        left, right = self.space.unit(a), self.space.unit(b)
         real, category = self.space.is_real, self.space.is_category
         reals, levels = np.flatnonzero(real), np.flatnonzero(~real)
         repeats = len(a) * len(b) >= MANY_PAIRS
@@ -226,73 +308,88 @@ class GaussianProcess:
         return self._matern(u, near)
 
     def _matern(self, u: Array, near: Array) -> Array:
-        """The covariances of weighted squared distances ``u`` and of how many parameters agree."""
-        u *= 5
-        r = np.sqrt(u + 1e-12)
-        return np.asarray(
-            self.s2 * (1 + r + u / 3) * np.exp(-r) + self.sa * (near / len(self.space))
-        )
+        """The covariances of weighted squared distances ``u`` and of how many parameters agree.
 
-    def _offset(self, rows: Array) -> tuple[Array, Array]:
-        """Numbers less those of `SearchSpace.rest`, and which code each discrete parameter has."""
-        owner, code = self.space.codes
-        off = np.where(self.space.is_category, 0.0, rows - self.space.unit(self.space.rest))
-        return off, np.asarray(rows[:, owner] == code, float)
-
-    def _side(self, rows: Array) -> tuple[Array, Array, list[Array], Array]:
-        """What `_by_branch` computes once for the trials.
-
-        Factors of the distances; of the discrete parameters' agreement; by branch and in all, how
-        near the real ones are to where they do not exist.
+        Writes into both; `s2 * (1 + r + u / 3) * exp(-r) + sa * near / d` in this order.
         """
-        category, (off, codes) = self.space.is_category, self._offset(rows)
-        far = (off * off) @ np.where(category, 0.0, self.w) + self.w[category].sum()
-        parts = off, codes[:, category[self.space.codes[0]]], far[:, None], np.ones((len(rows), 1))
-        near = np.exp(off * off / -ADDITIVE_WIDTH)
-        lacking = [near[:, columns].sum(1) for columns in self.space.real_branches]
-        return (
-            np.hstack(parts).T.copy(),
-            codes.T.copy(),
-            lacking,
-            near[:, self.space.is_real].sum(1),
-        )
+        u *= 5
+        r = u + 1e-12
+        np.sqrt(r, out=r)
+        u /= 3
+        u += 1 + r
+        u *= self.s2
+        np.negative(r, out=r)
+        u *= np.exp(r, out=r)
+        near /= len(self.space)
+        near *= self.sa
+        u += near
+        return u
 
-    def _by_branch(
-        self, left: Array, known: tuple[Array, Array, list[Array], Array]
-    ) -> tuple[Array, Array]:
-        r"""What `_matern` takes, of a conditional space, where most parameters do not exist.
+    def _split(self, rows: Array) -> tuple[Array, Array]:
+        """Numbers less those of `SearchSpace.rest`, and which code each discrete parameter has."""
+        space = self.space
+        off = space.unit(rows - space.rest)
+        off[:, space.is_category] = 0.0
+        columns, starts, owner = space.codes
+        at = (rows[:, columns] + starts).astype(np.intp)
+        at += len(owner) * np.arange(len(rows))[:, None]
+        codes = np.zeros((len(rows), len(owner)), np.float32)
+        codes.ravel()[at] = 1.0
+        return off, codes
+
+    def _factors(self, off: Array, codes: Array, weigh: bool) -> Array:
+        r"""What the distances of a conditional space are products of, (rows, factors).
 
         .. math:: \sum_j w_j (a_j - b_j)^2
                   = \sum_j w_j a_j^2 + \sum_j w_j b_j^2 - 2 \sum_j w_j a_j b_j
-
-        Distances and agreeing codes are products of matrices.  A real parameter is gone through
-        only for rows in which it exists.
         """
-        factors, codes_of_trials, lacking, near_rest = known
-        category, owner = self.space.is_category, self.space.codes[0]
+        category, size = self.space.is_category, len(self.space)
+        owner = self.space.codes[2]
+        owner = owner[category[owner]]
         weight = np.where(category, 0.0, self.w)
-        off, codes = self._offset(left)
-        same = codes[:, category[owner]] * -self.w[owner[category[owner]]]
-        far = (off * off) @ weight
-        parts = -2 * weight * off, same, np.ones((len(left), 1)), far[:, None]
-        u = np.maximum(np.hstack(parts) @ factors, 0.0)
-        near = codes @ codes_of_trials + near_rest
-        for columns, without in zip(self.space.real_branches, lacking, strict=True):
-            at = np.flatnonzero(off[:, columns].any(1))
-            if not len(at):
-                continue
-            agree = np.zeros((len(at), near.shape[1]))
-            for i in columns:
-                squares = off[at, i, None] - factors[i]
-                squares *= squares
-                squares /= -ADDITIVE_WIDTH
-                agree += np.exp(squares, out=squares)
-            agree -= without
+        found = np.empty((len(off), size + len(owner) + 2))
+        found[:, -2:] = 1.0
+        np.matmul(off * off, weight, out=found[:, -2 if weigh else -1])
+        if weigh:
+            np.multiply(off, -2 * weight, out=found[:, :size])
+            np.multiply(codes[:, : len(owner)], -self.w[owner], out=found[:, size:-2])
+            found[:, -2] += self.w[category].sum()
+        else:
+            found[:, :size] = off
+            found[:, size:-2] = codes[:, : len(owner)]
+        return found
+
+    def _side(self, off: Array, codes: Array) -> "Side":
+        """What `_agreement` computes once for the trials."""
+        real = self.space.is_real
+        scaled = off[:, real].T / math.sqrt(ADDITIVE_WIDTH)
+        apart = np.exp(-scaled * scaled)
+        return Side(codes.T.copy(), scaled, apart, apart.sum(0))
+
+    def _agreement(self, off: Array, codes: Array, known: "Side") -> Array:
+        """How many parameters agree, real ones by how near they are, (rows, trials).
+
+        A real parameter is gone through only for rows in which it exists.
+        """
+        near = known.near + codes @ known.codes
+        scaled = off[:, self.space.is_real] / math.sqrt(ADDITIVE_WIDTH)
+        row, column = np.nonzero(scaled)
+        many = np.bincount(row, minlength=len(near))
+        first = np.cumsum(many) - many
+        for j in range(many.max(initial=0)):  # the first one that exists, the second, …
+            at = np.flatnonzero(many > j)
+            place = first[at] + j
+            which = column[place]
+            agree = scaled[at, which, None] - known.scaled.take(which, 0)
+            agree *= agree
+            np.negative(agree, out=agree)
+            np.exp(agree, out=agree)
+            agree -= known.apart.take(which, 0)
             if len(at) == len(near):
                 near += agree
             else:
                 near[at] += agree
-        return u, near
+        return near
 
     def mean(self, rows: Array) -> Array:
         """Posterior means of the noiseless function."""
@@ -302,7 +399,10 @@ class GaussianProcess:
     def predict(self, rows: Array) -> tuple[Array, Array]:
         """Posterior means and standard deviations of the noiseless function."""
         k = self._kernel(rows, self.rows)
-        v = solve_triangular(self.lower, k.T, lower=True, check_finite=False)
+        if self.space.is_conditional:
+            v = (k @ self._inverse).T
+        else:
+            v = solve_triangular(self.lower, k.T, lower=True, check_finite=False)
         variance = self.s2 + self.sa - np.einsum("ij,ij->j", v, v)
         return k @ self.alpha, np.sqrt(np.maximum(variance, 1e-12))
 

@@ -77,12 +77,12 @@ def test_projection_and_density_entry_by_entry():
     cells, active = SPACE.cell(rows), SPACE.active(rows)
     own = kernels.cell_kernels(SPACE, cells, active, 0.2)
     weights = rng.random(7)
-    fitted = kernels.project(own, active, weights, 0.1)
+    fitted = kernels.project(SPACE, cells, active, weights, 0.2, 0.1)
     for i, kernel in enumerate(own):
         share = sum(w * k for w, k, there in zip(weights, kernel, active[:, i]) if there)  # noqa: B905
         share = share / sum(weights[active[:, i]])
         np.testing.assert_allclose(fitted[i], 0.9 * share + 0.1 / kernel.shape[1], rtol=1e-12)
-    nobody = kernels.project(own, np.zeros_like(active), weights, 0.1)
+    nobody = kernels.project(SPACE, cells, np.zeros_like(active), weights, 0.2, 0.1)
     assert [p.tolist() for p in nobody] == [[1 / len(p)] * len(p) for p in fitted]
     new = SPACE.uniform(5, rng)
     new_cells, new_active = SPACE.cell(new), SPACE.active(new)

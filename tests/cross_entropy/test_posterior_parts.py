@@ -93,8 +93,7 @@ def test_a_fit_is_thirty_steps_within_the_bounds():
     rows = SPACE.uniform(9, rng)
     values = np.linspace(-1.5, 1.5, 9)
     process = GaussianProcess(SPACE, True)
-    squares = process._squares(rows, rows)
-    arguments = squares.reshape(4, -1), process._alone(squares), values
+    arguments = *process._pairs(rows), values
     bounds = [(-6.0, 8.0)] * 4 + [(-4.0, 4.0), (-14.0, 2.0), (-8.0, 3.0)]
     for steps, given in ((30, {}), (2, {"iterations": 2})):
         wanted = minimize(
@@ -147,6 +146,26 @@ def test_the_kernel_of_a_conditional_space_is_the_plain_formula():
         np.testing.assert_allclose(process._kernel(near, trials), plain, rtol=1e-12)
     other = process.mean(known.copy())
     np.testing.assert_allclose(process.mean(process.rows), other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_distances_of_a_conditional_space_are_products(n):
+    """`Products` against `Squares`: sums by weights, and the slopes that a fit needs."""
+    rng = np.random.default_rng(n)
+    rows = SPACE.uniform(n, rng)
+    process = GaussianProcess(SPACE, True)
+    products, alone = process._pairs(rows)
+    squares = process._squares(rows, rows)
+    assert isinstance(products, processes.Products)
+    plain = processes.Squares(squares)
+    w = np.exp(rng.normal(size=4))
+    h = rng.normal(size=(n, n))
+    h += h.T
+    np.testing.assert_allclose(plain.weighted(w), np.einsum("d,dij->ij", w, squares), atol=1e-14)
+    np.testing.assert_allclose(products.weighted(w), plain.weighted(w), atol=1e-14)
+    np.testing.assert_allclose(plain.slopes(h), np.einsum("ij,dij->d", h, squares), atol=1e-12)
+    np.testing.assert_allclose(products.slopes(h), plain.slopes(h), atol=1e-12)
+    np.testing.assert_allclose(alone, process._alone(squares), rtol=1e-12)
 
 
 def test_scores_are_standard_normal_and_survive_anything(monkeypatch):
@@ -359,8 +378,7 @@ def test_the_projection_is_three_rounds_of_cross_entropy():
         weights = 0.5 * worth[best] / worth[best].sum() + 0.5 / 32
         chosen = np.array(draws)[best]
         active = SPACE.active(chosen)
-        kernel = kernels.cell_kernels(SPACE, SPACE.cell(chosen), active, 0.08)
-        p = kernels.project(kernel, active, weights, 0.1)
+        p = kernels.project(SPACE, SPACE.cell(chosen), active, weights, 0.08, 0.1)
     np.testing.assert_array_equal(pool, draws)
     np.testing.assert_array_equal(found, worth)
     for one, two in zip(fitted, p, strict=True):
@@ -387,16 +405,25 @@ def test_positions_beyond_the_ends_are_folded_back():
 def test_neighbors_differ_in_one_coordinate():
     row = np.array([1.0, 14.0, 0.25, 0.99])
     own = method()
-    found = own._neighbours(row, np.ones(4, bool), 0.15, NOW(3))
     moved = np.array([[0.25], [0.99]]) + 0.15 * NOW(3).standard_normal((2, 4))
+    ways = reflect(moved)
+    found = own._neighbors(row, ways.ravel(), False)
     wanted = [row.tolist()]
     wanted += [[k, 14, 0.25, 0.99] for k in (0, 2)]
     wanted += [[1, 14 + k, 0.25, 0.99] for k in (-4, -2, -1, 1, 2, 4)]
-    wanted += [[1, 14, z, 0.99] for z in reflect(moved)[0]]
-    wanted += [[1, 14, 0.25, z] for z in reflect(moved)[1]]
+    wanted += [[1, 14, z, 0.99] for z in ways[0]]
+    wanted += [[1, 14, 0.25, z] for z in ways[1]]
+    wanted[2][2] = 0.5  # there is no rate beside the last kind
     np.testing.assert_allclose(found, wanted)
-    without = own._neighbours(row, np.array([True, True, False, True]), 0.15, NOW(3))
-    np.testing.assert_allclose(without, wanted[:9] + wanted[13:])
+    real = own._neighbors(row, ways.ravel(), True)
+    np.testing.assert_allclose(real, wanted[:1] + wanted[9:])
+    third = np.array([2.0, 14.0, 0.5, 0.99])
+    without = own._neighbors(third, ways.ravel(), False)
+    wanted = [[2, 14, 0.5, 0.99], [0, 14, 0.5, 0.99], [1, 14, 0.5, 0.99]]
+    wanted += [[2, 14 + k, 0.5, 0.99] for k in (-4, -2, -1, 1, 2, 4)]
+    wanted += [[2, 14, 0.5, z] for z in ways[1]]
+    np.testing.assert_allclose(without, wanted)
+    np.testing.assert_allclose(own._neighbors(row, ways.ravel(), False), found)
     assert own._others(1, 2.0).tolist() == [0, 1, 3, 4, 6]
     assert own._others(1, 28.0).tolist() == [24, 26, 27, 29]
     assert own._others(0, -1.0).tolist() == [0, 1, 2]

@@ -689,27 +689,27 @@ def test_cells_of_a_real_parameter_divide_its_range():
     assert space.cell([[0.0], [0.5], [1.0]]).ravel().tolist() == [0, n // 2, n - 1]
 
 
-def test_the_loss_of_the_process_is_minus_its_log_posterior_and_its_slope_is_its_derivative():
+@pytest.mark.parametrize("when", [None, {"c": ["a", "b"]}])
+def test_the_loss_of_the_process_is_minus_its_log_posterior_and_its_slope_is_its_derivative(when):
     from scipy.stats import multivariate_normal
 
     from genopt_core.cross_entropy.surrogate import JITTER, GaussianProcess
 
-    space = SearchSpace({"x": Float(0, 1), "c": Categorical(["a", "b", "c"])})
+    space = SearchSpace({"x": Float(0, 1, when=when), "c": Categorical(["a", "b", "c"])})
     rng = np.random.default_rng(0)
     rows, y, theta = space.uniform(12, rng), rng.normal(size=12), rng.normal(size=5) - 0.5
     process = GaussianProcess(space, False)
-    squares = process._squares(rows, rows)
-    alone, flat = process._alone(squares), squares.reshape(2, -1)
+    pairs, alone = process._pairs(rows)
     process.condition(theta, rows, y)
     covariance = process._kernel(rows, rows)
     covariance[np.diag_indices(12)] += process.noise + JITTER * (process.s2 + process.sa)
     z = (theta - process.log_mean) / process.log_std
     log_density = multivariate_normal(np.zeros(12), covariance).logpdf(y)
-    loss, slope = process._loss(theta, flat, alone, y)
+    loss, slope = process._loss(theta, pairs, alone, y)
     expected = -log_density - 6 * math.log(2 * math.pi) + 0.5 * z @ z
     assert loss == pytest.approx(expected)
     for i, step in enumerate(np.eye(5) * 1e-5):
-        above, below = (process._loss(theta + s, flat, alone, y)[0] for s in (step, -step))
+        above, below = (process._loss(theta + s, pairs, alone, y)[0] for s in (step, -step))
         assert slope[i] == pytest.approx((above - below) / 2e-5, rel=1e-5, abs=1e-6)
 
 
