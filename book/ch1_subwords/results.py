@@ -433,14 +433,23 @@ def seven_languages_in_a_sentence() -> str:
 def small_corpora(part: str) -> list[Row]:
     """Ours with λ = 5 against the best peer of each count, trained for new words or without them.
 
-    ``part`` is "messages" (eight languages) or "growth" (one novel, more and more of it).  A peer
-    has the better of two codes, its own and the best one for its pieces.
+    ``part`` is "messages" (eight languages) or "growth" (one novel, more and more of it, then all
+    the English text).  A peer has the better of two codes, its own and the best one for its pieces.
     """
-    stored = tables.records(read("subwords_small.json", "subwords-small/1"))
+    small = read("subwords_small.json", "subwords-small/1")
     cells: dict[tuple[str, int], dict[str, Row]] = {}
-    for row in stored:
+    for row in tables.records(small):
         if row["part"] == part:
             cells.setdefault((row["corpus"], row["size"]), {})[row["contestant"]] = row
+    for corpus in ("moby-dick", "english") if part == "growth" else ():
+        words = _quality()["corpora"][corpus]["train_words"]
+        for row in _rows(corpus):
+            name = "ours" if row["contestant"] == "ours_weight_5" else row["contestant"]
+            cell = cells.setdefault((corpus, row["size"]), {})
+            cell.setdefault(name, row | {"words": words})
+    cells = {at: rows for at, rows in cells.items() if "ours" in rows}
+    if part == "growth":
+        cells = dict(sorted(cells.items(), key=lambda cell: (cell[1]["ours"]["words"], cell[0][1])))
     found = []
     for (corpus, size), rows in cells.items():
         rivals = [row for name, row in rows.items() if not _is_ours(name)]
@@ -449,9 +458,9 @@ def small_corpora(part: str) -> list[Row]:
         own = rows["ours"]
         entry: Row = {"language": DJANGO_LANGUAGES.get(corpus, "English")}
         entry |= {"words": own["words"], "size": size}
-        for name, kind in (("ours", "new words"), ("ours_without", "corpus only")):
-            entry[f"bits, {kind}"] = _percent(rows[name][BITS], bits)
-            entry[f"tokens, {kind}"] = _percent(rows[name][TOKENS], tokens)
+        for mine, kind in ((own, "new words"), (rows.get("ours_without", own), "corpus only")):
+            entry[f"bits, {kind}"] = _percent(mine[BITS], bits)
+            entry[f"tokens, {kind}"] = _percent(mine[TOKENS], tokens)
         found.append(entry)
     return found
 

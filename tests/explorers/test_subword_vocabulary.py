@@ -479,12 +479,13 @@ def test_fields_are_ours_above_the_best_peer(measure, trained):
         assert f"in {ahead} of {len(changes)} fields" in figure["readout"]
 
 
-def test_the_fields_are_those_of_the_table_of_the_page():
+@pytest.mark.parametrize("part", ["messages", "growth"])
+def test_the_fields_are_those_of_the_table_of_the_page(part):
     """The two readers of the stored results know of the same leads."""
     column = {"tokens": "tokens, new words", "bits": "bits, new words"}
     for measure, name in column.items():
-        wanted = [row[name] for row in results.small_corpora("messages")]
-        (shown,) = marks(drawn("subword-growth", corpora="messages", measure=measure)["panels"][0],
+        wanted = [row[name] for row in results.small_corpora(part)]
+        (shown,) = marks(drawn("subword-growth", corpora=part, measure=measure)["panels"][0],
                          "cell")  # fmt: skip
         texts = [float(text.replace("\u2212", "-")) for text in shown["columns"]["text"]]
         assert sorted(texts) == pytest.approx(sorted(wanted), abs=0.051)

@@ -109,7 +109,7 @@ def _code() -> Iterator[Comparison]:
 
 def _small() -> Iterator[Comparison]:
     r = results(1)
-    for part, where in (("messages", "messages in eight languages"), ("growth", "one novel")):
+    for part, where in (("messages", "messages in eight languages"), ("growth", "growing English")):
         for measure, what in ((r.BITS, "Bits a byte"), (r.TOKENS, "Tokens a word")):
             cells = [*_small_cells(r, part, measure)]
             yield Comparison(

@@ -422,7 +422,7 @@ def growth_table() -> dict[str, Any]:
             words = larger["corpora"][row["corpus"]]["train_words"]
             at = ("growth", row["corpus"], words, row["size"])
             name = {"ours_weight_5": "ours"}.get(row["contestant"], row["contestant"])
-            cells.setdefault(at, {})[name] = row
+            cells.setdefault(at, {}).setdefault(name, row)  # small's are the newer ones
     drawn = read(seven)
     for row in [*records(drawn), *drawn_before(larger)]:
         facts = drawn["corpora"][row["language"]]
