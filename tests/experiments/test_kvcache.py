@@ -408,6 +408,9 @@ def test_speeds_are_ratios_of_their_times():
         assert least[name] <= model["median ms"][name]
     assert set(speed["prefill"]["seconds"]) <= set(model["least ms"])
     assert speed["provenance"]["clock"] == "CPU time of one thread"
+    for row in speed["compiled"]["caches"].values():
+        assert row["from"] <= row["over full"] <= row["to"]
+    assert "numba" in speed["compiled"]["provenance"]["versions"]
 
 
 # ------------------------------------------------------------------ at home and away

@@ -332,6 +332,19 @@ def test_times():
     )
 
 
+def test_times_of_compiled_kernels():
+    found = read("kv_speed.json", None)["compiled"]["caches"]
+    short, long = "SAQ+ 16/8/4/2", "SAQ+ K 16/4/4/4/4/3 V 16/4/4/3/3/2"
+    (a, b), (c, d) = ((found[n], found[f"{n}, compiled"]) for n in (short, long))
+    says(
+        f"takes {b['over full']:.2f} times that of the full cache ({b['from']:.2f} to "
+        f"{b['to']:.2f}), {d['over full']:.2f} with the longer stairs ({d['from']:.2f} to "
+        f"{d['to']:.2f})",
+        f"in turns with these, {a['over full']:.2f} and {c['over full']:.2f}.",
+    )
+    assert max(b["over full"], d["over full"]) < 1  # "time only with compiled kernels"
+
+
 def test_times_of_ladders_by_layer():
     found = {(r["what"][0], r["cache"]): r["over full precision"] for r in results.layer_times()}
     name = "SAQ+ by layer, 2.85 bits"

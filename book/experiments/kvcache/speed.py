@@ -1,10 +1,12 @@
 """Time of the staircase cache: rotated-space attention, decoding, prefill, stepping down.
 
-    python -m book.experiments.kvcache.speed [--tokens 4096] [--decode 24] [--quick]
+    python -m book.experiments.kvcache.speed [--tokens 4096] [--decode 24] [--quick] [--compiled]
 
 Writes book/data/results/kv_speed.json.  One thread, and CPU time of that thread rather than the
 clock, so that other work on the machine hardly matters; caches take turns and the least of
 their times counts.  About 4 CPU-minutes; ``--quick`` 30 seconds, and writes nothing.
+``--compiled`` measures decoding with and without numba's kernels alone, as ratios to the full cache
+at the same step, their median and quartiles, and leaves everything else in the file as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from transformers import DynamicCache, LlamaConfig
 
 from book.experiments.common.main import parser
 from book.experiments.common.places import RESULTS
+from book.experiments.common.store import provenance, read
+from book.experiments.kvcache.layer_times import FULL, ratios
 from genopt_core import corpora
 from genopt_core.files import write_json
 from genopt_core.kvcache import levels
@@ -149,6 +153,39 @@ def whole_model(tokens: int, decode: int) -> dict:
     }
 
 
+@torch.no_grad()
+def compiled_rows(tokens: int, decode: int, warm: int = 2) -> dict:
+    """Decoding at ``tokens`` tokens with and without compiled kernels, in turns."""
+    tokenizer, model = load_smollm()
+    text = corpora.load("moby-dick")[30_000 : 30_000 + 6 * tokens + 4000]
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    full = DynamicCache(config=model.config)
+    for part in ids[:, :tokens].split(512, dim=1):
+        model(part, past_key_values=full, logits_to_keep=1)
+    every: dict = {FULL: ("sdpa", full)}
+    for keys, values in (((16, 8, 4, 2), None), ((16, 4, 4, 4, 4, 3), (16, 4, 4, 3, 3, 2))):
+        sides = ["/".join(map(str, side)) for side in (keys, values) if side]
+        name = "SAQ+ " + (f"K {sides[0]} V {sides[1]}" if values else sides[0])
+        for end, attention in (("", register()), (", compiled", register(compiled=True))):
+            cache = StaircaseCache(model.config, keys, values)
+            for i, layer in enumerate(full.layers):
+                cache.update(layer.keys, layer.values, i)
+            every[name + end] = attention, cache
+    samples: dict[str, list[float]] = {name: [] for name in every}
+    for token in ids[:, tokens : tokens + warm + decode].split(1, dim=1):
+        for name, (attention, cache) in every.items():
+            model.set_attn_implementation(attention)
+            start = time.thread_time()
+            model(token, past_key_values=cache)
+            samples[name].append(1e3 * (time.thread_time() - start))
+    return {
+        "tokens": tokens,
+        "steps": decode,
+        "caches": ratios({name: row[warm:] for name, row in samples.items()}),
+        "provenance": provenance(("numba", "numpy", "torch", "transformers")),
+    }
+
+
 def prefill(tokens: int, step: int = 512) -> dict:
     """CPU seconds to read a prompt in steps, once with each cache."""
     tokenizer, model = load_smollm()
@@ -191,10 +228,18 @@ def stepping_share(config, full: DynamicCache, decode_ms: float) -> dict:
 
 def main() -> None:
     arguments = parser(__doc__, "quick")
+    arguments.add_argument("--compiled", action="store_true")
     arguments.add_argument("--tokens", type=int, default=4096)
     arguments.add_argument("--decode", type=int, default=24)
     options = arguments.parse_args()
     torch.set_num_threads(1)
+    if options.compiled:
+        tokens, decode = (256, 3) if options.quick else (options.tokens, options.decode)
+        found = compiled_rows(tokens, decode)
+        print(found["caches"])
+        if not options.quick:
+            write_json(TARGET, read(TARGET) | {"compiled": found}, indent=1)
+        return
     started = time.process_time()
     result = {
         "kernels": kernels(2048 if options.quick else 8192, 3 if options.quick else 12),
@@ -213,6 +258,7 @@ def main() -> None:
     }
     if options.quick:
         return
+    result |= {name: row for name, row in read(TARGET).items() if name == "compiled"}
     write_json(TARGET, result, indent=1)
     print(f"wrote {TARGET}")
 
