@@ -385,7 +385,7 @@ def seven_languages() -> list[Row]:
     """Ours with λ = 5, marker in front, and for fewest tokens, against the best peer of each count.
 
     All sizes of the drawn words; every tokenizer with its own segmentation and code.
-    Sentencepiece was run at 4,000 alone, in the comparison of all corpora; PathPiece not at 1,000.
+    Sentencepiece was run at 4,000 alone, in the comparison of all corpora.
     """
     stored = read("subwords_languages.json", "subwords-languages/1")
     cells: dict[tuple[str, int], dict[str, Row]] = {}

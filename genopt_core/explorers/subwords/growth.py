@@ -44,8 +44,8 @@ NOTES = {
     "Unigram, sentencepiece and MinGram, of more words against the families below",
     "messages": "λ = 5, best effort; against BPE, Unigram, sentencepiece and MinGram",
     "seven": "at 1,000 two alphabets leave no room; λ = 5, best effort, marker in front, never "
-    "looking ahead here; against BPE, Unigram and MinGram (emulated), each with its own code, "
-    "PathPiece (emulated) from 4,000 on, sentencepiece at 4,000 alone; who found less than 99 % of "
+    "looking ahead here; against BPE, Unigram, GreedTok, MinGram and PathPiece (both "
+    "emulated), each with its own code, sentencepiece at 4,000 alone; who found less than 99 % of "
     "the sub-words is left out",
 }
 ALONE = "corpus only"
