@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent
 REQUIRED = bool(os.environ.get("GENOPT_REQUIRE_ALL"))
 """On in `make test`: a test that skips fails, unless its reason is one of MAY_LACK."""
 # What make.py does not install: a peer that has no wheel for every system, the loader of a registry
-# that brings a client of GitHub along, a compiler that brings LLVM along, and sets of fonts.
-MAY_LACK = ("rustbpe", "optunahub", "numba", "fonts-")
+# that brings a client of GitHub along, and sets of fonts.
+MAY_LACK = ("rustbpe", "optunahub", "fonts-")
 
 SLOW_ROOMS = ("experiments",)  # parts of stored results, computed again
 SLOW_FIXTURES = {"smollm"}  # a real language model
