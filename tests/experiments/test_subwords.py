@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import RESULTS
+from places import BOOK, RESULTS
 
 from book.ch1_subwords import results
 from book.experiments.common import store
@@ -201,6 +201,53 @@ def test_a_ratio_that_was_not_measured_is_no_number():
     shown = str(table([counting], results.COLUMNS))
     line = next(x for x in shown.splitlines() if "Python" in x)
     assert line.split()[-2:] == ["–", "–"]
+
+
+def test_what_the_page_says_of_training_times():
+    found = {
+        entry["contestant"]: entry
+        for entry in stored("subwords_timing.json")["summary"]
+        if (entry["part"], entry["size"]) == ("training", 8000)
+    }
+
+    def over(contestant, peer, kind=""):
+        return found[contestant][f"{kind}over_{peer}"][0]
+
+    unigram = "hf_unigram_front"
+    standard, best = (
+        f"{over(name, unigram):.2f}{of} and {over(name, unigram, 'cpu_'):.2f}"
+        for name, of in (
+            ("ours_standard", " of Unigram's time by the clock"),
+            ("ours_likelihood", ""),
+        )
+    )
+    cells = json.loads((BOOK / "ch1_subwords" / "evidence.ipynb").read_text(encoding="utf-8"))
+    said = " ".join(" ".join("".join(cell["source"]) for cell in cells["cells"]).split())
+    assert (
+        f"the standard effort needs {standard} of its processor time, the best effort {best}; "
+        f"against sentencepiece {over('ours_standard', 'sp_text'):.2f} on text and "
+        f"{over('ours_standard', 'sp_counts'):.2f} on word counts (standard)"
+    ) in said
+    assert round(1 / over("ours_standard", unigram, "cpu_")) == 3
+    assert round(1 / over("ours_fast", unigram)) == 3
+    assert over("ours_weight_5", unigram) / over("ours_likelihood", unigram) == pytest.approx(
+        1.5, abs=0.1
+    )
+    assert over("ours_tokens", unigram) == pytest.approx(4, abs=0.1)
+    content = stored("subwords_timing.json")
+    grown: dict[str, list[tuple[int, float]]] = {}
+    for entry in content["summary"]:
+        if entry["part"] == "growth":
+            words = content["corpora"][entry["corpus"]]["train_unique"]
+            grown.setdefault(entry["contestant"], []).append((words, entry["cpu_seconds"]))
+    power = {name: np.polyfit(*np.log(of).T, 1)[0] for name, of in grown.items()}
+    ours = [of for name, of in power.items() if name.startswith("ours")]
+    assert (
+        f"grows with the power {min(ours):.2f} to {max(ours):.2f} in processor time" in said
+        and f"Unigram's power is {power[unigram]:.2f}, that of sentencepiece "
+        f"{power['sp_counts']:.2f}, of BPE {power['hf_bpe']:.2f}."
+        in said
+    )
 
 
 def test_what_the_page_says_of_languages_and_of_models():

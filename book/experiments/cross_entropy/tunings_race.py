@@ -19,11 +19,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread that waits costs as one that works
 
 import numpy as np
 
@@ -217,7 +220,7 @@ def cases() -> None:
 
 
 def costs() -> None:
-    """Milliseconds of a suggestion, one method after the other on the same problem and seed.
+    """Milliseconds of one thread a suggestion, one method after the other on a problem and seed.
 
     The conditional space of the frozen suite, where the Gaussian process of Optuna models only what
     all trials share, more of its problems, and by how much a long search of ours slows down.
@@ -307,6 +310,7 @@ def collect() -> None:
         "rows": rows,
         **derive(rows),
         "costs": costed(),
+        "costs from": provenance(("genopt-core", "optuna", "numpy", "scipy")),
         "case columns": CASE_COLUMNS,
         "case": sorted(case_rows, key=lambda r: (list(methods.METHODS).index(r[0]), r[1])),
     }
