@@ -9,7 +9,7 @@ sampling (Brookes and Listgarten) and of cross-entropy search on a surrogate (Ba
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,6 +80,11 @@ class Posterior:
         self._known: dict[str, tuple[bytes, Array, float | None]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
         self._known_ways: dict[bytes, Ways] = {}
+        self._values_of_ways = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a row costs to look at again."""
+        return self.__dict__ | {"_changes": {}, "_known_ways": {}, "_values_of_ways": 0}
 
     # ---------------------------------------------------------------- the model
 
@@ -358,7 +363,8 @@ class Posterior:
         """What can be done to a row, which depends on what of it is discrete."""
         space = self.space
         key = row[~space.is_real].tobytes()
-        if key not in self._known_ways:
+        found = self._known_ways.get(key)  # once: another thread may clear them
+        if found is None:
             columns = np.flatnonzero(space.active(row[None])[0])
             numbers = np.cumsum(space.is_real) - 1
             values = [
@@ -369,12 +375,10 @@ class Posterior:
             near = np.repeat(row[None], len(changed) + 1, axis=0)
             near[np.arange(1, len(near)), changed] = np.concatenate(values)
             near = space.settle(near)
-            if sum(ways.fixed.size for ways in self._known_ways.values()) > MOST_KEPT:
-                self._known_ways.clear()
             real = space.is_real[changed]
             at = np.flatnonzero(real) + 1
             column = changed[real]
-            self._known_ways[key] = Ways(
+            found = Ways(
                 near,
                 space.active(near) & space.is_real,
                 at,
@@ -382,7 +386,12 @@ class Posterior:
                 4 * numbers[column] + np.tile(np.arange(4), len(column) // 4),
                 np.concatenate([[0], at]),
             )
-        return self._known_ways[key]
+            if self._values_of_ways > MOST_KEPT:
+                self._known_ways.clear()
+                self._values_of_ways = 0
+            self._known_ways[key] = found
+            self._values_of_ways += found.fixed.size
+        return found
 
     def _others(self, i: int, code: float) -> Array:
         """What a discrete parameter may change to: all of a short list, near ones of a long one."""

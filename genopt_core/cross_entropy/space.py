@@ -158,6 +158,13 @@ class SearchSpace:
         """Columns of discrete parameters, where the codes of each begin, the column of each code.
 
         Categories come first, and of each `INACTIVE`.
+
+        Returns
+        -------
+        columns : (discrete parameters,) array
+        starts : (discrete parameters,) array
+            Where code 0 of each stands among all codes.
+        owner : (codes,) array
         """
         columns = np.concatenate(
             [np.flatnonzero(self.is_category), np.flatnonzero(~self.is_category & ~self.is_real)]
@@ -211,10 +218,16 @@ class SearchSpace:
         return waves
 
     def active(self, rows: Array) -> Array:
-        """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters)."""
+        """Which coordinates exist: truth values in the shape of ``rows``, (rows, parameters).
+
+        Below a code that a category does not have nothing exists.
+        """
         found = np.ones(rows.shape, bool)
         for wave in self._waves:
-            there = wave.allows[(rows[:, wave.parents] + wave.starts).astype(np.intp)]
+            codes = rows[:, wave.parents]
+            known = (codes >= 0) & (codes < self.cells[wave.parents]) & (codes == np.floor(codes))
+            at = np.where(known, codes, INACTIVE) + wave.starts
+            there = wave.allows[at.astype(np.intp)]
             there &= found[:, wave.parents]
             if wave.first is not None:
                 there = np.logical_and.reduceat(there, wave.first, axis=1)

@@ -131,7 +131,9 @@ class Products:
         numbers, owner = np.flatnonzero(~space.is_category), space.codes[2]
         owner = owner[space.is_category[owner]]
         self.size = len(space)
-        self.factors = np.hstack([off[:, numbers], codes[:, : len(owner)] * math.sqrt(0.5)])
+        self.factors = np.hstack(
+            [off[:, numbers], codes[:, : len(owner)].astype(float) * math.sqrt(0.5)]
+        )
         self.owner = np.concatenate([numbers, owner])
         self.squares = self.factors**2
 

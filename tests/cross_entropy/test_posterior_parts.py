@@ -161,10 +161,12 @@ def test_distances_of_a_conditional_space_are_products(n):
     w = np.exp(rng.normal(size=4))
     h = rng.normal(size=(n, n))
     h += h.T
-    np.testing.assert_allclose(plain.weighted(w), np.einsum("d,dij->ij", w, squares), atol=1e-14)
-    np.testing.assert_allclose(products.weighted(w), plain.weighted(w), atol=1e-14)
-    np.testing.assert_allclose(plain.slopes(h), np.einsum("ij,dij->d", h, squares), atol=1e-12)
-    np.testing.assert_allclose(products.slopes(h), plain.slopes(h), atol=1e-12)
+    np.testing.assert_allclose(plain.weighted(w), np.einsum("d,dij->ij", w, squares), rtol=1e-12)
+    np.testing.assert_allclose(products.weighted(w), plain.weighted(w), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        plain.slopes(h), np.einsum("ij,dij->d", h, squares), rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_allclose(products.slopes(h), plain.slopes(h), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(alone, process._alone(squares), rtol=1e-12)
 
 

@@ -340,7 +340,8 @@ def test_times_of_compiled_kernels():
         f"takes {b['over full']:.2f} times that of the full cache ({b['from']:.2f} to "
         f"{b['to']:.2f}), {d['over full']:.2f} with the longer stairs ({d['from']:.2f} to "
         f"{d['to']:.2f})",
-        f"in turns with these, {a['over full']:.2f} and {c['over full']:.2f}.",
+        f"in turns with these, {a['over full']:.2f} ({a['from']:.2f} to {a['to']:.2f}) and "
+        f"{c['over full']:.2f} ({c['from']:.2f} to {c['to']:.2f}).",
     )
     assert max(b["over full"], d["over full"]) < 1  # "time only with compiled kernels"
 

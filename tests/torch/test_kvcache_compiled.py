@@ -1,6 +1,7 @@
 """Compiled kernels for one token against the torch path and against restored keys and values."""
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -63,8 +64,10 @@ def test_nan_is_not_hidden():
 
 @needs_numba
 @pytest.mark.parametrize("balanced", [False, True])
-def test_a_model_decodes_the_same(balanced):
-    model = tiny()
+def test_a_model_decodes_the_same(balanced, monkeypatch):
+    model, calls = tiny(), []
+    attend = compiled.attend_token
+    monkeypatch.setattr(compiled, "attend_token", lambda *a: calls.append(1) or attend(*a))
     ids = torch.randint(3, 97, (1, 200), generator=torch.Generator().manual_seed(3))
     options = {"chunk": 32, "sink": 2}
     balance = measure_balance(model, ids, **options) if balanced else None
@@ -76,6 +79,7 @@ def test_a_model_decodes_the_same(balanced):
         with torch.no_grad():
             steps = [model(x, past_key_values=cache).logits for x in ids[:, 150:].split(1, 1)]
         outputs.append(torch.cat(steps, 1))
+    assert len(calls) == 50 * model.config.num_hidden_layers
     torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
 
 
@@ -93,7 +97,12 @@ def test_what_kernels_do_not_know_is_left_to_torch(change):
 
 
 def test_without_numba_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(attention, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"compiled=True needs numba: .*genopt-core\[compiled\]"):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ModuleNotFoundError, match=r"numba is not installed: .*core\[compiled\]"):
         register(compiled=True)
     assert register() == NAME
+
+
+def test_what_is_no_truth_value_is_refused():
+    with pytest.raises(TypeError, match="compiled must be True or False, got 'no'"):
+        register(compiled="no")

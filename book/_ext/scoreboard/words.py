@@ -109,7 +109,11 @@ def _code() -> Iterator[Comparison]:
 
 def _small() -> Iterator[Comparison]:
     r = results(1)
-    for part, where in (("messages", "messages in eight languages"), ("growth", "growing English")):
+    places = {
+        "messages": "messages in eight languages",
+        "growth": "a growing novel, English at 2,000",
+    }
+    for part, where in places.items():
         for measure, what in ((r.BITS, "Bits a byte"), (r.TOKENS, "Tokens a word")):
             cells = [*_small_cells(r, part, measure)]
             yield Comparison(

@@ -282,7 +282,7 @@ def others(stored: dict[str, Any], elsewhere: bool) -> list[dict[str, Any]]:
     """What other machines measured: those known so far, and what is stored if it is from one."""
     kept = ("turns", "repeats", "load before", "one thread", "rows", "flex", "provenance")
     known: list[dict[str, Any]] = stored.get("other machines", [])
-    return [*known, {name: stored[name] for name in kept}] if elsewhere else known
+    return [*known, {name: stored.get(name) for name in kept}] if elsewhere else known
 
 
 def main() -> None:
@@ -340,7 +340,7 @@ def main() -> None:
     if TARGET.is_file():
         content["other machines"] = others(read(TARGET), options.elsewhere)
     if TARGET.is_file() and not options.flex:  # what takes long to compile is kept
-        content["flex"] = read(TARGET).get("flex")
+        content["flex"] = None if options.elsewhere else read(TARGET).get("flex")
         times = {(r["tokens"], r["plan"]): r for r in read(TARGET)["one thread"]}
         for row in one:
             old = times.get((row["tokens"], row["plan"]), {})

@@ -233,12 +233,13 @@ def main() -> None:
     arguments.add_argument("--decode", type=int, default=24)
     options = arguments.parse_args()
     torch.set_num_threads(1)
+    stored = read(TARGET) if TARGET.is_file() else {}
     if options.compiled:
         tokens, decode = (256, 3) if options.quick else (options.tokens, options.decode)
         found = compiled_rows(tokens, decode)
         print(found["caches"])
         if not options.quick:
-            write_json(TARGET, read(TARGET) | {"compiled": found}, indent=1)
+            write_json(TARGET, stored | {"compiled": found}, indent=1)
         return
     started = time.process_time()
     result = {
@@ -258,7 +259,7 @@ def main() -> None:
     }
     if options.quick:
         return
-    result |= {name: row for name, row in read(TARGET).items() if name == "compiled"}
+    result |= {name: row for name, row in stored.items() if name == "compiled"}
     write_json(TARGET, result, indent=1)
     print(f"wrote {TARGET}")
 

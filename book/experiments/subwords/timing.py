@@ -7,7 +7,8 @@
         --only counting,hf_unigram_front,ours_fast,ours_standard,ours_likelihood
 
 ``--again`` measures in new rounds, numbered after those that are stored.  What is stored stays,
-but for older rows of ours beside new ones: those are of other code.
+but for older rows of ours beside new ones: those are of other code.  With ``--anew`` all stored
+rounds of what is measured go, as on another machine; ``earlier`` says where the rest is from.
 
 Each training runs in a fresh process.  A round runs every tokenizer once, starting with another
 one each time; a ratio is taken inside a round, so that what disturbs the machine disturbs both, and
@@ -275,10 +276,15 @@ def next_round(before: dict[str, Any], job: Job) -> int:
     return 1 + max((row[4] for row in before["rows"] if tuple(row[:3]) == job[:3]), default=-1)
 
 
-def with_stored(found: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """New rounds of training beside the stored ones; older rows of ours are of other code."""
+def with_stored(
+    found: dict[str, Any], before: dict[str, Any], anew: bool = False
+) -> dict[str, Any]:
+    """New rounds of training beside the stored ones; older rows of ours are of other code.
+
+    With ``anew`` those of everybody go.
+    """
     measured = {tuple(row[:5]) for row in found["rows"]}
-    renewed = {key[:4] for key in measured if key[3].startswith("ours")}
+    renewed = {key[:4] for key in measured if anew or key[3].startswith("ours")}
     stay = [
         r for r in before["rows"] if tuple(r[:5]) not in measured and tuple(r[:4]) not in renewed
     ]
@@ -287,6 +293,7 @@ def with_stored(found: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]
     return {
         **before,
         "provenance": found["provenance"],
+        "earlier": [*before.get("earlier", []), before["provenance"]],
         "load_before": found["load_before"],
         "corpora": before["corpora"] | found["corpora"],
         "summary": summary([row for row in rows if row[0] != "encoding"], {}) + encoding,
@@ -331,6 +338,7 @@ def main() -> int:
     arguments.add_argument("--size", type=int, choices=SIZES, action="append", help="the same")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--again", action="store_true", help="new rounds beside those stored")
+    arguments.add_argument("--anew", action="store_true", help="and none of those stored")
     arguments.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
@@ -343,7 +351,7 @@ def main() -> int:
     only = selected(options.only, (*apart, *peers.METHODS))
     folder = SCRATCH / ("timing-quick" if options.quick else "timing")
     target = RESULTS / "subwords_timing.json"
-    before = read(target) if options.again else None
+    before = read(target) if options.again or options.anew else None
     parts = options.part or list(PARTS)
     if before and (options.quick or "encoding" in parts):
         raise SystemExit("--again is for --part training and --part growth, not for --quick")
@@ -363,7 +371,9 @@ def main() -> int:
     )
     found = table(folder, options.quick)
     if before:
-        found = with_stored(found, before)
+        new = set(planned)  # what else lies there may be of other code
+        found["rows"] = [row for row in found["rows"] if tuple(row[:5]) in new]
+        found = with_stored(found, before, options.anew)
     for entry in found["summary"]:
         ratios = " ".join(
             f"{key.removeprefix('over_')} {value[0]:.2f}"

@@ -82,7 +82,7 @@ UNITS = {"seconds": "s", "cpu_seconds": "s", "peak_mb": "MB"}
     ),
 )
 def subword_costs(measure: str, size: int) -> Figure:
-    """The stored times and sizes of training: medians of two runs, each in a process of its own."""
+    """The stored times and sizes of training: medians of runs, each in a process of its own."""
     bars = sorted(_rows("training", measure, size), key=lambda row: row["value"])
     values = {row["by"]: row["value"] for row in bars}
     unit, base = UNITS[measure], values[REFERENCE]
@@ -101,9 +101,9 @@ def subword_costs(measure: str, size: int) -> Figure:
             f"{powers['ours, standard']:.2f} of their number, Unigram with {powers['Unigram']:.2f}."
         ),
         cost=(
-            "Bars: 51,966 distinct English words, two rounds, nothing else running.  Lines: "
-            "Finnish words, 8,000 sub-words, one round; the last two points of ours were taken "
-            "while other work ran, so their times are those of the processor"
+            "Bars: 51,966 distinct English words, two or three rounds.  Lines: "
+            "Finnish words, 8,000 sub-words, one to three rounds, peers partly on another machine; "
+            "their times are those of the processor"
         ),
     )
 

@@ -18,7 +18,7 @@ from genopt_core.torch.kvcache.layer import View
 
 ROWS = 32
 """Tokens whose levels are held at once; chunks must be multiples of it."""
-EXACT = {"reassoc", "contract", "nsz"}
+REORDER = {"reassoc", "contract", "nsz"}
 """What a compiler may do to sums, for vectors' sake; NaN and infinity keep their meaning."""
 
 
@@ -27,7 +27,8 @@ def reads(query: Tensor, view: View) -> bool:
     return (
         query.shape[2] == 1
         and query.device.type == "cpu"
-        and not query.requires_grad
+        and not torch.is_autocast_enabled("cpu")
+        and not any(x.requires_grad for x in (query, *view.recent))
         and view.chunk % ROWS == 0
         and bool(view.segments)
         and all(isinstance(codec, RotatedCodec) for codec in view.codecs.values())
@@ -51,17 +52,17 @@ def attend_token(query: Tensor, view: View, scale: float) -> Tensor:
     rotated = (q @ key_codec.back.mT).flatten(0, 1).contiguous()
     new = q @ k.float().mT
     tokens = sum(segment.chunks for segment in view.segments) * view.chunk
-    old = torch.empty(batch * shared, q.shape[2], tokens)
+    old = torch.empty(batch * shared, q.shape[2], tokens, dtype=torch.float32)
     flat, at = q.flatten(0, 1).contiguous(), 0
     scores, output = kernels(dim, q.shape[2])[0], kernels(v.shape[-1], q.shape[2])[1]
     for segment in view.segments:
-        codes, means = _codes(segment.key), _bits(segment.key.meta[1])
+        codes, means = _codes(segment.key), _wide(segment.key.meta[1])
         scores(*codes, means, flat.numpy(), rotated.numpy(), old.numpy(), at, view.chunk)
         at += segment.chunks * view.chunk
     old = old.view(*q.shape[:3], tokens)
     old, fresh = torch.cat([old, new], -1).softmax(-1).split([tokens, k.shape[-2]], -1)
     weights = old.flatten(0, 1).numpy()
-    out, at = torch.zeros(batch * shared, q.shape[2], v.shape[-1]), 0
+    out, at = torch.zeros(batch * shared, q.shape[2], v.shape[-1], dtype=torch.float32), 0
     for segment in view.segments:
         output(*_codes(segment.value), weights, out.numpy(), at)
         at += segment.chunks * view.chunk
@@ -69,15 +70,15 @@ def attend_token(query: Tensor, view: View, scale: float) -> Tensor:
     return (back + fresh @ v.float()).reshape(batch, heads, 1, -1).to(query.dtype)
 
 
-def _bits(half: Tensor) -> np.ndarray:
-    """float16 numbers as the 16 bits they are, heads of all rows in one axis."""
-    return half.flatten(0, 1).contiguous().view(torch.uint16).numpy()
+def _wide(half: Tensor) -> np.ndarray:
+    """float16 numbers as float32, heads of all rows in one axis."""
+    return np.asarray(half.flatten(0, 1).float().numpy())
 
 
 def _codes(held: Chunks) -> tuple[Any, ...]:
     """Planes, width, table of levels and gains, as the kernels take them."""
     planes = [plane.flatten(0, 1).contiguous().numpy() for plane in held.planes]
-    return planes[0], planes[-1], held.bits, _levels(held.bits), _bits(held.meta[0])[..., 0]
+    return planes[0], planes[-1], held.bits, _levels(held.bits), _wide(held.meta[0])[..., 0]
 
 
 @lru_cache(maxsize=8)
@@ -91,20 +92,11 @@ def _levels(bits: int) -> np.ndarray:
 def kernels(dim: int, group: int) -> tuple[Any, Any]:
     """Scores and weighted sums for heads of ``dim`` channels, ``group`` queries to each.
 
-    Compiled at the first call, for some seconds, and kept on disk by numba.
+    Compiled at the first call of a process, for some seconds.
     """
     from numba import njit
 
-    f32, compiled = np.float32, njit(fastmath=EXACT, nogil=True, cache=True)
-
-    @compiled
-    def half(bits, out):  # float16 to float32; finite, as the codec made sure
-        whole = out.view(np.int32)
-        for i in range(bits.size):
-            x = np.int32(bits[i])
-            whole[i] = ((x & 0x8000) << 16) | ((x & 0x7FFF) << 13)
-        for i in range(bits.size):
-            out[i] *= f32(2.0**112)
+    f32, compiled = np.float32, njit(fastmath=REORDER, nogil=True)
 
     @compiled
     def expand(low, high, bits, table, out, pairs):
@@ -136,14 +128,14 @@ def kernels(dim: int, group: int) -> tuple[Any, Any]:
         for h in range(low.shape[0]):
             for first in range(0, low.shape[1], ROWS):
                 if first % chunk == 0:
-                    half(means[h, first // chunk], mean)
+                    mean[:] = means[h, first // chunk]
                     for i in range(group):
                         total = f32(0)
                         for d in range(dim):
                             total += q[h, i, d] * mean[d]
                         base[i] = total
                 last = first + ROWS
-                half(gains[h, first:last], gain)
+                gain[:] = gains[h, first:last]
                 expand(low[h, first:last], high[h, first:last], bits, table, x, pairs)
                 for i in range(group):
                     for t in range(0, ROWS, 4):  # four sums at once read the query once
@@ -168,7 +160,7 @@ def kernels(dim: int, group: int) -> tuple[Any, Any]:
             total[:] = out[h]
             for first in range(0, low.shape[1], ROWS):
                 last = first + ROWS
-                half(gains[h, first:last], gain)
+                gain[:] = gains[h, first:last]
                 expand(low[h, first:last], high[h, first:last], bits, table, x, pairs)
                 for i in range(group):
                     for t in range(0, ROWS, 4):  # four tokens at once write the sum once
