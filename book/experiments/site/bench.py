@@ -261,6 +261,7 @@ STEPS = (
     "subwords.small",
     "subwords.across_blanks",
     "subwords.languages",
+    "subwords.room",
     "subwords.timing",
     "subwords.encoding",
     "subwords.language_model",
