@@ -368,9 +368,9 @@ def _order(n: int, rng: np.random.Generator | None) -> Iterator[int]:
 def draw_cells(
     probabilities: Sequence[Array], size: int, rng: np.random.Generator, first: int = 0
 ) -> Array:
-    """Independent draws of cells, shape (size, parameters), one probability vector a parameter.
+    """Independent draws of cells, one probability vector a parameter.
 
-    The draws before ``first`` are left out of what is returned.
+    Those before ``first`` are drawn and left out: the shape is (size - first, parameters).
     """
     drawn = rng.random((len(probabilities), size))[:, first:]
     ends = np.cumsum([len(p) for p in probabilities]).tolist()

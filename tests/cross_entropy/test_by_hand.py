@@ -379,6 +379,21 @@ def test_all_numbers_come_once_from_a_random_start_in_random_strides():
             assert sorted(found) == list(range(n))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("code", [-3.0, -1.0, 0.5, 1.5, 3.0, 1e300, math.inf, math.nan])
+def test_below_a_code_that_a_category_lacks_nothing_exists(code):
+    space = SearchSpace(
+        {
+            "a": Categorical(["x", "y", "z"]),
+            "b": Categorical([1, 2]),
+            "below a": Float(0, 1, when={"a": ["y", "z"]}),
+            "below b": Float(0, 1, when={"b": 2}),
+        }
+    )
+    assert space.active(np.array([[code, 1.0, 0.5, 0.5]])).tolist() == [[True, True, False, True]]
+    assert space.active(np.array([[1.0, 1.0, 0.5, 0.5]])).all()
+
+
 def test_rows_of_a_space_by_hand():
     rows = np.array([[2.0, 5.0, 0.3, 0.999], [-1.0, 0.0, 0.9, 0.5], [1.0, 2.0, 0.25, 1.0]])
     assert SPACE.active(rows).tolist() == [

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
+from places import BOOK, RESULTS
 
 from book.experiments.subwords import corpora, peers, room
 from book.experiments.subwords.metrics import evaluate
 from genopt_core.tables import records
-from tests.places import BOOK, RESULTS
 
 STORED = json.loads((RESULTS / "subwords_room.json").read_text(encoding="utf-8"))
 QUALITY = json.loads((RESULTS / "subwords_quality.json").read_text(encoding="utf-8"))
@@ -20,7 +20,7 @@ ROWS = {
     if (row["corpus"], row["size"]) == ("english", room.SIZE)
 }
 BITS = {
-    (row["marker"], row["size"], *row["settings"].values(), row["in_sight"]): row
+    (row["marker"], row["size"], *row["settings"].items(), row["in_sight"]): row
     for row in records(STORED, "bits", "bits_columns")
 }
 WORDS = {"low▁": 50, "lower▁": 20, "newest▁": 60, "widest▁": 30, "fen▁": 3, "brine▁": 2}
@@ -116,12 +116,12 @@ def test_what_the_page_says_of_16000_sub_words():
     more = BITS["end", 18000, False]["held_bits_per_byte"]
     assert ahead(more) >= 1 > ahead(BITS["end", 17000, False]["held_bits_per_byte"])
     assert numbers("ours takes # bits at 18,000, MinGram # at") == [round(more, 3), round(peer, 3)]
-    seen = BITS["end", room.SIZE, 3, True]["held_bits_per_byte"]
+    seen = BITS["end", room.SIZE, ("min_count", 3), True]["held_bits_per_byte"]
     assert numbers("which nobody can do, is # % ahead of MinGram") == [round(ahead(seen), 1)]
-    rare = BITS["end", room.SIZE, 3, False]
+    rare = BITS["end", room.SIZE, ("min_count", 3), False]
     plain = BITS["end", room.SIZE, False]
     fewer, more = numbers("takes # % fewer bits on it and # % more on the held-out one")
     assert fewer == round(100 * (1 - rare["train_bits_per_byte"] / plain["train_bits_per_byte"]), 1)
     assert more == round(100 * (rare["held_bits_per_byte"] / plain["held_bits_per_byte"] - 1), 1)
-    new = BITS["end", room.SIZE, 3, True, False]["held_bits_per_byte"]
+    new = BITS["end", room.SIZE, ("min_count", 3), ("new_words", True), False]["held_bits_per_byte"]
     assert numbers("below, gains # % over the default") == [round(100 * (1 - new / ours), 2)]

@@ -16,10 +16,27 @@ def entry(table, name):
     )
 
 
-def added(*rows):
+def added(*rows, planned=None, **options):
     new = {"rows": [[*KEY, *row, 1.0, 50.0, 60.0] for row in rows], "corpora": {}}
     new |= {"provenance": {}, "load_before": None}
-    return timing.with_stored(new, BEFORE)
+    jobs = [(*KEY, *row[:2]) for row in (rows if planned is None else planned)]
+    return timing.with_stored(new, BEFORE, jobs, **options)
+
+
+def test_what_lies_there_from_before_does_not_count():
+    """A result below ``.cache`` that was not asked for may be of older code."""
+    turn = timing.next_round(BEFORE, (*KEY, "ours_standard", 0))
+    stale, new = ("ours_standard", turn - 1, 9.0), ("ours_standard", turn, 2.0)
+    assert entry(added(stale, new, planned=[new]), "ours_standard")["seconds"] == [2.0, 2.0, 2.0]
+
+
+def test_anew_leaves_no_older_round_of_what_is_measured():
+    turn = timing.next_round(BEFORE, (*KEY, "hf_bpe", 0))
+    table = added(("hf_bpe", turn, 3.0), anew=True)
+    assert entry(table, "hf_bpe")["rounds"] == 1
+    assert "over_hf_bpe" not in entry(table, "sp_text")  # no round has both
+    assert entry(table, "sp_text")["seconds"] == entry(BEFORE, "sp_text")["seconds"]
+    assert table["earlier"] == [*BEFORE["earlier"], BEFORE["provenance"]]
 
 
 def test_nothing_new_leaves_the_stored_table_as_it_is():
@@ -40,5 +57,6 @@ def test_new_rounds_pair_with_each_other_and_older_rows_of_ours_go():
     peer = entry(table, "hf_unigram_front")
     assert peer["rounds"] == 1 + entry(BEFORE, "hf_unigram_front")["rounds"]
     assert timing.next_round(table, (*KEY, "hf_bpe", 0)) == turn + 1
-    again = timing.with_stored({**table, "rows": table["rows"][-2:], "corpora": {}}, table)
+    jobs = [tuple(row[:5]) for row in table["rows"][-2:]]
+    again = timing.with_stored(table | {"rows": table["rows"][-2:], "corpora": {}}, table, jobs)
     assert again["rows"] == table["rows"]  # written twice, stored once

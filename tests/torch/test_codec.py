@@ -108,7 +108,7 @@ def test_one_lookup_a_byte_gives_all_levels(bits):
     np.testing.assert_array_equal(codec.expand(packed).numpy(), expected)
     if bits < 8:  # the other way to read the table, for devices that are no processors
         entries = codec_module._entries(packed)
-        table = codec_module._table(codec_module._entry_table, entries.device, bits)
+        table = codec_module._table(codec_module.entry_table, entries.device, bits)
         rows = torch.nn.functional.embedding(entries, table).flatten(-2)
         np.testing.assert_array_equal(rows.numpy(), expected)
 

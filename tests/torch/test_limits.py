@@ -227,7 +227,11 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
             lambda: pos.encoding("rope", 1),
             {"free": 0, "rotated": 1.0, "learned": False},
         ),
-        (packed.staircase_attention, lambda: packed.register(), {"dropout": 0.0}),
+        (
+            packed.staircase_attention,
+            lambda: packed.register(),
+            {"dropout": 0.0, "compiled": False},
+        ),
         (
             fast.measure_balance,
             lambda: recall.checked_ids(IDS),

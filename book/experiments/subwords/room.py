@@ -4,7 +4,7 @@
 
 `bits` has ours for the likelihood at other settings and sizes, and once chosen with the held-out
 text in sight, which nobody can do: counted are the held-out words then, too, and the prices come
-from the training words as always.  `words` divides the held-out bits among the words by how often
+from the training words as always.  `rows` divides the held-out bits among the words by how often
 the training text has them, for ours and the best peer at 16,000 sub-words.
 """
 
@@ -101,7 +101,9 @@ def main() -> int:
     parser(__doc__).parse_args()
     corpus = load("english")
     code = files_sha256(sorted((ROOT / "genopt_core/subwords").rglob("*.py")))
-    folder = SCRATCH / "room" / code
+    ours = sorted(ROOT.glob("book/experiments/subwords/*.py"))
+    data = "".join(corpus.facts[f"{part}_counts_sha256"][:8] for part in ("train", "held"))
+    folder = SCRATCH / "room" / f"{code[:16]}-{files_sha256(ours)[:16]}-{data}"
 
     def kept(name: str, make: Any) -> Any:
         path = folder / f"{name}.json"
@@ -113,7 +115,8 @@ def main() -> int:
 
     rows = []
     for marker, size, options, in_sight in SETTINGS:
-        name = "-".join(map(str, [marker, size, *options.values(), "in-sight" * in_sight]))
+        asked = [f"{option}={value}" for option, value in options.items()]
+        name = "-".join([marker, str(size), *asked, *["in-sight"] * in_sight])
         found = kept(name, lambda s=(marker, size, options, in_sight): bits(corpus, *s))
         rows.append([marker, size, options, in_sight, *(round(value, 5) for value in found)])
     words = []

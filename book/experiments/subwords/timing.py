@@ -277,12 +277,14 @@ def next_round(before: dict[str, Any], job: Job) -> int:
 
 
 def with_stored(
-    found: dict[str, Any], before: dict[str, Any], anew: bool = False
+    found: dict[str, Any], before: dict[str, Any], planned: Iterable[Job], anew: bool = False
 ) -> dict[str, Any]:
-    """New rounds of training beside the stored ones; older rows of ours are of other code.
+    """The rounds that were planned beside those stored; older rows of ours are of other code.
 
-    With ``anew`` those of everybody go.
+    With ``anew`` those of everybody go.  What else was found may be of other code too.
     """
+    new = set(planned)
+    found = found | {"rows": [row for row in found["rows"] if tuple(row[:5]) in new]}
     measured = {tuple(row[:5]) for row in found["rows"]}
     renewed = {key[:4] for key in measured if anew or key[3].startswith("ours")}
     stay = [
@@ -371,9 +373,7 @@ def main() -> int:
     )
     found = table(folder, options.quick)
     if before:
-        new = set(planned)  # what else lies there may be of other code
-        found["rows"] = [row for row in found["rows"] if tuple(row[:5]) in new]
-        found = with_stored(found, before, options.anew)
+        found = with_stored(found, before, planned, options.anew)
     for entry in found["summary"]:
         ratios = " ".join(
             f"{key.removeprefix('over_')} {value[0]:.2f}"

@@ -1,6 +1,7 @@
 r"""Attention straight over a packed staircase cache, without restoring it."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -60,7 +61,7 @@ def register(*, compiled: bool = False) -> str:
     if compiled:
         with extra("compiled"):
             import numba  # noqa: F401
-        AttentionInterface.register(COMPILED, compiled_attention)
+        AttentionInterface.register(COMPILED, partial(staircase_attention, compiled=True))
         AttentionMaskInterface.register(COMPILED, sdpa_mask)
         READERS.add(COMPILED)
         return COMPILED
@@ -79,12 +80,14 @@ def staircase_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    *,
+    compiled: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention function of ``transformers``: ``(batch, queries, heads, dim)`` output, no weights.
 
     Over a staircase cache there is no position bias, soft cap or dropout; learned sinks (GPT-OSS)
-    are refused with any cache, as SDPA does not know them.
+    are refused with any cache, as SDPA does not know them.  ``compiled`` is as in `register`.
     """
     view = taken_from(key)
     for name in ("s_aux", *(("position_bias", "softcap") if view else ())):
@@ -101,6 +104,8 @@ def staircase_attention(
             module, query, *view.unpacked(), attention_mask, scaling=scaling, **kwargs
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if compiled and attention_mask is None and kernels.reads(query, view):
+        return kernels.attend_token(query, view, scale).transpose(1, 2).contiguous(), None
     outs = []
     for first in range(0, query.shape[2], QUERIES):
         rows = slice(first, first + QUERIES)
@@ -108,29 +113,6 @@ def staircase_attention(
         outs.append(attend_view(query[:, :, rows], view, scale, mask, query.shape[2] - first))
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
     return out.transpose(1, 2).contiguous(), None
-
-
-@torch.compiler.disable(reason=NOT_TRACED)
-def compiled_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """:func:`staircase_attention`, by compiled kernels where they know the case."""
-    view = taken_from(key)
-    other = (kwargs.get(name) for name in ("s_aux", "position_bias", "softcap"))
-    plain = attention_mask is None and not dropout and all(option is None for option in other)
-    if view is None or not plain or not kernels.reads(query, view):
-        return staircase_attention(
-            module, query, key, value, attention_mask, scaling, dropout, **kwargs
-        )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return kernels.attend_token(query, view, scale).transpose(1, 2).contiguous(), None
 
 
 def attend_view(

@@ -29,7 +29,7 @@ def _nibble_table(bits: int) -> np.ndarray:
     return np.stack([(byte & 15) << 8, (byte >> 4) << 8], -1).view(np.int64)[:, 0]
 
 
-def _entry_table(bits: int) -> np.ndarray:
+def entry_table(bits: int) -> np.ndarray:
     """The levels of all codes that one entry of :func:`_entries` holds."""
     if bits == 3:  # low byte: four 2-bit parts; the nibble above it: their four top bits
         at = np.arange(4096)[:, None]
@@ -233,12 +233,12 @@ def _entries(packed: Chunks) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _wide_table(bits: int) -> Tensor:
-    """Rows of :func:`_entry_table` as single numbers of 8 or 16 bytes, for processors.
+    """Rows of :func:`entry_table` as single numbers of 8 or 16 bytes, for processors.
 
     Those copy a row of two or four floats three times faster as one such number; no arithmetic
     touches it.
     """
-    table = _table(_entry_table, torch.device("cpu"), bits)
+    table = _table(entry_table, torch.device("cpu"), bits)
     if table.shape[1] == 2:
         return table.view(torch.int64)[:, 0]
     return torch.view_as_complex(table.view(torch.float64))
@@ -336,7 +336,7 @@ class RotatedCodec:
             return packed.planes[0].float().sub_(127.5).mul_(1 / 32)
         entries = _entries(packed)
         if device.type != "cpu":
-            return functional.embedding(entries, _table(_entry_table, device, bits)).flatten(-2)
+            return functional.embedding(entries, _table(entry_table, device, bits)).flatten(-2)
         table, count = _wide_table(bits), entries.numel()
         each = table.element_size() // 4
         if room is None or len(room.floats) < count * each:

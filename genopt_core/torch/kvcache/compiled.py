@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genopt_core.torch.kvcache.codec import Chunks, RotatedCodec, _entry_table
+from genopt_core.torch.kvcache.codec import Chunks, RotatedCodec, entry_table
 from genopt_core.torch.kvcache.layer import View
 
 ROWS = 32
@@ -83,8 +83,8 @@ def _codes(held: Chunks) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=8)
 def _levels(bits: int) -> np.ndarray:
-    """Rows of ``_entry_table`` as pairs of float32, which are copied as one number each."""
-    table = _entry_table(4 if bits == 8 else bits)  # 8 bits need none
+    """Rows of ``entry_table`` as pairs of float32, which are copied as one number each."""
+    table = entry_table(4 if bits == 8 else bits)  # 8 bits need none
     return np.ascontiguousarray(table.astype(np.float32)).view(np.float64)
 
 

@@ -14,7 +14,7 @@ from genopt_core.checks import one_of, whole
 NAME = "genopt_staircase"
 """Under which ``transformers`` knows the attention function that reads packed chunks."""
 COMPILED = f"{NAME}_compiled"
-"""And the one with compiled kernels for single tokens."""
+"""The same with compiled kernels for single tokens."""
 NOT_TRACED = (
     "a staircase cache changes shape as it grows: torch.compile leaves it out and compiles the "
     "rest of the model, so fullgraph must be False"
