@@ -63,7 +63,7 @@ ROLES = {
     alt=(
         "On the left how many times faster than dense attention, over the share of blocks kept, "
         "both on logarithmic axes, with the line of one over the density that leaving out blocks "
-        "could save at most. On the right the share of that which is really saved."
+        "could save. On the right the share of that which is really saved."
     ),
     presets=(
         Preset("Training on a CPU", {}),
@@ -183,4 +183,7 @@ def _cost(place: str) -> str:
             f"{said}; {second} for the {EARLIER}, which was asked for every block and not for the "
             "diagonal's alone"
         )
-    return "processor time, heads of 64; leaving out blocks can save 1 / density at most"
+    return (
+        "processor time, heads of 64; more than 1 / density where blocks of the diagonal are "
+        "computed in halves, which the density does not count"
+    )

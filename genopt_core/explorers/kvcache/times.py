@@ -92,7 +92,7 @@ def kv_times(part: str, unit: str) -> Figure:
         ),
         cost=(
             f"Stepping down is {100 * tables.load('kv_answers')['times']['stepping']:.1f} % of a "
-            "decoding step; no GPU kernel is written, so bytes are saved and not time"
+            "decoding step; without compiled kernels bytes are saved and not time"
         ),
     )
 
