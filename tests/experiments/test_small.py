@@ -69,3 +69,12 @@ def test_every_cell_of_the_eight_languages_is_there():
         for size in small.SIZES:
             for name in ("ours", "ours_without", "hf_bpe", "hf_unigram", "mingram"):
                 assert (language, size, name) in cells
+
+
+def test_every_tokenizer_ran_on_the_whole_corpora():
+    table = records(small.read(RESULTS / "subwords_small.json"))
+    cells = {(r["corpus"], r["size"], r["contestant"]) for r in table}
+    for corpus, sizes in small.WHOLE.items():
+        for size in sizes:
+            for name in ("ours", *small.WHOLE_PEERS):
+                assert (corpus, size, name) in cells
