@@ -72,10 +72,30 @@ def test_a_package_that_was_there_for_some_results_of_a_machine_is_named():
         {"machine": "other", "versions": {"numpy": None}},
         {},
     ]
-    assert store.machines(results) == {
-        "one": {"numpy": "1", "peer": "2"},
-        "other": {"numpy": None},
+    names, found = store.machines(results)
+    assert names == ["one", "one", "one", "other", None]
+    assert found == {"one": {"numpy": "1", "peer": "2"}, "other": {"numpy": None}}
+
+
+def test_other_versions_on_the_same_machine_are_an_entry_of_their_own():
+    results = [
+        {"machine": "one", "versions": {"numpy": "1", "peer": None}},
+        {"machine": "one", "versions": {"numpy": "2", "peer": "5"}},
+        {"machine": "one", "versions": {"numpy": "1", "peer": "6"}},
+        {"machine": "one", "versions": {"numpy": "2", "peer": None}},
+        {"machine": "one", "versions": {"numpy": "2", "peer": "6"}},
+    ]
+    names, found = store.machines(results)
+    assert names == ["one", "one (2)", "one", "one (2)", "one (3)"]
+    assert found == {
+        "one": {"numpy": "1", "peer": "6"},
+        "one (2)": {"numpy": "2", "peer": "5"},
+        "one (3)": {"numpy": "2", "peer": "6"},
     }
+    laid = [
+        {"machine": name, "versions": found[name]} for name in names
+    ]  # as a stored table has them: they keep their names
+    assert store.machines(laid) == (names, found)
 
 
 def test_rows_without_an_origin_are_not_taken_for_those_of_this_machine():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import math
 import os
 import platform
+import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterable, Mapping
@@ -155,17 +157,29 @@ def made_here(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
     return {"machine": machine(), "versions": versions(packages)}
 
 
-def machines(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The machines of some results and what was installed there; those that do not say are out.
+def machines(results: Iterable[Mapping[str, Any]]) -> tuple[list[str | None], dict[str, Any]]:
+    """The name of each result's machine, and by name what was installed; None: it does not say.
 
-    Of two results of one machine the later one says, where a package was there.
+    Results of one machine are one entry where no package has two versions; what was not there for
+    some of them does not count.  Else the next versions are the same machine's "… (2)".
     """
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, str | None]] = {}
+    names: list[str | None] = []
     for result in results:
-        if "machine" in result:
-            here = {name: v for name, v in result["versions"].items() if v is not None}
-            found[result["machine"]] = result["versions"] | found.get(result["machine"], {}) | here
-    return found
+        if "machine" not in result:
+            names.append(None)
+            continue
+        machine = re.sub(r" \(\d+\)$", "", result["machine"])
+        here = {name: version for name, version in result["versions"].items() if version}
+        every = itertools.chain([machine], (f"{machine} ({n})" for n in itertools.count(2)))
+        name = next(name for name in every if _agree(found.get(name, {}), here))
+        found[name] = result["versions"] | found.get(name, {}) | here
+        names.append(name)
+    return names, found
+
+
+def _agree(known: Mapping[str, str | None], here: Mapping[str, str]) -> bool:
+    return all(known.get(name) in (None, version) for name, version in here.items())
 
 
 def provenance(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def collect() -> None:
         {
             "schema": "subwords-across-blanks/1",
             "provenance": provenance(PACKAGES)
-            | {"machines": machines(read(kept(job)) for job in done)}
+            | {"machines": machines(read(kept(job)) for job in done)[1]}
             | {"code": [code_sha256(folder / f"{n}.py") for n in CODE]},
             "corpora": {corpus: facts(corpus) for corpus in dict.fromkeys(j[0] for j in done)},
             "settings": {

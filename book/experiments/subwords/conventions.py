@@ -371,7 +371,8 @@ def collect() -> None:
     for *at, contestant in done:
         names.setdefault(tuple(at), set()).add(contestant)
     rows = []
-    for job in done:
+    places, installed = machines(map(read, map(kept, done)))
+    for job, place in zip(done, places, strict=True):
         here = names[job[:3]]
         needed = PEERS if job[1] == RULES[0] and job[2] < 16000 else ("hf_bpe",)
         if here.issuperset(needed) and here.intersection({*OURS, *CHOSEN}):
@@ -380,7 +381,8 @@ def collect() -> None:
                 k: rounded(v) for k, v in result.items() if k not in ("fingerprint", "versions")
             }
             keys = ("corpus", "rule", "size", "contestant")
-            rows.append(dict(zip(keys, job, strict=True)) | found)
+            where = {"machine": place} if place else {}
+            rows.append(dict(zip(keys, job, strict=True)) | found | where)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     folder = Path(__file__).parent
     write_results(
@@ -388,7 +390,7 @@ def collect() -> None:
         {
             "schema": "subwords-conventions/1",
             "provenance": provenance(PACKAGES)
-            | {"machines": machines(map(read, map(kept, done)))}
+            | {"machines": installed}
             | {"code": [code_sha256(folder / f"{n}.py") for n in ("conventions", "development")]},
             "corpora": {corpus: texts(corpus)[2] | words_of(corpus) for corpus in SOURCES},
             "columns": columns,

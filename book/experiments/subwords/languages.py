@@ -152,14 +152,14 @@ def same_size(job: Job, result: dict[str, Any]) -> bool:
 
 def collect() -> None:
     """Write the table of what is there."""
-    rows, skipped, results = [], [], []
-    for job in sorted(jobs(), key=lambda job: (LANGUAGES.index(job[0]), job[1])):
-        if not kept(job).is_file():
-            continue
-        result = read(kept(job))
-        results.append(result)
+    rows, skipped = [], []
+    ordered = sorted(jobs(), key=lambda job: (LANGUAGES.index(job[0]), job[1]))
+    done = [job for job in ordered if kept(job).is_file()]
+    results = [read(kept(job)) for job in done]
+    places, installed = machines(results)
+    for job, result, place in zip(done, results, places, strict=True):
         if same_size(job, result):
-            rows.append([*job, *(rounded(result.get(column)) for column in COLUMNS[3:])])
+            rows.append([*job, *(rounded(result.get(column)) for column in COLUMNS[3:-1]), place])
         else:
             skipped.append([*job, result.get("skipped") or f"{result['pieces']} pieces"])
     used = dict.fromkeys(row[2] for row in rows)
@@ -168,7 +168,7 @@ def collect() -> None:
         TARGET,
         {
             "schema": "subwords-languages/1",
-            "provenance": provenance() | {"machines": machines(results)},
+            "provenance": provenance() | {"machines": installed},
             "corpora": {
                 language: {k: v for k, v in facts.items() if k != "format"}
                 for language, facts in corpora.items()
