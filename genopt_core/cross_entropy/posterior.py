@@ -28,18 +28,16 @@ from genopt_core.cross_entropy.plus import propose as propose_by_plus
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
 from genopt_core.cross_entropy.steps import MARGIN, SCREENED, is_stepped
 from genopt_core.cross_entropy.surrogate import (
+    LEAST_GAIN,
     GaussianProcess,
     checkpoint,
     normal_scores,
     warp_exponent,
 )
 
-DRAWS = 256
 ROUNDS = 3
-FITTED = DRAWS // 8
 KERNEL = 0.08
 UNIFORM = 0.1  # the defensive share of the uniform distribution
-POLISHED = 4
 FEWEST_TOLD = 3  # trials that told a constraint, before a process is fitted to it
 MOST_TOLD = 1000.0  # what of a constraint is told apart, in parts of its median
 STEPS = 0.15, 0.05, 0.015
@@ -52,6 +50,26 @@ MOST_KEPT = 1_000_000
 SCORE = "score"
 """The name of a single objective's process."""
 Gain = Callable[[Array], Array]
+
+
+class Effort(NamedTuple):
+    """How much is looked at for a proposal."""
+
+    draws: int
+    """Rows a round, of which an eighth is fitted to."""
+    polished: tuple[int, ...]
+    """How many of the best rows are moved, by each of `STEPS`."""
+    iterations: int
+    """The most steps of a fit of hyperparameters."""
+    refits: int
+    """Hyperparameters are fitted again when about one trial in so many is new."""
+    tolerance: float
+    """The relative gain of likelihood below which a fit ends."""
+
+
+FULL = Effort(256, (4, 4, 4), 30, 10, LEAST_GAIN)
+CONDITIONAL = Effort(128, (3, 2, 1), 20, 5, 1e-5)
+"""Where few parameters of many exist at once: a row costs more, and there is less in it to move."""
 
 
 class Ways(NamedTuple):
@@ -77,6 +95,7 @@ class Posterior:
     def __init__(self, space: SearchSpace, deterministic: bool, elite_fraction: float) -> None:
         self.space, self.deterministic = space, deterministic
         self.elite_fraction = elite_fraction
+        self.effort = CONDITIONAL if space.is_conditional else FULL
         self._known: dict[str, tuple[bytes, Array, float | None]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
         self._known_ways: dict[bytes, Ways] = {}
@@ -96,19 +115,22 @@ class Posterior:
         Hyperparameters are kept by name: there is one process for each objective.  A single one
         that is stepped is modeled by its ranks.
         """
-        ranked = name == SCORE and stepped_so_far(rows, scores)
+        ranked = name == SCORE and stepped_so_far(rows, scores, self.effort.refits)
         scores = np.where(np.isfinite(scores), scores, scores[np.isfinite(scores)].max())
-        first = checkpoint(len(scores))
+        first = checkpoint(len(scores), self.effort.refits)
         key = rows[:first].tobytes() + scores[:first].tobytes()
         process = GaussianProcess(self.space, self.deterministic)
         if name not in self._known or self._known[name][0] != key:
             fitted = window(scores[:first])
             exponent = None if ranked else warp_exponent(scores[fitted])
-            theta = process.fit(rows[fitted], normal_scores(scores[fitted], exponent))
+            theta = self._fit(process, rows[fitted], normal_scores(scores[fitted], exponent))
             self._known[name] = (key, theta, exponent)
         _, theta, exponent = self._known[name]
         values = normal_scores(scores[kept], exponent)
         return process.condition(theta, rows[kept], values), values
+
+    def _fit(self, process: GaussianProcess, rows: Array, values: Array) -> Array:
+        return process.fit(rows, values, self.effort.iterations, self.effort.tolerance)
 
     def _constraint(
         self, rows: Array, told: Array, kept: Array, name: str
@@ -118,7 +140,7 @@ class Posterior:
         if len(kept) < FEWEST_TOLD:
             return None
         known = np.flatnonzero(~np.isnan(told))
-        first = known[: checkpoint(len(known))]
+        first = known[: checkpoint(len(known), self.effort.refits)]
         scale = float(np.nan_to_num(np.median(np.abs(told[first])))) or 1.0
         told = np.clip(np.nan_to_num(told), -MOST_TOLD * scale, MOST_TOLD * scale)
         values = np.arcsinh(told / scale)
@@ -126,7 +148,7 @@ class Posterior:
         process = GaussianProcess(self.space, self.deterministic)
         if name not in self._known or self._known[name][0] != key:
             fitted = first[window(np.abs(values[first]))]  # near its boundary
-            self._known[name] = (key, process.fit(rows[fitted], values[fitted]), 1.0)
+            self._known[name] = (key, self._fit(process, rows[fitted], values[fitted]), 1.0)
         return process.condition(self._known[name][1], rows[kept], values[kept])
 
     # ---------------------------------------------------------------- the gain
@@ -163,7 +185,7 @@ class Posterior:
         counted = np.ones(len(kept), bool) if feasible is None else feasible[kept]
         known = process.rows if counted.all() else process.rows[counted]
         level = self._level(process, known, values[counted])
-        if stepped_so_far(rows, scores):
+        if stepped_so_far(rows, scores, self.effort.refits):
             level -= MARGIN
         self._believe(process, values, running)
         return partial(expected_gain, process, level)
@@ -213,19 +235,19 @@ class Posterior:
         the same tail weighted by how far it reaches below the level; with several objectives the
         expected hypervolume that it adds, with constraints times `gains.feasibility`.
         """
-        space = self.space
+        space, size = self.space, self.effort.draws
         start = fit_elite(space, rows, scores, self.elite_fraction)
         fitted = [0.5 * p + 0.5 / len(p) for p in start.probabilities]
         top = np.argsort(scores, kind="stable")[: max(3, len(scores) // 10)]
         pool = np.zeros((0, len(space)))
         gains = np.zeros(0)
         for _ in range(ROUNDS):
-            drawn = draw_cells(fitted, DRAWS, rng, DRAWS // 2)
+            drawn = draw_cells(fitted, size, rng, size // 2)
             cells = np.concatenate([self._mutants(rows[top], rng), drawn])
             draws = space.fill(cells, rng)
             pool = np.concatenate([pool, draws])
             gains = np.concatenate([gains, gain(draws)])
-            best = np.argsort(-gains, kind="stable")[:FITTED]
+            best = np.argsort(-gains, kind="stable")[: size // 8]
             weights = gains[best] / max(gains[best].sum(), 1e-300)
             weights = 0.5 * weights + 0.5 / len(best)
             near = pool[best]
@@ -235,8 +257,8 @@ class Posterior:
 
     def _mutants(self, elites: Array, rng: np.random.Generator) -> Array:
         """Half of the draws: real elites with one or two coordinates moved."""
-        space = self.space
-        cells = space.cell(elites[rng.integers(len(elites), size=DRAWS // 2)])
+        space, size = self.space, self.effort.draws // 2
+        cells = space.cell(elites[rng.integers(len(elites), size=size)])
         moved = rng.random(cells.shape) < 1.5 / len(space)
         jump = np.maximum(1, space.cells * 0.15) * rng.standard_normal(cells.shape)
         near = np.clip(np.rint(cells + jump).astype(int), 0, space.cells - 1)
@@ -277,7 +299,7 @@ class Posterior:
         """
         losses = scores if outcomes is None else outcomes.losses[:, 0]
         stepped = outcomes is None or outcomes.losses.shape[1] == 1
-        if stepped and stepped_so_far(rows, losses) and rng.random() < SCREENED:
+        if stepped and stepped_so_far(rows, losses, self.effort.refits) and rng.random() < SCREENED:
             feasible = outcomes.feasible if outcomes and outcomes.constraints else None
             return propose_by_plus(
                 self.space,
@@ -295,7 +317,7 @@ class Posterior:
         if rng.random() < explore:
             draws = self.space.fill(draw_cells(fitted, 64, rng), rng)
             return first_unseen(draws, seen, self.space, rng)
-        best = np.argsort(-gains, kind="stable")[:POLISHED]
+        best = np.argsort(-gains, kind="stable")[: self.effort.polished[0]]
         polished, polished_gains = self._polish(gain, pool[best], seen, rng)
         if len(polished):
             return polished[int(np.argmax(polished_gains))]
@@ -314,8 +336,10 @@ class Posterior:
         reached = [-1.0] * len(starts)
         stays = [False] * len(starts)
         reals = np.flatnonzero(space.is_real)
-        for step in STEPS if len(reals) else STEPS[:1]:
-            moving = list(range(len(starts)))
+        for step, many in zip(
+            STEPS if len(reals) else STEPS[:1], self.effort.polished, strict=False
+        ):
+            moving = sorted(np.argsort(-np.array(reached), kind="stable")[:many].tolist())
             for _ in range(4):
                 if not moving:
                     break
@@ -405,13 +429,13 @@ class Posterior:
         return self._changes[i, code]
 
 
-def stepped_so_far(rows: Array, scores: Array) -> bool:
+def stepped_so_far(rows: Array, scores: Array, refits: int = 10) -> bool:
     """`is_stepped` of the trials to which hyperparameters are fitted, so that both change at once.
 
     >>> stepped_so_far(np.arange(4.0)[:, None], np.array([0.0, 1, 1, 2]))
     True
     """
-    first = checkpoint(len(scores))
+    first = checkpoint(len(scores), refits)
     return is_stepped(rows[:first], scores[:first])
 
 

@@ -38,6 +38,7 @@ from genopt_core.cross_entropy.steps import rank_scores
 
 JITTER = 1e-8
 ADDITIVE_WIDTH = 0.08  # squared distance over which one real parameter's own effect is alike
+LEAST_GAIN = 1e7 * float(np.finfo(float).eps)  # SciPy's own, by which a fit ends
 MANY_PAIRS = 20_000
 """Pairs of rows from which a real parameter's values are first looked through for repeated ones."""
 CACHED = 40_000
@@ -193,8 +194,13 @@ class GaussianProcess:
         near = np.exp(squares[real] / -ADDITIVE_WIDTH).sum(0)
         return (near + (squares[~real] < 1e-12).sum(0)) / len(real)
 
-    def fit(self, rows: Array, values: Array, iterations: int = 30) -> Array:
-        """Hyperparameters (logarithms) from a fixed start, so that they depend on nothing else."""
+    def fit(
+        self, rows: Array, values: Array, iterations: int = 30, tolerance: float = LEAST_GAIN
+    ) -> Array:
+        """Hyperparameters (logarithms) from a fixed start, so that they depend on nothing else.
+
+        The search ends when a step gains less than ``tolerance`` of the posterior's logarithm.
+        """
         pairs, alone = self._pairs(rows)
         bounds = [BOUNDS[0]] * len(self.space) + list(BOUNDS[1:])
         found = minimize(
@@ -204,7 +210,7 @@ class GaussianProcess:
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": iterations},
+            options={"maxiter": iterations, "ftol": tolerance},
         )
         return np.asarray(found.x)
 
@@ -409,10 +415,11 @@ class GaussianProcess:
         return k @ self.alpha, np.sqrt(np.maximum(variance, 1e-12))
 
 
-def checkpoint(n: int) -> int:
-    """The number of trials whose hyperparameters serve ``n`` trials: refitted every tenth or so.
+def checkpoint(n: int, refits: int = 10) -> int:
+    """The number of trials whose hyperparameters serve ``n`` trials.
 
-    A fixed schedule, so that a resumed search finds the same ones from its first trials.
+    They are fitted again when about one trial in ``refits`` is new, on a fixed schedule, so that a
+    resumed search finds the same ones from its first trials.
     """
-    step = max(1, 2 ** math.floor(math.log2(max(n / 10, 1))))
+    step = max(1, 2 ** math.floor(math.log2(max(n / refits, 1))))
     return n - n % step

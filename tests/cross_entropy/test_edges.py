@@ -179,7 +179,10 @@ def test_defaults_are_those_that_are_documented():
     }  # fmt: skip
     assert of(ce.search_table) == {"seed": 0}
     assert of(drift.drift_runs) == {"sloped": False}
-    assert of(surrogate.GaussianProcess.fit) == {"iterations": 30}
+    assert of(surrogate.GaussianProcess.fit) == {
+        "iterations": 30,
+        "tolerance": surrogate.LEAST_GAIN,
+    }
     assert of(Integer) == {"log": False, "step": 1, "when": None}
     assert of(Float) == {"log": False, "step": None, "when": None}
     assert of(Categorical) == {"ordered": False, "when": None}
@@ -199,12 +202,14 @@ def test_the_settings_are_those_that_the_stored_races_ran_with():
     assert (proposals.MOST_REDRAWN, proposals.FEWEST) == (64, 3)
     purposes = "ASK", "STARTUP", "TIES", "FITTED", "LAST_RESORT"
     assert [getattr(proposals, name) for name in purposes] == [0, 1, 2, 3, 4]
-    assert (posterior.DRAWS, posterior.ROUNDS, posterior.FITTED) == (256, 3, 32)
-    assert (posterior.KERNEL, posterior.UNIFORM, posterior.POLISHED) == (0.08, 0.1, 4)
+    assert posterior.FULL == (256, (4, 4, 4), 30, 10, surrogate.LEAST_GAIN)
+    assert posterior.CONDITIONAL == (128, (3, 2, 1), 20, 5, 1e-5)
+    assert (posterior.ROUNDS, posterior.KERNEL, posterior.UNIFORM) == (3, 0.08, 0.1)
     assert (posterior.FEWEST_TOLD, posterior.MOST_TOLD) == (3, 1000.0)
     assert posterior.STEPS == (0.15, 0.05, 0.015)
     assert posterior.WINDOW == 300
     assert posterior.MOST_ON_FRONT == {2: 400, 3: 40, 4: 16}
+    assert surrogate.LEAST_GAIN == 2.220446049250313e-09
     assert (surrogate.JITTER, surrogate.ADDITIVE_WIDTH) == (1e-8, 0.08)
     assert surrogate.BOUNDS == ((-6.0, 8.0), (-4.0, 4.0), (-14.0, 2.0), (-8.0, 3.0))
     assert (parameters.REAL_CELLS, parameters.MOST_LEVELS, pareto.MARGIN) == (32, 64, 0.1)

@@ -30,7 +30,10 @@ NOW = np.random.default_rng
 
 
 def method(space=SPACE, deterministic=True):
-    return Posterior(space, deterministic, 0.25)
+    """Looking at as much as where all parameters exist."""
+    found = Posterior(space, deterministic, 0.25)
+    found.effort = module.FULL
+    return found
 
 
 def known_gain(rows):
@@ -45,7 +48,8 @@ def unfitted(monkeypatch):
     """Processes keep the hyperparameters of the start; what they were to be fitted to is kept."""
     asked = []
 
-    def fit(self, rows, values):
+    def fit(self, rows, values, *effort):
+        assert effort == (module.FULL.iterations, module.FULL.tolerance)
         asked.append((rows, values))
         return self.log_mean
 
@@ -95,10 +99,11 @@ def test_a_fit_is_thirty_steps_within_the_bounds():
     process = GaussianProcess(SPACE, True)
     arguments = *process._pairs(rows), values
     bounds = [(-6.0, 8.0)] * 4 + [(-4.0, 4.0), (-14.0, 2.0), (-8.0, 3.0)]
-    for steps, given in ((30, {}), (2, {"iterations": 2})):
+    few, loose = {"iterations": 2}, {"tolerance": 0.05}
+    for steps, least, given in ((30, 2.22e-9, {}), (2, 2.22e-9, few), (30, 0.05, loose)):
         wanted = minimize(
             process._loss, process.log_mean, args=arguments, jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": steps},
+            bounds=bounds, options={"maxiter": steps, "ftol": least},
         ).x  # fmt: skip
         np.testing.assert_array_equal(process.fit(rows, values, **given), wanted)
     lost, slope = process._loss(process.log_mean, arguments[0], -100 * np.eye(9), values)
@@ -493,6 +498,40 @@ def test_polishing_a_conditional_row_moves_what_is_there():
     widths = [0.37811207, 0.49763375, 0.50417302, 0.69623916]  # as far as the steps lead
     assert found[:, 3] == pytest.approx(widths, abs=1e-8)
     assert reached == pytest.approx(known_gain(found))
+
+
+def test_less_is_looked_at_in_a_conditional_space(monkeypatch):
+    """Half of the draws, three rows polished, of which two and one with smaller steps."""
+    plain = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)})
+    assert Posterior(plain, True, 0.25).effort is module.FULL
+    own = Posterior(SPACE, True, 0.25)
+    assert own.effort is module.CONDITIONAL
+    drawn, moved = [], []
+    draw, neighbors = module.draw_cells, Posterior._neighbors
+    monkeypatch.setattr(module, "draw_cells", lambda *a: drawn.append(a[1]) or draw(*a))
+    monkeypatch.setattr(
+        Posterior,
+        "_neighbors",
+        lambda self, row, *a: moved.append(row.copy()) or neighbors(self, row, *a),
+    )
+    rng = NOW(0)
+    rows, scores = SPACE.uniform(9, rng), rng.random(9)
+    pool, worth = own._project(known_gain, rows, scores, NOW(1))[1:]
+    assert drawn == [128, 128, 128]
+    starts = pool[np.argsort(-worth, kind="stable")[:3]]
+    monkeypatch.setattr(module, "STEPS", (0.15, 0.0, 0.0))  # no step, so each is asked once
+    found, reached = own._polish(known_gain, starts, set(), NOW(2))
+    first = moved[: len(moved) - 3]
+    np.testing.assert_array_equal(first[:3], starts)
+    best = np.argsort(-reached, kind="stable")
+    np.testing.assert_array_equal(moved[-3:-1], found[np.sort(best[:2])])
+    np.testing.assert_array_equal(moved[-1], found[best[0]])
+
+
+def test_the_schedule_of_fits_in_a_conditional_space():
+    assert [processes.checkpoint(n, 5) for n in (9, 10, 19, 20, 23, 41, 163)] == [
+        9, 10, 18, 20, 20, 40, 160,
+    ]  # fmt: skip
 
 
 def test_a_proposal_is_polished_drawn_or_the_first_unseen(monkeypatch):
