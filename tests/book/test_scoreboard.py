@@ -23,6 +23,7 @@ NO_COMPARISON = {
         "english_against_the_best_peer": "as standings",
         "across_blanks": "on its page only: two texts, two sizes, settings chosen for each",
         "seven_languages": "on its page only: 4,000 of them are in languages",
+        "in_bytes": "on its page only: two of the seven languages",
         "encoding_beside_the_exported": "ours against ours, exported",
     },
     2: {

@@ -8,6 +8,7 @@ import pytest
 from book.ch1_subwords import results
 from book.experiments.subwords import corpora, languages, peers
 from book.experiments.subwords.metrics import evaluate
+from genopt_core.conventions import byte_letters, spelled_in_bytes
 from genopt_core.tables import records
 from tests.places import BOOK, RESULTS
 
@@ -21,7 +22,7 @@ def tiny(tmp_path):
     return corpora.Corpus("tiny", WORDS, OTHER, sizes, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["ours_front_5", "ours_tokens"])
+@pytest.mark.parametrize("name", ["ours_front_5", "ours_tokens", "ours_front_5_bytes"])
 def test_rows_are_counted_as_in_the_table_of_all_metrics(name, tmp_path):
     corpus = tiny(tmp_path)
     trained = peers.train(name, corpus, 16)
@@ -31,6 +32,52 @@ def test_rows_are_counted_as_in_the_table_of_all_metrics(name, tmp_path):
         trained.pieces, trained.segment, WORDS, OTHER, sizes, trained.view, trained.plain
     )
     assert found == pytest.approx({key: wanted[key] for key in found})
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("ours_front_5_bytes", "Ġ語"), ("ours_tokens_bytes", "語Ġ")]
+)
+def test_in_bytes_every_tokenizer_sees_the_same_bytes(name, end, tmp_path):
+    words = {word.replace("e", "語"): count for word, count in WORDS.items()}
+    held = {word.replace("e", "語"): count for word, count in OTHER.items()}
+    sizes = {f"{part}_bytes": corpora.text_bytes(w) for part, w in
+             (("train", words), ("held", held))}  # fmt: skip
+    corpus = corpora.Corpus("tiny", words, held, sizes, tmp_path)
+    trained = peers.train(name, corpus, 30)
+    assert len(trained.pieces) == 256 + 30 - len(corpus.alphabet)
+    bytes_of = {letter: byte for byte, letter in enumerate(byte_letters())}
+    vocabulary = trained.notes["vocabulary"]
+    for word in [*words, *held, "語▁"]:
+        mine = bytes(bytes_of[letter] for letter in trained.view(word))
+        theirs = peers.as_bytes(word).encode("latin-1").replace(b"\x01", b" ")
+        assert sorted(mine) == sorted(theirs)  # the marker stands in front or at the end
+        (path,) = trained.segment([trained.view(word)])
+        assert "".join(path) == trained.view(word)
+        assert cost(vocabulary, path) == pytest.approx(
+            cost(vocabulary, vocabulary.segment(trained.view(word)))
+        )
+    assert trained.view("語▁") == spelled_in_bytes(end.replace("Ġ", " "))
+    found = languages.scored(trained, corpus)
+    assert found["held_tokens"] == sum(
+        n * len(vocabulary.segment(trained.view(word))) for word, n in held.items()
+    )
+
+
+def cost(vocabulary, path):
+    return sum(vocabulary.costs[piece] for piece in path)
+
+
+def test_what_spells_in_bytes_needs_no_room_for_characters(tmp_path):
+    words = {chr(0x4E00 + i) + "▁": 9 - i % 3 for i in range(300)}
+    sizes = dict.fromkeys(("train_bytes", "held_bytes"), corpora.text_bytes(words))
+    corpus = corpora.Corpus("tiny", words, words, sizes, tmp_path)
+    assert peers.spells_in_bytes("greedtok", corpus)
+    assert not peers.spells_in_bytes("greedtok", tiny(tmp_path))
+    assert len(peers.train("ours_tokens_bytes", corpus, 270).pieces) == 270
+    with pytest.raises(peers.CannotTrainError, match="270 pieces do not hold an alphabet of 301"):
+        peers.train("ours_tokens", corpus, 270)
+    with pytest.raises(peers.CannotTrainError, match="256 pieces do not hold an alphabet of 256"):
+        peers.train("ours_tokens_bytes", corpus, 256)
 
 
 def test_an_unknown_character_of_a_training_word_is_refused(tmp_path):
@@ -117,7 +164,9 @@ def test_what_the_page_says_of_the_three_sizes():
     ) in prose()
     for name in ("pathpiece", "greedtok"):
         ran = {(r["language"], r["size"]) for r in records(STORED) if r["contestant"] == name}
-        assert len(ran) == len(fields)
+        more = {("ja", 1000), ("zh", 1000)} if name == "greedtok" else set()  # in bytes
+        assert len(ran) == len(fields) + len(more)
+        assert more <= ran
     covered = {
         row["language"]
         for row in rows
@@ -189,3 +238,69 @@ def test_what_the_page_says_of_where_a_token_penalty_is_behind():
         f"At 16,000 λ = 5 is behind in tokens in German ({late['German']:.1f} %), "
         f"Japanese ({late['Japanese']:.1f} %) and Finnish ({late['Finnish']:.2f} %)."
     ) in prose()
+
+
+def test_what_the_page_says_of_bytes():
+    text = prose()
+    rows = results.in_bytes()
+    assert len(rows) == 2 * 3 * len(languages.LARGE_ALPHABETS)
+    stored = {(r["language"], r["size"], r["contestant"]): r for r in records(STORED)}
+
+    def some(label, sizes, column, language=None):
+        return [
+            r[column]
+            for r in rows
+            if r["ours, in bytes"] == label
+            and r["size"] in sizes
+            and language in (None, r["language"])
+        ]
+
+    fewest = some("fewest tokens", (1000, 4000), "tokens, to the best peer")
+    assert len(fewest) == 4
+    assert max(fewest) < 0
+    assert f"by {-max(fewest):.1f} to {-min(fewest):.1f} %, and fewer bits than GreedTok" in text
+    for language in languages.LARGE_ALPHABETS:
+        for size in languages.SIZES:
+            greedtok = stored[language, size, "greedtok"]
+            for name in languages.IN_BYTES[:2]:
+                measure = "held_bits_per_byte"
+                assert stored[language, size, name][measure] < greedtok[measure]
+    five = some("λ = 5", (1000, 4000), "tokens, to the best peer")
+    bits = some("λ = 5", (1000, 4000), "bits, to the best peer")
+    assert f"λ = 5 needs {min(five):.1f} to {max(five):.1f} % more tokens than GreedTok" in text
+    assert sum(b > 0 for b in bits) == 1
+    assert f"but in Japanese at 4,000 ({max(bits):.2f} % more than PathPiece)" in text
+
+    def range_of(language, sizes, sign):
+        found = [
+            sign * v
+            for label in ("λ = 5", "fewest tokens")
+            for v in some(label, sizes, "tokens, to characters", language)
+        ]
+        return f"{min(found):.1f} to {max(found):.1f} %"
+
+    share = {(r["language"], r["size"]): f"{r['characters']:.0f}" for r in rows}
+    assert (
+        f"At 4,000 bytes save ours {range_of('Chinese', (4000,), -1)} of the tokens in Chinese, "
+        f"where characters are {share['Chinese', 4000]} % of the sub-words, and "
+        f"{range_of('Japanese', (4000,), -1)} in Japanese ({share['Japanese', 4000]} %); at 16,000 "
+        f"({share['Chinese', 16000]} and {share['Japanese', 16000]} %) they cost it "
+        f"{range_of(None, (16000,), 1)}"
+    ) in text
+    small = json.loads((RESULTS / "subwords_small.json").read_text(encoding="utf-8"))
+    cells = {(r["corpus"], r["size"], r["contestant"]): r for r in records(small)}
+    dearer = {
+        measure: [
+            100 * (row[measure] / cells[language, size, "ours"][measure] - 1)
+            for (language, size, name), row in cells.items()
+            if name == "ours_bytes"
+        ]
+        for measure in ("held_tokens_per_word", "held_bits_per_byte")
+    }
+    assert [len(values) for values in dearer.values()] == [6, 6]
+    tokens, bits = ((min(values), max(values)) for values in dearer.values())
+    filled = small["corpora"]["messages-zh_Hans"]["alphabet"] / 10  # percent of 1,000
+    assert (
+        f"λ = 5 needs {tokens[0]:.1f} to {tokens[1]:.1f} % more tokens in bytes, and "
+        f"{bits[0]:.1f} to {bits[1]:.1f} % more bits, even where characters are {filled:.0f} %"
+    ) in text

@@ -468,8 +468,8 @@ def test_fields_are_ours_above_the_best_peer(measure, trained):
         for row in (dict(zip(table["columns"], r, strict=True)) for r in table["rows"]):
             if row["part"] == part:
                 numbers = row["numbers"]
-                peers_here = [v[column] for k, v in numbers.items() if k not in growth.TRAINED]
-                assert set(numbers) <= {*growth.TRAINED, *growth.FAMILIES}
+                peers_here = [v[column] for k, v in numbers.items() if k in growth.FAMILIES]
+                assert set(numbers) <= {*growth.TRAINED, *growth.SERIES}
                 changes.append(100 * (numbers[trained][column] / min(peers_here) - 1))
         figure = drawn("subword-growth", corpora=part, measure=measure, trained=trained)
         (shown,) = marks(figure["panels"][0], "cell")
@@ -477,6 +477,25 @@ def test_fields_are_ours_above_the_best_peer(measure, trained):
         assert sorted(texts) == pytest.approx(sorted(changes), abs=0.051)
         ahead = sum(change < 0 for change in changes)
         assert f"in {ahead} of {len(changes)} fields" in figure["readout"]
+
+
+@pytest.mark.parametrize(("part", "size"), [("messages", 1000), ("seven", 4000)])
+def test_ours_in_bytes_is_drawn_beside_the_peers_and_is_none(part, size):
+    rows = [
+        dict(zip(stored("growth")["columns"], r, strict=True)) for r in stored("growth")["rows"]
+    ]
+    here = [
+        row["numbers"]
+        for row in rows
+        if (row["part"], row["size"]) == (part, size) and growth.IN_BYTES in row["numbers"]
+    ]
+    assert len(here) == 2
+    lines = drawn("subword-growth", corpora=part, size=str(size))["panels"][1]
+    (shown,) = marks(lines, "dot", z=growth.IN_BYTES)
+    wanted = [100 * (n[growth.IN_BYTES][1] / n["ours"][1] - 1) for n in here]
+    assert sorted(shown["columns"]["y"]) == pytest.approx(sorted(wanted), rel=1e-3)
+    bytes_alone = {"ours": [2.0, 2.0], growth.IN_BYTES: [1.0, 1.0], "BPE": [1.5, 1.5]}
+    assert growth._best(bytes_alone, 0) == "BPE"
 
 
 @pytest.mark.parametrize("part", ["messages", "growth"])

@@ -146,6 +146,14 @@ REFUSED = [
     (lambda: train({"ab": 1}, 2, -1e-9), "in 0..1000"),
     (lambda: train(TOY, 255, convention="gpt2"), "spelled in bytes|at least 256"),
     (lambda: train({"low": 3}, 255, convention="gpt2"), "vocab_size must be at least 256"),
+    (
+        lambda: train({chr(0x4E00 + i): 2 for i in range(257)}, 256),
+        r"at least 257, .* of the words \(256 are enough with alphabet='bytes'\), got 256",
+    ),
+    (
+        lambda: train({chr(0x4E00 + i): 2 for i in range(256)}, 255),
+        "at least 256, one piece for each different character of the words, got 255",
+    ),
     (lambda: subwords.train_on_text(" ", 2, convention="textbook"), "there are none"),
     (lambda: subwords.count_words_in_files([]), "paths is empty"),
     (lambda: subwords.count_words_in_files("x", chunk_bytes=0), "chunk_bytes"),

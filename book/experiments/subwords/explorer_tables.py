@@ -391,6 +391,7 @@ FAMILIES = {
 }
 
 
+IN_BYTES = {"ours_front_5_bytes", "ours_bytes"}  # of drawn words, of messages
 NEEDED = ("hf_bpe", "hf_unigram_front", "mingram")  # run, before a field is shown
 
 
@@ -445,6 +446,8 @@ def growth_table() -> dict[str, Any]:
             both = [_counted(here[name]) for name in names if name in here]
             if both:
                 found[family] = [min(values) for values in zip(*both, strict=True)]
+        for name in IN_BYTES & here.keys():
+            found["ours in bytes"] = _counted(here[name])
         rows.append([*at, found])
     return {
         "origin": origin(

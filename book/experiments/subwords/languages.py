@@ -6,7 +6,8 @@
 
 The words are those of `corpora`'s ``words-xx``, the tokenizers those of `peers`, each with its own
 segmentation.  A tokenizer that could not run, or was stopped, is missing from the table, and so is
-one that found less than 99 % of the pieces.  A row says on which machine it was made.  In a fresh
+one that found less than 99 % of the pieces.  Ours runs in bytes too where the alphabet is large, as
+GreedTok does there.  A row says on which machine it was made.  In a fresh
 clone what the table holds is laid below ``.cache`` first, so that a run goes on from there.
 """
 
@@ -45,6 +46,8 @@ CONTESTANTS = (
     *("sp_counts", "sp_counts_front", "hf_wordpiece", "rustbpe", "greedtok"),
     *("pathpiece", "mingram_increase"),
 )
+IN_BYTES = ("ours_front_5_bytes", "ours_tokens_bytes", "ours_front_bytes")
+LARGE_ALPHABETS = ("ja", "zh")  # most of a small vocabulary are their characters
 MEASURES = ("train_tokens", "held_tokens", "train_bits_per_byte", "held_bits_per_byte")
 COLUMNS = (
     *("language", "size", "contestant", "pieces", *MEASURES),
@@ -57,9 +60,10 @@ Job = tuple[str, int, str]
 
 def jobs() -> Iterator[Job]:
     """Every training: size, language, tokenizer, the strongest tokenizers first."""
-    for contestant in CONTESTANTS:
+    for contestant in CONTESTANTS + IN_BYTES:
+        languages = LARGE_ALPHABETS if contestant in IN_BYTES else LANGUAGES
         for size in (4000, 16000, 1000):
-            yield from ((language, size, contestant) for language in LANGUAGES)
+            yield from ((language, size, contestant) for language in languages)
 
 
 def kept(job: Job) -> Path:
@@ -202,7 +206,7 @@ def main() -> int:
     if TARGET.is_file():
         restore(read(TARGET))
     if not given.collect:
-        names = selected(given.contestant, CONTESTANTS, "--contestant")
+        names = selected(given.contestant, CONTESTANTS + IN_BYTES, "--contestant")
         languages = selected(given.only, LANGUAGES)
         wanted = [
             job

@@ -31,6 +31,7 @@ from typing import Any
 
 from book.experiments.common.places import ROOT
 from book.experiments.subwords.corpora import END, NAMES, SCALES, Corpus, front, load, read_counts
+from genopt_core.conventions import Alphabet, Convention, spelled_in_bytes
 
 MODULE = "book.experiments.subwords.peers"
 MAX_PIECE = 16
@@ -330,6 +331,10 @@ def _rustbpe(corpus: Corpus, size: int) -> Trained:
     )
 
 
+ONE_BYTE_EACH = 127
+"""As many characters GreedTok gets as one byte each, the same atoms as everybody; more in UTF-8."""
+
+
 def _greedtok(corpus: Corpus, size: int) -> Trained:
     try:
         from pcatt import greedy_encoder, pco_tokenizer
@@ -337,7 +342,7 @@ def _greedtok(corpus: Corpus, size: int) -> Trained:
         raise NotInstalledError(f"greedtok does not load: {error}") from None
 
     alphabet = corpus.alphabet
-    small = len(alphabet) <= 127  # one byte a character: the same atoms as everybody
+    small = len(alphabet) <= ONE_BYTE_EACH
     to_byte = {character: i + 1 for i, character in enumerate(alphabet)}
     from_byte = {byte: character for character, byte in to_byte.items()}
 
@@ -415,17 +420,25 @@ def _emulated(method: str) -> Callable[[Corpus, int], Trained]:
 
 
 def _ours(
-    objective: str | float, effort: str = "best", marker: str = "end"
+    objective: str | float,
+    effort: str = "best",
+    marker: str = "end",
+    alphabet: Alphabet | None = None,
 ) -> Callable[[Corpus, int], Trained]:
-    view = front if marker == "front" else str
+    end = front if marker == "front" else str
+    rule = Convention("lossless-front" if marker == "front" else "lossless", alphabet=alphabet)
+
+    def view(word: str) -> str:
+        return spelled_in_bytes(end(word).replace(END, " ")) if rule.in_bytes else end(word)
 
     def run(corpus: Corpus, size: int) -> Trained:
         from book.experiments.subwords.metrics import shortest_paths
         from genopt_core.subwords import train
 
         counts = {view(word): count for word, count in corpus.train.items()}
+        wanted = 256 + merges_allowed(size, len(corpus.alphabet)) if rule.in_bytes else size
         with Meter() as meter:
-            vocabulary = train(counts, size, objective=objective, effort=effort)
+            vocabulary = train(counts, wanted, objective=objective, effort=effort, convention=rule)
         pieces = list(vocabulary.pieces)
         scores = {piece: -cost for piece, cost in vocabulary.costs.items()}
         return Trained(
@@ -596,6 +609,21 @@ METHODS: dict[str, Method] = {
         OURS,
         form="front",
     ),
+    **{
+        f"{name}_bytes": Method(
+            f"{label}, in bytes",
+            _ours(objective, marker=marker, alphabet="bytes"),
+            "counts",
+            OURS,
+            form="bytes",
+            note="256 bytes and as many more as the others have pieces beside the alphabet",
+        )
+        for name, label, objective, marker in (
+            ("ours_front", "ours, likelihood, front marker", "likelihood", "front"),
+            ("ours_front_5", "ours, λ = 5, front marker", 5.0, "front"),
+            ("ours_tokens", "ours, fewest tokens", "tokens", "end"),
+        )
+    },
     "ours_weight_1": Method("ours, λ = 1", _ours(1.0), "counts", OURS),
     "ours_weight_5": Method("ours, λ = 5", _ours(5.0), "counts", OURS),
     "ours_weight_10": Method("ours, λ = 10", _ours(10.0), "counts", OURS),
@@ -608,6 +636,13 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise ValueError(f"name must be one of {', '.join(METHODS)}, got {name!r}")
     return METHODS[name]
+
+
+def spells_in_bytes(name: str, corpus: Corpus) -> bool:
+    """Whether a tokenizer's pieces are made of bytes, so that no alphabet has to fit."""
+    return method(name).form == "bytes" or (
+        name == "greedtok" and len(corpus.alphabet) > ONE_BYTE_EACH
+    )
 
 
 def ready(names: Iterable[str]) -> list[str]:
@@ -626,8 +661,11 @@ def train(name: str, corpus: Corpus, size: int) -> Trained:
     entry = method(name)
     if entry.missing:
         raise NotInstalledError(entry.missing)
-    if size <= len(corpus.alphabet):
-        raise CannotTrainError(f"{size} pieces do not hold an alphabet of {len(corpus.alphabet)}")
+    alphabet = len(corpus.alphabet)
+    if spells_in_bytes(name, corpus):
+        alphabet = min(alphabet, 256)
+    if size <= alphabet:
+        raise CannotTrainError(f"{size} pieces do not hold an alphabet of {alphabet}")
     return entry.train(corpus, size)
 
 

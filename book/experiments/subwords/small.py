@@ -35,8 +35,17 @@ from book.experiments.common.store import (
     write_results,
 )
 from book.experiments.subwords import peers
-from book.experiments.subwords.corpora import SCRATCH, Corpus, clean, read_counts, stream, write
+from book.experiments.subwords.corpora import (
+    END,
+    SCRATCH,
+    Corpus,
+    clean,
+    read_counts,
+    stream,
+    write,
+)
 from book.experiments.subwords.corpora import load as load_corpus
+from genopt_core.conventions import Alphabet, Convention, spelled_in_bytes
 from genopt_core.corpora import pretokenize
 from genopt_core.tables import records
 
@@ -57,8 +66,13 @@ WHOLE_PEERS = (
     *("sp_counts_tuned", "sp_text_tuned", "sp_text_front_tuned"),
     *("mingram", "mingram_increase", "pathpiece", "convextok"),
 )
-OURS = {"ours": None, "ours_without": False}
-LABELS = {"ours": "ours, λ = 5", "ours_without": "ours, λ = 5, for the corpus itself"}
+OURS = {"ours": None, "ours_without": False, "ours_bytes": None}
+LABELS = {
+    "ours": "ours, λ = 5",
+    "ours_without": "ours, λ = 5, for the corpus itself",
+    "ours_bytes": "ours, λ = 5, in bytes",
+}
+LARGE_ALPHABETS = ("ja", "zh_Hans")  # where ours runs in bytes too
 COLUMNS = (
     *("part", "corpus", "words", "size", "contestant", "pieces"),
     *("held_bits_per_byte", "held_tokens_per_word", "optimal_held_bits_per_byte"),
@@ -132,7 +146,8 @@ def jobs() -> Iterator[Job]:
         for name in names:
             for size in SIZES:
                 for contestant in (*OURS, *(PEERS if part == "messages" else GROWTH_PEERS)):
-                    yield part, name, size, contestant
+                    if contestant != "ours_bytes" or name in LARGE_ALPHABETS:
+                        yield part, name, size, contestant
     for name, sizes in WHOLE.items():  # large enough not to look ahead: one of ours
         for size in sizes:
             for contestant in ("ours", *WHOLE_PEERS):
@@ -171,19 +186,34 @@ def fingerprint(job: Job, corpus: Corpus) -> dict[str, Any]:
     return found
 
 
-def ours(corpus: Corpus, size: int, new_words: bool | None) -> peers.Trained:
+def ours(
+    corpus: Corpus, size: int, new_words: bool | None, alphabet: Alphabet = "characters"
+) -> peers.Trained:
     """Our tokenizer, with the default of ``train`` for new words or without them."""
     from book.experiments.subwords.metrics import shortest_paths
     from genopt_core.subwords import train
 
+    rule = Convention("lossless", alphabet=alphabet)
+
+    def view(word: str) -> str:
+        return spelled_in_bytes(word.replace(END, " ")) if rule.in_bytes else word
+
+    counts = {view(word): count for word, count in corpus.train.items()}
     with peers.Meter() as meter:
         vocabulary = train(
-            corpus.train, size, 5.0, effort="best", at_most=True, new_words=new_words
+            counts,
+            size,
+            5.0,
+            effort="best",
+            at_most=True,
+            new_words=new_words,
+            convention=rule,
         )
     scores = {piece: -cost for piece, cost in vocabulary.costs.items()}
     return peers.Trained(
         list(vocabulary.pieces),
         lambda words: shortest_paths(words, scores),
+        view=view,
         **meter.numbers,
     )
 
@@ -193,7 +223,8 @@ def done(job: Job, corpus: Corpus) -> dict[str, Any]:
     size, contestant = job[2:]
     try:
         if contestant in OURS:
-            trained = ours(corpus, size, OURS[contestant])
+            alphabet = "bytes" if contestant == "ours_bytes" else "characters"
+            trained = ours(corpus, size, OURS[contestant], alphabet)
         else:
             trained = peers.train(contestant, corpus, size)
     except (peers.CannotTrainError, peers.NotInstalledError) as error:

@@ -39,6 +39,8 @@ FAMILIES = {
     "PathPiece": "c6",
     "ConvexTok": "c7",
 }
+IN_BYTES = "ours in bytes"  # drawn beside the peers, where it was run; no peer itself
+SERIES = {**FAMILIES, IN_BYTES: "accent"}
 NOTES = {
     "growth": "an empty field was not run; λ = 5, best effort; up to 20,000 words against BPE, "
     "Unigram, sentencepiece and MinGram, of more words against the families below",
@@ -46,7 +48,7 @@ NOTES = {
     "seven": "at 1,000 two alphabets leave no room; λ = 5, best effort, marker in front, never "
     "looking ahead here; against BPE, Unigram, GreedTok, MinGram and PathPiece (both "
     "emulated), each with its own code, sentencepiece at 4,000 alone; who found less than 99 % of "
-    "the sub-words is left out",
+    "the sub-words is left out; in Japanese and Chinese GreedTok spells in bytes, BPE in both",
 }
 ALONE = "corpus only"
 NEITHER = " Here ours was trained for the corpus alone, whatever is chosen."
@@ -83,7 +85,7 @@ Cell = Mapping[str, Any]
     alt=(
         "A grid of vocabulary sizes over corpora. Every field has the percentage by which ours is "
         "above or below the best peer there, and its color: a minus sign is ours ahead. Below, how "
-        "much more each peer needs than ours at the chosen size, a line for each."
+        "much more each peer, and ours in bytes, needs than ours at the chosen size."
     ),
     presets=(
         Preset("A novel, more and more of it", {}),
@@ -190,7 +192,7 @@ def _lines(
 ) -> Panel:
     rows = []
     for (place, at), cell in cells.items():
-        for name in FAMILIES:
+        for name in SERIES:
             if at == size and name in cell:
                 excess = 100 * (cell[name][column] / cell[trained][column] - 1)
                 tip = f"{place}, {name}: {signed(excess, 1)} %"
@@ -199,7 +201,7 @@ def _lines(
     return results(
         rows,
         ("place", "excess", "by"),
-        {name: role for name, role in FAMILIES.items() if name in used},
+        {name: role for name, role in SERIES.items() if name in used},
         (
             Axis("words to train on" if "," in places[0] else "", type="band", domain=places),
             Axis("% more than ours", domain=padded([0.0, *(row["excess"] for row in rows)])),

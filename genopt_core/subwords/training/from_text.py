@@ -41,7 +41,8 @@ def train_on_text(
         As in `train`.
     convention : str or Convention
         How the text is cut into words, and in which alphabet: see
-        `genopt_core.corpora.Convention`.  For source code, "gpt4" or "o200k".
+        `genopt_core.corpora.Convention`.  For source code, "gpt4" or "o200k"; for much Chinese or
+        Japanese and a few thousand pieces, ``Convention(alphabet="bytes")``.
     specials : list of str
         Special tokens, such as ``<|endoftext|>``.
     executor : concurrent.futures.Executor, optional

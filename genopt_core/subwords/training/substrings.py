@@ -261,8 +261,9 @@ def check_size(vocab_size: int, alphabet: int) -> int:
     """The vocabulary size as an int, refused if there are more characters than that."""
     size = whole(vocab_size, "vocab_size")
     if size < alphabet:
+        fewer = " (256 are enough with alphabet='bytes')" if alphabet > 256 else ""
         raise ValueError(
             f"vocab_size must be at least {alphabet}, one piece for each different character of "
-            f"the words, got {size}"
+            f"the words{fewer}, got {size}"
         )
     return size
