@@ -107,6 +107,8 @@ def elite_moments(values: Array, weights: Array | None = None) -> tuple[float, f
     values = np.asarray(values, float)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values must be a vector of at least one, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"values must be finite, got {values}")
     weights = _weights(weights, len(values))
     mean = float(weights @ values / weights.sum())
     return mean, math.sqrt(float(weights @ (values - mean) ** 2 / weights.sum()))
@@ -135,7 +137,8 @@ def dynamic_smoothing(generation: int, beta: float, exponent: float) -> float:
     (0.9, 0.3686)
     """
     checks.whole(generation, "generation")
-    return beta - beta * (1 - 1 / generation) ** exponent
+    share, power = checks.real(beta, "beta"), checks.real(exponent, "exponent")
+    return share - share * (1 - 1 / generation) ** power
 
 
 @dataclass(frozen=True)

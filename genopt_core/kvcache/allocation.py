@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from genopt_core.checks import whole
+from genopt_core.checks import real, whole
 from genopt_core.kvcache.ladder import FULL, stairs_by_age
 
 
@@ -44,6 +44,10 @@ def squared_mass_by_age(
             f"weights must be (queries, tokens) with one of positions a row, got {p.shape} "
             f"and {at.shape}"
         )
+    if not np.isfinite(p).all():
+        raise ValueError("weights must be finite, they hold NaN or infinity")
+    if at.dtype.kind not in "iu":
+        raise TypeError(f"positions must be whole numbers, got {at.dtype}")
     chunk, ages, sink = whole(chunk, "chunk"), whole(ages, "ages"), whole(sink, "sink", least=0)
     age = (at[:, None] - np.arange(p.shape[1])[None]) // chunk
     squared = p**2
@@ -123,7 +127,7 @@ def ideal_bits(mass: npt.ArrayLike, mean_bits: float) -> np.ndarray:
     if omega.ndim != 1 or not omega.size or not (omega > 0).all():
         raise ValueError(f"mass must be a filled row of positive numbers, got {mass!r}")
     bits = 0.5 * np.log2(omega)
-    return bits - bits.mean() + mean_bits
+    return bits - bits.mean() + real(mean_bits, "mean_bits")
 
 
 def allocate_widths(
@@ -163,16 +167,16 @@ def allocate_widths(
     >>> allocate_widths([64.0, 1.0, 1.0, 0.25], budget=3.0, widths=(1, 2, 4, 8))
     [4, 4, 2, 2]
     """
-    menu = sorted(int(w) for w in widths)
-    if not menu or len(set(menu)) != len(menu) or menu[0] < 1:
+    menu = sorted(whole(width, "widths") for width in widths)
+    if not menu or len(set(menu)) != len(menu):
         raise ValueError(f"widths must be different positive numbers, got {widths!r}")
     errors = [4.0**-w for w in widths] if distortion is None else distortion
-    if len(errors) != len(menu):
-        raise ValueError(f"distortion must have one entry a width, got {distortion!r}")
+    if len(errors) != len(menu) or not np.isfinite(errors).all():
+        raise ValueError(f"distortion must be one finite number a width, got {distortion!r}")
     error = {int(w): float(d) for w, d in zip(widths, errors, strict=True)}
     omega = monotone_mass(mass, tokens)
     count = np.ones(len(omega)) if tokens is None else np.asarray(tokens, dtype=float)
-    if budget < menu[0]:
+    if not budget >= menu[0]:
         raise ValueError(f"budget must be at least the narrowest width, {menu[0]}, got {budget}")
 
     hull = _convex_hull(menu, error)
@@ -270,6 +274,9 @@ def allocate_uniform(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -
             f"costs must be (layers, sides, options) and bits (sides, options), got {c.shape} "
             f"and {b.shape}"
         )
+    for name, numbers in (("costs", c), ("bits", b)):
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name} must be finite, got {numbers.tolist()}")
     total, sides = c.sum(axis=0), np.arange(c.shape[1])
     every = itertools.product(range(c.shape[2]), repeat=c.shape[1])
     fit = [o for o in every if b[sides, o].mean() <= budget + 1e-9]

@@ -8,6 +8,8 @@ where nobody looks.  It belongs to the model, like a weight, and costs no bit of
 import numpy as np
 import numpy.typing as npt
 
+from genopt_core.checks import real
+
 
 def balanced_map(keys: npt.ArrayLike, readers: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     r"""Map under which evenly quantized keys disturb scores least (book, eq. kv-balance).
@@ -77,6 +79,9 @@ def ridged(moment: npt.ArrayLike, share: float = 0.02) -> np.ndarray:
     [[2.1, 0.0], [0.0, 0.1]]
     """
     m = np.asarray(moment, dtype=float)
+    if m.ndim < 2 or m.shape[-1] != m.shape[-2] or not np.isfinite(m).all():
+        raise ValueError(f"moment must be finite, (..., dim, dim), got shape {m.shape}")
+    share = real(share, "share")
     mean = np.trace(m, axis1=-2, axis2=-1)[..., None, None] / m.shape[-1]
     return np.where(mean > 0, m, 0) + np.where(mean > 0, share * mean, 1) * np.eye(m.shape[-1])
 

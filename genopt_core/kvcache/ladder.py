@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from genopt_core.checks import one_of, whole
+from genopt_core.checks import one_of, real, whole
 
 FULL = 16
 """The width that means "kept as it came", in the dtype of the model."""
@@ -164,13 +164,17 @@ def metadata_bits(
     0.375
     """
     one_of(side, "side", SIDES)
+    dim, chunk = whole(dim, "dim"), whole(chunk, "chunk")
+    each = real(meta_bits, "meta_bits")
     if one_of(codec, "codec", ("grid", "rotated")) == "grid":
-        return 2 * meta_bits / group_size
-    return meta_bits / dim + (meta_bits / chunk if side == "key" else 0)
+        return 2 * each / whole(group_size, "group_size")
+    return each / dim + (each / chunk if side == "key" else 0)
 
 
-def _element_bits(width: int, metadata: float, full_bits: int) -> float:
-    return full_bits if width == FULL else width + metadata
+def _element_bits(ladder: Sequence[int], metadata: float, full_bits: int, name: str) -> list[float]:
+    """Bits of an element at each width of a ladder."""
+    full, more = real(full_bits, "full_bits"), real(metadata, name)
+    return [full if width == FULL else width + more for width in ladder]
 
 
 def cache_bits(
@@ -200,7 +204,7 @@ def cache_bits(
     ladder = check_ladder(ladder)
     kept, closed, residual = _divided(length, chunk, sink)
     above = max(0, min(closed, len(ladder) - 2))  # chunks that are not on the floor yet
-    each = [_element_bits(width, metadata, full_bits) for width in ladder]
+    each = _element_bits(ladder, metadata, full_bits, "metadata")
     chunks = math.fsum(each[1 : above + 1]) + (closed - above) * each[-1]
     return (kept + residual) * full_bits + chunk * chunks
 
@@ -248,5 +252,6 @@ def limit_bits(
     >>> limit_bits((16, 8, 4, 2), (16, 8, 4, 2), key_metadata=0.375, value_metadata=0.25)
     2.3125
     """
-    keys = _element_bits(check_ladder(key_ladder)[-1], key_metadata, full_bits)
-    return (keys + _element_bits(check_ladder(value_ladder)[-1], value_metadata, full_bits)) / 2
+    keys = _element_bits(check_ladder(key_ladder), key_metadata, full_bits, "key_metadata")
+    values = _element_bits(check_ladder(value_ladder), value_metadata, full_bits, "value_metadata")
+    return (keys[-1] + values[-1]) / 2

@@ -191,6 +191,8 @@ def windowed(table: npt.ArrayLike, windows: npt.ArrayLike) -> np.ndarray:
     [[0.0, -1.0, -inf]]
     """
     out = np.array(table, dtype=np.float64)
+    if np.isnan(out).any():
+        raise ValueError(f"table must have no NaN, got {table!r}")
     sizes = np.asarray(windows)
     if sizes.dtype.kind not in "iu" or sizes.shape != out.shape[:1] or (sizes < 0).any():
         raise ValueError(

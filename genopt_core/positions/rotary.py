@@ -129,6 +129,8 @@ def rotary_angles(positions: npt.ArrayLike, frequencies: npt.ArrayLike) -> np.nd
     omega = np.asarray(frequencies, dtype=np.float64)
     if omega.ndim != 1:
         raise ValueError(f"frequencies must have the shape (pairs,), got {omega.shape}")
+    if not np.isfinite(omega).all():
+        raise ValueError(f"frequencies must be finite, got {omega}")
     return p.astype(np.float64)[..., None] * omega
 
 

@@ -58,6 +58,8 @@ def factored_scores(
         )
     if b.shape != (heads, key.shape[1]):
         raise ValueError(f"table must have the shape ({heads}, {key.shape[1]}), got {b.shape}")
+    if np.isnan(b).any():
+        raise ValueError(f"table must have no NaN, got {table!r}")
     pairs = by_pairs(b, queries)
     omega, place = np.asarray(frequencies, dtype=np.float64), np.arange(key.shape[1])
     query = rotate(query, rotary_angles(place[len(place) - queries :], omega), layout)

@@ -145,7 +145,11 @@ def output_error_bound(eps: npt.ArrayLike, v_norm: npt.ArrayLike) -> np.ndarray:
     >>> float(output_error_bound(1e-3, 5.0))
     0.01
     """
-    return 2.0 * np.asarray(eps, dtype=np.float64) * np.asarray(v_norm, dtype=np.float64)
+    weight, norm = np.asarray(eps, dtype=np.float64), np.asarray(v_norm, dtype=np.float64)
+    for name, numbers in (("eps", weight), ("v_norm", norm)):
+        if not np.isfinite(numbers).all() or (numbers < 0).any():
+            raise ValueError(f"{name} must be finite and not negative, got {numbers.tolist()}")
+    return 2.0 * weight * norm
 
 
 def _norm(value: npt.ArrayLike, name: str, heads: int) -> np.ndarray:

@@ -27,6 +27,21 @@ KEPT = [[1, 0], [1, 1]]
             ValueError,
             "log_weights must be 2 x 2 numbers",
         ),
+        (
+            lambda: att.expected_blocks([1.0, np.nan]),
+            ValueError,
+            "pi must be finite, one a distance",
+        ),
+        (
+            lambda: att.expected_blocks([[1.0]]),
+            ValueError,
+            "pi must be finite, one a distance",
+        ),
+        (
+            lambda: att.blocks_needed(1.0, [10, np.nan], 0.1, 0.1, 8),
+            TypeError,
+            "blocks must be whole numbers, got float64",
+        ),
     ],
 )
 def test_is_refused(call, error, words):

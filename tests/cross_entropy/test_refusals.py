@@ -1,8 +1,18 @@
 """Parameters, spaces and records that are refused."""
 
+import math
+
 import pytest
 
-from genopt_core.cross_entropy import Categorical, Float, Integer, SearchSpace, TabularObjective
+from genopt_core.cross_entropy import (
+    Categorical,
+    Float,
+    Integer,
+    SearchSpace,
+    TabularObjective,
+    dynamic_smoothing,
+    elite_moments,
+)
 from genopt_core.cross_entropy.regret import normalised_regret
 from genopt_core.cross_entropy.table_search import search_table
 
@@ -10,6 +20,26 @@ from genopt_core.cross_entropy.table_search import search_table
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        (
+            lambda: elite_moments([1.0, math.nan]),
+            ValueError,
+            "values must be finite, got",
+        ),
+        (
+            lambda: elite_moments([1.0, math.inf]),
+            ValueError,
+            "values must be finite, got",
+        ),
+        (
+            lambda: dynamic_smoothing(2, math.nan, 5),
+            ValueError,
+            "beta must be finite, got nan",
+        ),
+        (
+            lambda: dynamic_smoothing(2, 0.9, math.nan),
+            ValueError,
+            "exponent must be finite, got nan",
+        ),
         (
             lambda: Categorical([1, 2], when=[("x", 1)]),
             TypeError,

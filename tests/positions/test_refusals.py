@@ -69,3 +69,29 @@ from genopt_core import positions as pos
 def test_is_refused(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: pos.output_error_bound(x, 1.0), "eps must be finite and not negative"),
+        (lambda x: pos.output_error_bound(0.1, [1.0, x]), "v_norm must be finite"),
+        (lambda x: pos.rotary_angles([0, 3], [1.0, x]), "frequencies must be finite"),
+        (lambda x: pos.windowed([[0.0, x]], [1]), "table must have no NaN"),
+        (
+            lambda x: pos.factored_scores(np.ones((1, 1, 2)), np.ones((1, 2, 2)), [[0.0, x]]),
+            "table must have no NaN",
+        ),
+    ],
+)
+def test_what_is_no_number_is_refused_and_not_handed_on(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(np.nan)
+
+
+def test_a_negative_weight_or_norm_is_refused_and_a_bias_of_minus_infinity_is_not():
+    with pytest.raises(ValueError, match="eps must be finite and not negative"):
+        pos.output_error_bound(-0.1, 1.0)
+    with pytest.raises(ValueError, match="v_norm must be finite and not negative"):
+        pos.output_error_bound(0.1, -1.0)
+    assert pos.windowed([[0.0, -np.inf]], [0]).tolist() == [[0.0, -np.inf]]

@@ -132,6 +132,8 @@ def blocks_needed(
     [10, 79, 347]
     """
     r, m = np.asarray(deviation, dtype=float), np.asarray(blocks)
+    if m.dtype.kind not in "iu":
+        raise TypeError(f"blocks must be whole numbers, got {m.dtype}")
     e, t = (
         positive(eps, "eps"),
         student_quantile(1 - open_fraction(delta, "delta") / 2, whole(drawn, "drawn") - 1),

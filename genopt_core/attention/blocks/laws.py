@@ -330,6 +330,8 @@ def expected_blocks(pi: npt.ArrayLike) -> float:
     4.333333333333333
     """
     p = np.asarray(pi, dtype=float)
+    if p.ndim != 1 or not np.isfinite(p).all():
+        raise ValueError(f"pi must be finite, one a distance, got {pi!r}")
     return float(p @ np.arange(len(p), 0, -1))
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genopt_core.checks import whole
 from genopt_core.subwords.segmentation.arrays import Float
 from genopt_core.subwords.training.arcs import forward_arcs
 from genopt_core.subwords.training.em import hard_em
@@ -96,6 +97,8 @@ def exact_vocabulary(
         from scipy.optimize import Bounds, LinearConstraint, milp
     except ImportError as error:
         raise ImportError("exact_vocabulary needs SciPy: pip install scipy") from error
+    if not time_limit > 0:
+        raise ValueError(f"time_limit must be above 0, got {time_limit!r}")
     table = Substrings(word_counts, max_piece)
     singles = table.singles  # single characters are numbered first
     longer = check_size(vocab_size, singles) - singles
@@ -192,7 +195,7 @@ def exhaustive_vocabulary(
             f"vocab_size must be at most {len(table)}, the number of candidates, got {vocab_size}"
         )
     tries = math.comb(len(candidates), longer)
-    if tries > at_most:
+    if tries > whole(at_most, "at_most"):
         raise ValueError(
             f"vocab_size gives {tries} vocabularies, at most {at_most} are tried: choose "
             "fewer pieces, fewer words or a higher min_count"
