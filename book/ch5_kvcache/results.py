@@ -436,7 +436,10 @@ def _speed() -> Any:
 
 
 def times() -> list[Row]:
-    """Milliseconds on one core, and over those of full precision, as far as both were timed."""
+    """Milliseconds on one core, and over those of full precision, as far as both were timed.
+
+    *In turns*: medians over the steps, and quartiles of the ratio at the same step.
+    """
     kernels = {"naive": "restored first", "rotated space": "from packed codes"}
     rows: list[Row] = [
         {
@@ -452,7 +455,7 @@ def times() -> list[Row]:
         "decoding step": _speed()["model"]["least ms"],
         "reading a prompt": {n: 1e3 * s for n, s in _speed()["prefill"]["seconds"].items()},
     }
-    return rows + [
+    rows += [
         {
             "what": what,
             "cache": design_label(name),
@@ -461,6 +464,17 @@ def times() -> list[Row]:
         }
         for what, values in whole.items()
         for name, value in values.items()
+    ]
+    return rows + [
+        {
+            "what": "decoding step, in turns",
+            "cache": design_label(name),
+            "milliseconds": row["median ms"],
+            "over full precision": Spread(row["over full"], row["from"], row["to"])
+            if name != "DynamicCache"
+            else row["over full"],
+        }
+        for name, row in _speed()["compiled"]["caches"].items()
     ]
 
 
@@ -495,13 +509,28 @@ AWAY = 2.0
 """How many times its loss at home a cache may lose elsewhere before the rule warns."""
 MET = "SAQ+ 16/4, balanced"
 """The cache that met all kinds of text."""
+COPIED = {
+    "by layer, 2.85 bits": "SAQ+ by layer, 2.85 bits, with recall, balanced",
+    "by layer, 4.3 bits": "SAQ+ by layer, 4.3 bits, with recall, balanced",
+    "16/4, 4.31 bits": MET,
+    "KIVI, 4.5 bits": "KIVI-4 G64 R128",
+}
+"""Caches that met many windows that copy; ours are balanced, ladders by layer with recall."""
 
 
-def windows_by_kind(measure: str) -> dict[str, list[float]]:
-    """By kind of text, what each window loses: "rise" in percent, "kl" in 10⁻³ nat."""
-    rows = read("kv_domains.json", "kv-domains/1")["rows"]
+def windows_by_kind(measure: str, cache: str = MET) -> dict[str, list[float]]:
+    """By kind of text, what each window loses: "rise" in percent, "kl" in 10⁻³ nat.
+
+    ``cache`` is `MET`, on all kinds, or one of `COPIED`, on those that copy and at home.
+    """
+    rows = (
+        read("kv_domains.json", "kv-domains/1")["rows"]
+        if cache == MET
+        else read("kv_recall_windows.json", "kv-recall-windows/1")["rows"]
+    )
     change = (lambda x: 100 * math.expm1(x)) if measure == "rise" else (lambda x: 1e3 * x)
-    return {kind: [change(x) for x in designs[MET][measure]] for kind, designs in rows.items()}
+    name = COPIED.get(cache, cache)
+    return {kind: [change(x) for x in designs[name][measure]] for kind, designs in rows.items()}
 
 
 def spread_of(values: Sequence[float]) -> Estimate:
@@ -513,6 +542,38 @@ def over_home(means: dict[str, float], kinds: Sequence[str] = HOME) -> dict[str,
     """What each kind away loses over the mean of ``kinds``, those at home."""
     home = fmean(means[kind] for kind in kinds)
     return {kind: mean / home for kind, mean in means.items() if kind not in HOME}
+
+
+def over_home_by_windows(away: Estimate, homes: Sequence[Estimate]) -> Estimate:
+    """A mean over the mean of ``homes``, with the errors of both."""
+    home = fmean(x.value for x in homes)
+    of_home = [(x.error or 0.0) / len(homes) / home for x in homes]
+    parts = [(away.error or 0.0) / away.value, *of_home]
+    ratio = away.value / home
+    return Estimate(ratio, ratio * math.hypot(*parts))
+
+
+def copying_windows() -> list[Row]:
+    """What the caches of `COPIED` lose on many windows that copy, and at home."""
+    rows: list[Row] = []
+    for cache in COPIED:
+        moved, rose = (
+            {kind: spread_of(values) for kind, values in windows_by_kind(measure, cache).items()}
+            for measure in ("kl", "rise")
+        )
+        homes = [moved[kind] for kind in HOME]
+        rows += [
+            {
+                "cache": cache,
+                "text": f"{kind} (home)" if kind in HOME else kind,
+                "windows": len(windows_by_kind("kl", cache)[kind]),
+                "divergence": found,
+                "over home": None if kind in HOME else over_home_by_windows(found, homes),
+                "perplexity": rose[kind],
+            }
+            for kind, found in moved.items()
+        ]
+    return rows
 
 
 def kinds_of_text() -> list[Row]:

@@ -64,6 +64,7 @@ NO_COMPARISON = {
         "scores": "as by_text, means",
         "held": "bits, counted",
         "kinds_of_text": "on its page only: one cache and texts of many kinds",
+        "copying_windows": "on its page only: kinds that copy, windows of 2,048 tokens",
         "aims": "aims",
     },
     6: {"yates": "effects", "speeds": "as costs", "settings": "settings", "aims": "aims"},

@@ -20,6 +20,7 @@ from book.experiments.kvcache import (
     domains,
     quality,
     recall,
+    recall_windows,
     sensitivity,
 )
 from book.experiments.kvcache import layers as by_layer
@@ -498,6 +499,50 @@ def test_first_windows_agree_with_the_processor(domains_stored):
         assert row["kl"][0] == pytest.approx(before[results.MET]["kl"], rel=0.05)
         rise = before[results.MET]["nll"] - before["full"]["nll"]
         assert row["rise"][0] == pytest.approx(rise, abs=2e-3)
+
+
+def test_windows_that_copy_are_complete_and_of_the_chosen_ladders(domains_stored):
+    found, before = stored("kv_recall_windows.json"), stored("kv_recall.json")["provenance"]
+    assert found["schema"] == "kv-recall-windows/1"
+    about = found["provenance"]
+    assert about["ladders with recall"] == before["ladders with recall"]
+    assert about["decoded"] == quality.DECODED
+    assert set(found["designs"]) == set(results.COPIED.values())
+    hashes = about["windows"]
+    assert sum(map(len, hashes.values())) == len({one for row in hashes.values() for one in row})
+    counts = (len(recall_windows.PLACES), len(recall_windows.SEEDS), *[recall_windows.AT_HOME] * 2)
+    assert tuple(map(len, hashes.values())) == counts
+    for kind, rows in found["rows"].items():
+        for row in rows.values():
+            assert len(row["rise"]) == len(row["kl"]) == len(hashes[kind])
+            assert min(row["kl"]) > 0
+    for kind in results.HOME:  # the same cache on the same windows, there on a GPU
+        here, there = found["rows"][kind][results.MET], domains_stored["rows"][kind][results.MET]
+        windows = slice(recall_windows.AT_HOME)
+        assert here["kl"] == pytest.approx(there["kl"][windows], rel=0.1)
+        assert here["rise"] == pytest.approx(there["rise"][windows], abs=2e-3)
+
+
+def test_new_pairs_are_made_again_and_were_not_met(smollm):
+    tokenizer, _ = smollm
+    at = list(recall_windows.PLACES)
+    assert not set(at) & set(domain_texts.PLACES)
+    text = recall_windows.long_enough(tokenizer, recall_windows.SEEDS[0] + 1, at[1])
+    assert text == recall.recall_text(tokenizer, 20, at[1])  # 12 falls short
+    (ids,) = domain_texts.windows(tokenizer, [text])
+    hashes = stored("kv_recall_windows.json")["provenance"]["windows"][results.COPYING[0]]
+    assert store.sha256(ids.astype(np.uint16).tobytes())[:16] == hashes[1]
+
+
+def test_a_run_of_windows_goes_in_turns():
+    found = {"a": np.zeros((2, 1)), "b": np.zeros((1, 1))}
+    assert recall_windows.in_turns(found) == [("a", 0), ("b", 0), ("a", 1)]
+    design = SimpleNamespace(name="it")
+    result = {"rows": {"a": {"it": {"kl": [0.1]}}, "b": {}}}
+    asked = [
+        recall_windows.measured(result, *job, design) for job in [("a", 0), ("a", 1), ("b", 0)]
+    ]
+    assert asked == [True, False, False]
 
 
 def test_what_the_rule_of_two_says(domains_stored):

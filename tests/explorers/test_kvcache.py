@@ -331,16 +331,31 @@ def test_no_design_beats_the_front():
 @pytest.mark.parametrize("part", list(times.PARTS))
 def test_times_are_the_stored_ones(part, unit):
     speed = json.loads((RESULTS / "kv_speed.json").read_text(encoding="utf-8"))
+    over = {}
     if part == "step":
         stored = speed["model"]["least ms"]
+    elif part == "turns":
+        caches = speed["compiled"]["caches"]
+        stored = {name: row["median ms"] for name, row in caches.items()}
+        over = {name: row["over full"] for name, row in caches.items()}
     elif part == "prompt":
         stored = speed["prefill"]["seconds"]
     else:
         stored = next(r["ms"] for r in speed["kernels"] if f"attention {r['bits']}" == part)
     base = stored.get("DynamicCache") or stored["sdpa, full precision"]
     (bars,) = marks(drawn("kv-times", part=part, unit=unit)["panels"][0], "bar")
-    wanted = sorted(v / base if unit == "ratio" else v for v in stored.values())
+    over = over or {name: value / base for name, value in stored.items()}
+    wanted = sorted((over if unit == "ratio" else stored).values())
     assert sorted(bars["columns"]["x"]) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_times_tell_what_kernels_save():
+    caches = json.loads((RESULTS / "kv_speed.json").read_text(encoding="utf-8"))["compiled"]
+    plain, compiled = (
+        caches["caches"][name]["over full"] for name in ("SAQ+ 16/8/4/2", "SAQ+ 16/8/4/2, compiled")
+    )
+    said = drawn("kv-times", part="turns")["readout"]
+    assert said.endswith(f"{plain:.2f} times, and SAQ+ 16/8/4/2, compiled {compiled:.2f} times.")
 
 
 @pytest.mark.parametrize("objection", list(objections.OBJECTIONS))
@@ -400,16 +415,19 @@ def test_recall_shows_the_stored_losses(text, measure):
             assert found == pytest.approx(value, rel=1e-3)
 
 
+@pytest.mark.parametrize("cache", list(away.CACHES))
 @pytest.mark.parametrize("home", list(away.HOMES))
 @pytest.mark.parametrize("measure", list(away.MEASURES))
-def test_away_shows_the_stored_windows_and_twice_home(measure, home):
+def test_away_shows_the_stored_windows_and_twice_home(measure, home, cache):
     """Straight from the result, not by way of the table."""
-    stored = json.loads((RESULTS / "kv_domains.json").read_text(encoding="utf-8"))["rows"]
+    name = "kv_domains" if cache == away.NINETEEN else "kv_recall_windows"
+    stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    design = results.COPIED.get(cache, results.MET)
     by_kind = {
         kind: 1e3 * np.array(row["kl"]) if measure == "divergence" else 100 * np.expm1(row["rise"])
-        for kind, (row,) in ((kind, designs.values()) for kind, designs in stored.items())
+        for kind, row in ((kind, designs[design]) for kind, designs in stored.items())
     }
-    (panel,) = drawn("kv-away", measure=measure, home=home)["panels"]
+    (panel,) = drawn("kv-away", measure=measure, home=home, cache=cache)["panels"]
     windows, means = (mark["columns"] for mark in marks(panel, "dot"))
     (spans,) = (mark["columns"] for mark in marks(panel, "link"))
     assert sorted(means["y"]) == sorted(by_kind)

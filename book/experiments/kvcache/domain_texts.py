@@ -105,19 +105,25 @@ def joined(paths: Iterable[Path]) -> str:
     return "\n\n".join(path.read_text(encoding="utf-8") for path in sorted(paths))
 
 
+def home() -> dict[str, list[str]]:
+    """Texts of `HOME`."""
+    sotu = corpora.load("sotu")
+    middle = int(0.42 * len(sotu)) + 40_000  # behind the calibration text
+    lib = Path(np.lib.__file__).parent
+    texts = sotu[middle : middle + 90_000], joined(lib.glob("_[h-z]*_impl.py"))[:120_000]
+    return {name: [text] for name, text in zip(HOME, texts, strict=True)}
+
+
 def kinds(tokenizer: Any) -> dict[str, list[str]]:
     """Texts of each kind; each is cut into windows by itself, in this order."""
     sotu, moby = corpora.load("sotu"), corpora.load("moby-dick")
     stored = quality.texts()
     code = next(n for n in stored if n.startswith("code (transformers"))
-    middle = int(0.42 * len(sotu)) + 40_000  # behind the calibration text
-    lib = Path(np.lib.__file__).parent
     web = REPOSITORY / "genopt_core" / "figures" / "web"
     headers = Path(np.get_include()) / "numpy"
     results = (RESULTS / f"kv_{name}.json" for name in ("quality", "sensitivity"))
     return {
-        "addresses, 19th century": [sotu[middle : middle + 90_000]],
-        "code of numpy": [joined(lib.glob("_[h-z]*_impl.py"))[:120_000]],
+        **home(),
         RECALL[0]: [recall.recall_text(tokenizer, i + 1, at) for i, at in enumerate(PLACES)],
         "Moby-Dick": [stored["moby-dick"], moby[640_000:740_000]],
         "messages, German": [django("de")],

@@ -42,6 +42,7 @@ PER: tuple[Literal["channel", "token"], ...] = ("channel", "token")
 QUALITY = RESULTS / "kv_quality.json"
 LAYERS = RESULTS / "kv_layers.json"
 RECALL = RESULTS / "kv_recall.json"
+RECALL_WINDOWS = RESULTS / "kv_recall_windows.json"
 DOMAINS = RESULTS / "kv_domains.json"
 SENSITIVITY = RESULTS / "kv_sensitivity.json"
 SPEED = RESULTS / "kv_speed.json"
@@ -288,6 +289,12 @@ def answers() -> dict[str, Any]:
                 results.design_label(name): rounded(ms, DIGITS)
                 for name, ms in speed["model"]["least ms"].items()
             },
+            "turns": {  # median milliseconds, and the median ratio at the same step
+                results.design_label(name): [
+                    rounded(row[key], DIGITS) for key in ("median ms", "over full")
+                ]
+                for name, row in speed["compiled"]["caches"].items()
+            },
             "stepping": rounded(speed["model"]["stepping"]["share of a decode step"], DIGITS),
             "prompt": {
                 results.design_label(name): rounded(seconds, DIGITS)
@@ -338,14 +345,22 @@ def recall() -> dict[str, Any]:
 
 
 def away() -> dict[str, Any]:
-    """By kind of text what each window loses, in the order of the mean divergence."""
-    moved, rose = results.windows_by_kind("kl"), results.windows_by_kind("rise")
-    stored = read(DOMAINS)["designs"][results.MET]
+    """By cache and kind of text what each window loses, in the order of the mean divergence."""
+    more = read(RECALL_WINDOWS)["designs"]
     return {
-        "origin": copied_from(DOMAINS.name),
-        "bits": [rounded(stored[f"{what} bits"], DIGITS) for what in ("limit", "held")],
+        "origin": copied_from(DOMAINS.name, RECALL_WINDOWS.name),
         "home": list(results.HOME),
         "copying": list(results.COPYING),
+        **met(results.MET, read(DOMAINS)["designs"][results.MET]),
+        "copied": {name: met(name, more[design]) for name, design in results.COPIED.items()},
+    }
+
+
+def met(cache: str, about: dict[str, float]) -> dict[str, Any]:
+    """Bits of a cache and the windows that it met."""
+    moved, rose = (results.windows_by_kind(measure, cache) for measure in ("kl", "rise"))
+    return {
+        "bits": [rounded(about[f"{what} bits"], DIGITS) for what in ("limit", "held")],
         "kinds": [
             {
                 "kind": kind,

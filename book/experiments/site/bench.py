@@ -303,6 +303,7 @@ STEPS = (
     "kvcache.quality --choose",
     "kvcache.quality --score",
     "kvcache.recall",
+    "kvcache.recall_windows",
     "kvcache.layer_times",
     "kvcache.sensitivity --model",
     "kvcache.speed",

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from genopt_core import tables
-from genopt_core.explorers.panels import signed
+from genopt_core.explorers.panels import signed, true_minus
 from genopt_core.figures import schema as figure
 from genopt_core.figures.controls import Choice
 from genopt_core.figures.registry import Preset, explorer
@@ -17,6 +17,20 @@ AXES: dict[str, dict[str, Any]] = {
     "divergence": {"type": "log", "domain": (0.6, 16), "ticks": [1, 2, 4, 8, 16]},
     "rise": {"domain": (-1, 4)},
 }
+NINETEEN = "nineteen"
+CACHES = {
+    NINETEEN: "16/4, on nineteen kinds",
+    "by layer, 2.85 bits": "by layer, 2.85 bits, on kinds that copy",
+    "by layer, 4.3 bits": "by layer, 4.3 bits, on kinds that copy",
+    "16/4, 4.31 bits": "16/4, on the same windows",
+    "KIVI, 4.5 bits": "KIVI, 4.5 bits, on the same windows",
+}
+"""Caches, those on other windows by their names in the table."""
+WIDER: dict[str, dict[str, Any]] = {
+    "divergence": {"type": "log", "domain": (0.3, 200), "ticks": [1, 10, 100]},
+    "rise": {"type": "symlog", "domain": (-5, 20), "ticks": [-3, -1, 0, 1, 3, 10]},
+}
+"""Axes that all caches on kinds that copy share."""
 AWAY = 2
 """How many times what it loses at home a cache may lose before the rule warns."""
 WINDOW, TWICE = "one window", "twice home"
@@ -33,11 +47,17 @@ ROLES = {
     "kv-away",
     Choice("measure", "Measure", MEASURES, help="How far predictions move, or how good they are."),
     Choice("home", "Home", HOMES, help="With what the other kinds are compared."),
+    Choice(
+        "cache",
+        "Cache",
+        CACHES,
+        help="Ours have balanced codes, and by layer ladders that were chosen with recall.",
+    ),
     title="At home and away",
     alt=(
-        "A row for each of nineteen kinds of text: small points for its windows, a large one for "
-        "their mean with a line over its standard error. Two upright lines stand at the mean of "
-        "home and at twice that. By divergence pairs and records, which copy, are the farthest."
+        "A row for each kind of text, nineteen or four: small points for its windows, a large one "
+        "for their mean with a line over its standard error. Two upright lines stand at the mean "
+        "of home and at twice that. By divergence pairs and records, which copy, are the farthest."
     ),
     presets=(
         Preset("Against prose and code", {}),
@@ -53,24 +73,28 @@ ROLES = {
             {"measure": "rise"},
             "Noisier, and another line: Finnish is outside and pairs are inside.",
         ),
+        Preset("By layer, where texts copy", {"cache": "by layer, 2.85 bits"}),
     ),
 )
-def kv_away(measure: str, home: str) -> Figure:
+def kv_away(measure: str, home: str, cache: str) -> Figure:
     """Stored losses of one cache, window by window, beside twice what it loses at home."""
     table = tables.load("kv_away")
-    rows = [{"kind": row["kind"]} | dict(row[measure]) for row in table["kinds"]]
+    found = table if cache == NINETEEN else table["copied"][cache]
+    rows = [{"kind": row["kind"]} | dict(row[measure]) for row in found["kinds"]]
     base = at_home(rows, table["home"], home)
     names = [row["kind"] for row in rows]
     for row in rows:
         row["series"] = _series(row["kind"], table)
         row["tip"] = (
             f"{row['kind']}: {_told(row['mean'], measure)} ± {row['se']:.2f}, "
-            f"{row['mean'] / base:.2f} times home, {len(row['windows'])} windows"
+            f"{_over(row, base)} home, {len(row['windows'])} windows"
         )
+    shown = {WINDOW, TWICE, *(row["series"] for row in rows)}
     windows = [(x, row["kind"]) for row in rows for x in row["windows"]]
-    limit, held = table["bits"]
+    limit, held = found["bits"]
+    peer = cache.startswith("KIVI")
     return Figure(
-        title=f"16/4 with balanced codes, against {HOMES[home]}",
+        title=f"{CACHES[cache].split(', on ')[0]}, against {HOMES[home]}",
         panels=[
             Panel(
                 [
@@ -100,9 +124,9 @@ def kv_away(measure: str, home: str) -> Figure:
                         tip=[row["tip"] for row in rows],
                     ),
                 ],
-                x=Axis(MEASURES[measure], **AXES[measure]),
+                x=Axis(MEASURES[measure], **(AXES if cache == NINETEEN else WIDER)[measure]),
                 y=Axis(type="band", domain=names),
-                series=ROLES,
+                series={name: role for name, role in ROLES.items() if name in shown},
                 height=60 + 17 * len(rows),
                 table={
                     "kind of text": names,
@@ -116,7 +140,8 @@ def kv_away(measure: str, home: str) -> Figure:
         readout=_readout(rows, base, measure, home),
         cost=(
             f"{limit:.2f} bits a number in the limit of a long text, {held:.2f} held at 2,048 "
-            "tokens; the same maps everywhere, measured on other passages of home"
+            "tokens"
+            + ("" if peer else "; the same maps everywhere, measured on other passages of home")
         ),
     )
 
@@ -133,6 +158,10 @@ def _series(kind: str, table: Any) -> str:
     return "texts that copy" if kind in table["copying"] else "other kinds"
 
 
+def _over(row: dict[str, Any], base: float) -> str:
+    return true_minus(f"{row['mean'] / base:.2f} times")
+
+
 def _told(value: float, measure: str) -> str:
     return f"{signed(value, 2)} %" if measure == "rise" else f"{value:.2f} × 10⁻³ nat"
 
@@ -140,13 +169,22 @@ def _told(value: float, measure: str) -> str:
 def _readout(rows: Sequence[dict[str, Any]], base: float, measure: str, home: str) -> str:
     away = [row for row in rows if row["series"] != "at home"]
     above = [row for row in away if row["mean"] > AWAY * base]
-    farthest = [
-        max((row for row in away if row["series"] == series), key=lambda row: row["mean"])
-        for series in ("texts that copy", "other kinds")
-    ]
-    words = [f"{row['kind']}, {row['mean'] / base:.2f} times" for row in farthest]
     return (
         f"{len(above)} of {len(away)} kinds away lose more than twice what {HOMES[home]} do, "
-        f"{_told(base, measure)}. The farthest: of those that copy {words[0]}; of the others "
-        f"{words[1]}."
+        f"{_told(base, measure)}. {_farthest(away, base)}."
     )
+
+
+def _farthest(away: Sequence[dict[str, Any]], base: float) -> str:
+    """The farthest of each sort, or all if all copy."""
+    copy, others = (
+        [
+            f"{row['kind']}, {_over(row, base)}"
+            for row in sorted(away, key=lambda row: -row["mean"])
+            if row["series"] == series
+        ]
+        for series in ("texts that copy", "other kinds")
+    )
+    if not others:
+        return f"Of these {'; '.join(copy)}"
+    return f"The farthest: of those that copy {copy[0]}; of the others {others[0]}"
