@@ -49,6 +49,7 @@ from book.experiments.common.main import parsed_with_out, parser
 from book.experiments.common.places import RESULTS
 from book.experiments.common.store import credit, read, rounded, write_json
 from genopt_core import corpora
+from genopt_core.attention.blocks import divide_among_layers
 from genopt_core.files import whole_file
 from genopt_core.torch.smollm import load_smollm, load_tokenizer
 
@@ -113,36 +114,6 @@ class Layered:
         self.densities.append(plan.density)
         w = weights(plan, self.compared.estimator == "plain")
         return weighted_attention(q, k, v, w, self.compared.estimator == "difference")
-
-
-def divided(found: list[list[float]], length: int) -> list[int]:
-    """Blocks a row of each layer, half of all in the mean, from divergences at `STEPS`.
-
-    Between the steps the logarithm is linear.  Blocks go one by one to the layer whose divergence
-    falls most for what they cost.
-    """
-    counts = np.arange(LEAST, MOST + 1)
-    logs = np.log(np.maximum(np.array(found), 1e-9))
-    left = (logs[:, 1] - logs[:, 0]) / (STEPS[1] - STEPS[0])
-    right = (logs[:, 2] - logs[:, 1]) / (STEPS[2] - STEPS[1])
-    at = counts - STEPS[1]
-    curves = np.exp(logs[:, 1:2] + np.where(at < 0, np.outer(left, at), np.outer(right, at)))
-    cost = np.array([density_of(length, int(c)) for c in counts])
-    chosen = np.zeros(len(found), dtype=int)
-    budget = density_of(length, HALF) * len(found)
-    while True:
-        best, gain = None, 0.0
-        spent = cost[chosen].sum()
-        for layer, c in enumerate(chosen):
-            # the steepest chord ahead, as the curves are not convex everywhere
-            if c + 1 < len(counts) and spent + cost[c + 1] - cost[c] <= budget + 1e-9:
-                cost_ahead = np.maximum(cost[c + 1 :] - cost[c], 1e-12)
-                more = (curves[layer, c] - curves[layer, c + 1 :]) / cost_ahead
-                if best is None or more.max() > gain:
-                    best, gain = layer, float(more.max())
-        if best is None:
-            return [int(counts[c]) for c in chosen]
-        chosen[best] += 1
 
 
 class Candidate(NamedTuple):
@@ -275,7 +246,14 @@ class Run:
                 line.append(self.measured(source.CALIBRATION, layer % 2, attend)["kl"])
             found[str(layer)] = [rounded(x, 4) for x in line]
             self.store()
-        self.content["layers"] = divided([found[str(n)] for n in range(self.layers)], self.length)
+        self.content["layers"] = divide_among_layers(
+            [found[str(n)] for n in range(self.layers)],
+            STEPS,
+            -(-self.length // BLOCK),
+            HALF,
+            least=LEAST,
+            most=MOST,
+        )
         self.store()
         print(f"pilot: {time.monotonic() - self.start:.0f} s, {self.content['layers']}", flush=True)
         return True

@@ -5,6 +5,7 @@
 - :mod:`~genopt_core.attention.blocks.tiles`: attention over kept blocks, tile by tile
 - :mod:`~genopt_core.attention.blocks.estimators`: full attention, estimated from the kept blocks
 - :mod:`~genopt_core.attention.blocks.guarantee`: how many blocks a promise (ε, δ) needs
+- :mod:`~genopt_core.attention.blocks.layers`: how many blocks each layer of a model deserves
 - :mod:`~genopt_core.attention.blocks.bounds`: what is lost at most, whatever the contents are
 - :mod:`~genopt_core.attention.blocks.quantiles`: Student's quantile, Wilson's interval
 """
@@ -36,6 +37,7 @@ from genopt_core.attention.blocks.laws import (
     inclusion,
     kappa,
 )
+from genopt_core.attention.blocks.layers import divide_among_layers
 from genopt_core.attention.blocks.quantiles import student_quantile, wilson_interval
 from genopt_core.attention.blocks.selection import (
     always_kept,
@@ -59,6 +61,7 @@ __all__ = [
     "always_kept",
     "blocks_needed",
     "by_distance",
+    "divide_among_layers",
     "estimate",
     "expected_blocks",
     "harmonic_blocks",

@@ -85,7 +85,7 @@ def plan_rows(
         "row": each row of each head keeps ``count`` blocks.  "heads": a row's blocks are those of
         all heads together, as many on the mean, in proportion to what each head's probes see
         beside the always kept ones, with a share ``mix`` alike for all heads; :math:`\kappa_i` is
-        then one for all.
+        then one for all.  Among layers: `genopt_core.attention.blocks.divide_among_layers`.
     guard : float
         From 0 to 1: key blocks whose `self_similarity` is below it are always kept, beside
         ``count`` others, as no estimate by a few numbers says what they hold; not with ``density``.
