@@ -16,7 +16,13 @@ from genopt_core.subwords.training import em
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.candidates import substring_counts
 from genopt_core.subwords.training.likelihood import hard_em_step
-from genopt_core.subwords.training.pruning import pruned, removal_losses, suspected
+from genopt_core.subwords.training.pruning import (
+    _best_paths,
+    _cheapest_other_arcs,
+    pruned,
+    removal_losses,
+    suspected,
+)
 from genopt_core.subwords.training.search import insertion_gains
 from genopt_core.subwords.training.substrings import Substrings
 from genopt_core.subwords.training.train import train
@@ -97,12 +103,34 @@ def test_fewer_substrings_keep_their_places():
     assert all(texts[n] == joined[g] for g, n in zip(gap.tolist(), number.tolist(), strict=True))
 
 
+def test_fewer_substrings_have_the_arcs_that_are_left():
+    table = Substrings(random_words(4), max_piece=5)
+    kept = table.maximal()
+    rank = np.cumsum(kept) - 1
+    before = table.forwards.only(kept), table.backwards.only(kept)
+    fewer = table.only(kept)
+    for old, new in zip(before, (fewer.forwards, fewer.backwards), strict=True):
+        assert np.array_equal(rank[old.piece], new.piece)
+        assert np.array_equal(old.source, new.source)
+        assert np.array_equal(old.target, new.target)
+
+
 def test_maximal_means_no_longer_substring_of_equal_count():
     table = Substrings(random_words(5), max_piece=4)
     count = dict(zip(table.texts(), table.count, strict=True))
     for text, kept in zip(table.texts(), table.maximal(), strict=True):
         longer = [c for t, c in count.items() if len(t) == len(text) + 1 and text in t]
         assert kept == (len(text) == 1 or count[text] not in longer)
+
+
+@pytest.mark.parametrize("bits", [3, 15, 17, 32, 33, 40, 60])
+def test_ascending_is_a_stable_sort(bits):
+    rng = np.random.default_rng(bits)
+    key = rng.integers(0, 1 << bits, 200)
+    key = np.concatenate([key, key[::3], [0, (1 << bits) - 1, 0]])
+    order, ordered = ascending(key)
+    assert order.tolist() == np.argsort(key, kind="stable").tolist()
+    assert ordered.tolist() == sorted(key.tolist())
 
 
 def test_ascending_falls_back_when_the_keys_are_long():
@@ -212,6 +240,37 @@ def test_some_instance_does_use_a_piece_twice():
             longer = [p for p in paths.path(word).pieces if len(p) > 1]
             twice += len(longer) > len(set(longer))
     assert twice > 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_detour_starts_with_the_cheapest_other_arc(seed):  # swe-removal
+    table, pieces, _ = instance(seed)
+    rng = np.random.default_rng(seed)
+    cost = rng.integers(1, 4, len(table)).astype(float)  # many are equal
+    state = em.segment_all(table, pieces.forwards, cost, 0.0)
+    after, _ = pieces.backwards.cheapest(cost)
+    uses, _, path_piece = _best_paths(pieces, state, ~table.single)
+    ends, others = _cheapest_other_arcs(pieces, state, after, uses, path_piece)
+    arcs = [
+        (length, end, number)
+        for length, (gap, piece) in enumerate(pieces.word_arcs, start=1)
+        for end, number in zip(gap.tolist(), piece.tolist(), strict=True)
+    ]
+    assert len(uses.gap)
+    for use, end, other in zip(uses.gap.tolist(), ends.tolist(), others.tolist(), strict=True):
+        found = [
+            (
+                state.potential[table.prefix_of[last - length]]
+                + cost[number]
+                + after[table.suffix_of[last]],
+                length,  # among equals the shortest, then the one that ends last
+                -last,
+                number,
+            )
+            for length, last, number in arcs
+            if last - length <= use < last and path_piece[last - length] != number
+        ]
+        assert (-end, other) == min(found)[2:]
 
 
 def test_losses_of_suspects_are_the_same():

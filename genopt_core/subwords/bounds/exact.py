@@ -22,7 +22,6 @@ import numpy as np
 
 from genopt_core.checks import whole
 from genopt_core.subwords.segmentation.arrays import Float
-from genopt_core.subwords.training.arcs import forward_arcs
 from genopt_core.subwords.training.em import hard_em
 from genopt_core.subwords.training.substrings import Substrings, check_size
 
@@ -200,13 +199,12 @@ def exhaustive_vocabulary(
             f"vocab_size gives {tries} vocabularies, at most {at_most} are tried: choose "
             "fewer pieces, fewer words or a higher min_count"
         )
-    forwards = forward_arcs(table, np.ones(len(table), dtype=bool))
     best, best_chosen = np.inf, table.single
     for chosen_ones in itertools.combinations(candidates.tolist(), longer):
         chosen = table.single.copy()
         chosen[list(chosen_ones)] = True
         counts = np.where(chosen, table.count * table.length, 0.0)
-        state = hard_em(table, forwards.only(chosen), counts, length_cost, 20, 1e-12)
+        state = hard_em(table, table.forwards.only(chosen), counts, length_cost, 20, 1e-12)
         if state.objective < best - 1e-9:
             best, best_chosen = state.objective, chosen
     kept = np.flatnonzero(best_chosen)

@@ -1,13 +1,14 @@
 """Arcs between the nodes of a trie, and sweeps over them: cheapest paths, and what lies on them."""
 
+import itertools
 from functools import cached_property
 
 import numpy as np
 
-from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, run_starts, tally
+from genopt_core.subwords.segmentation.arrays import Float, Index, Mask, Small, run_starts, tally
 
-Step = tuple[slice | Index, slice, Index]
-"""Nodes of one depth that have arcs, the arcs into them, and where those of each node begin."""
+Step = tuple[slice | Index, slice]
+"""Nodes of one depth that have arcs, and the arcs into them."""
 
 
 class Arcs:
@@ -21,10 +22,10 @@ class Arcs:
         Nodes ``level[d]`` to ``level[d + 1] - 1`` lie d characters from the root.
     """
 
-    def __init__(self, source: Index, target: Index, piece: Index, level: Index) -> None:
+    def __init__(
+        self, source: Index | Small, target: Index | Small, piece: Index | Small, level: Index
+    ) -> None:
         self.source, self.target, self.piece, self.level = source, target, piece, level
-        self._start = np.flatnonzero(run_starts(target))
-        self._node = target[self._start]
 
     @property
     def nodes(self) -> int:
@@ -33,28 +34,32 @@ class Arcs:
 
     def only(self, chosen: Mask) -> "Arcs":
         """The arcs of fewer pieces."""
-        kept = chosen[self.piece]
-        return Arcs(self.source[kept], self.target[kept], self.piece[kept], self.level)
+        kept = np.flatnonzero(chosen[self.piece])
+        source, target, piece = (
+            part[kept].astype(np.intp, copy=False)
+            for part in (self.source, self.target, self.piece)
+        )
+        return Arcs(source, target, piece, self.level)
 
     @cached_property
     def _steps(self) -> list[Step]:
         """Per depth, shallow first."""
         steps: list[Step] = []
-        rows = np.searchsorted(self._node, self.level)
-        ends = np.append(self._start, len(self.target))
-        for depth in range(1, len(self.level) - 1):
-            first, last = rows[depth], rows[depth + 1]
-            arcs = slice(int(ends[first]), int(ends[last]))
-            nodes = slice(int(self.level[depth]), int(self.level[depth + 1]))
+        has_arcs = np.zeros(self.nodes, dtype=bool)
+        has_arcs[self.target] = True
+        node = np.flatnonzero(has_arcs)
+        rows = np.searchsorted(node, self.level).tolist()
+        ends = np.searchsorted(self.target, self.level).tolist()
+        for depth, nodes in enumerate(itertools.pairwise(self.level.tolist())):
+            (first, last), arcs = rows[depth : depth + 2], slice(*ends[depth : depth + 2])
             if first < last:
-                all_have = last - first == nodes.stop - nodes.start  # and a slice is faster
-                here = nodes if all_have else self._node[first:last]
-                steps.append((here, arcs, self._start[first:last] - arcs.start))
+                all_have = last - first == nodes[1] - nodes[0]  # and a slice is faster
+                steps.append((slice(*nodes) if all_have else node[first:last], arcs))
         return steps
 
     def _upward(self) -> list[tuple[slice | Index, int, slice]]:
         """Per depth, deep first: its nodes, the smallest source of their arcs, and the arcs."""
-        return [(nodes, int(self.source[arcs].min()), arcs) for nodes, arcs, _ in self._steps[::-1]]
+        return [(nodes, int(self.source[arcs].min()), arcs) for nodes, arcs in self._steps[::-1]]
 
     def cheapest(self, cost: Float) -> tuple[Float, Index]:
         """Cheapest cost of every node from the root, and the last arc of that path, (nodes,) both.
@@ -64,26 +69,27 @@ class Arcs:
         """
         potential = np.full(self.nodes, np.inf)
         potential[0] = 0.0
-        value = cost[self.piece]
-        for nodes, arcs, starts in self._steps:
-            value[arcs] += potential[self.source[arcs]]
-            potential[nodes] = np.minimum.reduceat(value[arcs], starts)
-        return potential, self._attaining(value, potential)
+        last = np.zeros(self.nodes, dtype=np.intp)
+        for _, arcs in self._steps:  # `take` and `minimum.at` are faster than brackets and reduceat
+            value = cost.take(self.piece[arcs])
+            value += potential.take(self.source[arcs])
+            np.minimum.at(potential, self.target[arcs], value)
+            self._attaining(last, potential, value, arcs)
+        return potential, last
 
     def one_more(self, potential: Float, cost: Float) -> tuple[Float, Index]:
         """As `cheapest`, of paths with one arc more than those that have these costs."""
         value = potential[self.source] + cost[self.piece]
-        best = np.full(self.nodes, np.inf)
-        if len(value):
-            best[self._node] = np.minimum.reduceat(value, self._start)
-        return best, self._attaining(value, best)
+        best, last = np.full(self.nodes, np.inf), np.zeros(self.nodes, dtype=np.intp)
+        np.minimum.at(best, self.target, value)
+        self._attaining(last, best, value, slice(0, len(value)))
+        return best, last
 
-    def _attaining(self, value: Float, best: Float) -> Index:
-        """Per node the first arc that has the best value: that of the longest piece."""
-        hit = np.flatnonzero(value == best[self.target])[::-1]
-        arc = np.zeros(self.nodes, dtype=np.intp)
-        arc[self.target[hit]] = hit  # the last write is the first arc
-        return arc
+    def _attaining(self, last: Index, best: Float, value: Float, arcs: slice) -> None:
+        """Sets ``last`` of each node to the first arc with the best value, the longest piece."""
+        target = self.target[arcs]
+        hit = np.flatnonzero(value == best.take(target))[::-1]
+        last[target.take(hit)] = hit + arcs.start  # the last write is the first arc
 
     def usage(self, arc: Index, end_weight: Float, pieces: int) -> Float:
         """How often each piece lies on the paths of `cheapest`, (pieces,) float array.
@@ -100,10 +106,10 @@ class Arcs:
         """Sum over all paths from the root to each node of the product of their arc weights."""
         amount = np.zeros(self.nodes)
         amount[0] = 1.0
-        for nodes, arcs, starts in self._steps:
+        for nodes, arcs in self._steps:
             part = amount[self.source[arcs]]
             part *= arc_weight[arcs]
-            amount[nodes] = np.add.reduceat(part, starts)
+            amount[nodes] = np.add.reduceat(part, np.flatnonzero(run_starts(self.target[arcs])))
         return amount
 
     def total_derivative(self, arc_weight: Float, seed: Float) -> Float:

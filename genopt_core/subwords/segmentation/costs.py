@@ -81,7 +81,10 @@ def check_words(words: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
         words = Counter(words)
     if not words:
         raise ValueError("words is empty; it needs at least one word")
-    for word, count in words.items():
+    counts = words.values()
+    plain = {*map(type, words)} == {str} and {*map(type, counts)} <= {int, float}
+    sound = plain and "" not in words and min(counts) > 0 and sum(counts) < math.inf
+    for word, count in () if sound else words.items():
         if not isinstance(word, str):
             raise TypeError(f"words must have strings as keys, got {word!r}")
         if not word:

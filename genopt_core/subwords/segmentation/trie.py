@@ -33,7 +33,7 @@ class PrefixTrie:
     """
 
     def __init__(self, strings: Sequence[str], alphabet: NDArray[np.uint32]) -> None:
-        length = np.array([len(s) for s in strings], dtype=np.intp)
+        length = np.fromiter(map(len, strings), dtype=np.intp)
         start = np.cumsum(length) - length
         ranks = np.searchsorted(alphabet, code_points(strings)).astype(np.intp)
         # Python sorts strings by code point, the order of the ranks.

@@ -1,56 +1,18 @@
 """A set of pieces with its arcs.
 
 A `Lattice` has the arcs of one given vocabulary.  Training changes the vocabulary some forty times,
-so here arcs are cut out of one table (`Substrings`), in either direction.  Every node but the root
-has the arc of its last character, because single characters are pieces of every vocabulary.
+so here arcs are chosen out of those of one table (`Substrings`), in either direction.  Every node
+but the root has the arc of its last character, because single characters are pieces of every
+vocabulary.
 """
 
-import itertools
 from functools import cached_property
 
 import numpy as np
 
 from genopt_core.subwords.segmentation.arcs import Arcs
-from genopt_core.subwords.segmentation.arrays import Mask, ascending
+from genopt_core.subwords.segmentation.arrays import Mask
 from genopt_core.subwords.training.substrings import Substrings, WordArcs
-
-
-def forward_arcs(table: Substrings, chosen: Mask) -> Arcs:
-    """Prefix to prefix: the last piece of a segmentation of the prefix."""
-    trie, longest = table.prefixes, table.max_piece
-    hit = np.flatnonzero(np.append(chosen, False)[table.place])  # -1 picks the last entry
-    target, column = np.divmod(hit, longest)
-    length = longest - column
-    source = np.empty(len(hit), dtype=np.intp)
-    ancestor = np.arange(len(trie), dtype=np.intp)
-    by_length = np.argsort(length.astype(np.uint16), kind="stable")  # a radix sort
-    bounds = np.searchsorted(length[by_length], np.arange(1, longest + 2)).tolist()
-    for first, last in itertools.pairwise(bounds):
-        ancestor = trie.parent[ancestor]
-        here = by_length[first:last]
-        source[here] = ancestor[target[here]]
-    return Arcs(source, target, table.place.ravel()[hit].astype(np.intp), trie.level)
-
-
-def backward_arcs(table: Substrings, word_arcs: WordArcs) -> Arcs:
-    """Suffix to suffix: the first piece of a segmentation of the suffix."""
-    # A suffix node stands for all gaps with the same characters after them: ask one of them.
-    gap_of = np.empty(len(table.suffixes), dtype=np.intp)
-    gap_of[table.suffix_of] = np.arange(len(table.suffix_of))
-    asked = np.zeros(len(table.suffix_of), dtype=bool)
-    asked[gap_of] = True
-    keys, sources, pieces = [], [], []
-    for length, (gap, piece) in enumerate(word_arcs, start=1):
-        here = asked[gap - length]
-        gap, piece = gap[here], piece[here]
-        target = table.suffix_of[gap - length].astype(np.int64)
-        keys.append(target * table.max_piece + (table.max_piece - length))
-        sources.append(table.suffix_of[gap])
-        pieces.append(piece)
-    order, key = ascending(np.concatenate(keys))
-    source, piece = np.concatenate(sources)[order], np.concatenate(pieces)[order]
-    target = (key // table.max_piece).astype(np.intp)
-    return Arcs(source.astype(np.intp), target, piece.astype(np.intp), table.suffixes.level)
 
 
 class Pieces:
@@ -91,12 +53,12 @@ class Pieces:
     @cached_property
     def forwards(self) -> Arcs:
         """Arcs of the prefix trie."""
-        return forward_arcs(self.table, self.chosen)
+        return self.table.forwards.only(self.chosen)
 
     @cached_property
     def backwards(self) -> Arcs:
         """Arcs of the suffix trie."""
-        return backward_arcs(self.table, self.word_arcs)
+        return self.table.backwards.only(self.chosen)
 
     @cached_property
     def word_arcs(self) -> WordArcs:
@@ -105,5 +67,7 @@ class Pieces:
 
 
 def _cut(arcs: WordArcs, chosen: Mask) -> WordArcs:
-    kept = [chosen[number] for _, number in arcs]
-    return [(gap[k], number[k]) for (gap, number), k in zip(arcs, kept, strict=True)]
+    """The arcs of fewer pieces; single characters are all kept."""
+    kept = [np.flatnonzero(chosen[number]) for _, number in arcs[1:]]
+    longer = [(gap[k], number[k]) for (gap, number), k in zip(arcs[1:], kept, strict=True)]
+    return [*arcs[:1], *longer]

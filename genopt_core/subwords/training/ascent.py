@@ -119,8 +119,8 @@ def _cover(
     """How many pieces cover each character in the smoothed relaxation, and the share of each."""
     value, ramps = np.zeros(len(count)), []
     for length, end, rank, weight in active:
-        surplus = before[end]
-        surplus -= before[end - length]
+        surplus = before.take(end)
+        surplus -= before.take(end - length)
         surplus -= 1.0
         ramp = surplus * (0.5 / width)
         ramp += 0.5
@@ -134,9 +134,9 @@ def _cover(
     share = soft_largest(value, k, 0.5 * width * count)
     change = np.zeros(len(before))
     for (length, end, rank, _), ramp in zip(active, ramps, strict=True):
-        ramp *= share[rank]
-        change[end - length] += ramp  # places of one length differ: no two write to one entry
-        change[end] -= ramp
+        ramp *= share.take(rank)
+        np.add.at(change, end - length, ramp)
+        np.subtract.at(change, end, ramp)
     return np.cumsum(change)[:-1], share
 
 

@@ -7,7 +7,7 @@ covers each character exactly once, so the best one that avoids one arc runs thr
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,12 +64,13 @@ def removal_losses(pieces: Pieces, state: Segmentation, suspects: Mask | None = 
     asked = ~table.single if suspects is None else suspects & ~table.single
     changes = count_changes(pieces, state, asked)
     count, size = state.counts, len(table)
-    order, key = ascending(changes.removed.astype(np.int64) * size + changes.piece)
+    rank = np.cumsum(pieces.chosen, dtype=np.int64) - 1
+    order, key = ascending(rank[changes.removed] * len(pieces) + rank[changes.piece])
     first = np.flatnonzero(run_starts(key))
     if not len(first):
         return np.where(asked, 0.0, np.inf)
     delta = np.add.reduceat(changes.amount[order], first)
-    removed, piece = np.divmod(key[first], size)
+    removed, piece = changes.removed[order[first]], changes.piece[order[first]]
     more = tally(removed, delta, size)
     after = np.maximum(count[piece] + delta, 0)
     loss = tally(removed, x_log_x(count[piece]) - x_log_x(after), size)
@@ -136,16 +137,15 @@ def count_changes(
     old_path = _walk(
         leave, length, lambda use: path_piece[leave[use]], lambda use: leave[use] < join[use]
     )
-    use, piece, sign = _signed(added, list(old_path))
-    amount = sign * weight[uses.word[use]]
-    good = ~invalid[use]
-    changes = Changes(uses.piece[use[good]], piece[good], amount[good])
-    if not invalid.any():
-        return changes
-    again = _segmented_again(
-        pieces, state, path_piece, uses.word[invalid], uses.piece[invalid], weight
-    )
-    return Changes(*(np.concatenate(both) for both in zip(changes, again, strict=True)))
+    changes = _listed(added, old_path, uses.piece, weight[uses.word], ~invalid)
+    if invalid.any():
+        word, piece = uses.word[invalid], uses.piece[invalid]
+        changes += _segmented_again(pieces, state, path_piece, word, piece, weight)
+    return Changes(*map(np.concatenate, zip(*changes, strict=True)))
+
+
+Steps = tuple[Index, Index]
+"""Entries that move one piece along their paths, and the piece each of them passes."""
 
 
 def _walk(
@@ -153,29 +153,31 @@ def _walk(
     length: Index,
     piece_at: Callable[[Index], NDArray[np.integer]],
     goes_on: Callable[[Index], Mask],
-) -> Iterator[tuple[Index, Index]]:
+) -> Iterator[Steps]:
     """Moves all entries of ``at`` in place along their paths, one piece a step.
 
-    Yields the entries that moved and the piece each of them passed.  A negative ``length`` of the
-    pieces walks to the left.
+    A negative ``length`` of the pieces walks to the left.
     """
     active = np.arange(len(at))
-    active = active[goes_on(active)]
+    active = active[np.flatnonzero(goes_on(active))]  # quicker than by a mask
     while len(active):
         piece = piece_at(active).astype(np.intp, copy=False)
         at[active] += length[piece]
         yield active, piece
-        active = active[goes_on(active)]
+        active = active[np.flatnonzero(goes_on(active))]
 
 
-def _signed(
-    added: list[tuple[Index, Index]], removed: list[tuple[Index, Index]]
-) -> tuple[Index, Index, Float]:
-    """Entries and pieces of all steps on end, with +1 for those added and -1 for those removed."""
-    entry, piece = (np.concatenate(part) for part in zip(*added, *removed, strict=True))
-    sign = np.ones(len(entry))
-    sign[sum(len(entry) for entry, _ in added) :] = -1
-    return entry, piece, sign
+def _listed(
+    added: Iterable[Steps], left: Iterable[Steps], removed: Index, amount: NDArray[Any], asked: Mask
+) -> list[Changes]:
+    """The changes by steps along new and old paths, of the entries asked for."""
+    changes = []
+    for steps, weight in ((added, amount), (left, -amount)):
+        for entry, piece in steps:
+            here = np.flatnonzero(asked[entry])
+            entry, piece = entry[here], piece[here]
+            changes.append(Changes(removed[entry], piece, weight[entry]))
+    return changes
 
 
 def _best_paths(pieces: Pieces, state: Segmentation, asked: Mask) -> tuple[Uses, Mask, Small]:
@@ -194,7 +196,7 @@ def _best_paths(pieces: Pieces, state: Segmentation, asked: Mask) -> tuple[Uses,
         lambda w: prefix_piece[table.prefix_of[gap[w]]],
         lambda w: gap[w] > start[w],
     ):
-        here, wanted = gap[active], asked[piece]
+        here, wanted = gap[active], np.flatnonzero(asked[piece])
         on_path[here] = True
         path_piece[here] = piece
         uses.append((here[wanted], word[active[wanted]], piece[wanted]))
@@ -215,36 +217,50 @@ def _anywhere_on_path(pieces: Pieces, state: Segmentation, asked: Mask) -> Mask:
 def _cheapest_other_arcs(
     pieces: Pieces, state: Segmentation, suffix_cost: Float, uses: Uses, path_piece: Small
 ) -> tuple[Index, Index]:
-    """Per use, end gap and piece of the cheapest arc over its first character, itself left out."""
+    """Per use, end gap and piece of the cheapest arc over its first character, itself left out.
+
+    Among equals the shortest, then the one that ends last.
+    """
     table = pieces.table
-    gaps = len(path_piece)
-    before, after = state.potential[table.prefix_of], suffix_cost[table.suffix_of]
-    needed = np.zeros(gaps, dtype=bool)
+    needed = np.zeros(len(path_piece), dtype=bool)
     needed[uses.gap] = True
-    needed_before = np.zeros(gaps + 1, dtype=np.int32)  # among the first n gaps
-    np.cumsum(needed, out=needed_before[1:])
-    best = np.full(gaps, np.inf)
-    end, other = np.zeros(gaps, dtype=np.int32), np.zeros(gaps, dtype=np.int32)
-    for length, (gap, piece) in enumerate(pieces.word_arcs, start=1):
-        covers = needed_before[gap] > needed_before[gap - length]
-        covers &= path_piece[gap - length] != piece
-        gap, piece = gap[covers], piece[covers]
-        value = before[gap - length] + state.cost[piece] + after[gap]
-        for back in range(length, 0, -1):
-            place = gap - back
-            better = np.flatnonzero(needed[place])
-            better = better[value[better] < best[place[better]]]
-            place = place[better]
-            best[place], end[place], other[place] = value[better], gap[better], piece[better]
-    return end[uses.gap].astype(np.intp), other[uses.gap].astype(np.intp)
+    rank = np.zeros(len(needed) + 1, dtype=np.int32)  # how many are needed among the first n gaps
+    np.cumsum(needed, out=rank[1:])
+    place = np.flatnonzero(needed).astype(np.int32)
+    alone = pieces.word_arcs[0][1][table.characters_before[place]]  # the character itself
+    found = [(place + 1, alone)]
+    for length, (gap, piece) in enumerate(pieces.word_arcs[1:], start=2):
+        covers = np.flatnonzero(rank.take(gap - length) < rank.take(gap))
+        covers = covers[np.flatnonzero(path_piece[gap[covers] - length] != piece[covers])]
+        found.append((gap[covers], piece[covers]))
+    end, other = (np.concatenate(part) for part in zip(*found[::-1], strict=True))
+    del found  # here training needs the most memory
+    start = end - table.length.take(other)
+    value = state.potential.take(table.prefix_of.take(start))
+    value += state.cost.take(other)
+    value += suffix_cost.take(table.suffix_of.take(end))
+    last = rank.take(end)
+    covered = last - rank.take(start)
+    arc = np.repeat(np.arange(len(end), dtype=np.int32), covered)  # once for each use it covers
+    use = np.arange(len(arc), dtype=np.int32)
+    use += (last - np.cumsum(covered, dtype=np.int32)).take(arc)
+    value = value.take(arc)
+    best = np.full(len(place), np.inf)
+    np.minimum.at(best, use, value)
+    hit = np.flatnonzero(value == best.take(use))
+    chosen = np.empty(len(place), dtype=np.intp)
+    chosen[use[hit]] = arc[hit]  # the last write stays
+    chosen = chosen[rank[uses.gap]]
+    return end[chosen].astype(np.intp), other[chosen].astype(np.intp)
 
 
 def _used_twice(table: Substrings, uses: Uses) -> Mask:
-    order, key = ascending(uses.word.astype(np.int64) * len(table) + uses.piece)
+    twice = np.zeros(len(uses.word), dtype=bool)
+    several = np.flatnonzero(np.bincount(uses.word)[uses.word] > 1)
+    order, key = ascending(uses.word[several].astype(np.int64) * len(table) + uses.piece[several])
     same = key[1:] == key[:-1]
-    twice = np.zeros(len(key), dtype=bool)
-    twice[order[1:][same]] = True
-    twice[order[:-1][same]] = True
+    twice[several[order[1:][same]]] = True
+    twice[several[order[:-1][same]]] = True
     return twice
 
 
@@ -255,13 +271,14 @@ def _segmented_again(
     word: Index,
     removed_piece: Index,
     weight: NDArray[Any],
-) -> Changes:
+) -> list[Changes]:
     """Count changes of (word, removed piece) pairs by the best segmentation without the piece.
 
     All pairs advance together, one character at a time.
     """
     table, longest = pieces.table, pieces.table.max_piece
-    _, first = np.unique(word.astype(np.int64) * len(table) + removed_piece, return_index=True)
+    order, key = ascending(word.astype(np.int64) * len(table) + removed_piece)
+    first = order[run_starts(key)]
     first = first[np.argsort(-table.gaps[word[first]], kind="stable")]  # long words first
     word, removed_piece = word[first], removed_piece[first]
     start, steps = table.start[word], table.gaps[word] - 1
@@ -289,8 +306,8 @@ def _segmented_again(
         lambda w: path_piece[start[w] + position[w]],
         lambda w: position[w] < steps[w],
     )
-    entry, piece, sign = _signed(list(added), list(removed))
-    return Changes(removed_piece[entry], piece, sign * weight[word[entry]])
+    every = np.ones(len(word), dtype=bool)
+    return _listed(added, removed, removed_piece, weight[word], every)
 
 
 def pruned(table: Substrings, chosen: Mask, counts: Float, loss: Float, size: int) -> Mask:

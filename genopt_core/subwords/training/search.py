@@ -35,9 +35,10 @@ def insertion_gains(pieces: Pieces, state: Segmentation) -> tuple[Float, Float]:
     """
     table = pieces.table
     suffix_cost, _ = pieces.backwards.cheapest(state.cost)
-    before = state.potential[table.prefix_of]
-    room = state.potential[table.prefixes.end][table.word_of] - suffix_cost[table.suffix_of]
-    weight = table.weight[table.word_of]
+    before = state.potential.take(table.prefix_of)
+    room = state.potential[table.prefixes.end].take(table.word_of)
+    room -= suffix_cost.take(table.suffix_of)
+    weight = table.weight.take(table.word_of)
     absent, log_total = ~pieces.chosen, np.log(state.tokens)
     gain, uses = np.zeros(len(table)), np.zeros(len(table))
     for length, (gap, number) in enumerate(table.word_arcs, start=1):
@@ -45,17 +46,17 @@ def insertion_gains(pieces: Pieces, state: Segmentation) -> tuple[Float, Float]:
             continue
         # Numbers ascend by length, so those of one length are a range.
         first, size = int(number.min()), int(number.max()) + 1 - int(number.min())
-        new = absent[number]
+        new = np.flatnonzero(absent[number])
         gap, number = gap[new], number[new] - first
-        afford = room[gap] - before[gap - length]
+        afford = room.take(gap) - before.take(gap - length)
         count: Float = table.count[first : first + size]
-        occurs = weight[gap]
         for _ in range(3):
             cost = state.length_cost + log_total - np.log(np.maximum(count, 1e-9))
-            surplus = afford - cost[number]
-            taken = surplus > 0
+            surplus = afford - cost.take(number)
+            taken = np.flatnonzero(surplus > 0)
             afford, surplus = afford[taken], surplus[taken]
-            number, occurs = number[taken], occurs[taken]
+            number, gap = number[taken], gap[taken]
+            occurs = weight.take(gap)
             count = tally(number, occurs, size)
         here = slice(first, first + size)
         uses[here] = count

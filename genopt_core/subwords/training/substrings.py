@@ -6,6 +6,7 @@ here is an array: words share nodes in a trie of prefixes, and in a second one o
 """
 
 import copy
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genopt_core.checks import whole
+from genopt_core.subwords.segmentation.arcs import Arcs
 from genopt_core.subwords.segmentation.arrays import (
     Float,
     Index,
@@ -74,7 +76,7 @@ class Substrings:
         self.max_piece = whole(max_piece, "max_piece")
         self.words = sorted(counts)
         self.weight: Float = np.array([counts[w] for w in self.words], dtype=np.float64)
-        self.alphabet = np.unique(code_points(self.words))
+        self.alphabet = code_points(sorted(set("".join(self.words))))
         self.prefixes = PrefixTrie(self.words, self.alphabet)
         trie = self.prefixes
         self.end_weight = tally(trie.end, self.weight, len(trie))
@@ -146,7 +148,7 @@ class Substrings:
     def only(self, kept: Mask) -> "Substrings":
         """The same corpus with fewer substrings, renumbered in the same order."""
         fewer = copy.copy(self)
-        for name in ("single", "singles", "word_arcs"):
+        for name in ("single", "singles", "word_arcs", "forwards", "backwards"):
             fewer.__dict__.pop(name, None)
         number = np.where(kept, np.cumsum(kept, dtype=np.int32) - 1, -1).astype(np.int32)
         fewer.place = np.append(number, np.int32(-1))[self.place]
@@ -180,8 +182,11 @@ class Substrings:
             inside = length > back
             text[inside, back] = self.alphabet[trie.character[node[inside]]]
             node = trie.parent[node]
-        rows = zip(text[:, ::-1], length.tolist(), strict=True)
-        return [row[len(row) - n :].astype("<u4").tobytes().decode("utf-32-le") for row, n in rows]
+        text = text[:, ::-1]
+        inside = np.arange(text.shape[1]) >= text.shape[1] - length[:, None]
+        all_text = text[inside].astype("<u4").tobytes().decode("utf-32-le")
+        bounds = itertools.pairwise([0, *np.cumsum(length).tolist()])
+        return [all_text[first:last] for first, last in bounds]
 
     # -- gaps between characters -----------------------------------------------------------------
 
@@ -193,7 +198,7 @@ class Substrings:
     @cached_property
     def gaps(self) -> Index:
         """Number of gaps of every word, (words,): one more than characters."""
-        return np.array([len(word) + 1 for word in self.words], dtype=np.intp)
+        return np.fromiter(map(len, self.words), dtype=np.intp) + 1
 
     @cached_property
     def word_of(self) -> Small:
@@ -232,10 +237,25 @@ class Substrings:
         """Every place of every substring, by length: entry l - 1 has those of l characters."""
         arcs = []
         for length in range(1, self.max_piece + 1):
-            number = self.place[:, self.max_piece - length][self.prefix_of]
+            number = self.place[:, self.max_piece - length].copy()[self.prefix_of]
             gap = np.flatnonzero(number >= 0).astype(np.int32)
             arcs.append((gap, number[gap]))
         return arcs
+
+    # -- arcs of all substrings ------------------------------------------------------------------
+
+    @cached_property
+    def forwards(self) -> Arcs:
+        """Prefix to prefix: the last piece of a segmentation of the prefix."""
+        return _arcs(self.prefixes, self.place)
+
+    @cached_property
+    def backwards(self) -> Arcs:
+        """Suffix to suffix: the first piece of a segmentation of the suffix."""
+        place = np.full((len(self.suffixes), self.max_piece), -1, dtype=np.int32)
+        for length, (gap, number) in enumerate(self.word_arcs, start=1):
+            place[self.suffix_of[gap - length], self.max_piece - length] = number
+        return _arcs(self.suffixes, place)
 
     def _walk_back(self, trie: PrefixTrie, backwards: bool) -> Small:
         node_at = np.zeros(int(self.gaps.sum()), dtype=np.int32)
@@ -255,6 +275,20 @@ def _ranks(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], Index]:
     group = np.empty(len(key), dtype=np.intp)
     group[order] = np.cumsum(fresh) - 1
     return ordered[fresh], group
+
+
+def _arcs(trie: PrefixTrie, place: Small) -> Arcs:
+    """The arcs that end at the nodes of a trie, from a table such as `Substrings.place`."""
+    longest = place.shape[1]
+    hit = np.flatnonzero(place >= 0)
+    piece, target, column = place.ravel()[hit], (hit // longest).astype(np.int32), hit % longest
+    source = np.empty(len(target), dtype=np.int32)
+    ancestor = np.arange(len(trie), dtype=np.int32)
+    for length in range(1, longest + 1):
+        ancestor = ancestor[trie.parent]
+        here = np.flatnonzero(column == longest - length)
+        source[here] = ancestor[target[here]]
+    return Arcs(source, target, piece, trie.level)
 
 
 def check_size(vocab_size: int, alphabet: int) -> int:

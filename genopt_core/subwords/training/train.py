@@ -133,7 +133,7 @@ def train(
     if ahead is None:
         ahead = min_count is None and _is_small(counts)
     if ahead:
-        size = check_size(room, len(set().union(*counts)))
+        size = check_size(room, len(set("".join(counts))))
         least = floor or 1.0
         table = Substrings(counts, max_piece, least)
         size = min(size, len(table)) if at_most else size
@@ -181,7 +181,7 @@ def _candidates(
     unit: float,
 ) -> tuple[Substrings, int, float]:
     """Candidates, the size, and how often each candidate occurs at least; counts are in units."""
-    size = check_size(vocab_size, len(set().union(*counts)))
+    size = check_size(vocab_size, len(set("".join(counts))))
     tries: list[float] = [max(2, round(sum(counts.values()) / one_in)), 2, 1]
     if min_count is not None:
         tries = [min_count]
@@ -212,8 +212,7 @@ def _too_many(candidates: int, max_piece: int, least: float, size: int) -> str:
 def _is_small(counts: dict[str, float]) -> bool:
     """Whether new words matter in the text that comes next, and can be afforded."""
     least, most = NEW_SHARE
-    whole_counts = all(count == int(count) for count in counts.values())
-    if sum(map(len, counts)) > SMALL_CORPUS or not whole_counts:
+    if sum(map(len, counts)) > SMALL_CORPUS or any(n != int(n) for n in counts.values()):
         return False
     return least <= new_word_share(counts.values()) <= most
 

@@ -30,7 +30,7 @@ def common_unit(counts: Iterable[float]) -> float:
     values = np.fromiter(counts, dtype=np.float64)
     if len(values) == 1:
         return float(values[0]) / 2
-    values = np.unique(values)
+    values = np.array(sorted(set(values.tolist())))
     if values[-1] <= 2**53 and (values == np.floor(values)).all():
         return float(np.gcd.reduce(values.astype(np.int64)))
     unit = float(values[0])
@@ -51,7 +51,7 @@ def in_units(counts: dict[str, float], unit: float) -> dict[str, float]:
     >>> in_units({"low": 0.07, "lower": 0.02}, 0.01)
     {'low': 7.0, 'lower': 2.0}
     """
-    multiples = {word: count / unit for word, count in counts.items()}
-    if all(abs(m - round(m)) < NEAR for m in multiples.values()):
-        return {word: float(round(m)) for word, m in multiples.items()}
-    return multiples
+    multiple = np.fromiter(counts.values(), dtype=np.float64) / unit
+    if (abs(multiple - np.round(multiple)) < NEAR).all():
+        multiple = np.round(multiple)
+    return dict(zip(counts, multiple.tolist(), strict=True))
