@@ -71,7 +71,7 @@ def train(
         :math:`\lambda` in nats; 5 gives shorter codes *and* fewer tokens than the usual trainers.
         "tokens": fewest tokens, code length breaking ties.
     effort : {"fast", "standard", "best"}
-        More rounds of local search; about 1 to 2 to 5 in time.  With "tokens" the last two, with
+        More rounds of local search; about 1 to 2 to 4 in time.  With "tokens" the last two, with
         a number "best" starts from the relaxation of the certificate, which takes longer.
     max_piece : int
         Longest piece, in characters.
