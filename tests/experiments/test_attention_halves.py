@@ -50,6 +50,22 @@ def test_a_pilot_that_is_cut_off_has_stored_its_layers(tmp_path):
     assert stored["made on"][0]["added"] == {"pilot": 2}
 
 
+def test_a_whole_pilot_divides_its_blocks_among_the_layers(tmp_path):
+    run = run_of(tmp_path / "a.json")
+    need = [1e-3, 1e-2, 1e-1]
+
+    def measured(_text, _window, attend):
+        ((layer, kept),) = ((n, k) for n, k in enumerate(attend.kept) if k is not None)
+        return {"kl": need[layer] * 0.9**kept}
+
+    run.measured, run.length = measured, 4096
+    assert run.pilot()
+    low, middle, high = read(run.options.out)["layers"]
+    assert halves.LEAST <= low < middle < high <= halves.MOST
+    spent = sum(halves.density_of(4096, kept) for kept in (low, middle, high))
+    assert spent <= 3 * halves.density_of(4096, HALF)
+
+
 def test_tokens_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     ids = torch.arange(5)
     asked = lambda *_, **__: SimpleNamespace(input_ids=ids[None])  # noqa: E731
