@@ -1,8 +1,8 @@
 """Command line: ``python -m genopt_core.subwords train|encode|decode|certify``.
 
 Results go to the standard output or, whole or not at all, to the file named by ``-o``; progress and
-errors go to the error stream.  Exit codes: 0 done, 1 something is wrong with a file or its
-contents, 2 wrong usage.
+errors go to the error stream.  ``-`` is the standard input, or output.  Exit codes: 0 done, 1
+something is wrong with a file or its contents, 2 wrong usage.
 """
 
 import argparse
@@ -31,10 +31,12 @@ examples:
   python -m genopt_core.subwords train corpus.txt --size 8000 --development other.txt -o t.json
   python -m genopt_core.subwords encode page.txt -t tokenizer.json -o page.ids
   python -m genopt_core.subwords decode page.ids -t tokenizer.json
+  zcat corpus.gz | python -m genopt_core.subwords train - --size 8000 -o tokenizer.json
   python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
 
-All texts are UTF-8.  tokenizer.json is Hugging Face's format.  Exit codes: 0 done, 1 something is
-wrong with a file or its contents, 2 wrong usage.
+All texts are UTF-8.  tokenizer.json is Hugging Face's format.  - is the standard input, or output
+(./- a file of that name).  Exit codes: 0 done, 1 something is wrong with a file or its contents, 2
+wrong usage.
 """
 
 
@@ -110,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train, certify = add("train", train_command), add("certify", certify_command)
     for sub in (train, certify):
-        sub.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text")
+        sub.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text (-: standard input)")
         sub.add_argument(
             "--size",
             type=_at_least_one,
@@ -157,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a second bound, of vocabularies whose pieces occur N times, as those of train do",
     )
     target = train.add_mutually_exclusive_group(required=True)
-    target.add_argument("-o", "--output", help="tokenizer.json to write")
+    target.add_argument("-o", "--output", help="tokenizer.json to write (-: standard output)")
     target.add_argument(
         "--transformers",
         metavar="DIR",
@@ -195,15 +197,17 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     encode, decode = add("encode", encode_command), add("decode", decode_command)
-    encode.add_argument("file", metavar="FILE", help="UTF-8 text")
+    encode.add_argument("file", metavar="FILE", help="UTF-8 text (-: standard input)")
     encode.add_argument("--pieces", action="store_true", help="write pieces in place of ids")
     encode.add_argument(
         "--no-specials", action="store_true", help="read names of special tokens as plain text"
     )
-    decode.add_argument("file", metavar="FILE", help="token ids, apart by blanks or line feeds")
+    decode.add_argument(
+        "file", metavar="FILE", help="token ids, apart by blanks or line feeds (-: standard input)"
+    )
     for sub in (encode, decode):
         sub.add_argument("-t", "--tokenizer", required=True, help="tokenizer.json to use")
-        sub.add_argument("-o", "--output", help="file to write (default: standard output)")
+        sub.add_argument("-o", "--output", help="file to write (default, and -: standard output)")
     return parser
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import genopt_core
 from genopt_core.conventions import Convention
-from genopt_core.files import whole_file
+from genopt_core.files import check_writable, whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify, check_covered
 from genopt_core.subwords.choosing import choose_min_count
@@ -21,16 +21,21 @@ from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
     Chunk,
     Counted,
+    Source,
     count_words_in_files,
     read_chunks,
+    total_size,
 )
 from genopt_core.subwords.tokenizer.tokenizer_json import (
     load_tokenizer_json,
-    save_tokenizer_json,
     save_transformers,
+    tokenizer_bytes,
 )
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
 from genopt_core.subwords.training.train import train
+
+STANDARD = "-"
+"""The name of a file that stands for the standard input, or output."""
 
 
 def train_command(options: argparse.Namespace) -> None:
@@ -76,7 +81,8 @@ def train_command(options: argparse.Namespace) -> None:
     if options.transformers:
         save_transformers(vocabulary, options.transformers, **roles)
     else:
-        save_tokenizer_json(vocabulary, options.output)
+        with _output(options.output) as out:
+            out.write(tokenizer_bytes(vocabulary))
     if not options.quiet:
         print(_summary(vocabulary, options, roles), file=sys.stderr)
 
@@ -84,9 +90,10 @@ def train_command(options: argparse.Namespace) -> None:
 def _chosen(counts: Mapping[str, int], options: argparse.Namespace) -> float:
     """The least count with which the development text costs least."""
     path = options.development
-    if any(os.path.samefile(path, file) for file in options.files):
+    others = [file for file in options.files if path != STANDARD != file]
+    if path in options.files or any(os.path.samefile(path, file) for file in others):
         raise ValueError(f"--development must not be a text that is trained on, got {path}")
-    development = count_words_in_files([path], _convention(options))
+    development = count_words_in_files([_source(path)], _convention(options))
     if not development:
         raise ValueError(f"--development must have words, {path} has none")
     progress = _Progress(options.quiet, "choosing --min-count")
@@ -120,7 +127,8 @@ def _roles(options: argparse.Namespace) -> dict[str, str]:
 
 def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping[str, str]) -> str:
     """What was written, how large it is, and how it is used."""
-    written = options.transformers or options.output
+    to_standard = not options.transformers and options.output == STANDARD
+    written = options.transformers or ("the standard output" if to_standard else options.output)
     file = os.path.join(written, "tokenizer.json") if options.transformers else written
     specials = len(vocabulary.specials)
     more = f", {specials} special token{'s' * (specials > 1)}" if specials else ""
@@ -135,13 +143,13 @@ def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping
         + "".join(f", {role}={token!r}" for role, token in given.items())
         + ")"
     )
-    return (
-        f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids "
-        f"({ids}{more})\n"
-        f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word\n"
-        f"to use it: python -m genopt_core.subwords encode FILE -t {file}\n"
-        f"in transformers: {load}"
-    )
+    lines = [
+        f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids ({ids}{more})",
+        f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word",
+        f"to use it: python -m genopt_core.subwords encode FILE -t {file}",
+        f"in transformers: {load}",
+    ]
+    return "\n".join(lines[:2] if to_standard else lines)
 
 
 def encode_command(options: argparse.Namespace) -> None:
@@ -155,12 +163,14 @@ def encode_command(options: argparse.Namespace) -> None:
         (name if len(name) == 1 else name.replace("\n", "\\n")) + (" ", "\n")[end]
         for name, end in zip(names, ends, strict=True)
     ]
-    size = os.stat(options.file).st_size
-    chunks: Iterable[Chunk] = read_chunks(options.file, convention=vocabulary.convention)
+    source = _source(options.file)
+    size = total_size([source])
+    chunks: Iterable[Chunk] = read_chunks(source, convention=vocabulary.convention)
     # No word goes on where a text is cut, but a special token could.
     cut = vocabulary.convention.boundary
     if cut and not options.no_specials and any(map(cut.search, vocabulary.specials)):
-        chunks = [Chunk("".join(chunk.text for chunk in chunks), False, size)]
+        parts = list(chunks)
+        chunks = [Chunk("".join(p.text for p in parts), False, sum(p.bytes for p in parts))]
     progress = _Progress(options.quiet, "encoding")
     done = tokens = 0
     with _output(options.output) as out:
@@ -176,7 +186,8 @@ def decode_command(options: argparse.Namespace) -> None:
     """Write the text of the token ids in a file."""
     vocabulary = _tokenizer(options)
     ids = []
-    for number in Path(options.file).read_bytes().split():
+    given = options.file == STANDARD
+    for number in (sys.stdin.buffer.read() if given else Path(options.file).read_bytes()).split():
         if not number.isdigit():
             raise ValueError(
                 f"{options.file} must hold token ids, got {number.decode('latin-1')!r}"
@@ -193,6 +204,11 @@ def decode_command(options: argparse.Namespace) -> None:
 
 def certify_command(options: argparse.Namespace) -> None:
     """Write a lower bound on the tokens any vocabulary of this size needs, and the gap to it."""
+    if options.output == STANDARD:
+        raise ValueError(
+            f"-o/--output must be a file, got {STANDARD!r}: the bound is written to the standard "
+            "output"
+        )
     vocabulary = _tokenizer(options) if options.tokenizer else None
     _certified_by(options, vocabulary)
     counts = _word_counts(options)
@@ -236,14 +252,13 @@ def _tokenizer(options: argparse.Namespace) -> Vocabulary:
 
 def check_target(path: str | None, folder: bool = False) -> None:
     """Refuse a file, or a folder, that could not be written."""
-    if path is None:
+    if path is None or (path == STANDARD and not folder):
         return
     if Path(path).exists() and Path(path).is_dir() != folder:
         raise ValueError(f"{path} is a {'file' if folder else 'folder'}")
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise ValueError(f"{path}: there is no such folder")
-    if not os.access(parent, os.W_OK):
+    if not Path(path).is_dir():
+        check_writable(path)
+    elif not os.access(path, os.W_OK):
         raise ValueError(f"{path}: that folder cannot be written to")
 
 
@@ -278,29 +293,43 @@ def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) ->
 
 
 def _word_counts(options: argparse.Namespace) -> dict[str, int]:
+    if options.files.count(STANDARD) > 1:
+        raise ValueError(f"FILE must name the standard input once, got {STANDARD!r} twice")
     progress = _Progress(options.quiet, "counting words")
     workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
     with workers as executor:
         assert executor is None or isinstance(executor, Executor)
         counts = count_words_in_files(
-            options.files, _convention(options), executor, progress=progress.show
+            list(map(_source, options.files)),
+            _convention(options),
+            executor,
+            progress=progress.show,
         )
     progress.end(f"{sum(counts.values())} words, {len(counts)} different")
     if not counts:
-        size = sum(os.stat(file).st_size for file in options.files)
-        what = "has no words" if size else "is empty"
+        files = [file for file in options.files if file != STANDARD]
+        empty = len(files) == len(options.files) and all(
+            Path(file).is_file() and not os.stat(file).st_size for file in files
+        )
+        what = "is empty" if empty else "has no words"
         raise ValueError(f"{', '.join(map(str, options.files))} {what}")
     return counts
 
 
 @contextmanager
 def _output(path: str | None) -> Iterator[BinaryIO]:
-    if path is None:
+    if path in (None, STANDARD):
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
+        assert path is not None
         with whole_file(path) as file:
             yield file
+
+
+def _source(path: str) -> Source:
+    """What is read: a file, or the standard input."""
+    return sys.stdin.buffer if path == STANDARD else path
 
 
 class _Progress:
@@ -314,6 +343,8 @@ class _Progress:
             print(f"{what} ...", end="", file=sys.stderr, flush=True)
 
     def show(self, record: Record) -> None:
+        if record.done and not record.total:  # of a pipe nobody knows how much there is
+            return
         percent = 100 * record.done // max(record.total, 1)
         if self._draws and percent > self._percent:
             print(f"\r{self._what} {percent:3} %", end="", file=sys.stderr, flush=True)

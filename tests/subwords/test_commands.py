@@ -1,8 +1,10 @@
 """The commands in this process, one by one."""
 
 import argparse
+import io
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -178,6 +180,10 @@ def test_progress_of_little_and_of_nothing(monkeypatch, capsys):
         shown.show(Counted(done, total))
     shown.end()
     assert capsys.readouterr().err == "x ...\rx   0 %\rx 100 %\rx: done\n"
+    unknown = _Progress(False, "x")
+    unknown.show(Counted(9, 0))
+    unknown.end()
+    assert capsys.readouterr().err == "x ...\rx: done\n"
     quiet = _Progress(True, "x")
     quiet.show(Counted(1, 1))
     quiet.end()
@@ -192,9 +198,88 @@ def test_where_a_file_may_be_written(tmp_path, monkeypatch):
     check_target(None)
     check_target(str(tmp_path / "new"))
     check_target(str(tmp_path), folder=True)
+    check_target("-")
+    (tmp_path / "link").symlink_to("none/t.json")
+    with pytest.raises(OSError, match="no such folder"):
+        check_target(str(tmp_path / "link"))
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="cannot be written to"):
+    with pytest.raises(OSError, match="cannot be written to"):
         check_target(str(tmp_path / "new"))
+    with pytest.raises(ValueError, match="cannot be written to"):
+        check_target(str(tmp_path), folder=True)
+
+
+def test_a_dash_is_the_standard_input_and_output(text, tmp_path, monkeypatch, capsysbinary):
+    def given(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    monkeypatch.chdir(tmp_path)
+    target, content = str(tmp_path / "t.json"), Path(text).read_bytes()
+    options = ["--size", "16", "--min-count", "1"]
+    assert main(["train", text, *options, "-q", "-o", target]) == 0
+    given(content)
+    assert main(["train", "-", *options, "-o", "-"]) == 0
+    shown = capsysbinary.readouterr()
+    assert shown.out.replace(b'"-"', b'"corpus.txt"') == Path(target).read_bytes()
+    lines = shown.err.decode().splitlines()
+    assert lines[-2].startswith("wrote the standard output: 16 pieces, ")
+    assert lines[-1].startswith("on these words: ")
+    assert main(["encode", text, "-t", target, "-q"]) == 0
+    ids = capsysbinary.readouterr().out
+    given(content)
+    assert main(["encode", "-", "-t", target, "-o", "-"]) == 0
+    shown = capsysbinary.readouterr()
+    assert shown.out == ids
+    assert shown.err.decode().endswith(f"encoding: {len(ids.split())} tokens for 138 bytes\n")
+    given(ids)
+    assert main(["decode", "-", "-t", target, "-o", "-", "-q"]) == 0
+    assert capsysbinary.readouterr().out == content
+    given(content)
+    assert (
+        main(["train", text, "--development", "-", "--at-most", *options[:2], "-q", "-o", "-"]) == 0
+    )
+    capsysbinary.readouterr()
+    for command in ("train", "certify"):
+        given(b"")
+        rest = ["-o", target] if command == "train" else []
+        assert main([command, "-", *options, *rest, "-q"]) == 1
+        assert capsysbinary.readouterr().err == b"error: - has no words\n"
+    given(b"caf\xe9")
+    assert main(["encode", "-", "-t", target]) == 1
+    assert b"is not UTF-8: byte 3 is 0xE9" in capsysbinary.readouterr().err
+    for arguments, words in (
+        (["train", "-", "-", *options, "-o", target], b"FILE must name the standard input once"),
+        (["train", "-", "--size", "9", "--development", "-", "-o", target], b"that is trained on"),
+        (["certify", text, *options, "-o", "-"], b"-o/--output must be a file, got '-'"),
+    ):
+        given(content)
+        assert main(arguments) == 1
+        assert words in capsysbinary.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "t.json"]
+
+
+def test_pipes_are_read_and_written(text, tmp_path, capsysbinary):
+    def fed(name, content):
+        os.mkfifo(tmp_path / name)
+        threading.Thread(target=(tmp_path / name).write_bytes, args=[content], daemon=True).start()
+        return str(tmp_path / name)
+
+    target, content, got = str(tmp_path / "t.json"), Path(text).read_bytes(), []
+    save_tokenizer_json(SMALL, target)
+    os.mkfifo(tmp_path / "out")
+    reader = threading.Thread(
+        target=lambda: got.append((tmp_path / "out").read_bytes()), daemon=True
+    )
+    reader.start()
+    source = fed("in", content)
+    assert main(["encode", source, "-t", target, "-o", str(tmp_path / "out")]) == 0
+    reader.join(10)
+    assert b" %" not in capsysbinary.readouterr().err  # nobody knows how much there is
+    assert [int(n) for n in b"".join(got).split()] == SMALL.encode(content.decode()).tolist()
+    assert main(["decode", fed("ids", got[0]), "-t", target]) == 0
+    assert capsysbinary.readouterr().out == content
+    assert main(["train", fed("a", content), text, "--size", "16", "-q", "-o", target]) == 0
+    assert load_tokenizer_json(target).provenance["words"] == 48
 
 
 def test_so_many_workers_count(text, tmp_path, monkeypatch, capsys):

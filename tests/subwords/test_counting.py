@@ -1,7 +1,11 @@
 """Counting in files: chunks, workers and the whole text give the same counts."""
 
 import concurrent.futures as cf
+import gzip
+import io
+import os
 import tempfile
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -204,3 +208,25 @@ def test_refused_arguments(files, tmp_path):
 def test_a_nul_of_the_text_is_counted(tmp_path):
     assert count_chunk("a \x00", False, "lossless") == {"a▁": 1, "\x00": 1}
     assert count_chunk("\x00 a, ", True, "lossless") == {"\x00▁": 1, "a": 1, ",▁": 1}
+
+
+def test_open_files_and_pipes_are_counted(tmp_path):
+    (tmp_path / "a").write_text("low lower ", encoding="utf-8")
+    records = []
+    with gzip.open(tmp_path / "a.gz", "wb") as file:
+        file.write(b"low, lower")
+    with open(tmp_path / "a", "rb") as one, gzip.open(tmp_path / "a.gz", "rb") as two:
+        counted = count_words_in_files([one, two, tmp_path / "a"], progress=records.append)
+        assert not one.closed
+    assert counted == {"low▁": 2, "lower": 3, ",▁": 1, "low": 1}
+    assert records[-1] == (30, 0)
+    os.mkfifo(tmp_path / "pipe")
+    write = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[b"low "], daemon=True)
+    write.start()
+    assert count_words_in_files(tmp_path / "pipe") == {"low": 1}
+
+
+@pytest.mark.parametrize("paths", [b"text", None, 3, [3], io.StringIO("low"), [b"a"]])
+def test_what_is_no_file_is_named(paths):
+    with pytest.raises(TypeError, match="paths must be files, by path or open for bytes, got "):
+        count_words_in_files(paths)

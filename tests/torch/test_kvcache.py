@@ -613,16 +613,13 @@ def test_a_crash_in_the_middle_of_a_save_loses_nothing(tmp_path, moment):
         new.update(k, v, i)
     child = os.fork()
     if not child:
-        real = storage.save_file
 
-        def dies(tensors, name, metadata):
-            real(tensors, name, metadata=metadata)
+        def dies(file):
             if moment == "half the file":
-                with open(name, "rb+") as file:
-                    file.truncate(os.path.getsize(name) // 2)
+                os.ftruncate(file, os.fstat(file).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        storage.save_file = dies
+        os.fsync = dies
         try:
             new.save(path)
         finally:
@@ -642,10 +639,24 @@ def test_a_failed_save_leaves_no_litter(tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "save_file", fails)
+    monkeypatch.setattr(storage, "save", fails)
     with pytest.raises(OSError, match="disk full"):
         cache.save(tmp_path / "cache")
     assert [f.name for f in tmp_path.iterdir()] == ["cache"]
+    assert same(StaircaseCache.restore(tmp_path / "cache", model.config), cache)
+
+
+def test_a_cache_is_saved_where_a_link_leads_and_with_the_mode_that_open_gives(tmp_path):
+    model = tiny()
+    cache, _, _ = filled(model.config, 60, chunk=8)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    cache.save(tmp_path / "link")
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "cache").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "cache").chmod(0o600)
+    cache.save(tmp_path / "link")
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o600
     assert same(StaircaseCache.restore(tmp_path / "cache", model.config), cache)
 
 

@@ -6,12 +6,14 @@ what lies on the other side, so that the counts of the chunks add up to those of
 
 import codecs
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import nullcontext
+from io import BufferedIOBase, RawIOBase, TextIOBase
+from typing import Any, BinaryIO, NamedTuple
 
 from genopt_core.checks import whole
 from genopt_core.conventions import LOSSLESS, Convention, as_convention
@@ -23,12 +25,15 @@ CHUNK_BYTES = 1 << 20
 IN_FLIGHT = 32
 """Chunks handed out and not yet counted; with their size this bounds the memory."""
 
+Source = str | os.PathLike[str] | BinaryIO
+"""A file by its path, or one that is open for reading bytes."""
+
 # Stands for the text that follows a chunk.  It composes with nothing and is not a blank.
 _NEXT = "\x00"
 
 
 def count_words_in_files(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Source | Iterable[Source],
     convention: str | Convention = "lossless",
     executor: Executor | None = None,
     chunk_bytes: int = CHUNK_BYTES,
@@ -43,8 +48,8 @@ def count_words_in_files(
 
     Parameters
     ----------
-    paths : path, or iterable of paths
-        Each file is a text of its own: no word goes on from one to the next.
+    paths : path, open binary file, or iterable of them
+        Each file is a text of its own: no word goes on from one to the next.  A pipe will do.
     convention : str or Convention
         As in `genopt_core.corpora.pretokenize`.  By a regular expression of one's own a file is
         counted whole, since nobody knows where it may be cut.
@@ -59,14 +64,13 @@ def count_words_in_files(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> file = Path(tempfile.mkdtemp()) / "text.txt"
     >>> _ = file.write_text("low lower, low", encoding="utf-8")
     >>> count_words_in_files(file, chunk_bytes=4)
     {',▁': 1, 'low': 1, 'lower': 1, 'low▁': 1}
     """
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    files = [Path(path) for path in paths]
+    files = _sources(paths)
     if not files:
         raise ValueError("paths is empty; it needs at least one file")
     if executor is not None and not isinstance(executor, Executor):
@@ -76,7 +80,7 @@ def count_words_in_files(
         )
     size = whole(chunk_bytes, "chunk_bytes")
     rule = as_convention(convention)
-    total = sum(file.stat().st_size for file in files)
+    total = total_size(files)
     chunks = (chunk for file in files for chunk in read_chunks(file, size, rule))
     counts: Counter[str] = Counter()
     done = 0
@@ -89,7 +93,7 @@ def count_words_in_files(
 
 
 class Counted(NamedTuple):
-    """Bytes counted so far, and those of all files."""
+    """Bytes counted so far, and those of all files; 0 if nobody knows, as of a pipe."""
 
     done: int
     total: int
@@ -103,19 +107,30 @@ class Chunk(NamedTuple):
     bytes: int
 
 
+def total_size(sources: Iterable[Source]) -> int:
+    """Bytes of some files; 0 where nobody knows, as with a pipe among them."""
+    total = 0
+    for source in sources:
+        there = os.stat(source) if isinstance(source, str | os.PathLike) else None
+        if there is None or not stat.S_ISREG(there.st_mode):
+            return 0
+        total += there.st_size
+    return total
+
+
 def read_chunks(
-    path: str | os.PathLike[str],
+    path: Source,
     chunk_bytes: int = CHUNK_BYTES,
     convention: Convention = LOSSLESS,
 ) -> Iterator[Chunk]:
     """Text of a UTF-8 file, in order, in chunks that can be counted apart.
 
-    Errors are those of `count_words_in_files`.
+    A file that is open stays so.  Errors are those of `count_words_in_files`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest: list[str] = []  # text since the last cut
     position = taken = 0  # bytes of the file, and of `rest`
-    with open(path, "rb") as file:
+    with open(path, "rb") if isinstance(path, str | os.PathLike) else nullcontext(path) as file:
         while block := file.read(chunk_bytes):
             text = _decoded(decoder, block, position, path)
             position += len(block)
@@ -146,15 +161,31 @@ def count_chunk(text: str, followed: bool, convention: str | Convention) -> dict
     return dict(counts)
 
 
+def _sources(paths: Source | Iterable[Source]) -> list[Source]:
+    """The files one by one."""
+    kinds = (str, os.PathLike, BufferedIOBase, RawIOBase)
+    several = isinstance(paths, Iterable) and not isinstance(paths, (*kinds, bytes, TextIOBase))
+    files: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
+    for file in files:
+        if not isinstance(file, kinds):
+            raise TypeError(f"paths must be files, by path or open for bytes, got {file!r:.80}")
+    return files
+
+
 def _decoded(
-    decoder: codecs.IncrementalDecoder, block: bytes, position: int, path: str | os.PathLike[str]
+    decoder: codecs.IncrementalDecoder, block: bytes, position: int, source: Source
 ) -> str:
     waiting = len(decoder.getstate()[0])  # bytes of a character torn by the end of the last block
     try:
         return decoder.decode(block, final=not block)
     except UnicodeDecodeError as error:
+        name = (
+            os.fspath(source)
+            if isinstance(source, str | os.PathLike)
+            else getattr(source, "name", "the file")
+        )
         raise ValueError(
-            f"{os.fspath(path)} is not UTF-8: byte {position - waiting + error.start} is "
+            f"{name} is not UTF-8: byte {position - waiting + error.start} is "
             f"0x{error.object[error.start]:02X} ({error.reason})"
         ) from None
 

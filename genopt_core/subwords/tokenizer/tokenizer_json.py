@@ -130,9 +130,15 @@ def save_tokenizer_json(
     >>> same.pieces == vocabulary.pieces, peer.kind, peer.segment("low")
     (True, 'Unigram', ('low',))
     """
-    content = tokenizer_json(vocabulary, byte_fallback)
+    content = tokenizer_bytes(vocabulary, byte_fallback)
     with whole_file(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8"))
+        file.write(content)
+
+
+def tokenizer_bytes(vocabulary: Vocabulary, byte_fallback: bool = True) -> bytes:
+    """The content of the file that `save_tokenizer_json` writes."""
+    content = tokenizer_json(vocabulary, byte_fallback)
+    return json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8")
 
 
 def save_transformers(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from genopt_core.files import whole_file
@@ -36,7 +36,7 @@ def write(
     own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {"format": kind, "cache": json.dumps(description), "sha256": digest(own)}
     with whole_file(path) as file:
-        save_file(own, file.name, metadata=metadata)
+        file.write(save(own, metadata=metadata))
 
 
 def read(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from genopt_core.files import whole_file
@@ -120,7 +120,7 @@ def write(
     """Write tensors and what JSON makes of ``content``, whole or not at all."""
     metadata = {"format": kind, "content": json.dumps(content)}
     with whole_file(path) as file:
-        save_file(dict(tensors), file.name, metadata=metadata)
+        file.write(save(dict(tensors), metadata=metadata))
 
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], Any]:
