@@ -4,6 +4,7 @@ A message names the argument, what would be accepted and what came: "k must be a
 """
 
 import contextlib
+import math
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -40,9 +41,25 @@ def real(value: Any, name: str) -> float:
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not np.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # of an int
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    return float(value)
+    return number
+
+
+def generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """``value`` if it is a NumPy generator, else a ``TypeError``.
+
+    >>> generator(5)
+    Traceback (most recent call last):
+    TypeError: rng must be a numpy.random.Generator, got 5
+    """
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(f"{name} must be a numpy.random.Generator, got {value!r}")
+    return value
 
 
 def fraction(value: Any, name: str, *, zero: bool = False) -> float:

@@ -198,7 +198,7 @@ def minimize(
         fresh = _seeds(optimizer.seed, "confirm", confirm_repeats)
         winners = _winners(optimizer, confirm)
         confirmed = _confirm(optimizer, workers, objective, winners, fresh, seeded)
-    recommended = confirmed[0].trial if confirmed else optimizer.recommend() if complete else None
+    recommended = confirmed[0].trial if confirmed else _recommended(optimizer) if complete else None
     return Result(
         recommended,
         optimizer.best if complete else None,
@@ -216,9 +216,22 @@ def _seeds(seed: int, purpose: str, size: int) -> list[Any]:
     return [int(s) for s in np.random.SeedSequence([seed, tag]).generate_state(size)]
 
 
+def _recommended(optimizer: CrossEntropy) -> Trial:
+    """What is recommended, or where there is no SciPy for that, with a warning, the best trial."""
+    try:
+        return optimizer.recommend()
+    except ModuleNotFoundError as error:
+        warnings.warn(
+            f"{error}; without it the best observed trial is recommended, which under noise "
+            "flatters itself",
+            stacklevel=3,
+        )
+        return optimizer.best
+
+
 def _winners(optimizer: CrossEntropy, size: int) -> list[Trial]:
     """The recommended trial and the best observed ones, different configurations all."""
-    ranked = [optimizer.recommend()]
+    ranked = [_recommended(optimizer)]
     complete = [trial for trial in optimizer.trials if trial.value is not None]
     ranked += sorted(complete, key=optimizer.key)
     found: list[Trial] = []

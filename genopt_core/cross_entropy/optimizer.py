@@ -120,6 +120,9 @@ class CrossEntropy:
             raise TypeError(f"space must be a SearchSpace, got {type(space).__name__}")
         self.space = space
         self.method: Method = checks.one_of(method, "method", ("plain", "plus", "posterior"))
+        if method == "posterior":  # and not after ten evaluations
+            with checks.extra("search"):
+                import scipy  # noqa: F401
         self.direction = direction if isinstance(direction, str) else tuple(direction)
         directions = [direction] if isinstance(direction, str) else list(direction)
         if not directions:
@@ -209,6 +212,8 @@ class CrossEntropy:
         Raises ``ValueError`` if the trial is finished already or not in the space, ``TypeError`` if
         the value is no number, or has not one number for each objective.
         """
+        if not isinstance(trial, Trial):
+            raise TypeError(f"trial must be a Trial, as `ask` returns, got {trial!r}")
         if trial.number in self._finished:
             raise ValueError(f"trial {trial.number} has a value already")
         self._proposals.row(trial)

@@ -38,6 +38,8 @@ def _bounds(name: str, low: Any, high: Any, log: bool) -> None:
         checks.real(bound, f"{name}.{label}")
     if low > high:
         raise ValueError(f"{name}: low must be at most high, got low={low!r} and high={high!r}")
+    if not math.isfinite(float(high) - float(low)):
+        raise ValueError(f"{name}: high - low must be finite, got low={low!r} and high={high!r}")
     if log and low <= 0:
         raise ValueError(f"{name}: low must be above 0 on a log scale, got {low!r}")
 
@@ -196,7 +198,9 @@ class _Number:
             if self.step is not None:
                 v = self.low + np.round((v - self.low) / self.step) * self.step
         top = self.high if self.step is None else self.low + (self._levels() - 1) * self.step  # type: ignore[operator]
-        return np.clip(v, self.low, min(top, self.high))  # -10.2 + 204 * 0.1 is above 10.2
+        return np.clip(
+            v, float(self.low), float(min(top, self.high))
+        )  # -10.2 + 204 * 0.1 is above 10.2
 
     def snap(self, z: Array) -> Array:
         """The coordinates of the values that ``z`` stands for after rounding."""
@@ -270,7 +274,8 @@ class Integer(_Number):
 
     def decode(self, z: float) -> int:
         """The whole number of a coordinate."""
-        return round(float(self._value(np.array(z))))
+        # an end of more than 53 bits may have been rounded beyond itself
+        return min(max(round(float(self._value(np.array(z)))), self.low), self.high)
 
 
 @dataclass(frozen=True, eq=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from genopt_core import checks
 from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.parameters import Array
 from genopt_core.cross_entropy.plain import PlainSettings, PlainState, elite_set
@@ -175,7 +176,8 @@ class Proposals:
     @cached_property
     def posterior(self) -> "Posterior":
         """The Gaussian process behind the elite's probability; made when it is first asked for."""
-        from genopt_core.cross_entropy.posterior import Posterior  # needs SciPy
+        with checks.extra("search"):
+            from genopt_core.cross_entropy.posterior import Posterior
 
         return Posterior(self.space, self.deterministic, self.settings.elite_fraction)
 

@@ -47,6 +47,15 @@ def _draw(mean: Array, size: int, family: str, rng: np.random.Generator) -> Arra
     return (rng.random((size, len(mean))) < mean).astype(float)
 
 
+def _scores(score: Callable[[Array], Array], samples: Array) -> Array:
+    found = np.asarray(score(samples), float)
+    if found.shape != (len(samples),):
+        raise ValueError(f"score must return shape ({len(samples)},), got {found.shape}")
+    if np.isnan(found).any():
+        raise ValueError(f"score must return numbers, got NaN for {samples[np.isnan(found)][0]}")
+    return found
+
+
 def rare_event(
     score: Callable[[Array], Array],
     mean: Array,
@@ -111,6 +120,7 @@ def rare_event(
     checks.whole(n_samples, "n_samples", 2)
     checks.whole(n_final, "n_final", 2)
     checks.real(level, "level")
+    checks.generator(rng)
     sampled = mean
     levels: list[float] = []
     means: list[Array] = []
@@ -118,9 +128,7 @@ def rare_event(
         if len(levels) == MOST_LEVELS or (len(levels) > 10 and levels[-1] <= levels[-10]):
             raise ValueError(f"level {level!r} was not reached; the levels stopped at {levels[-1]}")
         samples = _draw(sampled, n_samples, family, rng)
-        scores = np.asarray(score(samples), float)
-        if scores.shape != (n_samples,):
-            raise ValueError(f"score must return shape ({n_samples},), got {scores.shape}")
+        scores = _scores(score, samples)
         reached = min(float(level), float(np.quantile(scores, 1 - elite_fraction)))
         elite = scores >= reached
         weights = likelihood_ratio(samples[elite], mean, sampled, family)
@@ -130,7 +138,7 @@ def rare_event(
         levels.append(reached)
         means.append(sampled)
     samples = _draw(sampled, n_final, family, rng)
-    hits = np.asarray(score(samples), float) >= level
+    hits = _scores(score, samples) >= level
     terms = hits * likelihood_ratio(samples, mean, sampled, family)
     estimate = float(terms.mean())
     error = float(terms.std() / np.sqrt(n_final) / estimate) if estimate > 0 else np.inf
