@@ -15,7 +15,7 @@ from genopt_core.checks import extra
 from genopt_core.torch.kvcache import compiled as kernels
 from genopt_core.torch.kvcache.codec import Chunks, Codec, Room, RotatedCodec, restored
 from genopt_core.torch.kvcache.layer import PAGE, Segment, View, taken_from
-from genopt_core.torch.kvcache.settings import COMPILED, NAME, NOT_TRACED, READERS
+from genopt_core.torch.kvcache.settings import COMPILED, NAME, NOT_TRACED, READERS, exactly
 from genopt_core.torch.online_softmax import (
     Partial,
     attend,
@@ -133,6 +133,14 @@ def attend_view(
     ``left`` counts the new tokens from the first query on, by default as many as queries; these may
     not see those after them.
     """
+    with exactly(query.device):
+        return _attended(query, view, scale, mask, left)
+
+
+def _attended(
+    query: Tensor, view: View, scale: float, mask: Tensor | None, left: int | None
+) -> Tensor:
+    """See :func:`attend_view`."""
     batch, heads, queries, dim = query.shape
     shared = view.recent[0].shape[1]
     # (batch, key/value heads, query heads of one × queries, dim): no key is repeated

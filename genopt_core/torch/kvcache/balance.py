@@ -29,7 +29,7 @@ from genopt_core.kvcache.balance import balanced_map, ridged
 from genopt_core.kvcache.ladder import Side
 from genopt_core.torch.kvcache import storage
 from genopt_core.torch.kvcache.recall import checked_ids, recall_probe
-from genopt_core.torch.kvcache.settings import Settings, decoder_of, stair_places
+from genopt_core.torch.kvcache.settings import Settings, decoder_of, exactly, stair_places
 
 WATCH = "genopt_watch"
 FORMAT = "genopt-balance-1"
@@ -217,7 +217,8 @@ def _watched(model: Any, moments: _Moments) -> Iterator[None]:
         if module.layer_idx in places:
             scale = given.get("scaling")
             scale = query.shape[-1] ** -0.5 if scale is None else scale
-            moments.add(module.layer_idx, query, key, value, scale)
+            with exactly(query.device):
+                moments.add(module.layer_idx, query, key, value, scale)
         return sdpa_attention_forward(module, query, key, value, mask, **given)
 
     AttentionInterface.register(WATCH, watch)

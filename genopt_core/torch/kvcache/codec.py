@@ -20,7 +20,7 @@ from genopt_core.kvcache.grid import recode_table, step_ratio
 from genopt_core.kvcache.ladder import FULL, Side, metadata_bits
 from genopt_core.kvcache.packing import check_rows, plane_widths
 from genopt_core.kvcache.rotated import hadamard_rotation, level_edges, levels, step_table
-from genopt_core.torch.kvcache.settings import Settings
+from genopt_core.torch.kvcache.settings import Settings, exactly
 
 
 def _nibble_table(bits: int) -> np.ndarray:
@@ -281,7 +281,8 @@ class RotatedCodec:
         self.into, self.back = self.rotation, self.rotation.T
         if maps is not None:
             into, back = (x.to(self.rotation) for x in maps)
-            self.into, self.back = into @ self.rotation, self.rotation.T @ back
+            with exactly(self.rotation.device):
+                self.into, self.back = into @ self.rotation, self.rotation.T @ back
 
     def check(self, widths: Sequence[int]) -> None:
         """Raise ``ValueError`` for a width without levels or codes that do not fill bytes."""

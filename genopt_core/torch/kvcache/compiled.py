@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genopt_core.torch.kvcache.codec import Chunks, RotatedCodec, entry_table
 from genopt_core.torch.kvcache.layer import View
+from genopt_core.torch.kvcache.settings import exactly
 
 ROWS = 32
 """Tokens whose levels are held at once; chunks must be multiples of it."""
@@ -27,7 +28,6 @@ def reads(query: Tensor, view: View) -> bool:
     return (
         query.shape[2] == 1
         and query.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
         and not any(x.requires_grad for x in (query, *view.recent))
         and view.chunk % ROWS == 0
         and bool(view.segments)
@@ -42,6 +42,12 @@ def attend_token(query: Tensor, view: View, scale: float) -> Tensor:
 
     As ``attend_view`` without a mask, where :func:`reads` says so.
     """
+    with exactly(query.device):
+        return _attended(query, view, scale)
+
+
+def _attended(query: Tensor, view: View, scale: float) -> Tensor:
+    """See :func:`attend_token`."""
     batch, heads, _, dim = query.shape
     key_codec, value_codec = view.codecs["key"], view.codecs["value"]
     assert isinstance(key_codec, RotatedCodec)

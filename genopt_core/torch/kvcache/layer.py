@@ -16,6 +16,7 @@ from genopt_core.torch.kvcache.settings import (
     NOT_TRACED,
     PLAIN,
     Settings,
+    exactly,
     warn_restoring,
 )
 
@@ -63,17 +64,19 @@ class View:
 
     def restore(self) -> tuple[Tensor, Tensor]:
         """All keys and values in full precision and in order."""
-        dtype, out = self.recent[0].dtype, []
-        for side, sink, recent in zip(SIDES, self.sink, self.recent, strict=True):
-            held = (getattr(segment, side) for segment in self.segments)
-            closed = [restored(self.codecs[side], chunks).to(dtype) for chunks in held]
-            out.append(torch.cat([sink.to(dtype), *closed, recent], -2))
+        out = []
+        with exactly(self.recent[0].device):
+            for side, sink, recent in zip(SIDES, self.sink, self.recent, strict=True):
+                held = (getattr(segment, side) for segment in self.segments)
+                closed = [restored(self.codecs[side], x).to(recent.dtype) for x in held]
+                out.append(torch.cat([sink.to(recent.dtype), *closed, recent], -2))
         return out[0], out[1]
 
     def unpacked(self) -> tuple[Tensor, Tensor]:
         """Keys and values of the sinks and the recent tokens."""
         pairs = zip(self.sink, self.recent, strict=True)
-        k, v = (torch.cat([sink.to(recent.dtype), recent], -2) for sink, recent in pairs)
+        with exactly(self.recent[0].device):
+            k, v = (torch.cat([sink.to(recent.dtype), recent], -2) for sink, recent in pairs)
         return k, v
 
 
@@ -152,8 +155,9 @@ class StaircaseLayer(CacheLayerMixin):
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        view = self.view(key_states, value_states)
-        self._append(*view.recent)
+        with exactly(key_states.device):
+            view = self.view(key_states, value_states)
+            self._append(*view.recent)
         if self.settings.reads_packed:
             return hand_over(view)
         if view.segments and key_states.shape[-2] == 1 and self.settings.attention in PLAIN:
@@ -299,7 +303,8 @@ class StaircaseLayer(CacheLayerMixin):
             left = closed - sum(s.chunks for s in segments)
             if left >= 0:  # the cut runs through this one: its chunk `left` is the new residual
                 reopened = last.cut(left, left + 1)
-                k, v = (restored(self.codecs[side], getattr(reopened, side)) for side in SIDES)
+                with exactly(self.keys.device):
+                    k, v = (restored(self.codecs[side], getattr(reopened, side)) for side in SIDES)
                 self.keys, self.values = k.to(self.keys.dtype), v.to(self.values.dtype)
             if left > 0:
                 segments.append(last.cut(0, left))

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -68,6 +69,17 @@ class Settings:
     def reads_packed(self) -> bool:
         """Whether that function walks over packed chunks by itself."""
         return self.attention in READERS
+
+
+def exactly(device: torch.device) -> AbstractContextManager[Any]:
+    """A block in which numbers have the dtypes that they were given, whatever autocast is on.
+
+    Codes, their float16 metadata and sums of float32 are nothing to cast; ``torch.autocast`` takes
+    part of them for its own and fails on the rest.
+    """
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @cache
