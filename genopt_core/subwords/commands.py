@@ -31,7 +31,7 @@ from genopt_core.subwords.tokenizer.tokenizer_json import (
     save_transformers,
     tokenizer_bytes,
 )
-from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
 from genopt_core.subwords.training.train import train
 
 STANDARD = "-"
@@ -45,7 +45,7 @@ def train_command(options: argparse.Namespace) -> None:
     given += [(f"--{role.removesuffix('_token')}", token) for role, token in roles.items()]
     for option, token in given:
         with _naming(specials=option):
-            check_specials([token])
+            check_specials([token], names_taken(_convention(options)))
     specials = tuple(dict.fromkeys(token for _, token in given))
     check_target(options.transformers, folder=True)
     counts = _word_counts(options)
@@ -158,7 +158,8 @@ def encode_command(options: argparse.Namespace) -> None:
     names = vocabulary.tokens if options.pieces else map(str, range(len(vocabulary.tokens)))
     # A line feed at the end of a token also ends a line of ids; inside a longer one it is shown.
     feed = vocabulary.convention.spelled("\n")
-    ends = [token == "<0x0A>" or token.endswith(feed) for token in vocabulary.tokens]
+    byte = None if vocabulary.convention.in_bytes else "<0x0A>"
+    ends = [token == byte or token.endswith(feed) for token in vocabulary.tokens]
     written = [
         (name if len(name) == 1 else name.replace("\n", "\\n")) + (" ", "\n")[end]
         for name, end in zip(names, ends, strict=True)

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,32 @@ def test_in_bytes_all_are_pieces_and_nothing_is_unknown():
         train({"low▁": 2}, 300, convention="gpt4")
     with pytest.raises(ValueError, match="vocab_size must be at least 256, one for each byte"):
         train({"low": 2}, 255, convention="gpt4")
+
+
+WITH_NAMES = "the <unk> of the <unk> was a <unk> thing , <0x41> said\n" * 60
+
+
+@pytest.mark.parametrize("name", ["<unk>", "<0x41>"])
+def test_in_bytes_no_name_is_reserved(name, tmp_path):
+    """As a piece, or as a special token: an export has no such token of its own."""
+    piece = Vocabulary((*byte_letters(), name), np.full(257, -1.0), np.ones(257), convention="gpt2")
+    assert piece.pieces[-1] == name
+    special = replace(piece, pieces=(*byte_letters(), "th")).with_specials([name])
+    rule = Convention("regex", r"\S+")
+    learned = train_on_text(WITH_NAMES, 300, convention=rule, at_most=True)
+    assert name in learned.pieces
+    for vocabulary in (piece, special, learned):
+        ids = vocabulary.encode(WITH_NAMES)
+        assert vocabulary.decode(ids) == WITH_NAMES
+        hf.save_tokenizer_json(vocabulary, tmp_path / "t.json")
+        assert hf.load_tokenizer_json(tmp_path / "t.json") == vocabulary
+        tokenizers = pytest.importorskip("tokenizers")
+        other = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+        assert other.encode(WITH_NAMES).ids == ids.tolist()
+        assert other.decode(ids.tolist(), skip_special_tokens=False) == WITH_NAMES
+    assert 257 in special.encode(WITH_NAMES)
+    with pytest.raises(ValueError, match="specials must differ .* got 'Ġ'"):
+        train_on_text(WITH_NAMES, 300, convention=rule, specials=["Ġ"])
 
 
 def test_a_vocabulary_of_before_is_lossless():

@@ -6,7 +6,7 @@ take any text and lose nothing (`genopt_core.subwords.tokenizer.encoding` says h
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -52,7 +52,8 @@ class Vocabulary:
     Attributes
     ----------
     pieces : tuple of str
-        Distinct and non-empty; a blank is written U+2581.
+        Distinct and non-empty; a blank is written U+2581.  In the alphabet of characters none is
+        ``<unk>`` or ``<0xNN>``.
     log_probabilities : (pieces,) float array
         :math:`\ln p(s)` in nats, at most 0 and finite, rounded to ten decimals.
     counts : (pieces,) float array
@@ -104,7 +105,8 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         convention = as_convention(self.convention)
-        pieces = _checked_pieces(self.pieces)
+        reserved = () if convention.in_bytes else names_taken(convention)
+        pieces = _checked_pieces(self.pieces, reserved)
         if convention.in_bytes:
             _check_bytes(pieces)
         logs = np.round(
@@ -133,7 +135,7 @@ class Vocabulary:
             "counts": counts,
             "provenance": _checked_provenance(self.provenance),
             "length_cost": length_cost,
-            "specials": check_specials(self.specials, pieces),
+            "specials": check_specials(self.specials, (*pieces, *reserved)),
             "convention": convention,
         }
         for name, value in checked.items():
@@ -301,14 +303,14 @@ class Vocabulary:
         return replace(path, pieces=pieces)
 
 
-def _checked_pieces(pieces: Iterable[str]) -> tuple[str, ...]:
-    """The pieces as a tuple, refused unless distinct, non-empty and free of blanks."""
+def _checked_pieces(pieces: Iterable[str], reserved: Collection[str]) -> tuple[str, ...]:
+    """The pieces as a tuple, refused unless distinct, non-empty, free of blanks and of names."""
     if isinstance(pieces, str):
         raise TypeError(f"pieces must be a tuple of strings, got the str {pieces!r}")
     pieces = tuple(pieces)
     if not pieces:
         raise ValueError("pieces is empty; a vocabulary needs at least one piece")
-    reserved = {UNKNOWN, *BYTE_TOKENS}
+    reserved = set(reserved)
     for piece in pieces:
         if not isinstance(piece, str):
             raise TypeError(f"pieces must be strings, got {piece!r}")
@@ -343,11 +345,20 @@ def _check_bytes(pieces: tuple[str, ...]) -> None:
             )
 
 
-def check_specials(specials: Iterable[str], pieces: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The special tokens as a tuple, refused if empty or the name of another token."""
+def names_taken(convention: Convention) -> tuple[str, ...]:
+    """Names of tokens that each vocabulary of a convention has: no special token can have one.
+
+    >>> names_taken(Convention("lossless"))[:2], "<unk>" in names_taken(Convention("gpt2"))
+    (('<unk>', '<0x00>'), False)
+    """
+    return byte_letters() if convention.in_bytes else (UNKNOWN, *BYTE_TOKENS)
+
+
+def check_specials(specials: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """The special tokens as a tuple, refused if empty or the name of one of the other tokens."""
     if isinstance(specials, str):
         raise TypeError(f"specials must be a list of strings, got the str {specials!r}")
-    specials, taken = tuple(specials), {UNKNOWN, *BYTE_TOKENS, *pieces}
+    specials, taken = tuple(specials), set(others)
     for special in specials:
         if not isinstance(special, str):
             raise TypeError(f"specials must be strings, got {special!r}")

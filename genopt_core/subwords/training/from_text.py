@@ -9,7 +9,7 @@ from typing import Literal
 from genopt_core.conventions import Convention, as_convention
 from genopt_core.corpora import count_words
 from genopt_core.subwords.tokenizer.counting import count_words_in_files
-from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
 from genopt_core.subwords.training.train import Objective, train
 from genopt_core.subwords.training.trainer import Step
 
@@ -55,7 +55,8 @@ def train_on_text(
     >>> [vocabulary.tokens[i] for i in vocabulary.encode("def low(y):\n    return y")]
     ['def', 'Ġlow', '(', 'y', '):Ċ', 'ĠĠĠ', 'Ġreturn', 'Ġ', 'y']
     """
-    rule, names = as_convention(convention), check_specials(specials)
+    rule = as_convention(convention)
+    names = check_specials(specials, names_taken(rule))
     if isinstance(text_or_files, str):
         if "\n" not in text_or_files and len(text_or_files) < 256 and Path(text_or_files).is_file():
             raise ValueError(
