@@ -68,8 +68,8 @@ class Effort(NamedTuple):
 
 
 FULL = Effort(256, (4, 4, 4), 30, 10, LEAST_GAIN)
-CONDITIONAL = Effort(128, (3, 2, 1), 20, 5, 1e-5)
-"""Where few parameters of many exist at once: a row costs more, and there is less in it to move."""
+SPARSE = Effort(128, (3, 2, 1), 20, 5, 1e-5)
+"""Where less than half of the parameters exist at once: there is less in a row to move."""
 
 
 class Ways(NamedTuple):
@@ -95,7 +95,7 @@ class Posterior:
     def __init__(self, space: SearchSpace, deterministic: bool, elite_fraction: float) -> None:
         self.space, self.deterministic = space, deterministic
         self.elite_fraction = elite_fraction
-        self.effort = CONDITIONAL if space.is_conditional else FULL
+        self.effort = SPARSE if is_sparse(space) else FULL
         self._known: dict[str, tuple[bytes, Array, float | None]] = {}
         self._changes: dict[tuple[int, float], Array] = {}
         self._known_ways: dict[bytes, Ways] = {}
@@ -427,6 +427,23 @@ class Posterior:
                 other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
             self._changes[i, code] = other
         return self._changes[i, code]
+
+
+def is_sparse(space: SearchSpace) -> bool:
+    """Whether less than half of the parameters exist in a configuration, on the mean.
+
+    >>> from genopt_core.cross_entropy import Categorical, Float
+    >>> model = Categorical(["tree", "svm", "net"])
+    >>> rates = {name: Float(0, 1, when={"model": name}) for name in model.choices}
+    >>> is_sparse(SearchSpace({"model": model} | rates)), is_sparse(SearchSpace({"model": model}))
+    (False, False)
+    >>> more = {name + "2": Float(0, 1, when={"model": name}) for name in model.choices}
+    >>> is_sparse(SearchSpace({"model": model} | rates | more))
+    True
+    """
+    if not space.is_conditional:
+        return False
+    return bool(space.active(space.uniform(256, np.random.default_rng(0))).mean() < 0.5)
 
 
 def stepped_so_far(rows: Array, scores: Array, refits: int = 10) -> bool:

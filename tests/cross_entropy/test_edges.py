@@ -203,7 +203,7 @@ def test_the_settings_are_those_that_the_stored_races_ran_with():
     purposes = "ASK", "STARTUP", "TIES", "FITTED", "LAST_RESORT"
     assert [getattr(proposals, name) for name in purposes] == [0, 1, 2, 3, 4]
     assert posterior.FULL == (256, (4, 4, 4), 30, 10, surrogate.LEAST_GAIN)
-    assert posterior.CONDITIONAL == (128, (3, 2, 1), 20, 5, 1e-5)
+    assert posterior.SPARSE == (128, (3, 2, 1), 20, 5, 1e-5)
     assert (posterior.ROUNDS, posterior.KERNEL, posterior.UNIFORM) == (3, 0.08, 0.1)
     assert (posterior.FEWEST_TOLD, posterior.MOST_TOLD) == (3, 1000.0)
     assert posterior.STEPS == (0.15, 0.05, 0.015)

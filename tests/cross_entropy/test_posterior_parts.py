@@ -30,10 +30,7 @@ NOW = np.random.default_rng
 
 
 def method(space=SPACE, deterministic=True):
-    """Looking at as much as where all parameters exist."""
-    found = Posterior(space, deterministic, 0.25)
-    found.effort = module.FULL
-    return found
+    return Posterior(space, deterministic, 0.25)
 
 
 def known_gain(rows):
@@ -500,13 +497,24 @@ def test_polishing_a_conditional_row_moves_what_is_there():
     assert reached == pytest.approx(known_gain(found))
 
 
-def test_less_is_looked_at_in_a_conditional_space(monkeypatch):
+SPARSE = SearchSpace(
+    {
+        "kind": Categorical(["a", "b", "c"]),
+        **{f"{k}{i}": Float(0, 1, when={"kind": k}) for k in "abc" for i in range(2)},
+    }
+)
+
+
+def test_less_is_looked_at_in_a_sparse_space(monkeypatch):
     """Half of the draws, three rows polished, of which two and one with smaller steps."""
-    plain = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)})
-    assert Posterior(plain, True, 0.25).effort is module.FULL
-    own = Posterior(SPACE, True, 0.25)
-    assert own.effort is module.CONDITIONAL
+    assert method().effort is module.FULL  # three parameters and a third of the fourth's time none
+    own = method(SPARSE)
+    assert own.effort is module.SPARSE
     drawn, moved = [], []
+
+    def gain(rows):
+        return np.where(rows[:, 0] == 1, rows[:, 3] + rows[:, 4], 0.1)
+
     draw, neighbors = module.draw_cells, Posterior._neighbors
     monkeypatch.setattr(module, "draw_cells", lambda *a: drawn.append(a[1]) or draw(*a))
     monkeypatch.setattr(
@@ -515,12 +523,12 @@ def test_less_is_looked_at_in_a_conditional_space(monkeypatch):
         lambda self, row, *a: moved.append(row.copy()) or neighbors(self, row, *a),
     )
     rng = NOW(0)
-    rows, scores = SPACE.uniform(9, rng), rng.random(9)
-    pool, worth = own._project(known_gain, rows, scores, NOW(1))[1:]
+    rows, scores = SPARSE.uniform(9, rng), rng.random(9)
+    pool, worth = own._project(gain, rows, scores, NOW(1))[1:]
     assert drawn == [128, 128, 128]
     starts = pool[np.argsort(-worth, kind="stable")[:3]]
     monkeypatch.setattr(module, "STEPS", (0.15, 0.0, 0.0))  # no step, so each is asked once
-    found, reached = own._polish(known_gain, starts, set(), NOW(2))
+    found, reached = own._polish(gain, starts, set(), NOW(2))
     first = moved[: len(moved) - 3]
     np.testing.assert_array_equal(first[:3], starts)
     best = np.argsort(-reached, kind="stable")
@@ -528,7 +536,7 @@ def test_less_is_looked_at_in_a_conditional_space(monkeypatch):
     np.testing.assert_array_equal(moved[-1], found[best[0]])
 
 
-def test_the_schedule_of_fits_in_a_conditional_space():
+def test_the_schedule_of_fits_in_a_sparse_space():
     assert [processes.checkpoint(n, 5) for n in (9, 10, 19, 20, 23, 41, 163)] == [
         9, 10, 18, 20, 20, 40, 160,
     ]  # fmt: skip
