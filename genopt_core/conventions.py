@@ -48,6 +48,12 @@ OURS = ("lossless", "lossless-front", "textbook")
 
 NAMES = (*EXPRESSIONS, "regex")
 
+_NAME = "0x[0-9A-F]{2}>|unk>"
+RESERVED = f"<(?={_NAME})"
+"""Regular expression of the first character of ``<0x41>`` and ``<unk>``, which are tokens in the
+alphabet of characters: where words could hold such a name, they are cut behind it."""
+_INSIDE_NAME = re.compile(f"(?<=<)(?={_NAME})")
+
 
 @dataclass(frozen=True)
 class Convention:
@@ -70,7 +76,8 @@ class Convention:
         well.  Only what Python and Hugging Face read alike may be in it: no anchors, no ``\w``.
     alphabet : {"characters", "bytes"}
         ``"characters"``: a piece is made of characters, and one that no piece has becomes the
-        tokens of its bytes; of our own three names.  ``"bytes"``: a piece is made of bytes, all
+        tokens of its bytes; of our own three names.  A text that says ``<unk>`` or ``<0x41>``, the
+        names of such tokens, is cut behind the ``<``.  ``"bytes"``: a piece is made of bytes, all
         256 are pieces, nothing is unknown; of all others.  Trained on a large text, bytes need
         fewer tokens where characters would be half of the pieces or more, as of Chinese in 4,000;
         on a small text, or with more room, characters do (book, evidence of chapter 1).
@@ -116,16 +123,31 @@ class Convention:
         """Whether words are spelled in bytes."""
         return self.alphabet == "bytes"
 
+    @property
+    def cuts_names(self) -> bool:
+        """Whether words are cut once more, where they hold ``<unk>`` or the name of a byte token.
+
+        In the alphabet of characters, where the rule would let such a name into a word: a text may
+        say ``<unk>`` without meaning the token.  No published rule joins all of one.
+        """
+        return not self.in_bytes and self.name in ("none", "regex")
+
     def cut(self, text: str) -> list[str]:
         r"""The words of a text as they stand in it: nothing is lost, on end they are the text.
 
         >>> Convention().cut("low,  lower\n"), Convention("none").cut("a b\nc")
         (['low', ', ', ' ', 'lower', '\n'], ['a b\n', 'c'])
+        >>> Convention("none", alphabet="characters").cut("an <unk> word")
+        ['an <', 'unk> word']
         """
         check_text(text)
         if self.name == "regex":
-            return words_of(self.pattern, text)
-        return compiled(self.expression, text).findall(text)
+            words = words_of(self.pattern, text)
+        else:
+            words = compiled(self.expression, text).findall(text)
+        if self.cuts_names and _INSIDE_NAME.search(text):
+            words = [part for word in words for part in _INSIDE_NAME.split(word)]
+        return words
 
     def words(self, text: str) -> Iterator[str]:
         """The words of a text as they are counted, and spelled as `Vocabulary.segment` takes them.

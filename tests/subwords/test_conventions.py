@@ -1,7 +1,9 @@
 """Vocabularies by every convention: nothing lost, the same exported, files read back."""
 
 import functools
+import json
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
-from genopt_core.conventions import EXPRESSIONS, LOSSLESS, Convention, byte_letters
+from genopt_core.conventions import EXPRESSIONS, LOSSLESS, RESERVED, Convention, byte_letters
 from genopt_core.integrations import huggingface as hf
 from genopt_core.subwords import Vocabulary, certify, train, train_on_text
+from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS
 
 ALL = [
     *(Convention(name, alphabet=a) for name in EXPRESSIONS for a in ("characters", "bytes")),
     *(Convention("regex", r"\s*\p{L}+|\d", a) for a in ("characters", "bytes")),
+    *(Convention("regex", r"\S+", a) for a in ("characters", "bytes")),
 ]
+NAMED = ["<unk>", "<0x41>", "<0xFF>", "<0x0A>", "<0xff>", "<0x4", "<unk", "<", ">", "unk>", "0x41>"]
 CODE = '''def low(x, lower=None):
     """It's the lowest, "lower" or 42 of 1790 -- naïve café."""
     if lower is None:\r
@@ -63,6 +68,61 @@ def test_a_text_comes_back_and_the_exported_tokenizer_agrees(convention):
     assert vocabulary.decode(vocabulary.encode(CODE)) == CODE
     with pytest.raises(ValueError, match="text must have a UTF-8 form"):
         vocabulary.encode("\ud83d")
+
+
+@pytest.mark.parametrize("convention", ALL, ids=lambda c: f"{c.name}-{c.alphabet}")
+def test_names_of_tokens_in_a_text_are_no_tokens(convention):
+    """In a model of Unigram they are entries like any other, where words can hold them."""
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.lists(st.sampled_from([*NAMED, *ODD]), max_size=20).map("".join))
+    def check(text):
+        ids = vocabulary.encode(text)
+        assert vocabulary.decode(ids) == text
+        assert other.encode(text).ids == ids.tolist()
+        assert other.decode(ids.tolist(), skip_special_tokens=False) == text
+
+    for vocabulary, other in (
+        (trained(convention), exported(convention)),
+        (named(convention), hf.to_tokenizers(named(convention))),
+    ):
+        check()
+        for text in ("a <0x41> b", "<unk><unk>", "<<unk>>", "<0x41"):
+            assert other.decode(other.encode(text).ids) == text
+        without = hf.to_tokenizers(vocabulary, byte_fallback=False)
+        for text in ("low <unk>é<0x41>", "<unk>", "日<unk>日"):
+            wanted = vocabulary.encode(text, byte_fallback=False).tolist()
+            assert without.encode(text).ids == wanted
+
+
+@functools.cache
+def named(convention):
+    """Trained on a text that is full of such names."""
+    counts = corpora.count_words(("a <0x41> b<unk> of <unk>\n" + CODE) * 5, convention)
+    size = 330 if convention.in_bytes else 110
+    return train(counts, size, "tokens", effort="fast", at_most=True, convention=convention)
+
+
+def test_no_piece_has_the_name_of_a_token_in_it_where_there_are_such_tokens():
+    for rule in (Convention("none", alphabet="characters"), ALL[-2]):
+        words = list(rule.words("a <unk> <0x41><0x4>\n"))
+        assert "".join(words) == "a▁<unk>▁<0x41><0x4>\n"
+        assert not any(name in word for word in words for name in NAMED[:2])
+    assert all(re.match(RESERVED, name) for name in (*BYTE_TOKENS, "<unk>"))
+    assert not any(re.match(RESERVED, name) for name in NAMED[4:])
+
+
+def test_a_file_of_before_that_cuts_no_names_is_read(tmp_path):
+    vocabulary, path = named(Convention("none", alphabet="characters")), tmp_path / "old.json"
+    content = hf.tokenizer_json(vocabulary)
+    first, second = content["pre_tokenizer"]["pretokenizers"]
+    path.write_text(json.dumps(content | {"pre_tokenizer": first}))
+    assert hf.load_tokenizer_json(path) == vocabulary
+    for steps in ([], [second], [first, second, second], [first, first]):
+        other = {"type": "Sequence", "pretokenizers": steps}
+        path.write_text(json.dumps(content | {"pre_tokenizer": other}))
+        with pytest.raises(ValueError, match="cuts words differently"):
+            hf.load_tokenizer_json(path)
 
 
 @pytest.mark.parametrize("convention", ALL, ids=lambda c: f"{c.name}-{c.alphabet}")
@@ -140,7 +200,7 @@ def test_in_bytes_no_name_is_reserved(name, tmp_path):
         assert other.encode(WITH_NAMES).ids == ids.tolist()
         assert other.decode(ids.tolist(), skip_special_tokens=False) == WITH_NAMES
     assert 257 in special.encode(WITH_NAMES)
-    with pytest.raises(ValueError, match="specials must differ .* got 'Ġ'"):
+    with pytest.raises(ValueError, match=r"specials must differ .* got 'Ġ'"):
         train_on_text(WITH_NAMES, 300, convention=rule, specials=["Ġ"])
 
 

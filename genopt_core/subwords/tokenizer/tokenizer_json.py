@@ -4,9 +4,10 @@ The file holds a Unigram model, whose scores are minus the costs, behind a ``Spl
 expression of the vocabulary's convention.  In the alphabet of characters it has 256 byte tokens
 more, and the end-of-word symbol U+2581 is written as the blank it stands for, so that the exported
 tokenizer needs no normalizer, keeps the offsets of the text and confuses no blank with a literal
-U+2581; in the alphabet of bytes ``ByteLevel`` follows on the split.  Counts, token penalty,
-provenance and convention are the key ``"genopt"`` of the model: Hugging Face reads past it, and
-drops it when *it* saves the file.
+U+2581; where a word could hold the name of a byte token a second ``Split`` keeps the model from
+taking it for the token.  In the alphabet of bytes ``ByteLevel`` follows on the split.  Counts,
+token penalty, provenance and convention are the key ``"genopt"`` of the model: Hugging Face reads
+past it, and drops it when *it* saves the file.
 """
 
 import json
@@ -18,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from genopt_core.checks import one_of
-from genopt_core.conventions import END_OF_WORD, EXPRESSIONS, LOSSLESS, Alphabet, Convention
+from genopt_core.conventions import (
+    END_OF_WORD,
+    EXPRESSIONS,
+    LOSSLESS,
+    RESERVED,
+    Alphabet,
+    Convention,
+)
 from genopt_core.files import whole_file, write_json
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS, word_pattern
@@ -70,12 +78,11 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
         }
         for index, special in enumerate(vocabulary.specials)
     ]
-    words = {
-        "type": "Split",
-        "pattern": {"Regex": word_pattern(vocabulary.pieces, convention)},
-        "behavior": "Isolated",
-        "invert": False,
-    }
+    steps: list[dict[str, Any]] = [_split(word_pattern(vocabulary.pieces, convention), "Isolated")]
+    if convention.cuts_names:
+        steps.append(_split(RESERVED, "MergedWithPrevious"))
+    if convention.in_bytes:
+        steps.append(_BYTE_LEVEL)
     decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}]
     own: dict[str, Any] = {
         "counts": vocabulary.counts.tolist(),
@@ -90,9 +97,9 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, _BYTE_LEVEL]}
-        if convention.in_bytes
-        else words,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}
+        if len(steps) > 1
+        else steps[0],
         "post_processor": None,
         "decoder": _BYTE_LEVEL
         if convention.in_bytes
@@ -104,6 +111,15 @@ def tokenizer_json(vocabulary: Vocabulary, byte_fallback: bool = True) -> dict[s
             "byte_fallback": byte_fallback and not convention.in_bytes,
             OWN_KEY: own,
         },
+    }
+
+
+def _split(expression: str, behavior: str) -> dict[str, Any]:
+    return {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": behavior,
+        "invert": False,
     }
 
 
@@ -218,10 +234,12 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         if length_cost is None:  # files of version 0.1 had it, and the specials, in the provenance
             provenance.pop("specials", None)
             length_cost = provenance.pop("length_cost", 0.0)
-        expression = next(step["pattern"]["Regex"] for step in steps if step["type"] == "Split")
+        cuts = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
+        if not cuts:
+            raise ValueError(f"{not_ours}, it cuts words differently")
         saved_again = OWN_KEY not in model
         convention = (
-            _convention_of(expression, pieces, "bytes" if in_bytes else "characters")
+            _convention_of(cuts[0], pieces, "bytes" if in_bytes else "characters")
             if saved_again
             else Convention(**own["convention"])
             if "convention" in own
@@ -229,11 +247,11 @@ def load_tokenizer_json(path: str | os.PathLike[str]) -> Vocabulary:
         )
     except KeyError as error:
         raise ValueError(f"{not_ours}, it has no {error}") from None
-    except StopIteration:
-        raise ValueError(f"{not_ours}, it cuts words differently") from None
     except (TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{not_ours}: {error}") from None
-    if expression != word_pattern(pieces, convention) or in_bytes != convention.in_bytes:
+    ours = [word_pattern(pieces, convention), *([RESERVED] if convention.cuts_names else [])]
+    # Files of before have one expression, and cut no names of tokens.
+    if cuts not in (ours, ours[:1]) or in_bytes != convention.in_bytes:
         raise ValueError(f"{not_ours}, it cuts words differently")
     return Vocabulary(
         pieces, logs + length_cost, counts, provenance, length_cost, specials, convention
