@@ -35,6 +35,8 @@ def masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 def softmax_partial(scores: Tensor) -> Partial:
     r"""Softmax weights, which overwrite ``scores``, and their mass (book, eq. kv-attend).
 
+    Where ``scores`` ask for gradients they stay, as the way back reads them.
+
     As :func:`genopt_core.attention.softmax_partial`, where a row that sees nothing has weights 0
     and mass ``-inf``; the softmax of PyTorch gives NaN there.
 
@@ -44,11 +46,18 @@ def softmax_partial(scores: Tensor) -> Partial:
     """
     if not scores.shape[-1]:
         return scores, scores.new_full(scores.shape[:-1], float("-inf"))
-    top = scores.amax(-1, keepdim=True).clamp_min_(torch.finfo(scores.dtype).min)
+    tiny = torch.finfo(scores.dtype).tiny
+    top = scores.detach().amax(-1, keepdim=True).clamp_min_(torch.finfo(scores.dtype).min)
+    if scores.requires_grad and torch.is_grad_enabled():
+        weights = (scores - top).exp()
+        mass = weights.sum(-1, keepdim=True)
+        some = mass.clamp_min(tiny)  # log has no gradient at 0
+        lse = torch.where(mass > 0, some.log() + top, -torch.inf)
+        return weights / some, lse.squeeze(-1)
     weights = scores.sub_(top).exp_()
     mass = weights.sum(-1, keepdim=True)
     lse = mass.log().add_(top).squeeze(-1)
-    return weights.div_(mass.clamp_min_(torch.finfo(mass.dtype).tiny)), lse
+    return weights.div_(mass.clamp_min_(tiny)), lse
 
 
 def attend(

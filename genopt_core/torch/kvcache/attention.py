@@ -150,7 +150,9 @@ def _attended(
     key_codec, value_codec = view.codecs["key"], view.codecs["value"]
     q_rotated = q @ key_codec.back.mT if isinstance(key_codec, RotatedCodec) else q
     k, v = view.unpacked()
-    room = Room(batch * shared * PAGE * view.chunk * max(k.shape[-1], v.shape[-1]))
+    # with gradients each run of codes is held until they have come back
+    size = batch * shared * PAGE * view.chunk * max(k.shape[-1], v.shape[-1])
+    room = None if view.learns(query) else Room(size)
     if wide is None:
         here = _causal(queries, k.shape[-2], queries if left is None else left, q.device)
         if here is not None:
@@ -215,10 +217,12 @@ def _groups(segments: Sequence[Segment], per_chunk: int) -> Iterator[list[Segmen
         yield group
 
 
-def _scores(keys: list[Chunks], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room) -> Tensor:
+def _scores(
+    keys: list[Chunks], codec: Codec, q: Tensor, q_rotated: Tensor, room: Room | None
+) -> Tensor:
     """Scores of neighboring segments of one kind, by rotated codes where it has them.
 
-    Codes are expanded into ``room``, one run after the other.
+    Codes are expanded into ``room``, one run after the other, or each into its own without one.
     """
     if not (keys[0].packed and isinstance(codec, RotatedCodec)):
         return torch.cat([q @ restored(codec, x).float().transpose(-1, -2) for x in keys], -1)
@@ -248,15 +252,17 @@ def _runs(packed: list[Chunks]) -> Iterator[Chunks]:
             yield Chunks(bits, bits, sum(p.chunks for p in small), planes)
 
 
-def _output(weights: Tensor, values: list[Chunks], codec: Codec, room: Room) -> tuple[Tensor, bool]:
+def _output(
+    weights: Tensor, values: list[Chunks], codec: Codec, room: Room | None
+) -> tuple[Tensor, bool]:
     """Weighted sum of the values of neighboring segments, and whether it is still rotated.
 
-    Changes the weights; codes are expanded into ``room``, one run after the other.
+    Changes the weights where there is ``room``; codes are expanded into it as by `_scores`.
     """
     turned = values[0].packed and isinstance(codec, RotatedCodec)
     if values[0].packed and isinstance(codec, RotatedCodec):
         gain = torch.cat([held.meta[0] for held in values], -2).transpose(-1, -2)
-        weights = weights.mul_(gain.float())
+        weights = weights * gain.float() if room is None else weights.mul_(gain.float())
         full = (codec.expand(held, room) for held in _runs(values))
     else:
         full = (restored(codec, held).float() for held in values)

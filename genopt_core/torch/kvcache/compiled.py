@@ -28,7 +28,7 @@ def reads(query: Tensor, view: View) -> bool:
     return (
         query.shape[2] == 1
         and query.device.type == "cpu"
-        and not any(x.requires_grad for x in (query, *view.recent))
+        and not view.learns(query)
         and view.chunk % ROWS == 0
         and bool(view.segments)
         and all(isinstance(codec, RotatedCodec) for codec in view.codecs.values())
