@@ -34,7 +34,9 @@ def register(*, compiled: bool = False) -> str:
     """Make the attention function known to ``transformers``; returns its name.
 
     Then ``model.set_attn_implementation(register())``, or ``attn_implementation=register()`` when
-    a model is loaded.  Without a :class:`~.StaircaseCache` the function is plain SDPA.
+    a model is loaded.  Without a :class:`~.StaircaseCache` the function is plain SDPA, and so it is
+    in models that expand what is cached, such as the latents of DeepSeek V2 and V3: there the cache
+    is restored for each step.
 
     Parameters
     ----------

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
@@ -200,16 +199,19 @@ class StaircaseCache(Cache):
     def limit_bits(self) -> float:
         """Bits per element of a very long cache, metadata included (book, eq. kv-memory).
 
-        Of the layers that step down; a window adds nothing to a very long cache.
+        Of the layers that step down; a window adds nothing to a very long cache.  Channels are
+        those of the configuration until the first tokens come with theirs: latents have others.
         """
-        codecs = (codec_of(self.settings, side, self.settings.head_dim) for side in SIDES)
-        keys, values = (codec.metadata_bits() for codec in codecs)
-        ladders = [layer.ladders for layer in self.stair_layers]
-        each = [
-            limit_bits(one["key"], one["value"], key_metadata=keys, value_metadata=values)
-            for one in ladders
-        ]
-        return float(np.mean(each))
+        settings = self.settings
+        plain = {side: codec_of(settings, side, settings.head_dim) for side in SIDES}
+        bits = numbers = 0.0
+        for layer in self.stair_layers:
+            for side, codec in (layer.codecs or plain).items():
+                meta = {f"{name}_metadata": codec.metadata_bits() for name in SIDES}
+                ladder = layer.ladders[side]
+                bits += codec.dim * limit_bits(ladder, ladder, **meta)
+                numbers += codec.dim
+        return bits / numbers
 
     def stairs(self, layer: int = 0, side: Side = "key") -> list[Stair]:
         """Stairs of a layer that are really held, as :func:`~genopt_core.kvcache.stairs_by_age`.

@@ -159,15 +159,18 @@ class StaircaseLayer(CacheLayerMixin):
         """Add tokens; return all keys and values as this step attends to them.
 
         The step sees its own tokens and the residual in full precision; chunks close afterwards.
+        Latents, which a model expands to keys and values of all heads, are always restored.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         with exactly(key_states.device):
             view = self.view(key_states, value_states)
             self._append(*view.recent)
-        if self.settings.reads_packed:
+        latent = key_states.shape[1] == 1 and self.settings.latents
+        if self.settings.reads_packed and not latent:
             return hand_over(view)
-        if view.segments and key_states.shape[-2] == 1 and self.settings.attention in PLAIN:
+        one = view.segments and key_states.shape[-2] == 1
+        if one and not latent and self.settings.attention in PLAIN:
             warn_restoring(self.settings.attention)  # from now on a whole cache a token
         return view.restore()
 

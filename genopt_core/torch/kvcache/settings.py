@@ -4,7 +4,7 @@ import inspect
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
@@ -52,13 +52,23 @@ class Settings:
             raise ValueError(f"full_dtype must be a floating-point dtype, got {self.full_dtype}")
 
     @property
-    def head_dim(self) -> int:
-        """Channels of a head of full attention."""
+    def _full(self) -> Any:
+        """What describes layers of full attention."""
         text, kinds = decoder_of(self.config), layer_kinds(self.config)
         each = getattr(text, "per_layer_config", None)  # not in every transformers 5
-        if each and FULL_KIND in kinds:  # in Gemma 4 layers with a window have others
-            text = each[kinds.index(FULL_KIND)]
+        # in Gemma 4 layers with a window have others
+        return each[kinds.index(FULL_KIND)] if each and FULL_KIND in kinds else text
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head of full attention."""
+        text = self._full
         return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+    @cached_property
+    def latents(self) -> bool:
+        """Whether the model may cache one latent for all heads, as DeepSeek V2 and V3 do (MLA)."""
+        return bool(getattr(self._full, "kv_lora_rank", None))
 
     @property
     def attention(self) -> str | None:
