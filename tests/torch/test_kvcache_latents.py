@@ -67,6 +67,13 @@ def test_packed_latents_are_restored_alike(version, tmp_path):
             (1, 32), (1, 16)
         ]  # fmt: skip
     assert torch.equal(*found)
+    cache.save(tmp_path / "cache")
+    back = StaircaseCache.restore(tmp_path / "cache", model.config)
+    assert all(map(torch.equal, back.layers[0].tensors, cache.layers[0].tensors))
+    with pytest.raises(
+        ValueError, match=r"1 with 64 and 16 or 4 with .* got .* with 1 of 32 and 16"
+    ):
+        StaircaseCache.restore(tmp_path / "cache", small(version, kv_lora_rank=64).config)
     # one mean of 16 channels' worth a chunk of keys, one gain a token on each side
     keys, values = 4 + 16 / 32 + 16 / 16, 4 + 16 / 16
     assert cache.limit_bits() == pytest.approx((32 * keys + 16 * values) / 48)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from oracles.models import tiny
-from transformers import LlamaConfig
+from transformers import FalconConfig, GPT2Config, GPTBigCodeConfig, GPTNeoXConfig, LlamaConfig
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from genopt_core import attention as room
@@ -335,8 +335,15 @@ def test_files_of_the_cache_are_whole_or_refused(tmp_path):
     with pytest.raises(ValueError, match="has 2 layers, the model has 1"):
         StaircaseCache.restore(tmp_path / "cache", LlamaConfig(num_hidden_layers=1))
     wide = LlamaConfig(hidden_size=32, num_attention_heads=1, num_hidden_layers=2)
-    with pytest.raises(ValueError, match=r"has \{16\} channels, the model has 32"):
+    with pytest.raises(
+        ValueError, match=r"heads are 1 with 32 and 32 channels, got .* with 1 of 16"
+    ):
         StaircaseCache.restore(tmp_path / "cache", wide)
+    more = LlamaConfig(**(CONFIG.to_dict() | {"torch_dtype": None, "num_key_value_heads": 2}))
+    with pytest.raises(
+        ValueError, match=r"heads are 2 with 16 and 16 channels, got .* with 1 of 16"
+    ):
+        StaircaseCache.restore(tmp_path / "cache", more)
     storage.write(tmp_path / "none", {}, description | {"balance": "ab"})
     with pytest.raises(ValueError, match=r"balance must be the one that .*, got none"):
         StaircaseCache.restore(tmp_path / "none", CONFIG)
@@ -463,3 +470,27 @@ def test_work_left_counts_layers_and_a_head_if_there_is_one():
     assert calibration._work(model).tolist() == pytest.approx([3 + head, 2 + head, 1 + head])
     model.get_output_embeddings = lambda: None
     assert calibration._work(model).tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("config", "heads", "dim", "foreign"),
+    [
+        (GPTNeoXConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1), 2, 16, 1),
+        (GPTBigCodeConfig(n_embd=32, n_head=2, n_layer=1, multi_query=True), 1, 16, 2),
+        (FalconConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1), 1, 16, 3),
+        (FalconConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1,
+                      new_decoder_architecture=True, num_kv_heads=1), 1, 16, 2),
+        (GPT2Config(n_embd=32, n_head=2, n_layer=1), 2, 16, 4),
+    ],
+    ids=lambda x: type(x).__name__,
+)  # fmt: skip
+def test_files_are_compared_with_heads_of_all_kinds_of_models(
+    config, heads, dim, foreign, tmp_path
+):
+    for count in (heads, foreign):
+        cache = StaircaseCache(config, "16/8", chunk=4)
+        cache.update(*torch.randn(2, 1, count, 9, dim), 0)
+        cache.save(tmp_path / f"{count}")
+    StaircaseCache.restore(tmp_path / f"{heads}", config)
+    with pytest.raises(ValueError, match=f"path must be of a cache of this model.* {foreign} of"):
+        StaircaseCache.restore(tmp_path / f"{foreign}", config)

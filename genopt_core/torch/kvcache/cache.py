@@ -207,9 +207,9 @@ class StaircaseCache(Cache):
         bits = numbers = 0.0
         for layer in self.stair_layers:
             for side, codec in (layer.codecs or plain).items():
-                meta = {f"{name}_metadata": codec.metadata_bits() for name in SIDES}
-                ladder = layer.ladders[side]
-                bits += codec.dim * limit_bits(ladder, ladder, **meta)
+                meta, ladder = codec.metadata_bits(), layer.ladders[side]
+                each = limit_bits(ladder, ladder, key_metadata=meta, value_metadata=meta)
+                bits += codec.dim * each
                 numbers += codec.dim
         return bits / numbers
 
@@ -266,11 +266,7 @@ class StaircaseCache(Cache):
             if not isinstance(layer, StaircaseLayer):
                 window.fill(layer, row, own)
                 continue
-            dims = {t.shape[-1] for name, t in own.items() if name.startswith("rest")}
-            if dims - {cache.settings.head_dim}:
-                raise ValueError(
-                    f"{path} has {dims} channels, the model has {cache.settings.head_dim}"
-                )
+            cache.settings.check_shape(path, *(own[n] for n in ("rest.k", "rest.v") if n in own))
             layer.fill(row, own)
         return cache
 

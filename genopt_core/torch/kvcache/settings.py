@@ -65,6 +65,26 @@ class Settings:
         text = self._full
         return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
+    def check_shape(self, path: Any, *held: torch.Tensor) -> None:
+        """Raise ``ValueError`` if keys and values of a file are not of the shape of this model."""
+        text = self._full
+        names = ("num_key_value_heads", "num_kv_heads", "num_attention_heads")
+        heads = {next(n for name in names if (n := getattr(text, name, None)))}
+        if getattr(text, "multi_query", False):
+            heads.add(1)
+        known = {(n, self.head_dim, self.head_dim) for n in heads}
+        if self.latents:  # as they are, or expanded
+            known.add((1, text.kv_lora_rank, text.qk_rope_head_dim))
+            wide = text.qk_nope_head_dim + text.qk_rope_head_dim
+            known |= {(n, wide, text.v_head_dim) for n in heads}
+        if held and (held[0].shape[1], *(x.shape[-1] for x in held)) not in known:
+            dims = [x.shape[-1] for x in held]
+            own = " or ".join(f"{n} with {k} and {v}" for n, k, v in sorted(known))
+            raise ValueError(
+                f"path must be of a cache of this model, whose key and value heads are {own} "
+                f"channels, got {path} with {held[0].shape[1]} of {dims[0]} and {dims[1]}"
+            )
+
     @cached_property
     def latents(self) -> bool:
         """Whether the model may cache one latent for all heads, as DeepSeek V2 and V3 do (MLA)."""
