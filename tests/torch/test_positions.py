@@ -466,3 +466,41 @@ def test_positions_beyond_exact_angles_are_refused():
     with pytest.raises(OverflowError, match="positions must be below"):
         rotary_angles(torch.tensor([2**32]), [1.0])
     assert math.isfinite(rotary_angles([2**32 - 1], [1.0]).item())
+
+
+@pytest.mark.parametrize(
+    ("given", "free", "sizes"),
+    [
+        ((), 0, [2, 4, 8, 16]),
+        ((), 2, [2, 4, 0, 0]),
+        ([3], 0, [3, 0, 0, 0]),
+        ([2, 3], 0, [2, 3, 0, 0]),
+        ([2], 2, [2, 0, 0, 0]),
+        (np.array([5, 6, 7, 8]), 0, [5, 6, 7, 8]),
+    ],
+)
+def test_windows_are_those_of_the_first_heads(given, free, sizes):
+    bias = encoding("rope+windows", 4, windows=given, free=free).bias
+    assert bias.windows.tolist() == sizes
+    for row, size in zip(bias(20), sizes, strict=True):
+        seen = size or 20
+        assert (row[:seen] == 0).all()
+        assert (row[seen:] == -torch.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("windows", "error", "words"),
+    [
+        ([0], ValueError, "windows must be at least 1, got 0"),
+        ([4, -1], ValueError, "windows must be at least 1, got -1"),
+        ([1.5], TypeError, "windows must be a whole number, got 1.5"),
+        ([True], TypeError, "windows must be a whole number, got True"),
+        ("ab", TypeError, "windows must be a sequence of whole numbers, got 'ab'"),
+        (3, TypeError, "windows must be a sequence of whole numbers, got 3"),
+        (None, TypeError, "windows must be a sequence of whole numbers, got None"),
+        ([1, 2, 3, 4], ValueError, "windows must be at most 3, the heads that may .*, got 4"),
+    ],
+)
+def test_windows_that_are_none_are_refused(windows, error, words):
+    with pytest.raises(error, match=words):
+        encoding("windows", 4, windows=windows, free=1)

@@ -58,7 +58,8 @@ def encoding(
     free : int
         Heads at the end without a bias or window: the head mix.
     windows : sequence of int
-        How many tokens the first heads see, for "windows"; by default 2, 4, 8, …
+        How many tokens the first heads see, for "windows", one number a head, at most as many as
+        have a window: those after them have none.  By default 2, 4, 8, …
     rotated : float
         Share of the pairs that turn, if any do.
     learned : bool
@@ -68,6 +69,8 @@ def encoding(
     --------
     >>> encoding("rope+harmonic", 4, free=2).bias(3).tolist()
     [[-0.0, -1.0, -2.0], [-0.0, -0.5, -1.0], [-0.0, -0.0, -0.0], [-0.0, -0.0, -0.0]]
+    >>> encoding("windows", 3, windows=[2]).bias.windows.tolist()
+    [2, 0, 0]
     """
     turn, _, rest = name.partition("+") if name.startswith("rope") else ("", "", name)
     if not (rest in ENCODINGS[2:] or (rest == "nope" and not turn) or (turn == "rope" == name)):
@@ -81,8 +84,15 @@ def encoding(
     if rest in ("", "nope") or not biased:
         return Encoding(turned)
     if rest == "windows":
+        if not isinstance(windows, Sequence | np.ndarray) or isinstance(windows, str):
+            raise TypeError(f"windows must be a sequence of whole numbers, got {windows!r}")
+        given = [whole(size, "windows") for size in windows]
+        if len(given) > biased:
+            raise ValueError(
+                f"windows must be at most {biased}, the heads that may have one, got {len(given)}"
+            )
         sizes = np.zeros(count, dtype=int)
-        sizes[:biased] = windows or 2 ** np.arange(1, biased + 1)
+        sizes[: len(given) or biased] = given or 2 ** np.arange(1, biased + 1)
         return Encoding(turned, DistanceBias(np.zeros(count), windows=sizes))
     kind: Any = "geometric" if rest == "alibi" else "harmonic"
     strengths: Any = (
