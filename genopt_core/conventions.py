@@ -146,7 +146,7 @@ class Convention:
         else:
             words = compiled(self.expression, text).findall(text)
         if self.cuts_names and _INSIDE_NAME.search(text):
-            words = [part for word in words for part in _INSIDE_NAME.split(word)]
+            words = [part for word in words for part in names_cut(word)]
         return words
 
     def words(self, text: str) -> Iterator[str]:
@@ -197,6 +197,15 @@ class Convention:
 
 
 LOSSLESS = Convention()
+
+
+def names_cut(word: str) -> list[str]:
+    """A word, cut behind the ``<`` of each ``<unk>`` and each name of a byte token in it.
+
+    >>> names_cut("low"), names_cut("<unk><0x4A>")
+    (['low'], ['<', 'unk><', '0x4A>'])
+    """
+    return _INSIDE_NAME.split(word)
 
 
 def as_convention(value: "str | Convention") -> Convention:

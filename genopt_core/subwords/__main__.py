@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TOKEN",
-        help="a special token; repeatable",
+        help="a special token, at which the text is cut; repeatable",
     )
     for name, role, usual in (
         ("--bos", "begins a text", ""),

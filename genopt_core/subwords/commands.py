@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +19,6 @@ from genopt_core.subwords.bounds.certificate import certify, check_covered
 from genopt_core.subwords.choosing import choose_min_count
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
-    Chunk,
     Counted,
     Source,
     count_words_in_files,
@@ -32,6 +31,7 @@ from genopt_core.subwords.tokenizer.tokenizer_json import (
     tokenizer_bytes,
 )
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
+from genopt_core.subwords.training.from_text import check_apart
 from genopt_core.subwords.training.train import train
 
 STANDARD = "-"
@@ -48,16 +48,13 @@ def train_command(options: argparse.Namespace) -> None:
             check_specials([token], names_taken(_convention(options)))
     specials = tuple(dict.fromkeys(token for _, token in given))
     check_target(options.transformers, folder=True)
-    counts = _word_counts(options)
+    counts = _word_counts(options, specials)
     for option, token in given:
-        if any(token in word for word in counts):
-            raise ValueError(
-                f"{option} must not occur inside a word of the text, got {token!r}: it could "
-                "become a piece; write it as <...>"
-            )
+        with _naming(specials=option):
+            check_apart([token], counts)
     least = options.min_count
     if options.development is not None:
-        least = _chosen(counts, options)
+        least = _chosen(counts, options, specials)
     started = time.monotonic()
     size = f"at most {options.size}" if options.at_most else options.size
     progress = _Progress(options.quiet, f"training {size} pieces")
@@ -87,13 +84,15 @@ def train_command(options: argparse.Namespace) -> None:
         print(_summary(vocabulary, options, roles), file=sys.stderr)
 
 
-def _chosen(counts: Mapping[str, int], options: argparse.Namespace) -> float:
+def _chosen(
+    counts: Mapping[str, int], options: argparse.Namespace, specials: tuple[str, ...]
+) -> float:
     """The least count with which the development text costs least."""
     path = options.development
     others = [file for file in options.files if path != STANDARD != file]
     if path in options.files or any(os.path.samefile(path, file) for file in others):
         raise ValueError(f"--development must not be a text that is trained on, got {path}")
-    development = count_words_in_files([_source(path)], _convention(options))
+    development = count_words_in_files([_source(path)], _convention(options), specials=specials)
     if not development:
         raise ValueError(f"--development must have words, {path} has none")
     progress = _Progress(options.quiet, "choosing --min-count")
@@ -166,12 +165,8 @@ def encode_command(options: argparse.Namespace) -> None:
     ]
     source = _source(options.file)
     size = total_size([source])
-    chunks: Iterable[Chunk] = read_chunks(source, convention=vocabulary.convention)
-    # No word goes on where a text is cut, but a special token could.
-    cut = vocabulary.convention.boundary
-    if cut and not options.no_specials and any(map(cut.search, vocabulary.specials)):
-        parts = list(chunks)
-        chunks = [Chunk("".join(p.text for p in parts), False, sum(p.bytes for p in parts))]
+    specials = () if options.no_specials else vocabulary.specials
+    chunks = read_chunks(source, convention=vocabulary.convention, specials=specials)
     progress = _Progress(options.quiet, "encoding")
     done = tokens = 0
     with _output(options.output) as out:
@@ -212,7 +207,7 @@ def certify_command(options: argparse.Namespace) -> None:
         )
     vocabulary = _tokenizer(options) if options.tokenizer else None
     _certified_by(options, vocabulary)
-    counts = _word_counts(options)
+    counts = _word_counts(options, () if vocabulary is None else vocabulary.specials)
     if vocabulary is not None:
         with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
             check_covered(vocabulary, counts, options.size, min_count=options.min_count or 0)
@@ -293,7 +288,7 @@ def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) ->
     options.pattern = rule.pattern or None
 
 
-def _word_counts(options: argparse.Namespace) -> dict[str, int]:
+def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict[str, int]:
     if options.files.count(STANDARD) > 1:
         raise ValueError(f"FILE must name the standard input once, got {STANDARD!r} twice")
     progress = _Progress(options.quiet, "counting words")
@@ -305,6 +300,7 @@ def _word_counts(options: argparse.Namespace) -> dict[str, int]:
             _convention(options),
             executor,
             progress=progress.show,
+            specials=specials,
         )
     progress.end(f"{sum(counts.values())} words, {len(counts)} different")
     if not counts:

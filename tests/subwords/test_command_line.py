@@ -247,7 +247,7 @@ def test_a_small_text_gets_at_most_as_many_pieces(write, tmp_path):
     [
         (("--special", ""), "--special must not be empty, got ''"),
         (("--eos", "<unk>"), "--eos must differ from each other and from all tokens, got '<unk>'"),
-        (("--pad", "low"), "--pad must not occur inside a word of the text, got 'low'"),
+        (("--pad", "▁"), "--pad must be in no word as it is spelled, got '▁', which is in "),
         (("--size", "3"), "--size must be at least"),
         (("-o", "."), ". is a folder"),
     ],

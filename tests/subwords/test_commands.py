@@ -72,6 +72,27 @@ def test_commands_one_after_the_other(text, tmp_path, capsysbinary):
     ]
 
 
+@pytest.mark.parametrize("alphabet", ["characters", "bytes"])
+def test_a_text_is_cut_at_special_tokens(tmp_path, capsysbinary, alphabet):
+    """In every command: nothing is learned of one, and none is counted."""
+    text, target, other = "<|e|>low lower\n<|e|>low <pad>" * 40, tmp_path / "t.json", "slow<|e|>er "
+    source, development = tmp_path / "source", tmp_path / "development"
+    source.write_text(text)
+    development.write_text(other * 9)
+    given = ["--special", "<|e|>", "--pad", "<pad>", "--alphabet", alphabet, "--pattern", r"\S+\s*"]
+    size = "262" if alphabet == "bytes" else "9"
+    options = [str(source), "--size", size, *given, "-o", str(target), "--at-most"]
+    for more in ([], ["--development", str(development)]):
+        assert main(["train", *options, *more, "-q"]) == 0
+        vocabulary = load_tokenizer_json(target)
+        assert not any(c in piece for piece in vocabulary.pieces[256:] for c in "<|>pad")
+        assert alphabet == "bytes" or not set("<|>pad") & set(vocabulary.pieces)
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+    capsysbinary.readouterr()
+    assert main(["certify", str(source), "--size", size, "-t", str(target), "-q"]) == 0
+    assert capsysbinary.readouterr().out.startswith(b"words            120\n")
+
+
 def test_certifying_by_command(text, tmp_path, capsysbinary):
     target, prices = str(tmp_path / "t.json"), str(tmp_path / "p.npz")
     counts = corpora.count_words(Path(text).read_text())
@@ -99,7 +120,10 @@ def test_commands_that_fail_say_why(text, tmp_path, capsys):
         (["train", text, "--size", "20", "-o", str(tmp_path)], "is a folder"),
         (["train", text, "--size", "20", "--transformers", text], "is a file"),
         (["train", text, "--size", "20", "-o", str(tmp_path / "no" / "t")], "no such folder"),
-        (["train", text, "--size", "20", "-o", target, "--special", "low"], "must not occur"),
+        (
+            ["train", text, "--size", "20", "-o", target, "--special", "▁"],
+            "--special must be in no word as it is spelled, got '▁', which is in low▁",
+        ),
         (["train", text, "--size", "20", "-o", target, "--special", ""], "--special must not"),
         (["train", text + "x", "--size", "20", "-o", target], "No such file"),
         (["encode", text, "-t", text], "-t/--tokenizer: "),
@@ -337,7 +361,7 @@ def test_pieces_and_specials_across_lines_and_cuts(tmp_path, monkeypatch, capsys
     save_tokenizer_json(lossless, target)
     page.write_text("a b <a b> b\n")
     chunks = commands.read_chunks
-    monkeypatch.setattr(commands, "read_chunks", lambda f, convention: chunks(f, 3, convention))
+    monkeypatch.setattr(commands, "read_chunks", lambda f, **given: chunks(f, 3, **given))
     for options, special in (([], True), (["--no-specials"], False)):
         assert main(["encode", str(page), "-t", target, "-q", *options]) == 0
         numbers = [int(n) for n in capsysbinary.readouterr().out.split()]

@@ -204,6 +204,43 @@ def test_in_bytes_no_name_is_reserved(name, tmp_path):
         train_on_text(WITH_NAMES, 300, convention=rule, specials=["Ġ"])
 
 
+@pytest.mark.parametrize("alphabet", ["characters", "bytes"])
+@pytest.mark.parametrize("name", ["none", "regex"])
+def test_a_text_with_names_of_tokens_trains(name, alphabet):
+    rule = Convention(name, r"\S+" if name == "regex" else "", alphabet)
+    vocabulary = train_on_text(WITH_NAMES, 300, convention=rule, at_most=True)
+    assert vocabulary.decode(vocabulary.encode(WITH_NAMES)) == WITH_NAMES
+    ends = "<|endoftext|>" + WITH_NAMES.replace("\n", "<|endoftext|>\n<|endoftext|>")
+    given = {"convention": rule, "at_most": True, "specials": ["<|endoftext|>"]}
+    cut = train_on_text(ends, 300, **given)
+    assert not any("|" in piece or "endof" in piece for piece in cut.pieces if len(piece) > 1)
+    assert cut.decode(cut.encode(ends)) == ends
+    assert cut.tokens.index("<|endoftext|>") in cut.encode(ends)
+    hf.to_tokenizers(cut)
+
+
+def test_words_with_names_of_tokens_train():
+    counts = {"<unk>▁": 50, "a<0x41>b": 20, "low": 9, "<unk": 3}
+    vocabulary = train(counts, 30, at_most=True, min_count=1)
+    assert {"<", "unk>▁"} <= set(vocabulary.pieces)
+    assert vocabulary.provenance["words"] == 50 * 2 + 20 * 2 + 9 + 3
+    assert train({"<unk": 3, "a<b>": 2}, 9, at_most=True).provenance["words"] == 5
+    inside = train({"<unk>": 50}, 256 + 9, convention="gpt2", at_most=True)
+    assert "<unk>" in inside.pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "special", "convention"),
+    [("LOW <S>", "low", "textbook"), ("cafe\u0301", "é", "lossless"), ("a low", "Ġlow", "gpt2")],
+)
+def test_a_special_token_that_a_piece_could_be_is_refused_before_training(
+    text, special, convention, monkeypatch
+):
+    monkeypatch.setattr("genopt_core.subwords.training.from_text.train", None)
+    with pytest.raises(ValueError, match=f"specials must be in no word .* got '{special}'"):
+        train_on_text(text, 300, convention=convention, specials=[special])
+
+
 def test_a_vocabulary_of_before_is_lossless():
     old = Vocabulary(("a",), np.zeros(1), np.ones(1))
     assert old.convention == LOSSLESS

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
+from genopt_core.conventions import Convention
 from genopt_core.subwords import Vocabulary, count_words_in_files, stored_costs
-from genopt_core.subwords.tokenizer.counting import count_chunk, read_chunks
+from genopt_core.subwords.tokenizer.counting import count_chunk, count_words_apart, read_chunks
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +232,54 @@ def test_open_files_and_pipes_are_counted(tmp_path):
 def test_what_is_no_file_is_named(paths):
     with pytest.raises(TypeError, match="paths must be files, by path or open for bytes, got "):
         count_words_in_files(paths)
+
+
+def test_a_text_is_counted_as_it_is_encoded_between_special_tokens():
+    text = "low <s>lower low<s>\n<s>> low"
+    wanted = {"low▁": 1, "lower▁": 1, "low": 2}
+    assert count_words_apart(text, specials=["<s>", "<s>>"]) == wanted
+    assert count_words_apart(text) == corpora.count_words(text)
+    front = count_words_apart(text, "lossless-front", ["<s>", "<s>>"])
+    assert front == {"low": 1, "lower": 1, "▁low": 2}
+    assert count_words_apart("<s><s>", specials=["<s>"]) == {}
+    for wrong in ("<s>", [3], [""], ["a", "a"]):
+        with pytest.raises((TypeError, ValueError), match="specials must"):
+            count_words_apart("low", specials=wrong)
+
+
+SPECIALS = ("<s>", "<s>>", ", b", " ", "a\n\nb", "low", ",,,")
+SPLIT = st.lists(st.sampled_from([*SPECIALS, *"ab<s>, \n.1", "a b", "\u0301"]), max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    SPLIT.map("".join),
+    st.lists(st.sampled_from(SPECIALS), unique=True),
+    st.integers(1, 12),
+    st.sampled_from(["lossless", "lossless-front", "textbook", "none", "gpt4", "gpt2"]),
+)
+def test_no_chunk_cuts_a_special_token(text, specials, chunk_bytes, convention):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text"
+        path.write_text(text, encoding="utf-8", newline="")
+        counted = count_words_in_files(path, convention, chunk_bytes=chunk_bytes, specials=specials)
+        rule = Convention(convention)
+        chunks = list(read_chunks(path, chunk_bytes, rule, specials))
+    assert counted == count_words_apart(text, convention, specials)
+    assert "".join(chunk.text for chunk in chunks) == text
+    vocabulary = Vocabulary(tuple("abs<>,.1"), np.full(8, -1.0), np.ones(8), specials=specials)
+    if rule.in_bytes:
+        return
+    vocabulary = replace(vocabulary, convention=rule)
+    ids = [vocabulary.encode(chunk.text) for chunk in chunks]
+    assert np.concatenate([[], *ids]).tolist() == vocabulary.encode(text).tolist()
+
+
+def test_workers_cut_at_special_tokens_too(tmp_path):
+    text = "low lower\n<|end|> low " * 2000
+    (tmp_path / "text").write_text(text)
+    with cf.ThreadPoolExecutor(2) as executor:
+        counted = count_words_in_files(
+            tmp_path / "text", executor=executor, chunk_bytes=100, specials=["<|end|>"]
+        )
+    assert counted == {"low▁": 3999, "lower▁": 2000, "low": 1}

@@ -158,6 +158,19 @@ REFUSED = [
         "at least 256, one piece for each different character of the words, got 255",
     ),
     (lambda: subwords.train_on_text(" ", 2, convention="textbook"), "there are none"),
+    (lambda: subwords.train_on_text("low", "12"), "vocab_size must be a whole number, got '12'"),
+    (lambda: train({"low": 3}, "12"), "vocab_size must be a whole number, got '12'"),
+    (lambda: train({"low": 3}, "12", convention="gpt2"), "vocab_size must be a whole number"),
+    (lambda: train({"low": 3}, 299.0, convention="gpt2"), "vocab_size must be a whole number"),
+    (lambda: subwords.train_on_text(b"a text", 9), "^text_or_files must be a text, .* got b'a te"),
+    (lambda: subwords.train_on_text(None, 9), "^text_or_files must be a text, .* got None"),
+    (lambda: subwords.train_on_text([b"a"], 9), "^text_or_files must .* got a list with b'a'"),
+    (lambda: subwords.train_on_text([], 9), "text_or_files must have at least one file, got none"),
+    (
+        lambda: subwords.train_on_text(["a text"], 9),
+        r"got a list with 'a text'; of texts, '\\n'\.join\(texts\) is one",
+    ),
+    (lambda: train({"a b": 3}, 3), "word_counts must write a blank as '▁' .*, got the word 'a b'"),
     (lambda: subwords.count_words_in_files([]), "paths is empty"),
     (lambda: subwords.count_words_in_files("x", chunk_bytes=0), "chunk_bytes"),
     (lambda: Certificate(0.0, {"ab": np.zeros(1)}, 2, 2).check({"ab": 1}), "must have 2 entries"),
@@ -207,8 +220,9 @@ def test_defaults_are_those_that_are_documented():
     assert of(Substrings) == {"max_piece": 16, "min_count": 1}
     assert of(subwords.count_words_in_files) == {
         "convention": "lossless", "executor": None, "chunk_bytes": 1_048_576, "progress": False,
+        "specials": (),
     }  # fmt: skip
-    assert of(counting.read_chunks) == {"chunk_bytes": 1_048_576}
+    assert of(counting.read_chunks) == {"chunk_bytes": 1_048_576, "specials": ()}
     assert of(Vocabulary.encode) == {"byte_fallback": True, "recognize_specials": True}
     assert of(encoding.Encoder.encode) == {"byte_fallback": True, "recognize_specials": True}
     assert not of(encoding.Encoder)

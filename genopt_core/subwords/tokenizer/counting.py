@@ -9,15 +9,17 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
 from contextlib import nullcontext
 from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any, BinaryIO, NamedTuple
 
 from genopt_core.checks import whole
-from genopt_core.conventions import LOSSLESS, Convention, as_convention
+from genopt_core.conventions import LOSSLESS, Convention, as_convention, check_text
 from genopt_core.progress import reporting
+from genopt_core.subwords.tokenizer.encoding import special_pattern
+from genopt_core.subwords.tokenizer.vocabulary import check_specials
 
 CHUNK_BYTES = 1 << 20
 """Default size of a chunk: large enough that a worker earns its message, small enough to spread."""
@@ -38,6 +40,7 @@ def count_words_in_files(
     executor: Executor | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     progress: bool | Callable[["Counted"], object] = False,
+    specials: Iterable[str] = (),
 ) -> dict[str, int]:
     """How often each word occurs in some UTF-8 files, as `genopt_core.corpora.count_words`.
 
@@ -60,6 +63,8 @@ def count_words_in_files(
         About how much text is counted at a time.
     progress : bool or function
         As in `genopt_core.progress`; the records are `Counted`.
+    specials : list of str
+        Special tokens, at which a text is cut as in `Vocabulary.encode`: they are in no word.
 
     Examples
     --------
@@ -79,17 +84,30 @@ def count_words_in_files(
             f"(of a Dask client: client.get_executor()), got {type(executor).__name__}"
         )
     size = whole(chunk_bytes, "chunk_bytes")
-    rule = as_convention(convention)
+    rule, names = as_convention(convention), check_specials(specials)
     total = total_size(files)
-    chunks = (chunk for file in files for chunk in read_chunks(file, size, rule))
+    chunks = (chunk for file in files for chunk in read_chunks(file, size, rule, names))
     counts: Counter[str] = Counter()
     done = 0
     with reporting(progress, total, "counting words", "B") as report:
-        for found, read in _counted(chunks, rule, executor):
+        for found, read in _counted(chunks, rule, names, executor):
             counts.update(found)
             done += read
             report(Counted(done, total))
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return _sorted(counts)
+
+
+def count_words_apart(
+    text: str, convention: str | Convention = "lossless", specials: Iterable[str] = ()
+) -> dict[str, int]:
+    """How often each word occurs in a text, which is cut at special tokens.
+
+    As `count_words_in_files` counts a file.
+
+    >>> count_words_apart("low <s>low", specials=["<s>"])
+    {'low': 1, 'low▁': 1}
+    """
+    return _sorted(count_chunk(text, False, convention, check_specials(specials)))
 
 
 class Counted(NamedTuple):
@@ -122,30 +140,38 @@ def read_chunks(
     path: Source,
     chunk_bytes: int = CHUNK_BYTES,
     convention: Convention = LOSSLESS,
+    specials: Sequence[str] = (),
 ) -> Iterator[Chunk]:
     """Text of a UTF-8 file, in order, in chunks that can be counted apart.
 
-    A file that is open stays so.  Errors are those of `count_words_in_files`.
+    No special token is cut.  A file that is open stays so.  Errors are those of
+    `count_words_in_files`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     rest: list[str] = []  # text since the last cut
     position = taken = 0  # bytes of the file, and of `rest`
+    before, reach = "", max(map(len, specials), default=1) - 1  # the end of `rest`
     with open(path, "rb") if isinstance(path, str | os.PathLike) else nullcontext(path) as file:
         while block := file.read(chunk_bytes):
             text = _decoded(decoder, block, position, path)
             position += len(block)
             taken += len(block)
-            cut = _last_cut(text, convention)
+            cut = _last_cut(text, convention, before, specials)
             if cut:
                 yield Chunk("".join([*rest, text[:cut]]), True, taken)
                 rest, taken = [text[cut:]], 0
             else:
                 rest.append(text)
+            if reach:
+                before = ("" if cut else before) + text[cut:]
+                before = before[-reach:]
         _decoded(decoder, b"", position, path)  # complains of a torn character at the end
     yield Chunk("".join(rest), False, taken)
 
 
-def count_chunk(text: str, followed: bool, convention: str | Convention) -> dict[str, int]:
+def count_chunk(
+    text: str, followed: bool, convention: str | Convention, specials: Sequence[str] = ()
+) -> dict[str, int]:
     """Word counts of one chunk of `read_chunks`.
 
     >>> count_chunk("low, low ", True, "lossless")
@@ -153,7 +179,18 @@ def count_chunk(text: str, followed: bool, convention: str | Convention) -> dict
     >>> count_chunk("low, low ", False, "lossless")
     {'low': 2, ',▁': 1}
     """
-    rule = as_convention(convention)
+    rule, special = as_convention(convention), special_pattern(specials)
+    if special is not None:
+        check_text(text)
+        *parts, last = special.split(text)[::2]
+        total = Counter(_part_counts(last, followed, rule))
+        for part in parts:  # a special token follows, as something else would
+            total.update(_part_counts(part, True, rule))
+        return dict(total)
+    return _part_counts(text, followed, rule)
+
+
+def _part_counts(text: str, followed: bool, rule: Convention) -> dict[str, int]:
     if not followed or rule.name not in ("lossless", "textbook"):
         return dict(Counter(rule.words(text)))
     counts = Counter(rule.words(text + _NEXT))
@@ -190,33 +227,57 @@ def _decoded(
         ) from None
 
 
-def _last_cut(text: str, convention: Convention) -> int:
-    """Where the last stretch of a text begins that can be counted apart; 0 if nowhere."""
+def _last_cut(
+    text: str, convention: Convention, before: str = "", specials: Sequence[str] = ()
+) -> int:
+    """Where the last stretch of a text begins that can be counted apart; 0 if nowhere.
+
+    ``before`` is what stands before the text, as far as a special token could reach.
+    """
     if convention.boundary is None:
         return 0
     width = 256
     while True:
         first = max(0, len(text) - width)
         for match in reversed(list(convention.boundary.finditer(text, first))):
-            if not unicodedata.combining(text[match.end() : match.end() + 1] or " "):
-                return match.end()
+            end = match.end()
+            if not unicodedata.combining(text[end : end + 1] or " ") and not any(
+                _is_across(special, before + text, len(before) + end) for special in specials
+            ):
+                return end
         if first == 0:
             return 0
         width *= 8
 
 
+def _is_across(special: str, text: str, place: int) -> bool:
+    """Whether a special token lies across a place, as far as the text can tell."""
+    return any(
+        special.startswith(text[place - inside : place - inside + len(special)])
+        for inside in range(1, min(len(special) - 1, place) + 1)
+    )
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    """Most frequent first, equals alphabetically."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def _counted(
-    chunks: Iterator[Chunk], convention: Convention, executor: Executor | None
+    chunks: Iterator[Chunk],
+    convention: Convention,
+    specials: Sequence[str],
+    executor: Executor | None,
 ) -> Iterator[tuple[dict[str, int], int]]:
     """Counts and bytes of each chunk, in the order in which they are done."""
     if executor is None:
         for chunk in chunks:
-            yield count_chunk(chunk.text, chunk.followed, convention), chunk.bytes
+            yield count_chunk(chunk.text, chunk.followed, convention, specials), chunk.bytes
         return
     running: dict[Future[dict[str, int]], int] = {}
     try:
         for chunk in chunks:
-            future = executor.submit(count_chunk, chunk.text, chunk.followed, convention)
+            future = executor.submit(count_chunk, chunk.text, chunk.followed, convention, specials)
             running[future] = chunk.bytes
             if len(running) >= IN_FLIGHT:
                 for done in wait(running, return_when=FIRST_COMPLETED).done:

@@ -81,6 +81,16 @@ def word_pattern(pieces: Iterable[str], convention: Convention = LOSSLESS) -> st
     return f" ?{word}" if convention.name == "lossless-front" else f"{word} ?"
 
 
+def special_pattern(specials: Iterable[str]) -> re.Pattern[str] | None:
+    """Regular expression of a special token, by which a text is split; None if there are none.
+
+    >>> special_pattern(["<s>", "<s>>"]).split("low<s>>er")
+    ['low', '<s>>', 'er']
+    """
+    longest_first = sorted(specials, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
+
+
 class Encoder:
     """Segments texts into pieces at given costs, remembering the words it has met.
 
@@ -108,8 +118,7 @@ class Encoder:
         self._unknown = len(costs) + len(BYTE_TOKENS)
         first = len(costs) if convention.in_bytes else self._unknown + 1
         self._specials = {special: first + i for i, special in enumerate(specials)}
-        longest_first = map(re.escape, sorted(specials, key=len, reverse=True))
-        self._special = re.compile(f"({'|'.join(longest_first)})") if specials else None
+        self._special = special_pattern(specials)
         self._in_bytes = convention.in_bytes
         own = convention.in_bytes or convention.name not in OURS
         self._cut: Callable[[str], list[str]] = (

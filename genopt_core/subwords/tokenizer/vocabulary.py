@@ -354,7 +354,7 @@ def names_taken(convention: Convention) -> tuple[str, ...]:
     return byte_letters() if convention.in_bytes else (UNKNOWN, *BYTE_TOKENS)
 
 
-def check_specials(specials: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+def check_specials(specials: Iterable[str], others: Iterable[str] = ()) -> tuple[str, ...]:
     """The special tokens as a tuple, refused if empty or the name of one of the other tokens."""
     if isinstance(specials, str):
         raise TypeError(f"specials must be a list of strings, got the str {specials!r}")

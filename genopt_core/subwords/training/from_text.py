@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from genopt_core.checks import whole
 from genopt_core.conventions import Convention, as_convention
-from genopt_core.corpora import count_words
-from genopt_core.subwords.tokenizer.counting import count_words_in_files
+from genopt_core.subwords.tokenizer.counting import count_words_apart, count_words_in_files
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
 from genopt_core.subwords.training.train import Objective, train
 from genopt_core.subwords.training.trainer import Step
@@ -44,7 +44,8 @@ def train_on_text(
         `genopt_core.corpora.Convention`.  For source code, "gpt4" or "o200k"; for much Chinese or
         Japanese and a few thousand pieces, ``Convention(alphabet="bytes")``.
     specials : list of str
-        Special tokens, such as ``<|endoftext|>``.
+        Special tokens, such as ``<|endoftext|>``.  The text is cut at them: no piece is learned
+        from one, or across it.
     executor : concurrent.futures.Executor, optional
         Counts the words of files, as in `count_words_in_files`.
 
@@ -57,18 +58,20 @@ def train_on_text(
     """
     rule = as_convention(convention)
     names = check_specials(specials, names_taken(rule))
+    whole(vocab_size, "vocab_size")
     if isinstance(text_or_files, str):
         if "\n" not in text_or_files and len(text_or_files) < 256 and Path(text_or_files).is_file():
             raise ValueError(
                 "text_or_files must be a text, or files as pathlib.Path, got the name of a file "
                 f"{text_or_files!r}: Path({text_or_files!r})"
             )
-        counts = count_words(text_or_files, rule)
+        counts = count_words_apart(text_or_files, rule, names)
     else:
-        files = text_or_files
-        counts = count_words_in_files(files, rule, executor)
+        files = _files(text_or_files)
+        counts = count_words_in_files(files, rule, executor, specials=names)
     if not counts:
         raise ValueError(f"text_or_files must have words, by {rule.name!r} there are none")
+    check_apart(names, counts)
     return train(
         counts,
         vocab_size,
@@ -81,3 +84,34 @@ def train_on_text(
         convention=rule,
         progress=progress,
     ).with_specials(names)
+
+
+def check_apart(specials: Iterable[str], words: Iterable[str]) -> None:
+    """Refuse a special token that a word still has, as it is spelled, after the text was cut.
+
+    A piece of that word could be of the same name.  In the text it was written otherwise: in
+    another case or another form of Unicode, or with what stands for a blank.
+    """
+    for special in specials:
+        for word in words:
+            if special in word:
+                raise ValueError(
+                    f"specials must be in no word as it is spelled, got {special!r}, which is in "
+                    f"{word:.40}: a piece could have the same name"
+                )
+
+
+def _files(given: TextOrFiles) -> list[os.PathLike[str]]:
+    """The files one by one."""
+    alone = isinstance(given, os.PathLike | bytes) or not isinstance(given, Iterable)
+    files: list[Any] = [given] if alone else list(given)  # type: ignore[arg-type]
+    for file in files:
+        if not isinstance(file, os.PathLike):
+            raise TypeError(
+                "text_or_files must be a text, or files as pathlib.Path, got "
+                f"{'' if alone else 'a list with '}{file!r:.60}"
+                + ("; of texts, '\\n'.join(texts) is one" if isinstance(file, str) else "")
+            )
+    if not files:
+        raise ValueError("text_or_files must have at least one file, got none")
+    return files

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genopt_core.checks import one_of, positive, whole
-from genopt_core.conventions import Convention, as_convention, byte_letters
+from genopt_core.conventions import Convention, as_convention, byte_letters, names_cut
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
@@ -63,7 +63,8 @@ def train(
     word_counts : mapping of str to number
         As `corpora.count_words` gives them, or weighted.  The unit does not matter: *once* is the
         largest number of which all counts are multiples, 1 for plain occurrences; weights without
-        one make it the smallest count.
+        one make it the smallest count.  In characters a word is cut behind the ``<`` of ``<unk>``
+        or ``<0xNN>``, since no piece can be one.
     vocab_size : int
         Pieces in all.  Every character of the words is one of them.
     objective : {"likelihood", "tokens"} or float
@@ -120,7 +121,9 @@ def train(
     rule, weight = as_convention(convention), _length_cost(objective)
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
-    counts = _in_chunks(check_words(word_counts))
+    whole(vocab_size, "vocab_size")
+    counts = check_words(word_counts)
+    counts = _in_chunks(counts if rule.in_bytes else _spelled(counts))
     absent = _absent_bytes(counts, vocab_size) if rule.in_bytes else ()
     unit = common_unit(counts.values())
     counts = in_units(counts, unit)
@@ -226,7 +229,7 @@ def _absent_bytes(counts: dict[str, float], vocab_size: int) -> tuple[str, ...]:
             "word_counts must be spelled in bytes, as count_words(text, convention) gives them, "
             f"got {word!r}"
         )
-    if whole(vocab_size, "vocab_size") < 256:
+    if vocab_size < 256:
         raise ValueError(f"vocab_size must be at least 256, one for each byte, got {vocab_size}")
     return tuple(letter for letter in byte_letters() if letter not in occur)
 
@@ -234,6 +237,24 @@ def _absent_bytes(counts: dict[str, float], vocab_size: int) -> tuple[str, ...]:
 def _in_counts(step: Step, unit: float) -> Step:
     """What a step needs for the counts as they were given."""
     return step if unit == 1 else replace(step, bits=step.bits * unit, tokens=step.tokens * unit)
+
+
+def _spelled(counts: dict[str, float]) -> dict[str, float]:
+    """Words without the names of tokens, which no piece can have; refused are blanks."""
+    if any(" " in word for word in counts):
+        word = next(word for word in counts if " " in word)
+        raise ValueError(
+            "word_counts must write a blank as '▁' (U+2581), as count_words(text, convention) "
+            f"does, got the word {word!r}"
+        )
+    parts = {word: names_cut(word) for word in counts if "<" in word}
+    if all(len(cut) == 1 for cut in parts.values()):
+        return counts
+    apart: dict[str, float] = {}
+    for word, count in counts.items():
+        for part in parts.get(word, [word]):
+            apart[part] = apart.get(part, 0) + count
+    return apart
 
 
 def _in_chunks(counts: dict[str, float]) -> dict[str, float]:
