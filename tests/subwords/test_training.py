@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -535,3 +536,15 @@ def test_refused_types_and_options():
         train(TOY, 12, max_piece=0)
     with pytest.raises(ValueError, match="min_count"):
         train(TOY, 12, min_count=0)
+
+
+@pytest.mark.parametrize("counts", [{"ab": 3}, {"ba": 1, "bb": 1}, {"abc": 2, "d": 1}])
+@pytest.mark.parametrize("objective", ["likelihood", 5.0, "tokens"])
+def test_a_vocabulary_of_characters_alone_is_fitted_without_a_warning(counts, objective):
+    """The candidates before it are whole words, so that no character was ever used."""
+    size = len(set("".join(counts)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vocabulary = train(counts, size, objective, new_words=False)
+    used = {c: sum(n * word.count(c) for word, n in counts.items()) for c in vocabulary.pieces}
+    assert dict(zip(vocabulary.pieces, vocabulary.counts, strict=True)) == used

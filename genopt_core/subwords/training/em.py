@@ -148,8 +148,11 @@ def segment_all(table: Substrings, arcs: Arcs, cost: Float, length_cost: float) 
 
 
 def fitted_costs(counts: Float, length_cost: float) -> Float:
-    r"""Cost of every piece after an M-step, :math:`\lambda - \ln(c_s / C)`, in nats."""
-    return length_cost - np.log(np.maximum(counts, LEAST_COUNT) / counts.sum())
+    r"""Cost of every piece after an M-step, :math:`\lambda - \ln(c_s / C)`, in nats.
+
+    All the same where none was used, as of the characters of words that are pieces.
+    """
+    return length_cost - np.log(np.maximum(counts, LEAST_COUNT) / (counts.sum() or LEAST_COUNT))
 
 
 def hard_em(
