@@ -140,7 +140,8 @@ def use(
     -----
     Rows of a batch with padding are attended to one group of equal padding after the other, as if
     the padding were not there, and the padding's own output is 0.  Where padding lies between
-    tokens, or where a mask is more than causal, as with sliding windows, an error says so.
+    tokens, or where a mask is more than causal, an error says so: a layer with a sliding window
+    takes texts that are no longer than the window.
 
     Examples
     --------
@@ -233,7 +234,7 @@ def block_attention(
         out = _over_blocks(settings, query, k, v, bias, scaling, how)
     else:
         out = torch.zeros_like(query)
-        for rows, start, stop in _spans(attention_mask):
+        for rows, start, stop in _spans(attention_mask, _place(module, kwargs)):
             q1, k1, v1 = (x[rows, :, start:stop] for x in (query, k, v))
             part = _over_blocks(settings, q1, k1, v1, bias, scaling, how)
             out[rows, :, start:stop] = part
@@ -290,12 +291,21 @@ def _drawn(settings: _Settings, q: Tensor, k: Tensor) -> Plan:
     return stack_heads([one.plan(tokens, **options) for one in draw]).to(q.device)  # type: ignore[arg-type]
 
 
-def _spans(mask: Tensor) -> list[tuple[Tensor, int, int]]:
+def _place(layer: Any, given: Mapping[str, Any]) -> str:
+    """Which layer it is, and its window, for a message."""
+    window = given.get("sliding_window") or getattr(layer, "sliding_window", None)
+    words = f" with a window of {window} tokens" if window else ""
+    return f"layer {layer.layer_idx}{words}"
+
+
+def _spans(mask: Tensor, place: str) -> list[tuple[Tensor, int, int]]:
     """Rows of equal padding, with the first token and the one after the last."""
     if mask.dim() != 2:
         raise ValueError(
             f"attention_mask must be padding alone with attention {NAME!r}, (batch, tokens), got "
-            f"{tuple(mask.shape)}: a mask that is more than causal has no blocks to choose from"
+            f"{tuple(mask.shape)} in {place}: a mask that is more than causal has no blocks to "
+            "choose from; let design map the other layers alone, or take a text that fits the "
+            "window"
         )
     seen = mask.bool()
     count, start = seen.sum(1), seen.int().argmax(1)

@@ -207,17 +207,17 @@ def _mask(
             "cache must hold the tokens that came and no more, as DynamicCache does, got "
             f"{kv_length} for {int(q_offset) + q_length - kv_offset} tokens"
         )
+    where = (batch_size, q_length, kv_length, q_offset, kv_offset)
     if mask_function is not causal_mask_function:
-        return sdpa_mask(
-            batch_size,
-            q_length,
-            kv_length,
-            q_offset,
-            kv_offset,
-            mask_function,
-            attention_mask,
-            **kwargs,
-        )
+        square = sdpa_mask(*where, mask_function, attention_mask, **kwargs)
+        window = kwargs.get("local_size")
+        if square is None or window is None or kv_length > window:
+            return square
+        # a window that is not shorter than the text is none, unless the square says more
+        given = kwargs | {"local_size": None, "allow_is_causal_skip": False}
+        plain = sdpa_mask(*where, causal_mask_function, attention_mask, **given)
+        if plain is None or not torch.equal(square, plain.expand_as(square)):
+            return square
     padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
     if padding is None:
         return None

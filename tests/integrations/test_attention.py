@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.models import tiny
+from oracles.models import alternating, tiny
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, MistralConfig, MistralForCausalLM
 
@@ -154,6 +154,45 @@ def test_padding_between_tokens_is_refused():
     mask = torch.ones_like(x)
     mask[0, 5] = 0
     with use(model, FEW, block=BLOCK), pytest.raises(ValueError, match="got padding between"):
+        model(x, attention_mask=mask)
+
+
+@pytest.mark.parametrize("size", [TOKENS, TOKENS + 1, 4096])
+def test_a_window_that_is_not_shorter_than_the_text_is_none(size):
+    model, plain, x = windows(size), windows(None), ids()
+    plain.load_state_dict(model.state_dict())
+    mask = torch.ones_like(x)
+    mask[0, :9] = 0
+    for given in ({}, {"attention_mask": mask}):
+        found = []
+        for one in (model, plain):
+            with use(one, FEW, block=BLOCK, generator=seeded()), torch.no_grad():
+                found.append(one(x, **given).logits)
+        assert torch.equal(*found)
+
+
+def test_a_window_that_is_shorter_is_named_with_its_layer():
+    model, x = windows(), ids()
+    words = r"got \(2, 1, 45, 45\) in layer 0 with a window of 8 tokens"
+    with use(model, FEW, block=BLOCK), pytest.raises(ValueError, match=words):
+        model(x)
+    with use(model, FEW, block=BLOCK), torch.no_grad():
+        model(x[:, :8], attention_mask=torch.ones(2, 8).tril(6).long())
+
+
+def test_layers_without_a_window_are_chosen_by_their_numbers():
+    model = alternating(window=16, kinds=("sliding", "full"))
+    x = ids() % 97
+    mask = torch.ones_like(x)
+    mask[0, :9] = 0
+    expected = model(x, attention_mask=mask).logits
+    with use(model, {1: ALL}, block=BLOCK):
+        found = model(x, attention_mask=mask).logits
+    torch.testing.assert_close(found[mask == 1], expected[mask == 1], atol=1e-5, rtol=1e-4)
+    with (
+        use(model, FEW, block=BLOCK),
+        pytest.raises(ValueError, match="layer 0 with a window of 16"),
+    ):
         model(x, attention_mask=mask)
 
 
@@ -345,7 +384,7 @@ def test_register_twice():
 # ------------------------------------------------------------------ refusals
 
 
-def windows():
+def windows(size=8):
     config = MistralConfig(
         vocab_size=128,
         hidden_size=32,
@@ -353,7 +392,7 @@ def windows():
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
-        sliding_window=8,
+        sliding_window=size,
     )
     return MistralForCausalLM(config).eval()
 
