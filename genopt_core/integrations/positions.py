@@ -1,17 +1,23 @@
 r"""Rotation and distance biases of chapter 3 in models of ``transformers``.
 
 `use` gives a decoder that rotates its queries and keys, such as Llama's or SmolLM2's, another
-encoding of positions, and takes it away again.  The attention function adds each query head's bias,
-holds no square of it, and works with a growing cache, left padding, prefill in pieces and the
-staircase cache of :mod:`genopt_core.torch.kvcache`.
+encoding of positions, and takes it away again; `use_saved` gives it the one with which it was
+saved.  The attention function adds each query head's bias, holds no square of it, and works with a
+growing cache, left padding, prefill in pieces and the staircase cache of
+:mod:`genopt_core.torch.kvcache`.
 """
 
-from collections.abc import Sequence
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -22,15 +28,16 @@ from transformers.masking_utils import (
     sdpa_mask,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.utils import cached_file
 
 from genopt_core.positions import inverse_frequencies, yarn_temperature
 from genopt_core.torch.kvcache.attention import QUERIES, attend_view
 from genopt_core.torch.kvcache.layer import View, taken_from
 from genopt_core.torch.kvcache.settings import READERS, decoder_of
-from genopt_core.torch.positions import DistanceBias, Encoding, biased_attention
+from genopt_core.torch.positions import DistanceBias, Encoding, LearnedSlopes, biased_attention
 from genopt_core.torch.positions.bias import bias_block
 
-__all__ = ["NAME", "ROPE_TYPE", "positioned_attention", "register", "use"]
+__all__ = ["NAME", "ROPE_TYPE", "positioned_attention", "register", "use", "use_saved"]
 
 NAME = "genopt_positions"
 """Under which ``transformers`` knows the attention and the mask function."""
@@ -38,6 +45,10 @@ ADDERS: set[str] = set()
 """Other attention functions that add each layer's bias; who registers one adds its name."""
 ROPE_TYPE = "genopt"
 """The ``rope_type`` whose frequencies are those of `genopt_core.positions.inverse_frequencies`."""
+SAVED = "genopt_encoding"
+"""What a configuration calls the encoding of its model."""
+LEARNED = "genopt_learned"
+"""What a decoder calls the `LearnedSlopes` of all its layers: part of the names of weights."""
 
 
 def register() -> str:
@@ -61,8 +72,10 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     r"""Let a model know positions by ``encoding``, or as it did at first by ``None``.
 
     Weights stay as they are; a model that was trained with another encoding is worse for it.  What
-    an encoding learns becomes part of ``model.parameters()``.  A saved model keeps its rotation but
-    not its bias: call `use` again after loading.
+    an encoding learns becomes part of ``model.parameters()``, once wherever it is shared.
+    ``model.save_pretrained`` writes it with the weights and describes the encoding in the
+    configuration; ``from_pretrained`` knows neither and says that weights are unexpected: call
+    `use_saved` after it.
 
     Parameters
     ----------
@@ -71,6 +84,11 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     encoding : Encoding, or one a layer
         Layers rotate one share of their pairs or do not rotate (RoPE in three of four layers).  One
         object for all layers shares what is learned.
+
+    Warns
+    -----
+    UserWarning
+        If the model was saved with an encoding that had learned, which is given up.
 
     Notes
     -----
@@ -87,6 +105,68 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     >>> model(torch.arange(8).view(1, -1)).logits.shape
     torch.Size([1, 8, 9])
     """
+    decoder, _ = _parts(model)
+    saved = getattr(decoder_of(model.config), SAVED, None)
+    if saved and saved["learned"] and not hasattr(decoder, "_genopt_stock"):
+        warnings.warn(
+            f"model was saved with positions that it had learned ({len(saved['learned'])} tensors "
+            "of slopes), and these are now given up: use_saved(model) takes them",
+            stacklevel=2,
+        )
+    _use(model, encoding)
+
+
+def use_saved(model: Any, folder: str | os.PathLike[str] | None = None) -> list[Encoding]:
+    r"""Let a model know positions as it did when it was saved, with all that it had learned.
+
+    Parameters
+    ----------
+    model : model of transformers
+        From ``from_pretrained``, saved by ``save_pretrained`` while `use` was on.
+    folder : path or name on the Hub, optional
+        Where the weights lie, by default where ``from_pretrained`` read them.
+
+    Returns
+    -------
+    list of Encoding
+        One a layer, as `use` takes them.
+
+    Raises
+    ------
+    OSError
+        If ``folder`` has no weights in the format safetensors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from genopt_core.torch.positions import encoding
+    >>> sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(num_attention_heads=2, **sizes))
+    >>> use(model, encoding("rope+harmonic", 2, learned=True))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save_pretrained(folder)
+    ...     again = LlamaForCausalLM.from_pretrained(folder)
+    ...     each = use_saved(again)
+    >>> [round(slope, 4) for slope in each[0].bias.strengths().tolist()]
+    [1.0, 0.5]
+    """
+    decoder, _ = _parts(model)
+    saved = getattr(decoder_of(model.config), SAVED, None)
+    if saved is None:
+        raise ValueError(
+            "model must have been saved while use(model, encoding) was on, got a configuration "
+            f"without {SAVED!r}"
+        )
+    if hasattr(decoder, "_genopt_stock"):
+        raise ValueError("model must come from from_pretrained, got one on which use was called")
+    where = model.name_or_path if folder is None else os.fspath(folder)
+    each = _encodings(saved, _learned(where) if saved["learned"] else {}, where)
+    _use(model, each)
+    return each
+
+
+def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     register()
     decoder, layers = _parts(model)
     config = decoder_of(model.config)
@@ -97,8 +177,13 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
         each: list[Encoding] = [Encoding() for _ in layers]
     elif isinstance(encoding, Encoding):
         each = [encoding] * len(layers)
-    else:
+    elif isinstance(encoding, Sequence) and all(isinstance(one, Encoding) for one in encoding):
         each = list(encoding)
+    else:
+        raise TypeError(
+            "encoding must be an Encoding, as genopt_core.torch.positions.encoding makes it, one a "
+            f"layer, or None, got {encoding!r}"
+        )
     if len(each) != len(layers):
         raise ValueError(f"encoding must be one or {len(layers)}, one a layer, got {len(each)}")
     for one in each:
@@ -116,10 +201,90 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
         _hold_still(layer, one.rotated != share)
     device = decoder.rotary_emb.inv_freq.device
     for layer, one in zip(layers, each, strict=True):
-        layer.genopt_bias = None if one.bias is None else one.bias.to(device)
+        # not as a module: what is shared would be saved twice, which the library refuses
+        layer.__dict__["genopt_bias"] = None if one.bias is None else one.bias.to(device)
     biased = any(one.bias is not None for one in each)
+    description, learned = _described(each)
+    for place, name, given in (
+        (decoder, LEARNED, nn.ModuleList(learned) if learned else None),
+        (config, SAVED, description if biased else None),
+    ):
+        if given is not None:
+            setattr(place, name, given)
+        elif hasattr(place, name):
+            delattr(place, name)
     if config._attn_implementation not in ADDERS:
         model.set_attn_implementation(NAME if biased else stock[1])
+
+
+def _described(each: Sequence[Encoding]) -> tuple[dict[str, Any], list[LearnedSlopes]]:
+    """Encodings of all layers as JSON holds them, and what of them is learned, each once."""
+    distinct = list({id(one): one for one in each}.values())
+    learned: list[LearnedSlopes] = []
+
+    def numbers(given: Any) -> Any:
+        if not isinstance(given, LearnedSlopes):
+            return np.asarray(given, dtype=np.float64).tolist()
+        if not any(given is one for one in learned):
+            learned.append(given)
+        return {"learned": next(i for i, one in enumerate(learned) if one is given)}
+
+    rows = []
+    for one in distinct:
+        row: dict[str, Any] = {"rotated": one.rotated, "bias": None}
+        if (bias := one.bias) is not None:
+            row["bias"] = {
+                "strengths": numbers(bias.strengths),
+                "distance": bias.distance,
+                "parameter": numbers(bias.parameter),
+                "windows": None if bias.windows is None else bias.windows.tolist(),
+            }
+        rows.append(row)
+    layers = [next(i for i, one in enumerate(distinct) if one is given) for given in each]
+    free = [{"heads": len(one.raw) + one.free, "free": one.free} for one in learned]
+    return {"encodings": rows, "layers": layers, "learned": free}, learned
+
+
+def _encodings(saved: Mapping[str, Any], raw: Mapping[int, Tensor], where: str) -> list[Encoding]:
+    """What `_described` described, with learned numbers of a file."""
+    learned = []
+    for i, row in enumerate(saved["learned"]):
+        shape = (row["heads"] - row["free"],)
+        if i not in raw or raw[i].shape != shape:
+            got = f"one of {tuple(raw[i].shape)}" if i in raw else "none"
+            raise ValueError(f"folder must hold {LEARNED}.{i}.raw of {shape}, got {got} in {where}")
+        learned.append(LearnedSlopes(row["heads"], free=row["free"]))
+        with torch.no_grad():
+            learned[i].raw.copy_(raw[i])
+
+    def numbers(given: Any) -> Any:
+        return learned[given["learned"]] if isinstance(given, dict) else given
+
+    rows = []
+    for row in saved["encodings"]:
+        bias = row["bias"]
+        if bias is not None:
+            given = numbers(bias["strengths"]), bias["distance"], numbers(bias["parameter"])
+            bias = DistanceBias(*given, windows=bias["windows"])
+        rows.append(Encoding(row["rotated"], bias))
+    return [rows[i] for i in saved["layers"]]
+
+
+def _learned(where: str) -> dict[int, Tensor]:
+    """Learned numbers in the weights of a folder, or of a model on the Hub."""
+    names = ["model.safetensors"]
+    if cached_file(where, names[0], _raise_exceptions_for_missing_entries=False) is None:
+        index = cached_file(where, f"{names[0]}.index.json")
+        assert index is not None  # or the line before has raised
+        held = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({part for name, part in held.items() if f"{LEARNED}." in name})
+    found = {}
+    for name in names:
+        with safe_open(cached_file(where, name), framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  # it is no mapping
+                if f"{LEARNED}." in key:
+                    found[int(key.split(".")[-2])] = tensors.get_tensor(key)
+    return found
 
 
 def positioned_attention(

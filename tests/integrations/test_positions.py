@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from genopt_core.integrations import positions
-from genopt_core.integrations.positions import NAME, ROPE_TYPE, register, use
+from genopt_core.integrations.positions import NAME, ROPE_TYPE, register, use, use_saved
 from genopt_core.positions import bias, inverse_frequencies, slopes
 from genopt_core.torch.kvcache import StaircaseCache
 from genopt_core.torch.positions import (
@@ -357,6 +357,103 @@ def test_a_saved_model_keeps_its_rotation(tmp_path):
     torch.testing.assert_close(again(x).logits, tiny()(x).logits, atol=1e-6, rtol=0)
 
 
+def learned_of(kind):
+    """Encodings whose slopes have learned: shared by all layers, one a layer, parts shared."""
+    if kind == "shared":
+        given = encoding("rope+harmonic", 4, learned=True, free=1)
+    elif kind == "each":
+        given = [encoding("kerple-log", 4, learned=True) for _ in range(3)]
+    else:
+        one = LearnedSlopes(4)
+        still = Encoding(0.0, DistanceBias(one, "harmonic", windows=[0, 3, 9, 20]))
+        given = [Encoding(1.0, DistanceBias(one)), still, Encoding(1.0)]
+    g = torch.Generator().manual_seed(5)
+    for one in [given] if kind == "shared" else given:
+        for p in one.parameters():
+            p.data = torch.rand(p.shape, generator=g)
+    return given
+
+
+@pytest.mark.parametrize("shards", [{}, {"max_shard_size": "20KB"}], ids=["one file", "shards"])
+@pytest.mark.parametrize("kind", ["shared", "each", "parts"])
+def test_what_was_learned_is_saved_and_comes_back(kind, shards, tmp_path, recwarn):
+    model, x = tiny(), ids()
+    use(model, learned_of(kind))
+    expected = model(x).logits
+    names = [name for name, _ in model.named_parameters() if "genopt" in name]
+    assert len(names) == {"shared": 1, "each": 6, "parts": 1}[kind]
+    model.save_pretrained(tmp_path, **shards)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert (again(x).logits - expected).abs().max() > 1e-3
+    each = use_saved(again)
+    assert torch.equal(again(x).logits, expected)
+    assert [name for name, _ in again.named_parameters() if "genopt" in name] == names
+    held = {id(p) for p in again.parameters()}
+    assert all(id(p) in held and p.requires_grad for one in each for p in one.parameters())
+    again.save_pretrained(tmp_path / "second")
+    third = AutoModelForCausalLM.from_pretrained(tmp_path / "second").eval()
+    use_saved(third, tmp_path / "second")
+    assert torch.equal(third(x).logits, expected)
+    assert not [w for w in recwarn if "given up" in str(w.message)]
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_a_fixed_encoding_comes_back_too(name, tmp_path):
+    model, x = model_with(name), ids()
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    use_saved(again)
+    assert torch.equal(again(x).logits, model(x).logits)
+
+
+def test_giving_up_what_was_learned_is_said(tmp_path, recwarn):
+    model = tiny()
+    use(model, learned_of("each"))
+    model.save_pretrained(tmp_path)
+    for given in (encoding("kerple-log", 4, learned=True), None):
+        again = AutoModelForCausalLM.from_pretrained(tmp_path)
+        with pytest.warns(
+            UserWarning, match=r"learned \(6 tensors .* use_saved\(model\) takes them"
+        ):
+            use(again, given)
+        recwarn.clear()
+        use(again, None)  # it is said once
+        assert not recwarn.list
+    use(model, None)
+    assert not hasattr(model.config, positions.SAVED)
+    use(model, encoding("alibi", 4))
+    model.save_pretrained(tmp_path / "fixed")
+    recwarn.clear()
+    use(AutoModelForCausalLM.from_pretrained(tmp_path / "fixed"), None)  # nothing was learned
+    assert not recwarn.list
+
+
+def test_weights_without_what_was_learned_are_refused(tmp_path):
+    model = tiny()
+    use(model, learned_of("shared"))
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tiny().save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"folder must hold genopt_learned.0.raw of \(3,\), got none"
+    ):
+        use_saved(again)
+    with pytest.raises(OSError, match="nowhere"):
+        use_saved(again, tmp_path / "nowhere")
+
+
+def test_a_copy_learns_by_itself():
+    model, x = tiny(), ids()
+    use(model, learned_of("parts"))
+    other = copy.deepcopy(model)
+    (raw,) = [p for name, p in other.named_parameters() if "genopt" in name]
+    expected = model(x).logits
+    assert torch.equal(other(x).logits, expected)
+    raw.data += 1
+    assert torch.equal(model(x).logits, expected)
+    assert (other(x).logits - expected).abs().max() > 1e-3
+
+
 # ------------------------------------------------------------------ a real model
 
 
@@ -401,6 +498,11 @@ def llama3():
     ("call", "word"),
     [
         (lambda: use(gpt2(), encoding("alibi", 2)), "model must be a decoder .* got GPT2LMHead"),
+        (lambda: use_saved(tiny()), "model must have been saved while use"),
+        (
+            lambda: use_saved(model_with("alibi")),
+            "model must come from from_pretrained, got one on",
+        ),
         (lambda: use("llama", None), "model must be a decoder .* got str"),
         (lambda: use(tiny(), encoding("alibi", 8)), "encoding must have 4 heads.* got 8"),
         (lambda: use(tiny(), [encoding("alibi", 4)]), "encoding must be one or 3.* got 1"),
@@ -429,6 +531,12 @@ def llama3():
 def test_bad_arguments_are_named(call, word):
     with pytest.raises(ValueError, match=word):
         call()
+
+
+@pytest.mark.parametrize("given", ["alibi", 3, ["alibi"] * 3, DistanceBias([1.0] * 4)])
+def test_what_is_no_encoding_is_refused(given):
+    with pytest.raises(TypeError, match=r"encoding must be an Encoding, as .* got"):
+        use(tiny(), given)
 
 
 def test_an_odd_head_is_named():
