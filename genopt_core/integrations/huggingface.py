@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from genopt_core.checks import extra
 from genopt_core.subwords.tokenizer.tokenizer_json import (
     OWN_KEY,
+    check_roles,
     check_vocabulary,
     load_tokenizer_json,
     read_tokenizer,
@@ -18,7 +19,7 @@ from genopt_core.subwords.tokenizer.tokenizer_json import (
     save_transformers,
     tokenizer_json,
 )
-from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
+from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials
 
 if TYPE_CHECKING:
     import tokenizers
@@ -80,7 +81,8 @@ def to_transformers(
         import transformers
 
     check_vocabulary(vocabulary)
-    names = vocabulary.specials if specials is None else tuple(specials)
+    check_roles(roles)
+    names = vocabulary.specials if specials is None else check_specials(specials)
     more = dict.fromkeys(name for name in roles.values() if name not in names)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=to_tokenizers(vocabulary, (*names, *more)),

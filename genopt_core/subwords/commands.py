@@ -133,13 +133,12 @@ def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping
     more = f", {specials} special token{'s' * (specials > 1)}" if specials else ""
     words = float(vocabulary.provenance["words"])
     in_bytes = vocabulary.convention.in_bytes
-    given = {**({} if in_bytes else {"unk_token": UNKNOWN}), **roles}
     ids = "the pieces" if in_bytes else f"the pieces, 256 bytes, {UNKNOWN}"
     load = (
         f"AutoTokenizer.from_pretrained({written!r})"
         if options.transformers
         else f"PreTrainedTokenizerFast(tokenizer_file={written!r}"
-        + "".join(f", {role}={token!r}" for role, token in given.items())
+        + "".join(f", {role}={token!r}" for role, token in roles.items())
         + ")"
     )
     lines = [

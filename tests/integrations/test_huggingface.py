@@ -11,8 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genopt_core import corpora
+from genopt_core.conventions import Convention
 from genopt_core.integrations import huggingface as hf
-from genopt_core.subwords import Vocabulary, piece_costs, stored_costs, substring_vocabulary
+from genopt_core.subwords import (
+    Vocabulary,
+    piece_costs,
+    stored_costs,
+    substring_vocabulary,
+    train,
+)
 from genopt_core.subwords.tokenizer.encoding import BYTE_TOKENS
 
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
@@ -248,6 +255,77 @@ def test_transformers_gives_the_same_ids_after_saving_and_loading(sotu, tmp_path
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == wanted
         assert tokenizer.decode(wanted) == text
         assert tokenizer.eos_token_id == len(sotu) + 257
+
+
+@pytest.mark.parametrize(
+    "convention",
+    [
+        Convention(),
+        Convention("none", alphabet="characters"),
+        Convention("gpt4"),
+        Convention("regex", r"\S+", "characters"),
+    ],
+    ids=lambda c: f"{c.name}-{c.alphabet}",
+)
+def test_a_text_that_says_unk_keeps_it_whoever_loads_the_tokenizer(convention, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    text = "low <unk> low <0x41></s> <unk>é<pad>low\n"
+    counts = corpora.count_words("low <unk> low <0x41> lower\n" * 9, convention)
+    vocabulary = train(counts, 290, at_most=True, convention=convention, new_words=False)
+    roles = {"eos_token": "</s>", "pad_token": "<pad>"}
+    written = hf.save_transformers(vocabulary, tmp_path / "folder", **roles)
+    hf.to_transformers(vocabulary, **roles).save_pretrained(tmp_path / "saved")
+    by_hand = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "folder" / "tokenizer.json"), **roles
+    )
+    ids = written.encode(text).tolist()
+    assert written.decode(ids) == text
+    for tokenizer in (
+        hf.to_transformers(vocabulary, **roles),
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "folder"),
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "saved"),
+        by_hand,
+    ):
+        assert tokenizer(text)["input_ids"] == ids
+        assert tokenizer.decode(ids) == text
+        plain = tokenizer.decode(ids, skip_special_tokens=True)
+        assert plain == text.replace("</s>", "").replace("<pad>", "")
+        assert tokenizer.unk_token is None
+        assert tokenizer.all_special_tokens == ["</s>", "<pad>"]
+        assert len(tokenizer) == len(written.tokens)
+        short, long = tokenizer(["low", text], padding=True)["input_ids"]
+        assert (long, len(short), short[-1]) == (ids, len(ids), tokenizer.pad_token_id)
+        assert tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]}) == 1
+        assert tokenizer("<new>")["input_ids"] == [len(written.tokens)]
+
+
+@pytest.mark.parametrize("convert", [hf.to_transformers, hf.save_transformers])
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"eos": "</s>"}, r"role must be one of 'bos_token', .*, got eos='</s>'; other special"),
+        ({"model_max_length": 32}, r"got model_max_length=32; .* other settings are set on"),
+        ({"additional_special_tokens": ["<a>"]}, r"got additional_special_tokens=\['<a>'\]; other"),
+        ({"unk_token": "<unk>"}, "got unk_token='<unk>'"),
+        ({"eos_token": 3}, "eos_token must be a str, got 3"),
+        ({"eos_token": None}, "eos_token must be a str, got None"),
+        ({"eos_token": ["</s>"]}, r"eos_token must be a str, got \['</s>'\]"),
+    ],
+)
+def test_what_is_no_role_is_named(convert, roles, message, tmp_path):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    place = [tmp_path / "folder"] if convert is hf.save_transformers else []
+    with pytest.raises((TypeError, ValueError), match=message):
+        convert(vocabulary_of({"a": 1.0}), *place, **roles)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("convert", [hf.to_transformers, hf.to_tokenizers])
+@pytest.mark.parametrize("specials", ["</s>", 3, [3]])
+def test_specials_are_a_list_of_strings(convert, specials):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    with pytest.raises(TypeError, match=r"specials must be .*strings, got (the str '</s>'|3)"):
+        convert(vocabulary_of({"a": 1.0}), specials=specials)
 
 
 # Other tokenizers' files --------------------------------------------------------------------------

@@ -12,13 +12,13 @@ past it, and drops it when *it* saves the file.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genopt_core.checks import one_of
 from genopt_core.conventions import (
     END_OF_WORD,
     EXPRESSIONS,
@@ -129,6 +129,23 @@ def check_vocabulary(vocabulary: Vocabulary) -> None:
         raise TypeError(f"vocabulary must be a Vocabulary, got {type(vocabulary).__name__}")
 
 
+def check_roles(roles: Mapping[str, Any]) -> None:
+    """Refuse what is no special token by its role.
+
+    >>> check_roles({"eos": "</s>"})
+    Traceback (most recent call last):
+    ValueError: role must be one of 'bos_token', ..., got eos='</s>'; ...
+    """
+    for role, token in roles.items():
+        if role not in ROLES:
+            raise ValueError(
+                f"role must be one of {', '.join(map(repr, ROLES))}, got {role}={token!r}; other "
+                "special tokens are specials, other settings are set on the tokenizer as loaded"
+            )
+        if not isinstance(token, str):
+            raise TypeError(f"{role} must be a str, got {token!r}")
+
+
 def save_tokenizer_json(
     vocabulary: Vocabulary, path: str | os.PathLike[str], byte_fallback: bool = True
 ) -> None:
@@ -164,7 +181,7 @@ def save_transformers(
 
     ``folder`` is made if it is not there; two files are written to it.  ``roles`` say what a
     special token is for, such as ``eos_token="</s>", pad_token="<pad>"``; it is made one if it is
-    not. ``unk_token`` is ``<unk>`` without being named, if the vocabulary has one.  Returns the
+    not.  No token has the role ``unk_token``, so a text that says ``<unk>`` keeps it.  Returns the
     vocabulary with the special tokens as they were written.  Raises ``OSError`` if the folder
     cannot be written to.
 
@@ -177,8 +194,7 @@ def save_transformers(
     >>> written.specials
     ('</s>',)
     """
-    for role in roles:
-        one_of(role, "role", ROLES)
+    check_roles(roles)
     specials = vocabulary.specials
     vocabulary = vocabulary.with_specials(
         (*specials, *(name for name in dict.fromkeys(roles.values()) if name not in specials))
@@ -189,7 +205,6 @@ def save_transformers(
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        **({} if vocabulary.convention.in_bytes else {"unk_token": UNKNOWN}),
         **roles,
     }
     write_json(target / "tokenizer_config.json", settings, indent=1)

@@ -358,6 +358,8 @@ def check_specials(specials: Iterable[str], others: Iterable[str] = ()) -> tuple
     """The special tokens as a tuple, refused if empty or the name of one of the other tokens."""
     if isinstance(specials, str):
         raise TypeError(f"specials must be a list of strings, got the str {specials!r}")
+    if not isinstance(specials, Iterable):
+        raise TypeError(f"specials must be a list of strings, got {specials!r}")
     specials, taken = tuple(specials), set(others)
     for special in specials:
         if not isinstance(special, str):
