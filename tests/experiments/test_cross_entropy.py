@@ -8,11 +8,12 @@ import math
 
 import numpy as np
 import pytest
-from places import RESULTS, TABLES
+from places import BOOK, RESULTS, TABLES
 
 from book.ch2_search import results
 from book.experiments.common import pairing, store
 from book.experiments.cross_entropy import (
+    again,
     collect,
     confirm,
     explorer_tables,
@@ -26,6 +27,11 @@ from genopt_core.cross_entropy.regret import normalised_regret
 from genopt_core.explorers.reports import read, table
 
 ALL = {**problems.DEVELOPMENT, **problems.HELD_OUT}
+
+
+def page() -> str:
+    cells = json.loads((BOOK / "ch2_search" / "evidence.ipynb").read_text("utf-8"))["cells"]
+    return " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +202,41 @@ def test_newest_sources_and_the_timed_runs():
     assert collect.costs_of(entries) == [["plus", "nk", 0, 20, 60.0]]
 
 
+# ------------------------------------------------------------------ one method run again
+
+STORED = [
+    ["plus", "nk", [0, 1], [5, 6], [3, 4], 1.0],
+    ["plus", "network", [0, 1], [7, 8], [], 2.0],
+    ["random", "nk", [0, 1], [9, 9], [9, 9], 0.1],
+]
+
+
+def test_only_rows_that_came_out_otherwise_are_replaced():
+    found = [
+        ["plus", "nk", [1, 0, 2], [6, 5, 1], [0, 3, 1], 0.5],
+        ["plus", "network", [0, 1, 2], [7, 8, 9], [1, 1, 1], 0.7],
+        ["plus", "levels", [0], [1], [1], 0.7],
+    ]
+    rows, differ = again.replaced(STORED, found, slice(3, 5))
+    assert rows == [["plus", "nk", [0, 1], [5, 6], [3, 0], 1.0], *STORED[1:]]
+    assert differ == {"nk": 1, "network": 0}
+    with pytest.raises(ValueError, match=r"plus on nk was not run with the seeds \[1\]"):
+        again.replaced(STORED, [["plus", "nk", [0], [5], [3], 0.5]], slice(3, 5))
+
+
+def test_what_was_run_again_is_said(content):
+    (entry,) = content["again"]
+    runs = {row[1]: len(row[2]) for row in content["rows"] if row[0] == entry["method"]}
+    assert entry["method"] == "posterior"
+    assert entry["differ"].keys() == runs.keys()
+    assert entry["differ"]["conditional"] == runs["conditional"]
+    every = sum(n for name, n in runs.items() if name != "conditional")
+    other = sum(n for name, n in entry["differ"].items() if name != "conditional")
+    words = {5: "five"}
+    assert f"Of {every} runs done again" in page()
+    assert f"{every - other} came out the same; {words[other]} part late" in page()
+
+
 # ------------------------------------------------------------------ the stored race
 
 
@@ -249,6 +290,12 @@ def test_what_the_page_says_of_the_duels(content):
         c = found[ours, peer, budget]
         return c["holm"] < 0.05 and c["wins"] > c["losses"]
 
+    for budget, words in ((30, "At 30 it is {} to {}"), (60, "a lead in pairs, {} wins to {}")):
+        c = found["posterior", "gp", budget]
+        assert words.format(c["wins"], c["losses"]) in page()
+    smac, gp = found["posterior", "smac", 60], found["posterior", "gp", 60]
+    assert f"met: {smac['wins']} wins to {smac['losses']} losses at 60" in page()
+    assert f"ahead at 60, {gp['wins']} to {gp['losses']}" in page()
     peers = [m for m, fact in content["methods"].items() if not fact["ours"]]
     won = {(p, b) for p in peers for b in (60, 120) if ahead("posterior", p, b)}
     assert won == {(p, b) for p in peers for b in (60, 120)} - {("gp", 120)}

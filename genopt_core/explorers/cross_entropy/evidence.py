@@ -316,7 +316,7 @@ def duration(seconds: float) -> str:
             "A conditional space: slower than a GP",
             {"evaluation": 0.1, "problem": "conditional"},
             "Every branch is modeled: in these runs our suggestion costs more than a Gaussian "
-            "process over the shared part (since then less than half of that).",
+            "process over the shared part (since then less than a third of it).",
             fails=True,
         ),
     ),
