@@ -28,6 +28,7 @@ from genopt_core.torch.attention import (
     stack_heads,
 )
 from genopt_core.torch.attention.attention import PATHS, SHORT, Path
+from genopt_core.torch.attention.draws import checked_generator
 from genopt_core.torch.kvcache.layer import taken_from
 from genopt_core.torch.kvcache.settings import READERS
 
@@ -164,6 +165,7 @@ def use(
     if block is not None:
         whole(block, "block")
     whole(rounds, "rounds")
+    checked_generator(generator)
     one_of(evaluate, "evaluate", ("sample", "expected", "full"))
     if design is None:
         each: Mapping[int, Draw] = {}

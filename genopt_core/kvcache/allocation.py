@@ -2,6 +2,7 @@ r"""How many bits each age deserves, by measured attention mass, and how many ea
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +177,7 @@ def allocate_widths(
     error = {int(w): float(d) for w, d in zip(widths, errors, strict=True)}
     omega = monotone_mass(mass, tokens)
     count = np.ones(len(omega)) if tokens is None else np.asarray(tokens, dtype=float)
-    if not budget >= menu[0]:
+    if not _number(budget) >= menu[0]:
         raise ValueError(f"budget must be at least the narrowest width, {menu[0]}, got {budget}")
 
     hull = _convex_hull(menu, error)
@@ -194,6 +195,13 @@ def allocate_widths(
             left -= cost
             chosen[a] = k + 1
     return [hull[k] for k in chosen]
+
+
+def _number(budget: Any) -> float:
+    """``budget``, which may be infinite, if it is a number."""
+    if isinstance(budget, bool) or not isinstance(budget, int | float | np.number):
+        raise TypeError(f"budget must be a number, got {budget!r}")
+    return float(budget)
 
 
 def allocate_layers(
@@ -237,7 +245,7 @@ def allocate_layers(
         raise ValueError(f"unit must be positive, got {unit}")
     units = np.ceil(np.broadcast_to(b, c.shape) / unit - 1e-6).astype(int)
     least = units.min(axis=1)
-    room = np.floor(budget * len(c) / unit + 1e-6) - least.sum()
+    room = np.floor(_number(budget) * len(c) / unit + 1e-6) - least.sum()
     if not room >= 0:
         raise ValueError(
             f"budget must be at least the fewest bits, {least.mean() * unit:g}, got {budget}"
@@ -279,7 +287,7 @@ def allocate_uniform(costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float) -
             raise ValueError(f"{name} must be finite, got {numbers.tolist()}")
     total, sides = c.sum(axis=0), np.arange(c.shape[1])
     every = itertools.product(range(c.shape[2]), repeat=c.shape[1])
-    fit = [o for o in every if b[sides, o].mean() <= budget + 1e-9]
+    fit = [o for o in every if b[sides, o].mean() <= _number(budget) + 1e-9]
     if not fit:
         fewest = b.min(axis=1).mean()
         raise ValueError(f"budget must be at least the fewest bits, {fewest:g}, got {budget}")

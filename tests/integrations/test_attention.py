@@ -408,6 +408,7 @@ def plan_of(tokens):
         (lambda: use(tiny(), {3: FEW}), "design must name layers from 0 to 2, got 3"),
         (lambda: use(tiny(), [FEW] * 3), "a Design for each of 4 query heads"),
         (lambda: use(tiny(), FEW, estimator="horvitz-thompson"), "estimator must be one of"),
+        (lambda: use(tiny(), FEW, generator=3), "generator must be a torch.Generator .* got 3"),
         (lambda: use(tiny(), FEW, rounds=0), "rounds must be at least 1, got 0"),
         (lambda: use(tiny(), FEW, block=0), "block must be at least 1, got 0"),
         (lambda: use(tiny(), FEW, path="sdpa"), "path must be one of"),
@@ -417,7 +418,7 @@ def plan_of(tokens):
     ],
 )
 def test_bad_arguments_are_named(call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         call()
 
 

@@ -425,6 +425,20 @@ def test_crop_keeps_the_rest_and_goes_on(drop, codec):
     assert widths == sorted(widths)
 
 
+@pytest.mark.parametrize("drop", [1, 9, 30, 50, 77])
+def test_after_a_crop_less_is_held_until_the_floor_is_reached(drop):
+    model = tiny(layers=1)
+    cache, k, v = filled(model.config, 80, ladder="16/8/4/2", chunk=8)
+    assert cache.nbytes() == cache.expected_bytes()
+    cache.crop(-drop)
+    assert cache.nbytes() <= cache.expected_bytes()
+    assert (cache.nbytes() == cache.expected_bytes()) == (drop in (1, 77))
+    for _ in range(40):  # two chunks more than the stairs above the floor
+        cache.update(k[:, :, :1], v[:, :, :1], 0)
+        assert cache.nbytes() <= cache.expected_bytes()
+    assert cache.nbytes() == cache.expected_bytes()
+
+
 def test_crop_refuses_a_length_and_reset_forgets():
     model = tiny()
     cache, k, v = filled(model.config, 60, chunk=8)

@@ -136,13 +136,15 @@ Q3 = states(3)[0]
             [torch.ones(1, 2) > 0, torch.ones(1, 3)],
         ),
         ("chunk", lambda x: Settings(CONFIG, chunk=x), [1], [0]),
+        ("seed", lambda x: Settings(CONFIG, seed=x), [0], [-1]),
+        ("group_size", lambda x: Settings(CONFIG, group_size=x), [1], [0]),
         ("sink", lambda x: Settings(CONFIG, sink=x), [0], [-1]),
         ("codec", lambda x: Settings(CONFIG, codec=x), ["grid", "rotated"], ["none"]),
         (
             "full_dtype",
             lambda x: Settings(CONFIG, full_dtype=x),
-            [None, torch.float16],
-            [torch.int8],
+            [None, torch.float16, torch.bfloat16, torch.float32, torch.float64],
+            [torch.int8, torch.float8_e4m3fn, torch.complex64, "float16", 16],
         ),
         (
             "ladder",

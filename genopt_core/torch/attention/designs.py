@@ -17,7 +17,7 @@ from torch import Tensor
 
 from genopt_core.attention.blocks.laws import DistanceLaw, inclusion
 from genopt_core.checks import one_of, real, whole
-from genopt_core.torch.attention.draws import capped, systematic
+from genopt_core.torch.attention.draws import capped, checked_generator, systematic
 from genopt_core.torch.attention.plans import Plan, default_block
 
 __all__ = ["Design", "near", "plan_distances", "sample", "sink"]
@@ -76,6 +76,7 @@ class Design:
             On the CPU; by default PyTorch's own.
         """
         n = whole(length, "length")
+        checked_generator(generator)
         size = min(whole(block, "block"), n) if block is not None else default_block(n)
         t = -(-n // size)
         i = torch.arange(t)

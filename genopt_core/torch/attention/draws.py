@@ -5,10 +5,23 @@ The fast forms of functions of :mod:`genopt_core.attention.blocks` under their n
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 __all__ = ["capped", "systematic"]
+
+
+def checked_generator(generator: Any) -> torch.Generator | None:
+    """``generator`` if draws can be made with it: one of PyTorch on the CPU, or none."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator on the CPU, got {generator!r}")
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(
+            f"generator must be a torch.Generator on the CPU, got one on {generator.device}"
+        )
+    return generator
 
 
 def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -20,6 +33,7 @@ def systematic(pi: Tensor, generator: torch.Generator | None = None) -> Tensor:
     >>> systematic(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()
     [[True, False], [False, True]]
     """
+    checked_generator(generator)
     sums = pi.double().cumsum(-1)
     close = sums.round()
     sums = torch.where((sums - close).abs() < 1e-9, close, sums)

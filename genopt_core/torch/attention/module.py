@@ -21,6 +21,7 @@ from genopt_core.attention.blocks.estimators import ESTIMATORS, Estimator
 from genopt_core.checks import one_of, real, whole
 from genopt_core.torch.attention.attention import pr_flash_attention, rounds_attention
 from genopt_core.torch.attention.designs import Design
+from genopt_core.torch.attention.draws import checked_generator
 from genopt_core.torch.attention.plans import Plan
 
 __all__ = ["PrFlashAttention", "expected_attention"]
@@ -156,7 +157,8 @@ class PrFlashAttention(nn.Module):
         self.design, self.estimator = design, estimator
         self.block = None if block is None else whole(block, "block")
         self.evaluate: Evaluate = one_of(evaluate, "evaluate", EVALUATE)
-        self.rounds, self.generator = whole(rounds, "rounds"), generator
+        self.rounds = whole(rounds, "rounds")
+        self.generator = checked_generator(generator)
         self.plan: Plan | None = None
 
     def forward(

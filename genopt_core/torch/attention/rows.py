@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genopt_core.attention.blocks.laws import DistanceLaw
 from genopt_core.checks import fraction, one_of, real, whole
-from genopt_core.torch.attention.draws import capped, systematic
+from genopt_core.torch.attention.draws import capped, checked_generator, systematic
 from genopt_core.torch.attention.plans import Plan, default_block
 
 __all__ = ["block_mass", "plan_cost", "plan_rows", "self_similarity"]
@@ -36,7 +36,7 @@ def plan_rows(
     density: float | None = None,
     block: int | None = None,
     proxy: Proxy = "probe",
-    probes: int = 4,
+    probes: int | None = None,
     law: DistanceLaw | None = None,
     mix: float = 0.1,
     sinks: int = 1,
@@ -116,10 +116,11 @@ def plan_rows(
     one_of(choose, "choose", ("auto", "sample", "top"))
     one_of(share, "share", ("row", "heads"))
     one_of(proxy, "proxy", PROXIES)
+    checked_generator(generator)
     n = q.shape[2]
     size = min(whole(block, "block"), n) if block is not None else default_block(n)
     if size == n:  # one block, of which nothing is asked
-        proxy, probes = "probe", min(whole(probes, "probes"), 1)
+        proxy, probes = "probe", 1 if probes is None else min(whole(probes, "probes"), 1)
     mass = block_mass(q, k, size, proxy, probes, bias=bias, scale=scale)
     t = mass.shape[-1]
     i = torch.arange(t, device=q.device)
@@ -222,7 +223,7 @@ def block_mass(
     k: Tensor,
     block: int,
     proxy: Proxy = "probe",
-    probes: int = 4,
+    probes: int | None = None,
     *,
     bias: Tensor | None = None,
     scale: float | None = None,
@@ -240,8 +241,9 @@ def block_mass(
         keys.  "centroid": the same queries against the mean key of each block, times B.
         "antidiagonal": sums of scores along antidiagonals of B/probes x B/probes tiles, one number
         a tile.
-    probes : int
-        From 1 to B.  Probes and antidiagonals cost probes/B of all scores; centroids, another
+    probes : int, optional
+        From 1 to B, by default 4, or the next fewer that the block has (that divide it, for
+        antidiagonals).  Probes and antidiagonals cost probes/B of all scores; centroids, another
         B times less.
 
     Returns
@@ -256,7 +258,11 @@ def block_mass(
     (torch.Size([1, 1, 2, 2]), 0.644)
     """
     one_of(proxy, "proxy", PROXIES)
-    size, p = whole(block, "block"), whole(probes, "probes")
+    size = whole(block, "block")
+    if probes is None:
+        divides = proxy == "antidiagonal"
+        probes = next(n for n in (4, 3, 2, 1) if n <= size and not (divides and size % n))
+    p = whole(probes, "probes")
     if p > size:
         raise ValueError(f"probes must be at most {size}, the tokens of a block, got {probes!r}")
     if q.ndim != 4 or k.ndim != 4 or q.shape[1] % k.shape[1] or q.shape[2:] != k.shape[2:]:

@@ -122,7 +122,7 @@ class StaircaseCache(Cache):
         for side, rows in zip(SIDES, (keys, values), strict=True):  # now, not in a forward pass
             widths = {width for row in rows for width in row} - {FULL}
             codec_of(self.settings, side, self.settings.head_dim).check(sorted(widths))
-        self.balance = balance
+        self.balance = _checked(balance)
         maps: list[Any] = [None] * count
         if balance is not None:
             maps = balance.maps(count, self.settings)
@@ -167,7 +167,11 @@ class StaircaseCache(Cache):
         return stairs + sum(t.nbytes for layer in self.window_layers for t in window.tensors(layer))
 
     def expected_bytes(self) -> float:
-        """What :meth:`nbytes` must be (book, eq. kv-memory), and the newest tokens of windows."""
+        """What :meth:`nbytes` must be (book, eq. kv-memory), and the newest tokens of windows.
+
+        After a :meth:`crop` into closed chunks less may be held, until the chunks that were left
+        are on the floor: what has stepped down does not step up when it is among the newest again.
+        """
         total = float(sum(window.expected_bytes(layer) for layer in self.window_layers))
         for layer in self.stair_layers:
             if not layer.is_initialized:
@@ -243,6 +247,7 @@ class StaircaseCache(Cache):
         ``FileNotFoundError`` if there is no such file, ``ValueError`` if it is torn, altered, of
         another format, or not of this model's shape.
         """
+        _checked(balance)
         tensors, description = storage.read(path)
         rows, kinds = description["layers"], layer_kinds(config)
         if len(kinds) != len(rows):
@@ -269,6 +274,12 @@ class StaircaseCache(Cache):
             cache.settings.check_shape(path, *(own[n] for n in ("rest.k", "rest.v") if n in own))
             layer.fill(row, own)
         return cache
+
+
+def _checked(balance: Any) -> Balance | None:
+    if balance is not None and not isinstance(balance, Balance):
+        raise TypeError(f"balance must be a Balance, of measure_balance, got {balance!r}")
+    return balance
 
 
 def _per_layer(ladder: Sequence, count: int, name: str) -> list[tuple[int, ...]]:

@@ -30,6 +30,9 @@ FULL_KIND = "full_attention"
 WINDOWS = ("sliding_attention", "chunked_attention")
 """And those that attend to the newest tokens alone: they have no old ones to step down."""
 
+FULL_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""In which sinks and residuals may be held; one of 8 bits is not computed with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Settings:
@@ -45,11 +48,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         decoder_of(self.config)
-        whole(self.chunk, "chunk")
-        whole(self.sink, "sink", least=0)
+        for name, least in (("chunk", 1), ("sink", 0), ("group_size", 1), ("seed", 0)):
+            object.__setattr__(self, name, whole(getattr(self, name), name, least))
         one_of(self.codec, "codec", ("rotated", "grid"))
-        if self.full_dtype is not None and not self.full_dtype.is_floating_point:
-            raise ValueError(f"full_dtype must be a floating-point dtype, got {self.full_dtype}")
+        if self.full_dtype is not None:
+            one_of(self.full_dtype, "full_dtype", FULL_DTYPES)
 
     @property
     def _full(self) -> Any:

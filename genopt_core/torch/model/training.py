@@ -152,7 +152,7 @@ def train(
     ----------
     run : Run
     batch : callable
-        Ids (rows, tokens + 1) of a step, counted from 0; the same each time.
+        Ids (rows, tokens + 1) of a step, counted from 0, an integer tensor; the same each time.
     lengths : (vocabulary,) tensor of integers, optional
         Bytes of each token; what has none, a special token, has no loss.
     path : path, optional
@@ -190,7 +190,7 @@ def train(
             while step < run.steps:
                 for group in optimizer.param_groups:
                     group["lr"] = run.rate_at(step)
-                windows = batch(step).to(device)
+                windows = _checked(batch(step), run.model.vocabulary).to(device)
                 nats = token_nats(model, windows)
                 if spelled is None:
                     loss = nats.mean()
@@ -214,6 +214,29 @@ def train(
                 _save(path, run, model, optimizer, losses, step, drawn)
             raise
     return Trained(model.eval(), losses)
+
+
+def _checked(windows: Any, vocabulary: int) -> Tensor:
+    """What ``batch`` gave, if there is something to predict in it."""
+    if not isinstance(windows, Tensor):
+        raise TypeError(f"batch must give tensors of ids, got {type(windows).__name__}")
+    whole_numbers = not (windows.is_floating_point() or windows.is_complex())
+    if not whole_numbers or windows.dtype == torch.bool or windows.dim() != 2:
+        raise ValueError(
+            "batch must give integer ids (rows, tokens + 1), got "
+            f"{windows.dtype} of shape {tuple(windows.shape)}"
+        )
+    if windows.shape[0] < 1 or windows.shape[1] < 2:
+        raise ValueError(
+            "batch must give a row or more of at least 2 ids, one to predict the other from, got "
+            f"shape {tuple(windows.shape)}"
+        )
+    low, high = (int(x) for x in windows.long().aminmax())
+    if low < 0 or high >= vocabulary:
+        raise ValueError(
+            f"batch must give ids from 0 to {vocabulary - 1}, got {low if low < 0 else high}"
+        )
+    return windows
 
 
 def _optimizer(model: Decoder, run: Run) -> torch.optim.AdamW:
