@@ -534,6 +534,35 @@ def test_new_pairs_are_made_again_and_were_not_met(smollm):
     assert store.sha256(ids.astype(np.uint16).tobytes())[:16] == hashes[1]
 
 
+def test_records_of_a_text_share_their_fields():
+    ids = torch.arange(2048)[None]
+    probe, words = recall_windows.records_probe(ids), [6, 6, 7, 9]
+    each, count = sum(words), domain_texts.RECORDS
+    front = probe[0, : each * count].reshape(count, each)
+    names = [i for i in range(each) if (front[:, i] == front[0, i]).all()]
+    assert names == [sum(words[:field]) + i for field in range(4) for i in range(3)]
+    again = probe[0, -9 * each :].reshape(9, each)  # half of 508 decoded tokens
+    assert {tuple(row.tolist()) for row in again} < {tuple(row.tolist()) for row in front}
+    assert len(again.unique(dim=0)) == 9
+    assert probe.shape == ids.shape
+    assert (probe[0, each * count : -9 * each] == ids[0, : 2048 - each * (count + 9)]).all()
+
+
+def test_ladders_with_records_follow_from_their_costs(domains_stored):
+    found = stored("kv_recall_windows.json")
+    now, before = (
+        recall_windows.chosen_with_records(found),
+        domains_stored["chosen"]["home"]["2.85"],
+    )
+    pairs = [(a, b) for x, y in zip(now, before, strict=True) for a, b in zip(x, y, strict=True)]
+    assert sum(a != b for a, b in pairs) == 10
+    assert len(found["costs on records"]) == 30
+    sides = [[tuple(map(int, ladder.split("/"))) for ladder in side] for side in now]
+    design = designs.staircase("it", "SAQ+", *sides)
+    about = found["designs"][recall_windows.WITH_RECORDS]
+    assert about["limit bits"] == pytest.approx(design.limit)
+
+
 def test_a_run_of_windows_goes_in_turns():
     found = {"a": np.zeros((2, 1)), "b": np.zeros((1, 1))}
     assert recall_windows.in_turns(found) == [("a", 0), ("b", 0), ("a", 1)]

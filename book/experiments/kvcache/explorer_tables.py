@@ -13,6 +13,7 @@ results in ``book/data/results``, whose SHA-256 is stored with them.
 import base64
 import itertools
 import math
+import re
 import sys
 from collections.abc import Sequence
 from statistics import fmean
@@ -290,7 +291,7 @@ def answers() -> dict[str, Any]:
                 for name, ms in speed["model"]["least ms"].items()
             },
             "turns": {  # median milliseconds, and the median ratio at the same step
-                results.design_label(name): [
+                re.sub(", keys .*, values [^,]*", ", longer stairs", results.design_label(name)): [
                     rounded(row[key], DIGITS) for key in ("median ms", "over full")
                 ]
                 for name, row in speed["compiled"]["caches"].items()

@@ -1,6 +1,6 @@
 """Ladders chosen with recall on many texts that copy, and at home.
 
-    python -m book.experiments.kvcache.recall_windows [--most N]
+    python -m book.experiments.kvcache.recall_windows [--most N] [--records]
 
 Writes book/data/results/kv_recall_windows.json after every measurement; a run that was cut off goes
 on where it stopped.  Measured as in `domains`: 508 tokens decoded after a prompt of 1,540, on a
@@ -31,6 +31,8 @@ from book.experiments.common.store import compact, read, sha256
 from book.experiments.kvcache import domain_texts, domains, quality, recall
 from book.experiments.kvcache.designs import Design, kivi, staircase
 from genopt_core.files import write_json
+from genopt_core.torch.kvcache.calibration import layer_costs
+from genopt_core.torch.kvcache.choice import LADDERS
 
 TARGET = RESULTS / "kv_recall_windows.json"
 PAIRS, RECORDS = domain_texts.RECALL
@@ -41,6 +43,9 @@ PLACES = range(50_000, 850_000, 100_000)
 AT_HOME = 5
 """Windows of each kind at home."""
 BUDGETS = ("2.85", "4.3")
+FIELDS = ((3, 3), (3, 3), (3, 4), (3, 6))
+"""Tokens of each field of a record of `records_probe`: its name, and its value."""
+WITH_RECORDS = "SAQ+ by layer, 2.85 bits, with recall and records, balanced"
 
 
 def windows(tokenizer: Any) -> dict[str, np.ndarray]:
@@ -87,6 +92,54 @@ def all_designs(balance: Any) -> list[list[Design]]:
     return [ours, [kivi(4, 64)]]
 
 
+def records_probe(
+    ids: torch.Tensor, count: int = domain_texts.RECORDS, decoded: int = quality.DECODED
+) -> torch.Tensor:
+    """A text with records in front, some of which come again at the end, as `recall_probe`.
+
+    Names of the fields are the same in all records, values are random, both of the text's tokens;
+    half of what is decoded are records.
+    """
+    draw, each = torch.Generator().manual_seed(0), sum(map(sum, FIELDS))
+    words = ids[0].unique()
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return words[torch.randint(len(words), shape, generator=draw)]
+
+    names = [drawn(name) for name, _ in FIELDS]
+    rows = [
+        torch.cat(
+            [part for name, (_, n) in zip(names, FIELDS, strict=True) for part in (name, drawn(n))]
+        )
+        for _ in range(count)
+    ]
+    front = torch.stack(rows)
+    again = front[torch.randperm(count, generator=draw)[: decoded // 2 // each]]
+    room = ids.shape[1] - front.numel() - again.numel()
+    return torch.cat([front.flatten(), ids[0, :room], again.flatten()])[None]
+
+
+def with_records(result: dict[str, Any], tokenizer: Any, model: Any, balance: Any) -> Design:
+    """2.85 bits by layer, chosen with records too; their costs are measured and stored."""
+    costs = result.setdefault("costs on records", [])
+    text = quality.texts()[quality.CALIBRATION]
+    ids = quality.window(tokenizer, quality.CALIBRATION, text, recall.LENGTH)
+    model.set_attn_implementation("sdpa")
+    todo = range(len(costs), model.config.num_hidden_layers)
+    if todo:
+        for cost in layer_costs(model, records_probe(ids), LADDERS, balance=balance, layers=todo):
+            costs.append([[float(f"{c:.4g}") for c in side] for side in cost])
+            write_json(TARGET, result, indent=1)
+    sides = [[tuple(map(int, x.split("/"))) for x in side] for side in chosen_with_records(result)]
+    return staircase(WITH_RECORDS, "SAQ+", *sides, balance=balance)
+
+
+def chosen_with_records(result: dict[str, Any]) -> list[list[str]]:
+    """Ladders of keys and of values by the mean of both costs."""
+    both = domains.home_costs(read(domains.TARGET)), np.array(result["costs on records"])
+    return domains.chosen(np.mean(both, axis=0), float(BUDGETS[0]))
+
+
 def measured(result: dict[str, Any], name: str, i: int, design: Design) -> bool:
     """Whether a window was measured; they come in order."""
     return i < len(result["rows"][name].get(design.name, {"kl": ()})["kl"])
@@ -95,6 +148,7 @@ def measured(result: dict[str, Any], name: str, i: int, design: Design) -> bool:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--most", type=int, default=10**6, help="measurements in this run")
+    arguments.add_argument("--records", action="store_true", help="the choice with records too")
     options = arguments.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     tokenizer, model = quality.load()
@@ -119,7 +173,10 @@ def main() -> None:
         "rows": {name: {} for name in found},
     }
     result = domains.resumed(TARGET, fresh)
-    jobs = [(*at, d) for part in all_designs(balance) for at in in_turns(found) for d in part]
+    parts = all_designs(balance)
+    if options.records:
+        parts.append([with_records(result, tokenizer, model, balance)])
+    jobs = [(*at, d) for part in parts for at in in_turns(found) for d in part]
     jobs = [job for job in jobs if not measured(result, *job)][: options.most]
     prompts: dict[tuple[str, int], tuple] = {}
     for name, i, design in tqdm(jobs, unit="measurement"):
