@@ -34,9 +34,13 @@ def token_bytes(tokenizer: Any) -> NDArray[np.int64]:
     ([3, 1], True, [0, 0])
     """
     if isinstance(tokenizer, Vocabulary):
-        spelled = [len(p.replace(END_OF_WORD, " ").encode()) for p in tokenizer.pieces]
-        rest = len(tokenizer.tokens) - len(spelled) - len(BYTE_TOKENS)
-        return np.array([*spelled, *[1] * len(BYTE_TOKENS), *[0] * rest], dtype=np.int64)
+        if tokenizer.convention.in_bytes:  # every letter of a piece stands for one byte
+            spelled = [len(piece) for piece in tokenizer.pieces]
+        else:
+            spelled = [len(p.replace(END_OF_WORD, " ").encode()) for p in tokenizer.pieces]
+            spelled += [1] * len(BYTE_TOKENS)
+        rest = len(tokenizer.tokens) - len(spelled)
+        return np.array([*spelled, *[0] * rest], dtype=np.int64)
     if type(getattr(tokenizer, "decoder", None)).__name__ != "ByteLevel":
         raise TypeError(
             "tokenizer must be a Vocabulary or a byte-level tokenizers.Tokenizer, got "

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from genopt_core import corpora
+from genopt_core.conventions import Convention
 from genopt_core.one_model import ModelConfig, bits_per_byte, token_bytes, tokenizer_digest
-from genopt_core.subwords import Vocabulary, train
+from genopt_core.subwords import Vocabulary, train, train_on_text
 from genopt_core.torch.model import Decoder, token_nats
 
 END = "<|endoftext|>"
@@ -73,6 +74,17 @@ def test_of_any_text(bpe_and_swe, part):
 @pytest.fixture(scope="module")
 def bpe_and_swe(bpe, swe):
     return bpe, swe
+
+
+@pytest.mark.parametrize("convention", ["gpt2", "none", Convention(alphabet="bytes")])
+def test_tokens_of_a_vocabulary_in_bytes(convention):
+    text = "low é lower <unk> 日本\n" * 50
+    made = train_on_text(text, 290, convention=convention, at_most=True, specials=[END])
+    lengths = token_bytes(made)
+    assert lengths.shape == (len(made.tokens),)
+    assert lengths[-1] == 0 < lengths[:-1].min()
+    for part in (text, ODD, "", " ", "▁", "\n\n", END):
+        assert lengths[made.encode(part)].sum() == len(part.replace(END, "").encode()), part
 
 
 def test_every_token_alone(swe, bpe):
