@@ -109,7 +109,7 @@ def _place(path: str | os.PathLike[str]) -> tuple[Path | None, os.stat_result | 
 def _like(scratch: Path, there: os.stat_result) -> None:
     """Owner, where that is allowed, and mode of the file that was there."""
     if hasattr(os, "chown"):
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             os.chown(scratch, there.st_uid, there.st_gid)
     os.chmod(scratch, stat.S_IMODE(there.st_mode))  # last: a new owner clears bits
 
