@@ -553,3 +553,23 @@ def test_a_llama3_model_can_stop_rotating_and_come_back():
     assert not model.model.rotary_emb.inv_freq.any()
     use(model, encoding("rope", 4))
     assert torch.equal(model(x).logits, expected)
+
+
+@pytest.mark.parametrize("only", ["genopt", ""])
+@pytest.mark.parametrize("name", ["rope+harmonic", "kerple-log"])
+def test_slopes_learn_over_a_packed_staircase(name, only, monkeypatch):
+    """The same gradients as over a cache that is restored, of the slopes alone and of all."""
+    found = []
+    for readers in ({NAME}, set()):
+        monkeypatch.setattr("genopt_core.torch.kvcache.settings.READERS", readers)
+        monkeypatch.setattr("genopt_core.torch.kvcache.attention.SCORES", 100)
+        model, x = tiny(), ids(tokens=40)
+        use(model, encoding(name, 4, learned=True))
+        for weight, p in model.named_parameters():
+            p.requires_grad_(only in weight)
+        cache = StaircaseCache(model.config, (16, 8, 4), chunk=4, sink=2)
+        out = [model(part, past_key_values=cache).logits for part in x.split([28, 9, 3], 1)]
+        torch.cat(out, 1).logsumexp(-1).square().mean().backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    for weight, grad in found[1].items():
+        torch.testing.assert_close(found[0][weight], grad, atol=1e-5, rtol=2e-3, msg=weight)

@@ -154,7 +154,7 @@ def _attended(
     k, v = view.unpacked()
     # with gradients each run of codes is held until they have come back
     size = batch * shared * PAGE * view.chunk * max(k.shape[-1], v.shape[-1])
-    room = None if view.learns(query) else Room(size)
+    room = None if view.learns(query, mask) else Room(size)
     if wide is None:
         here = _causal(queries, k.shape[-2], queries if left is None else left, q.device)
         if here is not None:

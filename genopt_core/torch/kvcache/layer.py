@@ -72,12 +72,13 @@ class View:
                 out.append(torch.cat([sink.to(recent.dtype), *closed, recent], -2))
         return out[0], out[1]
 
-    def learns(self, query: Tensor) -> bool:
+    def learns(self, query: Tensor, mask: Tensor | None = None) -> bool:
         """Whether gradients will be asked of attention to this: nothing may be changed in place."""
         if not torch.is_grad_enabled():
             return False
         segments = (t for segment in self.segments for t in segment.tensors)
-        return any(t.requires_grad for t in (query, *self.sink, *self.recent, *segments))
+        given = (query,) if mask is None else (query, mask)
+        return any(t.requires_grad for t in (*given, *self.sink, *self.recent, *segments))
 
     def unpacked(self) -> tuple[Tensor, Tensor]:
         """Keys and values of the sinks and the recent tokens."""
