@@ -232,7 +232,7 @@ def test_the_last_that_is_accepted_and_the_first_that_is_not(name, call, inside,
             {"mix": 0.1, "sinks": 1, "nears": 1, "guard": 0.0},
         ),
         (att.block_mass, lambda: att.block_mass(Q, K, 4), {}),
-        (att.plan_cost, lambda: att.plan_cost(9, 3), {"probes": 4}),
+        (att.plan_cost, lambda: att.plan_cost(9, 3), {}),
         (att.plan_subsequence, lambda: att.plan_subsequence(9, LAW, 1), {"sinks": 1}),
     ],
 )

@@ -183,6 +183,7 @@ def test_as_many_probes_as_a_block_has_are_assumed(proxy, block, probes):
     q = torch.randn(1, 2, 24, 4, generator=torch.Generator().manual_seed(0))
     found = fast.block_mass(q, q, block, proxy)
     assert torch.equal(found, fast.block_mass(q, q, block, proxy, probes))
+    assert fast.plan_cost(24, block, proxy) == fast.plan_cost(24, block, proxy, probes)
     options = {"block": block, "proxy": proxy, "choose": "top"}
     plan = fast.plan_rows(q, q, 2, **options)
     assert torch.equal(plan.kept, fast.plan_rows(q, q, 2, probes=probes, **options).kept)

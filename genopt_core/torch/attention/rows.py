@@ -259,10 +259,7 @@ def block_mass(
     """
     one_of(proxy, "proxy", PROXIES)
     size = whole(block, "block")
-    if probes is None:
-        divides = proxy == "antidiagonal"
-        probes = next(n for n in (4, 3, 2, 1) if n <= size and not (divides and size % n))
-    p = whole(probes, "probes")
+    p = _assumed(probes, size, proxy)
     if p > size:
         raise ValueError(f"probes must be at most {size}, the tokens of a block, got {probes!r}")
     if q.ndim != 4 or k.ndim != 4 or q.shape[1] % k.shape[1] or q.shape[2:] != k.shape[2:]:
@@ -292,6 +289,14 @@ def block_mass(
             mass = _probed(groups, keys, rows, size, p, factor, table, proxy == "centroid")
         out[:, rows.start : rows.stop, : mass.shape[-1]] = mass.flatten(0, 1)
     return out.view(b, h, t, t).tril(-1)
+
+
+def _assumed(probes: int | None, size: int, proxy: Proxy) -> int:
+    """How many probes a block of ``size`` tokens has, if none are given."""
+    if probes is not None:
+        return whole(probes, "probes")
+    divides = proxy == "antidiagonal"
+    return next(n for n in (4, 3, 2, 1) if n <= size and not (divides and size % n))
 
 
 def _probed(
@@ -356,7 +361,7 @@ def _antidiagonal(
     return p.unflatten(2, (len(rows), probes)).square().mean(3).sqrt()
 
 
-def plan_cost(length: int, block: int, proxy: Proxy = "probe", probes: int = 4) -> float:
+def plan_cost(length: int, block: int, proxy: Proxy = "probe", probes: int | None = None) -> float:
     """What `plan_rows` computes, as a share of full causal attention's multiplications.
 
     Attention multiplies twice for each pair, once for the score and once for the output; a plan
@@ -366,6 +371,6 @@ def plan_cost(length: int, block: int, proxy: Proxy = "probe", probes: int = 4) 
     (0.03125, True)
     """
     one_of(proxy, "proxy", PROXIES)
-    if proxy == "centroid":
-        return probes / whole(block, "block") / 2 / block
-    return whole(probes, "probes") / whole(block, "block") / 2
+    size = whole(block, "block")
+    share = _assumed(probes, size, proxy) / size / 2
+    return share / size if proxy == "centroid" else share
