@@ -169,7 +169,7 @@ class StaircaseCache(Cache):
     def expected_bytes(self) -> float:
         """What :meth:`nbytes` must be (book, eq. kv-memory), and the newest tokens of windows.
 
-        After a :meth:`crop` into closed chunks less may be held, until the chunks that were left
+        After a ``crop`` into closed chunks less may be held, until the chunks that were left
         are on the floor: what has stepped down does not step up when it is among the newest again.
         """
         total = float(sum(window.expected_bytes(layer) for layer in self.window_layers))
