@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,6 @@ def register() -> str:
     """
     AttentionInterface.register(NAME, positioned_attention)
     AttentionMaskInterface.register(NAME, _mask)
-    ROPE_INIT_FUNCTIONS[ROPE_TYPE] = _rope_parameters
     READERS.add(NAME)
     return NAME
 
@@ -75,7 +74,9 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     an encoding learns becomes part of ``model.parameters()``, once wherever it is shared.
     ``model.save_pretrained`` writes it with the weights and describes the encoding in the
     configuration; ``from_pretrained`` knows neither and says that weights are unexpected: call
-    `use_saved` after it.
+    `use_saved` after it.  Without that call a fixed bias and layers that do not rotate are left
+    out, and only a model that had learned says so.  Import this module before ``from_pretrained``,
+    which else does not know how a model turns that does not rotate all pairs.
 
     Parameters
     ----------
@@ -161,7 +162,10 @@ def use_saved(model: Any, folder: str | os.PathLike[str] | None = None) -> list[
     if hasattr(decoder, "_genopt_stock"):
         raise ValueError("model must come from from_pretrained, got one on which use was called")
     where = model.name_or_path if folder is None else os.fspath(folder)
-    each = _encodings(saved, _learned(where) if saved["learned"] else {}, where)
+    if saved["learned"] and not where:
+        raise ValueError("folder must be given where from_pretrained read none, got None")
+    version = getattr(model.config, "_commit_hash", None) if folder is None else None
+    each = _encodings(saved, _learned(where, version) if saved["learned"] else {}, where)
     _use(model, each)
     return each
 
@@ -204,10 +208,11 @@ def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
         # not as a module: what is shared would be saved twice, which the library refuses
         layer.__dict__["genopt_bias"] = None if one.bias is None else one.bias.to(device)
     biased = any(one.bias is not None for one in each)
+    other = biased or any(one.rotated != 1.0 for one in each)  # than the model as it was built
     description, learned = _described(each)
     for place, name, given in (
         (decoder, LEARNED, nn.ModuleList(learned) if learned else None),
-        (config, SAVED, description if biased else None),
+        (config, SAVED, description if other else None),
     ):
         if given is not None:
             setattr(place, name, given)
@@ -252,7 +257,10 @@ def _encodings(saved: Mapping[str, Any], raw: Mapping[int, Tensor], where: str) 
         shape = (row["heads"] - row["free"],)
         if i not in raw or raw[i].shape != shape:
             got = f"one of {tuple(raw[i].shape)}" if i in raw else "none"
-            raise ValueError(f"folder must hold {LEARNED}.{i}.raw of {shape}, got {got} in {where}")
+            raise ValueError(
+                f"folder must hold {LEARNED}.{i}.raw of {shape}, got {got} in {where}; who saves a "
+                "model again before use_saved loses it"
+            )
         learned.append(LearnedSlopes(row["heads"], free=row["free"]))
         with torch.no_grad():
             learned[i].raw.copy_(raw[i])
@@ -270,17 +278,18 @@ def _encodings(saved: Mapping[str, Any], raw: Mapping[int, Tensor], where: str) 
     return [rows[i] for i in saved["layers"]]
 
 
-def _learned(where: str) -> dict[int, Tensor]:
+def _learned(where: str, version: str | None) -> dict[int, Tensor]:
     """Learned numbers in the weights of a folder, or of a model on the Hub."""
     names = ["model.safetensors"]
-    if cached_file(where, names[0], _raise_exceptions_for_missing_entries=False) is None:
-        index = cached_file(where, f"{names[0]}.index.json")
+    found_there = partial(cached_file, where, revision=version)
+    if found_there(names[0], _raise_exceptions_for_missing_entries=False) is None:
+        index = found_there(f"{names[0]}.index.json")
         assert index is not None  # or the line before has raised
         held = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
         names = sorted({part for name, part in held.items() if f"{LEARNED}." in name})
     found = {}
     for name in names:
-        with safe_open(cached_file(where, name), framework="pt") as tensors:
+        with safe_open(found_there(name), framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118  # it is no mapping
                 if f"{LEARNED}." in key:
                     found[int(key.split(".")[-2])] = tensors.get_tensor(key)
@@ -454,3 +463,6 @@ def _turn(decoder: Any, config: Any, stock: dict[str, Any], share: float, restor
         device = decoder.rotary_emb.inv_freq.device
         config.rope_parameters = wanted
         decoder.rotary_emb = type(decoder.rotary_emb)(config).to(device)
+
+
+ROPE_INIT_FUNCTIONS[ROPE_TYPE] = _rope_parameters  # a saved model asks for it when it is loaded

@@ -1,6 +1,8 @@
 """Encodings of positions in models of transformers: limits, caches, padding, learning, refusals."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -404,6 +406,53 @@ def test_a_fixed_encoding_comes_back_too(name, tmp_path):
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     use_saved(again)
     assert torch.equal(again(x).logits, model(x).logits)
+
+
+@pytest.mark.parametrize("kind", ["some", "none", "half"])
+def test_layers_that_do_not_rotate_come_back_too(kind, tmp_path):
+    """Without a bias, too: which layers rotate is in no weight."""
+    model, x = tiny(), ids()
+    rope, nope, half = Encoding(), Encoding(0.0), Encoding(0.5)
+    layers = model.config.num_hidden_layers
+    use(model, {"some": [rope] * (layers - 1) + [nope], "none": nope, "half": half}[kind])
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    use_saved(again)
+    assert torch.equal(again(x).logits, model(x).logits)
+    use(model, rope)
+    assert not hasattr(model.config, positions.SAVED), "as the model was built"
+
+
+IN_A_NEW_PROCESS = """
+import sys
+import torch
+from transformers import AutoModelForCausalLM
+from genopt_core.integrations.positions import use_saved
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+use_saved(model)
+torch.save(model(torch.load(sys.argv[2])).logits, sys.argv[2])
+"""
+
+
+def test_a_process_that_never_called_use_loads_what_turns_otherwise(tmp_path):
+    model, x = tiny(), ids()
+    use(model, encoding("kerple-log", 4, learned=True))
+    model.save_pretrained(tmp_path)
+    torch.save(x, tmp_path / "x.pt")
+    command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(tmp_path), str(tmp_path / "x.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(torch.load(tmp_path / "x.pt"), model(x).logits)
+
+
+def test_where_learned_numbers_lie_must_be_known(tmp_path):
+    model = tiny()
+    use(model, learned_of("shared"))
+    model.save_pretrained(tmp_path)
+    again = type(model)(type(model.config).from_pretrained(tmp_path))
+    with pytest.raises(ValueError, match="folder must be given where from_pretrained read none"):
+        use_saved(again)
+    use_saved(again, tmp_path)
 
 
 def test_giving_up_what_was_learned_is_said(tmp_path, recwarn):
