@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+OPENED = "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -32,7 +33,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target, there = _place(path)
     if target is None:
-        with _naming(path), open(path, "wb") as file:
+        held = there is not None and stat.S_ISREG(there.st_mode)  # by a shell, at some place of it
+        with _naming(path), open(path, "ab") if held else open(path, "wb") as file:
             yield file
         return
     scratch = target.parent / f".{target.name[:40]}.{os.urandom(4).hex()}.part"
@@ -74,6 +76,10 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", os.fspath(path))
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(errno.EACCES, "its folder cannot be written to", os.fspath(path))
+    folder = target.parent.stat()
+    own = {0, folder.st_uid, folder.st_uid if there is None else there.st_uid}
+    if there and folder.st_mode & stat.S_ISVTX and getattr(os, "getuid", lambda: 0)() not in own:
+        raise PermissionError(errno.EPERM, "only its owner can replace it", os.fspath(path))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -94,6 +100,8 @@ def _place(path: str | os.PathLike[str]) -> tuple[Path | None, os.stat_result | 
 
     Refused is what may not be written, as by ``open``.
     """
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, "must be the name of a file", os.fspath(path))
     target = Path(os.path.realpath(path))
     try:
         there = os.stat(path)
@@ -101,17 +109,27 @@ def _place(path: str | os.PathLike[str]) -> tuple[Path | None, os.stat_result | 
         return target, None
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-    # A link of /proc/self/fd may have no place that a name leads to.
-    same = target.exists() and os.path.samefile(path, target)
+    # Such names lead to what a shell has opened and others go on writing to, or nowhere.
+    opened = os.path.abspath(path).startswith(OPENED)
+    same = not opened and target.exists() and os.path.samefile(path, target)
     return (target if stat.S_ISREG(there.st_mode) and same else None), there
 
 
 def _like(scratch: Path, there: os.stat_result) -> None:
-    """Owner, where that is allowed, and mode of the file that was there."""
+    """Mode of the file that was there, and owner and group, where they may be given."""
+    mode = stat.S_IMODE(there.st_mode)
     if hasattr(os, "chown"):
-        with contextlib.suppress(OSError):
+        try:
             os.chown(scratch, there.st_uid, there.st_gid)
-    os.chmod(scratch, stat.S_IMODE(there.st_mode))  # last: a new owner clears bits
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.chown(scratch, -1, there.st_gid)
+    now = os.stat(scratch)
+    if now.st_uid != there.st_uid:
+        mode &= ~stat.S_ISUID
+    if now.st_gid != there.st_gid:  # another group may not do what that one might
+        mode &= ~(stat.S_ISGID | stat.S_IRWXG)
+    os.chmod(scratch, mode)  # last: a new owner clears bits
 
 
 @contextmanager

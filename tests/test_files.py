@@ -1,5 +1,6 @@
 """Files written whole or not at all, and what is at the path kept for what it is."""
 
+import errno
 import io
 import os
 import stat
@@ -82,6 +83,17 @@ def test_a_file_without_a_name_is_written_to(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_shell_has_opened_is_written_to_and_not_replaced(tmp_path):
+    """As ``(echo before; train -o /dev/stdout; echo after) > file`` needs."""
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"before ")
+        file.flush()
+        write_text(f"/dev/fd/{file.fileno()}", "low")
+        file.seek(0, os.SEEK_END)
+        file.write(b" after")
+    assert (tmp_path / "a").read_bytes() == b"before low after"
+
+
 def test_through_links_the_file_they_lead_to_is_written(tmp_path):
     there, folder = tmp_path / "there", tmp_path / "folder"
     folder.mkdir()
@@ -131,6 +143,28 @@ def test_a_file_keeps_its_owner(tmp_path):
     path.chmod(0o4750)
     write_text(path, "new")
     assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (1234, 2345, 0o4750)
+
+
+def test_who_cannot_give_a_group_away_gives_it_no_rights(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o6775)
+    found = os.stat(path)
+
+    def other(which, *, seen=os.stat, **how):
+        told = seen(which, **how)
+        if str(which).endswith(".part"):
+            return os.stat_result((*told[:4], found.st_uid + 1, found.st_gid + 1, *told[6:]))
+        return told
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "chown", refused)
+    monkeypatch.setattr(os, "stat", other)
+    write_text(path, "new")
+    monkeypatch.undo()
+    assert (path.read_text(), mode(path)) == ("new", 0o705)
 
 
 def test_a_file_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
@@ -211,3 +245,20 @@ def test_what_can_be_written_is_told_before(tmp_path, monkeypatch):
     for name in ("new", "file"):
         with pytest.raises(PermissionError, match="its folder cannot be written to"):
             check_writable(tmp_path / name)
+
+
+def test_a_file_has_a_name():
+    for write in (check_writable, lambda path: write_text(path, "new")):
+        with pytest.raises(FileNotFoundError, match="must be the name of a file"):
+            write("")
+
+
+@pytest.mark.skipif(getattr(os, "getuid", lambda: 1)() != 0, reason="root alone is somebody else")
+def test_another_ones_file_in_a_sticky_folder_cannot_be_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_text("old")
+    tmp_path.chmod(0o1777)
+    check_writable(path)
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    with pytest.raises(PermissionError, match="only its owner can replace it"):
+        check_writable(path)

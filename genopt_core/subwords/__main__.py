@@ -1,8 +1,8 @@
 """Command line: ``python -m genopt_core.subwords train|encode|decode|certify``.
 
 Results go to the standard output or, whole or not at all, to the file named by ``-o``; progress and
-errors go to the error stream.  ``-`` is the standard input, or output.  Exit codes: 0 done, 1
-something is wrong with a file or its contents, 2 wrong usage.
+errors go to the error stream.  ``-`` as FILE is the standard input, and after ``-o`` the output.
+Exit codes: 0 done, 1 something is wrong with a file or its contents, 2 wrong usage.
 """
 
 import argparse
@@ -34,9 +34,9 @@ examples:
   zcat corpus.gz | python -m genopt_core.subwords train - --size 8000 -o tokenizer.json
   python -m genopt_core.subwords certify corpus.txt --size 8000 -t tokenizer.json
 
-All texts are UTF-8.  tokenizer.json is Hugging Face's format.  - is the standard input, or output
-(./- a file of that name).  Exit codes: 0 done, 1 something is wrong with a file or its contents, 2
-wrong usage.
+All texts are UTF-8.  tokenizer.json is Hugging Face's format.  - as FILE is the standard input, and
+after -o the output (./- a file of that name).  Exit codes: 0 done, 1 something is wrong with a file
+or its contents, 2 wrong usage.
 """
 
 

@@ -182,7 +182,8 @@ def decode_command(options: argparse.Namespace) -> None:
     vocabulary = _tokenizer(options)
     ids = []
     given = options.file == STANDARD
-    for number in (sys.stdin.buffer.read() if given else Path(options.file).read_bytes()).split():
+    read = standard_input().read() if given else Path(options.file).read_bytes()
+    for number in read.split():
         if not number.isdigit():
             raise ValueError(
                 f"{options.file} must hold token ids, got {number.decode('latin-1')!r}"
@@ -325,7 +326,14 @@ def _output(path: str | None) -> Iterator[BinaryIO]:
 
 def _source(path: str) -> Source:
     """What is read: a file, or the standard input."""
-    return sys.stdin.buffer if path == STANDARD else path
+    return standard_input() if path == STANDARD else path
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of the standard input, which a process may have closed."""
+    if sys.stdin is None:
+        raise ValueError("FILE must be open, got the standard input, which is closed")
+    return sys.stdin.buffer
 
 
 class _Progress:

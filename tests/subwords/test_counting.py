@@ -228,6 +228,19 @@ def test_open_files_and_pipes_are_counted(tmp_path):
     assert count_words_in_files(tmp_path / "pipe") == {"low": 1}
 
 
+def test_temporary_files_are_files():
+    with tempfile.NamedTemporaryFile() as named, tempfile.SpooledTemporaryFile() as spooled:
+        for file in (named, spooled):
+            file.write(b"low lower")
+            file.seek(0)
+            assert count_words_in_files(file) == {"low▁": 1, "lower": 1}
+    with (
+        tempfile.NamedTemporaryFile("w+") as text,
+        pytest.raises(TypeError, match="or open for bytes"),
+    ):
+        count_words_in_files(text)
+
+
 @pytest.mark.parametrize("paths", [b"text", None, 3, [3], io.StringIO("low"), [b"a"]])
 def test_what_is_no_file_is_named(paths):
     with pytest.raises(TypeError, match="paths must be files, by path or open for bytes, got "):

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
 from contextlib import nullcontext
-from io import BufferedIOBase, RawIOBase, TextIOBase
 from typing import Any, BinaryIO, NamedTuple
 
 from genopt_core.checks import whole
@@ -200,11 +199,11 @@ def _part_counts(text: str, followed: bool, rule: Convention) -> dict[str, int]:
 
 def _sources(paths: Source | Iterable[Source]) -> list[Source]:
     """The files one by one."""
-    kinds = (str, os.PathLike, BufferedIOBase, RawIOBase)
-    several = isinstance(paths, Iterable) and not isinstance(paths, (*kinds, bytes, TextIOBase))
-    files: list[Any] = list(paths) if several else [paths]  # type: ignore[arg-type]
+    single = isinstance(paths, str | bytes | os.PathLike) or hasattr(paths, "read")
+    files: list[Any] = list(paths) if isinstance(paths, Iterable) and not single else [paths]
     for file in files:
-        if not isinstance(file, kinds):
+        readable = hasattr(file, "read") and not hasattr(file, "encoding")  # which text has
+        if not (isinstance(file, str | os.PathLike) or readable):
             raise TypeError(f"paths must be files, by path or open for bytes, got {file!r:.80}")
     return files
 
