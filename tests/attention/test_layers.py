@@ -82,6 +82,7 @@ def test_no_division_of_that_cost_is_better(layers, mean):
     st.integers(1, 40),
 )
 def test_the_budget_is_kept_and_used_up(found, mean, blocks):
+    found = [sorted(row, reverse=True) for row in found]
     got = att.divide_among_layers(found, [2, 4, 7], blocks, mean, least=0, most=9)
     left = len(found) * cost(mean, blocks) - sum(cost(n, blocks) for n in got)
     assert left >= 0
@@ -92,11 +93,25 @@ def test_between_and_beyond_what_was_tried_logarithms_are_lines():
     """More layers of known need, seen at other numbers of blocks, are divided alike."""
     halves = [[2.0**-n * scale for n in (2, 9)] for scale in (1.0, 30.0, 1000.0)]
     wanted = att.divide_among_layers(halves, [2, 9], 50, 6, least=1, most=20)
-    for tried in ([0, 1], [5, 6, 7], [2, 30]):
+    for tried in ([0, 1], [5, 6, 7], [2, 29]):
         seen = [[2.0**-n * scale for n in tried] for scale in (1.0, 30.0, 1000.0)]
-        if min(map(min, seen)) > LEAST_DIVERGENCE:
-            assert att.divide_among_layers(seen, tried, 50, 6, least=1, most=20) == wanted
+        assert min(map(min, seen)) > LEAST_DIVERGENCE
+        assert att.divide_among_layers(seen, tried, 50, 6, least=1, most=20) == wanted
     assert wanted[0] < wanted[1] < wanted[2]
+
+
+def test_blocks_that_make_it_worse_are_not_given():
+    assert att.divide_among_layers([[1, 2], [1, 2]], [2, 4], 16, 4, least=1, most=12) == [1, 1]
+    got = att.divide_among_layers([[1, 2], [4, 1]], [2, 4], 16, 4, least=1, most=12)
+    assert got[0] == 1
+    assert got[1] > 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_lines_that_lead_beyond_all_numbers():
+    for steep in ([1e300, 1e-300], [1e-9, 1e3]):
+        got = att.divide_among_layers([steep, [1, 0.5]], [20, 21], 16, 4, least=1, most=12)
+        assert all(1 <= n <= 12 for n in got)
 
 
 def test_the_stored_pilot_is_divided_as_it_was():

@@ -37,8 +37,8 @@ def divide_among_layers(
 
     :math:`\ln E_\ell` is taken as linear between the numbers that were tried, and beyond them, and
     divergences add up, as if layers did not know of each other.  Blocks go one by one to the layer
-    whose divergence falls most for what they cost, some steps ahead too: the least sum at that cost
-    where all :math:`E_\ell` fall ever more slowly with cost.
+    whose divergence falls most for what they cost, some steps ahead too, until none falls: the
+    least sum at that cost where all :math:`E_\ell` fall ever more slowly with cost.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def divide_among_layers(
             _steepest(curves[layer, c:], cost[c:], left) for layer, c in enumerate(chosen.tolist())
         ]
         layer = int(np.argmax(gains))
-        if gains[layer] == -np.inf:
+        if gains[layer] < 0:  # no more fits, or more would be worse
             return [int(n) for n in counts[chosen]]
         left -= int(cost[chosen[layer] + 1] - cost[chosen[layer]])
         chosen[layer] += 1
@@ -105,7 +105,8 @@ def _curves(found: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray
     logs = np.log(np.maximum(found, LEAST_DIVERGENCE))
     slopes = np.diff(logs, axis=1) / np.diff(at)
     part = np.clip(np.searchsorted(at, counts, side="right") - 1, 0, len(at) - 2)
-    return np.exp(logs[:, part] + slopes[:, part] * (counts - at[part]))
+    lines = logs[:, part] + slopes[:, part] * (counts - at[part])
+    return np.exp(np.clip(lines, -700, 700))  # far beyond what was tried they may lead anywhere
 
 
 def _steepest(curve: np.ndarray, cost: np.ndarray, left: int) -> float:
