@@ -193,14 +193,14 @@ def minimize(
     complete = any(trial.value is not None for trial in finished)
     if cause and not complete:
         warnings.warn(f"all {len(finished)} trials failed, the first: {cause}", stacklevel=2)
+    suggested = _recommended(optimizer) if complete else None
     confirmed = []
-    if confirm and complete:
+    if confirm and suggested is not None:
         fresh = _seeds(optimizer.seed, "confirm", confirm_repeats)
-        winners = _winners(optimizer, confirm)
+        winners = _winners(optimizer, suggested, confirm)
         confirmed = _confirm(optimizer, workers, objective, winners, fresh, seeded)
-    recommended = confirmed[0].trial if confirmed else _recommended(optimizer) if complete else None
     return Result(
-        recommended,
+        confirmed[0].trial if confirmed else suggested,
         optimizer.best if complete else None,
         finished,
         confirmed,
@@ -229,9 +229,9 @@ def _recommended(optimizer: CrossEntropy) -> Trial:
         return optimizer.best
 
 
-def _winners(optimizer: CrossEntropy, size: int) -> list[Trial]:
+def _winners(optimizer: CrossEntropy, recommended: Trial, size: int) -> list[Trial]:
     """The recommended trial and the best observed ones, different configurations all."""
-    ranked = [_recommended(optimizer)]
+    ranked = [recommended]
     complete = [trial for trial in optimizer.trials if trial.value is not None]
     ranked += sorted(complete, key=optimizer.key)
     found: list[Trial] = []

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 def check_bits(bits: int, name: str = "bits") -> int:
     """``bits`` as an int, if it is a whole number from 1 to 8."""
-    if isinstance(bits, bool) or not 1 <= bits <= 8 or int(bits) != bits:
+    number = isinstance(bits, int | float | np.number) and not isinstance(bits, bool)
+    if not number or not 1 <= bits <= 8 or int(bits) != bits:
         raise ValueError(f"{name} must be a whole number from 1 to 8, got {bits!r}")
     return int(bits)
 

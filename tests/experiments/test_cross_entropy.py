@@ -222,6 +222,17 @@ def test_only_rows_that_came_out_otherwise_are_replaced():
     assert differ == {"nk": 1, "network": 0}
     with pytest.raises(ValueError, match=r"plus on nk was not run with the seeds \[1\]"):
         again.replaced(STORED, [["plus", "nk", [0], [5], [3], 0.5]], slice(3, 5))
+    with pytest.raises(ValueError, match="plus on nk was not run to all budgets"):
+        again.replaced(STORED, [["plus", "nk", [0, 1], [5, 6], [], 0.5]], slice(3, 5))
+
+
+def test_what_was_not_run_is_no_agreement():
+    with pytest.raises(ValueError, match="no runs of posterior in the state none on the real"):
+        again.in_the_tunings("posterior", "none", [])
+    with pytest.raises(ValueError, match="no runs of posterior in the state none on tree-iris"):
+        again.in_the_tunings("posterior", "none", ["tree-iris"])
+    with pytest.raises(ValueError, match="the mean of all problems needs posterior on ackley, "):
+        again.in_the_race("posterior", "none")
 
 
 def test_what_was_run_again_is_said(content):

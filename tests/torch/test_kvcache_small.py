@@ -479,7 +479,7 @@ def test_work_left_counts_layers_and_a_head_if_there_is_one():
         (GPTBigCodeConfig(n_embd=32, n_head=2, n_layer=1, multi_query=True), 1, 16, 2),
         (FalconConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1), 1, 16, 3),
         (FalconConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=1,
-                      new_decoder_architecture=True, num_kv_heads=1), 1, 16, 2),
+                      new_decoder_architecture=True, num_kv_heads=1), 2, 16, 3),
         (GPT2Config(n_embd=32, n_head=2, n_layer=1), 2, 16, 4),
     ],
     ids=lambda x: type(x).__name__,

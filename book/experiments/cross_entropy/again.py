@@ -53,6 +53,8 @@ def of_seeds(row: Row, stored: Row) -> Row:
     if lacking:
         raise ValueError(f"{row[0]} on {row[1]} was not run with the seeds {sorted(lacking)}")
     at = [row[2].index(seed) for seed in seeds]
+    if any(told and not each for each, told in zip(row[3:-1], stored[3:-1], strict=True)):
+        raise ValueError(f"{row[0]} on {row[1]} was not run to all budgets that are stored")
     return [
         *row[:2],
         list(seeds),
@@ -76,11 +78,16 @@ def in_the_race(method: str, state: str) -> None:
     """Into the race of `collect`: rows, and the mean curve if every problem has been run."""
     before = read(collect.PATH)
     own = [e for e in race.stored() if e["source"] == state]
-    runs = {key: by_budget for key, by_budget in collect.newest(own).items() if key[0] == method}
+    seeds = {row[1]: row[2] for row in before["rows"] if row[0] == method}
+    runs = {
+        key: by_budget
+        for key, by_budget in collect.newest(own).items()
+        if key[0] == method and key[2] in seeds.get(key[1], ())
+    }
     regrets = slice(3, len(collect.COLUMNS) - 1)
     rows, differ = replaced(before["rows"], collect.rows_of(runs), regrets)
     curves = {tuple(c[:2]): c for c in collect.mean_curves(runs)}
-    unknown = {row[1] for row in before["rows"] if row[0] == method} - differ.keys()
+    unknown = seeds.keys() - differ.keys()
     if unknown:
         raise ValueError(f"the mean of all problems needs {method} on {', '.join(sorted(unknown))}")
     content = before | {
@@ -106,6 +113,9 @@ def in_the_tunings(method: str, state: str, only: Sequence[str]) -> None:
     found = tunings_compared.rows_of([e for e in entries if e["problem"] != tunings_race.CASE])
     found = [row for row in found if not only or row[1] in only]
     rows, differ = replaced(before["rows"], found, slice(3, 6))
+    if not differ or set(only) - differ.keys():
+        lacking = ", ".join(sorted(set(only) - differ.keys())) or "the real tunings"
+        raise ValueError(f"there are no runs of {method} in the state {state} on {lacking}")
     content = before | {
         "rows": rows,
         **tunings_compared.derive(rows),

@@ -241,9 +241,10 @@ def _cheapest_other_arcs(
     value += suffix_cost.take(table.suffix_of.take(end))
     last = rank.take(end)
     covered = last - rank.take(start)
-    arc = np.repeat(np.arange(len(end), dtype=np.int32), covered)  # once for each use it covers
-    use = np.arange(len(arc), dtype=np.int32)
-    use += (last - np.cumsum(covered, dtype=np.int32)).take(arc)
+    whole: Any = np.int32 if covered.sum(dtype=np.int64) < 2**31 else np.int64
+    arc = np.repeat(np.arange(len(end), dtype=whole), covered)  # once for each use it covers
+    use = np.arange(len(arc), dtype=whole)
+    use += (last - np.cumsum(covered, dtype=whole)).take(arc)
     value = value.take(arc)
     best = np.full(len(place), np.inf)
     np.minimum.at(best, use, value)

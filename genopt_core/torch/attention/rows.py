@@ -294,7 +294,11 @@ def block_mass(
 def _assumed(probes: int | None, size: int, proxy: Proxy) -> int:
     """How many probes a block of ``size`` tokens has, if none are given."""
     if probes is not None:
-        return whole(probes, "probes")
+        if whole(probes, "probes") > size:
+            raise ValueError(
+                f"probes must be at most {size}, the tokens of a block, got {probes!r}"
+            )
+        return int(probes)
     divides = proxy == "antidiagonal"
     return next(n for n in (4, 3, 2, 1) if n <= size and not (divides and size % n))
 

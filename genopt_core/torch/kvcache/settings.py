@@ -75,6 +75,8 @@ class Settings:
         heads = {next(n for name in names if (n := getattr(text, name, None)))}
         if getattr(text, "multi_query", False):
             heads.add(1)
+        if getattr(text, "new_decoder_architecture", False):  # Falcon repeats them for all heads
+            heads.add(text.num_attention_heads)
         known = {(n, self.head_dim, self.head_dim) for n in heads}
         if self.latents:  # as they are, or expanded
             known.add((1, text.kv_lora_rank, text.qk_rope_head_dim))
