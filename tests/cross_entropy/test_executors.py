@@ -150,9 +150,9 @@ def test_a_winner_that_fails_on_a_fresh_seed_is_none():
     found = minimize(fails, space, 20, seeded=True, repeats=2, confirm=2, **PLAIN)
     assert [c.trial.params["c"] for c in found.confirmed] == [1]
     assert (found.recommended.params["c"], found.best.params["c"]) == (1, 0)
-    winners = _winners(found.optimizer, 9)
+    winners = _winners(found.optimizer, found.optimizer.recommend(), 9)
     assert [t.params["c"] for t in winners] == [0, 1, 2]
-    assert len(_winners(found.optimizer, 1)) == 1
+    assert len(_winners(found.optimizer, found.optimizer.recommend(), 1)) == 1
 
 
 def test_an_objective_is_evaluated_on_copies_and_averaged():

@@ -74,7 +74,7 @@ ROLES = {
             {"measure": "rise"},
             "Noisier, and another line: Finnish is outside and pairs are inside.",
         ),
-        Preset("By layer, where texts copy", {"cache": "by layer, 2.85 bits"}),
+        Preset("By layer", {"cache": "by layer, 2.85 bits"}),
     ),
 )
 def kv_away(measure: str, home: str, cache: str) -> Figure:
