@@ -7,9 +7,8 @@ sampling (Brookes and Listgarten) and of cross-entropy search on a surrogate (Ba
 2010); what is ours is how the parts are put together.  Needs SciPy.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from genopt_core.cross_entropy.pareto import (
 )
 from genopt_core.cross_entropy.plus import first_unseen, fit_elite
 from genopt_core.cross_entropy.plus import propose as propose_by_plus
+from genopt_core.cross_entropy.polish import Gain, Polish
 from genopt_core.cross_entropy.space import SearchSpace, draw_cells
 from genopt_core.cross_entropy.steps import MARGIN, SCREENED, is_stepped
 from genopt_core.cross_entropy.surrogate import (
@@ -40,16 +40,12 @@ KERNEL = 0.08
 UNIFORM = 0.1  # the defensive share of the uniform distribution
 FEWEST_TOLD = 3  # trials that told a constraint, before a process is fitted to it
 MOST_TOLD = 1000.0  # what of a constraint is told apart, in parts of its median
-STEPS = 0.15, 0.05, 0.015
 WINDOW = 300
 """The most trials that a process is conditioned on, so that a proposal's cost stops growing."""
 MOST_ON_FRONT = {2: 400, 3: 40, 4: 16}
 """Of a front, the most by number of losses from which a gain is computed; beyond four losses 10."""
-MOST_KEPT = 1_000_000
-"""The most coordinates of rows that `Posterior` keeps to change others in the same ways."""
 SCORE = "score"
 """The name of a single objective's process."""
-Gain = Callable[[Array], Array]
 
 
 class Effort(NamedTuple):
@@ -58,7 +54,7 @@ class Effort(NamedTuple):
     draws: int
     """Rows a round, of which an eighth is fitted to."""
     polished: tuple[int, ...]
-    """How many of the best rows are moved, by each of `STEPS`."""
+    """How many of the best rows are moved, by each of `polish.STEPS`."""
     iterations: int
     """The most steps of a fit of hyperparameters."""
     refits: int
@@ -72,23 +68,6 @@ SPARSE = Effort(128, (3, 2, 1), 20, 5, 1e-5)
 """Where less than half of the parameters exist at once: there is less in a row to move."""
 
 
-class Ways(NamedTuple):
-    """The rows that differ in one coordinate from rows of the same discrete values.
-
-    The first is the row itself.
-    """
-
-    fixed: Array
-    keeps: Array
-    """Real coordinates that are those of the row."""
-    at: Array
-    """Rows in which a real coordinate is moved."""
-    column: Array
-    place: Array
-    real: Array
-    """The first row, and those of ``at``."""
-
-
 class Posterior:
     """Proposals from the posterior; keeps only what can be computed again (hyperparameters)."""
 
@@ -97,13 +76,7 @@ class Posterior:
         self.elite_fraction = elite_fraction
         self.effort = SPARSE if is_sparse(space) else FULL
         self._known: dict[str, tuple[bytes, Array, float | None]] = {}
-        self._changes: dict[tuple[int, float], Array] = {}
-        self._known_ways: dict[bytes, Ways] = {}
-        self._values_of_ways = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what a row costs to look at again."""
-        return self.__dict__ | {"_changes": {}, "_known_ways": {}, "_values_of_ways": 0}
+        self.polish = Polish(space, self.effort.polished)
 
     # ---------------------------------------------------------------- the model
 
@@ -318,115 +291,11 @@ class Posterior:
             draws = self.space.fill(draw_cells(fitted, 64, rng), rng)
             return first_unseen(draws, seen, self.space, rng)
         best = np.argsort(-gains, kind="stable")[: self.effort.polished[0]]
-        polished, polished_gains = self._polish(gain, pool[best], seen, rng)
+        polished, polished_gains = self.polish.climb(gain, pool[best], seen, rng)
         if len(polished):
             return polished[int(np.argmax(polished_gains))]
         ranked = pool[np.argsort(-gains, kind="stable")]
         return first_unseen(ranked, seen, self.space, rng)
-
-    def _polish(
-        self, gain: Gain, starts: Array, seen: set[bytes], rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """Coordinate ascent on the gain from several rows at once; exact on short lists.
-
-        Around a row that stays where it is, what is discrete is not tried again with smaller steps.
-        """
-        space = self.space
-        current = starts.copy()
-        reached = [-1.0] * len(starts)
-        stays = [False] * len(starts)
-        reals = np.flatnonzero(space.is_real)
-        for step, many in zip(
-            STEPS if len(reals) else STEPS[:1], self.effort.polished, strict=False
-        ):
-            moving = sorted(np.argsort(-np.array(reached), kind="stable")[:many].tolist())
-            for _ in range(4):
-                if not moving:
-                    break
-                jumps = step * rng.standard_normal((len(moving), len(reals), 4))
-                jumps += current[moving][:, reals, None]
-                jumps = np.minimum(reflect(jumps), 1.0 - 1e-12)
-                groups = [
-                    self._neighbors(current[i], moved.ravel(), stays[i])
-                    for i, moved in zip(moving, jumps, strict=True)
-                ]
-                near = np.concatenate(groups)
-                if space.has_steps:
-                    near = space.settle(near)
-                gains = gain(near)
-                if seen:
-                    gains[[row.tobytes() in seen for row in near]] = -1.0
-                last, found = 0, []
-                for i, group in zip(moving, groups, strict=True):
-                    first, last = last, last + len(group)
-                    j = first + int(np.argmax(gains[first:last]))
-                    better = gains[j] > reached[i] * (1 + 1e-6) and gains[j] >= 0
-                    moves = better and not np.array_equal(near[j], current[i])
-                    stays[i] = not moves
-                    if better:
-                        reached[i], current[i] = float(gains[j]), near[j]
-                    if moves:
-                        found.append(i)
-                moving = found
-        told = np.array(reached)
-        return current[told >= 0], told[told >= 0]
-
-    def _neighbors(self, row: Array, moved: Array, real: bool) -> Array:
-        """A row, and rows that differ from it in one coordinate that exists.
-
-        ``moved`` has four places for each real parameter; only these are taken if ``real``.
-        """
-        ways = self._ways(row)
-        part = slice(None) if not real else ways.real
-        found = np.where(ways.keeps[part], row, ways.fixed[part])
-        at = ways.at if not real else np.arange(1, len(found))
-        found[at, ways.column] = moved[ways.place]
-        return found
-
-    def _ways(self, row: Array) -> "Ways":
-        """What can be done to a row, which depends on what of it is discrete."""
-        space = self.space
-        key = row[~space.is_real].tobytes()
-        found = self._known_ways.get(key)  # once: another thread may clear them
-        if found is None:
-            columns = np.flatnonzero(space.active(row[None])[0])
-            numbers = np.cumsum(space.is_real) - 1
-            values = [
-                np.full(4, row[i]) if space.is_real[i] else self._others(int(i), float(row[i]))
-                for i in columns
-            ]
-            changed = np.repeat(columns, [len(v) for v in values])
-            near = np.repeat(row[None], len(changed) + 1, axis=0)
-            near[np.arange(1, len(near)), changed] = np.concatenate(values)
-            near = space.settle(near)
-            real = space.is_real[changed]
-            at = np.flatnonzero(real) + 1
-            column = changed[real]
-            found = Ways(
-                near,
-                space.active(near) & space.is_real,
-                at,
-                column,
-                4 * numbers[column] + np.tile(np.arange(4), len(column) // 4),
-                np.concatenate([[0], at]),
-            )
-            if self._values_of_ways > MOST_KEPT:
-                self._known_ways.clear()
-                self._values_of_ways = 0
-            self._known_ways[key] = found
-            self._values_of_ways += found.fixed.size
-        return found
-
-    def _others(self, i: int, code: float) -> Array:
-        """What a discrete parameter may change to: all of a short list, near ones of a long one."""
-        if (i, code) not in self._changes:
-            n = int(self.space.cells[i])
-            if self.space.is_category[i] or n <= 12:
-                other = np.delete(np.arange(n), int(code)) if code >= 0 else np.arange(n)
-            else:
-                other = np.unique(np.clip(code + np.array([-4, -2, -1, 1, 2, 4]), 0, n - 1))
-            self._changes[i, code] = other
-        return self._changes[i, code]
 
 
 def is_sparse(space: SearchSpace) -> bool:
@@ -472,9 +341,3 @@ def window(scores: Array) -> Array:
     best = WINDOW // 2
     rest = np.linspace(best, n - 1, WINDOW - best).astype(int)
     return np.sort(order[np.concatenate([np.arange(best), rest])])
-
-
-def reflect(z: Array) -> Array:
-    """Positions beyond the ends of [0, 1] folded back inside, so that none gathers at an end."""
-    z = np.abs(z)
-    return np.where(z > 1, 2 - z, z) % 1.0

@@ -7,17 +7,14 @@ growing cache, left padding, prefill in pieces and the staircase cache of
 :mod:`genopt_core.torch.kvcache`.
 """
 
-import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -28,13 +25,19 @@ from transformers.masking_utils import (
     sdpa_mask,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.utils import cached_file
 
+from genopt_core.integrations.saved_positions import (
+    LEARNED,
+    SAVED,
+    described,
+    encodings,
+    learned_numbers,
+)
 from genopt_core.positions import inverse_frequencies, yarn_temperature
 from genopt_core.torch.kvcache.attention import QUERIES, attend_view
 from genopt_core.torch.kvcache.layer import View, taken_from
 from genopt_core.torch.kvcache.settings import READERS, decoder_of
-from genopt_core.torch.positions import DistanceBias, Encoding, LearnedSlopes, biased_attention
+from genopt_core.torch.positions import DistanceBias, Encoding, biased_attention
 from genopt_core.torch.positions.bias import bias_block
 
 __all__ = ["NAME", "ROPE_TYPE", "positioned_attention", "register", "use", "use_saved"]
@@ -45,10 +48,6 @@ ADDERS: set[str] = set()
 """Other attention functions that add each layer's bias; who registers one adds its name."""
 ROPE_TYPE = "genopt"
 """The ``rope_type`` whose frequencies are those of `genopt_core.positions.inverse_frequencies`."""
-SAVED = "genopt_encoding"
-"""What a configuration calls the encoding of its model."""
-LEARNED = "genopt_learned"
-"""What a decoder calls the `LearnedSlopes` of all its layers: part of the names of weights."""
 
 
 def register() -> str:
@@ -165,7 +164,7 @@ def use_saved(model: Any, folder: str | os.PathLike[str] | None = None) -> list[
     if saved["learned"] and not where:
         raise ValueError("folder must be given where from_pretrained read none, got None")
     version = getattr(model.config, "_commit_hash", None) if folder is None else None
-    each = _encodings(saved, _learned(where, version) if saved["learned"] else {}, where)
+    each = encodings(saved, learned_numbers(where, version) if saved["learned"] else {}, where)
     _use(model, each)
     return each
 
@@ -209,7 +208,7 @@ def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
         layer.__dict__["genopt_bias"] = None if one.bias is None else one.bias.to(device)
     biased = any(one.bias is not None for one in each)
     other = biased or any(one.rotated != 1.0 for one in each)  # than the model as it was built
-    description, learned = _described(each)
+    description, learned = described(each)
     for place, name, given in (
         (decoder, LEARNED, nn.ModuleList(learned) if learned else None),
         (config, SAVED, description if other else None),
@@ -220,80 +219,6 @@ def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
             delattr(place, name)
     if config._attn_implementation not in ADDERS:
         model.set_attn_implementation(NAME if biased else stock[1])
-
-
-def _described(each: Sequence[Encoding]) -> tuple[dict[str, Any], list[LearnedSlopes]]:
-    """Encodings of all layers as JSON holds them, and what of them is learned, each once."""
-    distinct = list({id(one): one for one in each}.values())
-    learned: list[LearnedSlopes] = []
-
-    def numbers(given: Any) -> Any:
-        if not isinstance(given, LearnedSlopes):
-            return np.asarray(given, dtype=np.float64).tolist()
-        if not any(given is one for one in learned):
-            learned.append(given)
-        return {"learned": next(i for i, one in enumerate(learned) if one is given)}
-
-    rows = []
-    for one in distinct:
-        row: dict[str, Any] = {"rotated": one.rotated, "bias": None}
-        if (bias := one.bias) is not None:
-            row["bias"] = {
-                "strengths": numbers(bias.strengths),
-                "distance": bias.distance,
-                "parameter": numbers(bias.parameter),
-                "windows": None if bias.windows is None else bias.windows.tolist(),
-            }
-        rows.append(row)
-    layers = [next(i for i, one in enumerate(distinct) if one is given) for given in each]
-    free = [{"heads": len(one.raw) + one.free, "free": one.free} for one in learned]
-    return {"encodings": rows, "layers": layers, "learned": free}, learned
-
-
-def _encodings(saved: Mapping[str, Any], raw: Mapping[int, Tensor], where: str) -> list[Encoding]:
-    """What `_described` described, with learned numbers of a file."""
-    learned = []
-    for i, row in enumerate(saved["learned"]):
-        shape = (row["heads"] - row["free"],)
-        if i not in raw or raw[i].shape != shape:
-            got = f"one of {tuple(raw[i].shape)}" if i in raw else "none"
-            raise ValueError(
-                f"folder must hold {LEARNED}.{i}.raw of {shape}, got {got} in {where}; who saves a "
-                "model again before use_saved loses it"
-            )
-        learned.append(LearnedSlopes(row["heads"], free=row["free"]))
-        with torch.no_grad():
-            learned[i].raw.copy_(raw[i])
-
-    def numbers(given: Any) -> Any:
-        return learned[given["learned"]] if isinstance(given, dict) else given
-
-    rows = []
-    for row in saved["encodings"]:
-        bias = row["bias"]
-        if bias is not None:
-            given = numbers(bias["strengths"]), bias["distance"], numbers(bias["parameter"])
-            bias = DistanceBias(*given, windows=bias["windows"])
-        rows.append(Encoding(row["rotated"], bias))
-    return [rows[i] for i in saved["layers"]]
-
-
-def _learned(where: str, version: str | None) -> dict[int, Tensor]:
-    """Learned numbers in the weights of a folder, or of a model on the Hub."""
-    names = ["model.safetensors"]
-    found_there = partial(cached_file, where, revision=version)
-    if found_there(names[0], _raise_exceptions_for_missing_entries=False) is None:
-        index = found_there(f"{names[0]}.index.json")
-        assert index is not None  # or the line before has raised
-        held = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({part for name, part in held.items() if f"{LEARNED}." in name})
-    found = {}
-    for name in names:
-        with safe_open(found_there(name), framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118  # it is no mapping
-                if f"{LEARNED}." in key:
-                    found[int(key.split(".")[-2])] = tensors.get_tensor(key)
-    return found
 
 
 def positioned_attention(

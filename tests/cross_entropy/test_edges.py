@@ -21,6 +21,7 @@ from genopt_core.cross_entropy import (
     pareto,
     plain,
     plus,
+    polish,
     posterior,
     proposals,
     rare_event,
@@ -206,7 +207,7 @@ def test_the_settings_are_those_that_the_stored_races_ran_with():
     assert posterior.SPARSE == (128, (3, 2, 1), 20, 5, 1e-5)
     assert (posterior.ROUNDS, posterior.KERNEL, posterior.UNIFORM) == (3, 0.08, 0.1)
     assert (posterior.FEWEST_TOLD, posterior.MOST_TOLD) == (3, 1000.0)
-    assert posterior.STEPS == (0.15, 0.05, 0.015)
+    assert polish.STEPS == (0.15, 0.05, 0.015)
     assert posterior.WINDOW == 300
     assert posterior.MOST_ON_FRONT == {2: 400, 3: 40, 4: 16}
     assert surrogate.LEAST_GAIN == 2.220446049250313e-09

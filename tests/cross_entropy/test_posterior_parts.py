@@ -9,12 +9,14 @@ from scipy.optimize import minimize
 from scipy.stats import norm, yeojohnson_normmax
 
 from genopt_core.cross_entropy import Categorical, Float, Integer, SearchSpace, gains, kernels
+from genopt_core.cross_entropy import polish as polishing
 from genopt_core.cross_entropy import posterior as module
 from genopt_core.cross_entropy import surrogate as processes
 from genopt_core.cross_entropy.outcomes import Outcomes
 from genopt_core.cross_entropy.pareto import dominance_ranks, free_boxes, reference_point
 from genopt_core.cross_entropy.plus import fit_elite
-from genopt_core.cross_entropy.posterior import Posterior, reflect
+from genopt_core.cross_entropy.polish import Polish, reflect
+from genopt_core.cross_entropy.posterior import Posterior
 from genopt_core.cross_entropy.space import draw_cells
 from genopt_core.cross_entropy.surrogate import GaussianProcess
 
@@ -411,7 +413,7 @@ def test_neighbors_differ_in_one_coordinate():
     own = method()
     moved = np.array([[0.25], [0.99]]) + 0.15 * NOW(3).standard_normal((2, 4))
     ways = reflect(moved)
-    found = own._neighbors(row, ways.ravel(), False)
+    found = own.polish._neighbors(row, ways.ravel(), False)
     wanted = [row.tolist()]
     wanted += [[k, 14, 0.25, 0.99] for k in (0, 2)]
     wanted += [[1, 14 + k, 0.25, 0.99] for k in (-4, -2, -1, 1, 2, 4)]
@@ -419,46 +421,46 @@ def test_neighbors_differ_in_one_coordinate():
     wanted += [[1, 14, 0.25, z] for z in ways[1]]
     wanted[2][2] = 0.5  # there is no rate beside the last kind
     np.testing.assert_allclose(found, wanted)
-    real = own._neighbors(row, ways.ravel(), True)
+    real = own.polish._neighbors(row, ways.ravel(), True)
     np.testing.assert_allclose(real, wanted[:1] + wanted[9:])
     third = np.array([2.0, 14.0, 0.5, 0.99])
-    without = own._neighbors(third, ways.ravel(), False)
+    without = own.polish._neighbors(third, ways.ravel(), False)
     wanted = [[2, 14, 0.5, 0.99], [0, 14, 0.5, 0.99], [1, 14, 0.5, 0.99]]
     wanted += [[2, 14 + k, 0.5, 0.99] for k in (-4, -2, -1, 1, 2, 4)]
     wanted += [[2, 14, 0.5, z] for z in ways[1]]
     np.testing.assert_allclose(without, wanted)
-    np.testing.assert_allclose(own._neighbors(row, ways.ravel(), False), found)
-    assert own._others(1, 2.0).tolist() == [0, 1, 3, 4, 6]
-    assert own._others(1, 28.0).tolist() == [24, 26, 27, 29]
-    assert own._others(0, -1.0).tolist() == [0, 1, 2]
+    np.testing.assert_allclose(own.polish._neighbors(row, ways.ravel(), False), found)
+    assert own.polish._others(1, 2.0).tolist() == [0, 1, 3, 4, 6]
+    assert own.polish._others(1, 28.0).tolist() == [24, 26, 27, 29]
+    assert own.polish._others(0, -1.0).tolist() == [0, 1, 2]
     for n, near in ((12, 11), (13, 4)):
         short = method(SearchSpace({"x": Integer(1, n)}))
-        assert len(short._others(0, 1.0)) == near
+        assert len(short.polish._others(0, 1.0)) == near
     many = method(SearchSpace({"x": Categorical(range(13))}))
-    assert len(many._others(0, 1.0)) == 12
+    assert len(many.polish._others(0, 1.0)) == 12
 
 
 def test_polishing_climbs_so_far_and_no_further():
     climb = lambda rows: rows[:, 0] + 1  # noqa: E731
     stairs = SearchSpace({"x": Integer(0, 63), "c": Categorical([1])})
     start = np.zeros((1, 2))
-    found, reached = method(stairs)._polish(climb, start, set(), NOW(0))
+    found, reached = method(stairs).polish.climb(climb, start, set(), NOW(0))
     assert (found.tolist(), reached.tolist()) == ([[16, 0]], [17])
     both = SearchSpace({"x": Integer(0, 63), "y": Float(0, 1)})
-    found, reached = method(both)._polish(climb, start, set(), NOW(0))
+    found, reached = method(both).polish.climb(climb, start, set(), NOW(0))
     assert (found[0, 0], reached.tolist()) == (48, [49])
     asked = []
     level = lambda rows: asked.append(len(rows)) or np.zeros(len(rows))  # noqa: E731
-    found, reached = method(both)._polish(level, start, set(), NOW(0))
+    found, reached = method(both).polish.climb(level, start, set(), NOW(0))
     assert (found.tolist(), reached.tolist()) == ([[0, 0]], [0])
     assert len(asked) == 3, "once a step, for nothing is better"
     every = {row.tobytes() for row in stairs.configurations(NOW(0))}
-    found, reached = method(stairs)._polish(climb, start, every, NOW(0))
+    found, reached = method(stairs).polish.climb(climb, start, every, NOW(0))
     assert (found.shape, reached.shape) == ((0, 2), (0,))
     below = lambda rows: -1.0 - rows[:, 0]  # noqa: E731
-    assert len(method(stairs)._polish(below, start, set(), NOW(0))[0]) == 0
+    assert len(method(stairs).polish.climb(below, start, set(), NOW(0))[0]) == 0
     tiny = lambda rows: 1 + 1e-7 * rows[:, 0]  # noqa: E731
-    assert method(stairs)._polish(tiny, start, set(), NOW(0))[0].tolist() == [[4, 0]]
+    assert method(stairs).polish.climb(tiny, start, set(), NOW(0))[0].tolist() == [[4, 0]]
 
 
 def test_polishing_several_rows_is_polishing_each():
@@ -470,7 +472,7 @@ def test_polishing_several_rows_is_polishing_each():
 
     starts = space.uniform(4, NOW(1))
     seen = {row.tobytes() for row in space.uniform(9, NOW(2))}
-    found, reached = method(space)._polish(gain, starts, seen, NOW(3))
+    found, reached = method(space).polish.climb(gain, starts, seen, NOW(3))
     wanted = []
     for row in starts:
         best, now = -1.0, row
@@ -489,7 +491,7 @@ def test_polishing_several_rows_is_polishing_each():
 
 
 def test_polishing_a_conditional_row_moves_what_is_there():
-    found, reached = method()._polish(known_gain, SPACE.uniform(4, NOW(5)), set(), NOW(6))
+    found, reached = method().polish.climb(known_gain, SPACE.uniform(4, NOW(5)), set(), NOW(6))
     assert found[:, 0].tolist() == [1] * 4
     assert found[:, 1].tolist() == [9] * 4
     widths = [0.37811207, 0.49763375, 0.50417302, 0.69623916]  # as far as the steps lead
@@ -515,10 +517,10 @@ def test_less_is_looked_at_in_a_sparse_space(monkeypatch):
     def gain(rows):
         return np.where(rows[:, 0] == 1, rows[:, 3] + rows[:, 4], 0.1)
 
-    draw, neighbors = module.draw_cells, Posterior._neighbors
+    draw, neighbors = module.draw_cells, Polish._neighbors
     monkeypatch.setattr(module, "draw_cells", lambda *a: drawn.append(a[1]) or draw(*a))
     monkeypatch.setattr(
-        Posterior,
+        Polish,
         "_neighbors",
         lambda self, row, *a: moved.append(row.copy()) or neighbors(self, row, *a),
     )
@@ -527,8 +529,8 @@ def test_less_is_looked_at_in_a_sparse_space(monkeypatch):
     pool, worth = own._project(gain, rows, scores, NOW(1))[1:]
     assert drawn == [128, 128, 128]
     starts = pool[np.argsort(-worth, kind="stable")[:3]]
-    monkeypatch.setattr(module, "STEPS", (0.15, 0.0, 0.0))  # no step, so each is asked once
-    found, reached = own._polish(gain, starts, set(), NOW(2))
+    monkeypatch.setattr(polishing, "STEPS", (0.15, 0.0, 0.0))  # no step, so each is asked once
+    found, reached = own.polish.climb(gain, starts, set(), NOW(2))
     first = moved[: len(moved) - 3]
     np.testing.assert_array_equal(first[:3], starts)
     best = np.argsort(-reached, kind="stable")
@@ -548,9 +550,9 @@ def test_a_proposal_is_polished_drawn_or_the_first_unseen(monkeypatch):
     own = method()
     asked, starts = [], []
     monkeypatch.setattr(own, "_gain", lambda *a: known_gain)
-    polish = Posterior._polish
+    polish = Polish.climb
     monkeypatch.setattr(
-        Posterior, "_polish", lambda self, g, s, *a: starts.append(s) or polish(self, g, s, *a)
+        Polish, "climb", lambda self, g, s, *a: starts.append(s) or polish(self, g, s, *a)
     )
     best = own.propose(rows, scores, rows[:0], set(), 0.0, NOW(1))
     assert len(starts[0]) == 4
@@ -559,14 +561,14 @@ def test_a_proposal_is_polished_drawn_or_the_first_unseen(monkeypatch):
     pool, worth = own._project(known_gain, rows, scores, rng)[1:]
     rng.random()
     np.testing.assert_array_equal(starts[0], pool[np.argsort(-worth, kind="stable")[:4]])
-    polished, reached = own._polish(known_gain, starts[0], set(), rng)
+    polished, reached = own.polish.climb(known_gain, starts[0], set(), rng)
     np.testing.assert_array_equal(best, polished[np.argmax(reached)])
     draw = module.draw_cells
     monkeypatch.setattr(module, "draw_cells", lambda *a: asked.append(a) or draw(*a))
     own.propose(rows, scores, rows[:0], set(), 1.0, NOW(1))
     assert [a[1] for a in asked] == [256, 256, 256, 64]
     assert len(starts) == 2
-    monkeypatch.setattr(own, "_polish", lambda *a: (rows[:0], scores[:0]))
+    monkeypatch.setattr(own.polish, "climb", lambda *a: (rows[:0], scores[:0]))
     first = pool[np.argsort(-worth, kind="stable")]
     seen = {first[0].tobytes()}
     np.testing.assert_array_equal(own.propose(rows, scores, rows[:0], seen, 0.0, NOW(1)), first[1])
@@ -581,7 +583,8 @@ def test_the_least_draw_is_not_below_a_share_of_0(monkeypatch):
     rows, scores = SPACE.uniform(9, rng), rng.random(9)
     own, polished = method(), []
     monkeypatch.setattr(own, "_gain", lambda *a: known_gain)
-    monkeypatch.setattr(own, "_polish", lambda *a: polished.append(1) or (rows[:1], scores[:1]))
+    climbed = rows[:1], scores[:1]
+    monkeypatch.setattr(own.polish, "climb", lambda *a: polished.append(1) or climbed)
     own.propose(rows, scores, rows[:0], set(), 0.0, Zero(np.random.PCG64(0)))
     assert polished == [1]
 

@@ -157,14 +157,19 @@ def all_designs(balance: Balance) -> list[Design]:
     return found + [d for d in designs() if d.name in PEERS]
 
 
+def prepared() -> tuple[Any, Any, Balance]:
+    """Tokenizer, model and measured maps, on as many threads as the environment says."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    tokenizer, model = quality.load()
+    return tokenizer, model, measured_balance(tokenizer, model)
+
+
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--most", type=int, default=10**6, help="measurements in this run")
     arguments.add_argument("--designs", default="", help="those whose names contain this")
     options = arguments.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    tokenizer, model = quality.load()
-    balance = measured_balance(tokenizer, model)
+    tokenizer, model, balance = prepared()
     chosen = texts(tokenizer)
     result = read(TARGET) if TARGET.is_file() else {"schema": "kv-recall/1", "rows": {}}
     result["provenance"] = {

@@ -17,7 +17,6 @@ them on two windows of pairs; 16/4 balanced, which `domains` scored; KIVI at 4.5
 from __future__ import annotations
 
 import itertools
-import os
 from typing import Any
 
 import numpy as np
@@ -150,9 +149,7 @@ def main() -> None:
     arguments.add_argument("--most", type=int, default=10**6, help="measurements in this run")
     arguments.add_argument("--records", action="store_true", help="the choice with records too")
     options = arguments.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    tokenizer, model = quality.load()
-    balance = recall.measured_balance(tokenizer, model)
+    tokenizer, model, balance = recall.prepared()
     found = windows(tokenizer)
     fresh = {
         "schema": "kv-recall-windows/1",
