@@ -73,6 +73,16 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+def _in_unit_interval(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number in 0..1, got {text!r}")
+    return number
+
+
 def _objective(text: str) -> Any:
     if text in ("likelihood", "tokens"):
         return text
@@ -157,6 +167,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_at_least_one,
         metavar="N",
         help="a second bound, of vocabularies whose pieces occur N times, as those of train do",
+    )
+    train.add_argument(
+        "--file-exponent",
+        type=_in_unit_interval,
+        default=1.0,
+        metavar="E",
+        help="0..1: n occurrences of a word in one FILE count as n to this power. For source code "
+        "in many files, 0.5; --min-count is then of these (default: 1, as often as it occurs)",
     )
     target = train.add_mutually_exclusive_group(required=True)
     target.add_argument("-o", "--output", help="tokenizer.json to write (-: standard output)")

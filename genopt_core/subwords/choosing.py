@@ -16,7 +16,13 @@ from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.em import LEAST_COUNT
-from genopt_core.subwords.training.train import LONGEST_WORD, TooFewCandidatesError, train
+from genopt_core.subwords.training.train import (
+    LONGEST_WORD,
+    TooFewCandidatesError,
+    WordCounts,
+    counts_by_file,
+    train,
+)
 
 LEAST_COUNTS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 """Least counts that are tried where none are given."""
@@ -63,7 +69,7 @@ class Choice:
 
 
 def choose_min_count(
-    word_counts: Mapping[str, float],
+    word_counts: WordCounts,
     development: Mapping[str, float],
     vocab_size: int,
     objective: Any = "likelihood",
@@ -89,7 +95,7 @@ def choose_min_count(
     ----------
     word_counts, development : mapping of str to number
         Words of the training text and of another text of its kind, cut by the same rule: a tenth to
-        a fifth of what there is will do.
+        a fifth of what there is will do.  Those of training may be a list by file, as in `train`.
     vocab_size, objective, options
         As in `train`; a vocabulary may have fewer pieces (``at_most=True``), unless ``at_most`` is
         given as False: then least counts that leave too few candidates are passed over.
@@ -114,7 +120,11 @@ def choose_min_count(
     tries = sorted({positive(least, "min_counts") for least in min_counts})
     if not tries:
         raise ValueError("min_counts must have at least one number, got none")
-    check_words(word_counts)
+    if not isinstance(word_counts, Mapping):  # looked at more than once
+        word_counts = list(word_counts)
+    if (by_file := counts_by_file(word_counts)) is None:
+        check_words(word_counts)  # type: ignore[arg-type]
+    word_counts = by_file or word_counts
     development = _checked(development)
     if "min_count" in options:
         raise TypeError(
@@ -151,7 +161,7 @@ class _Tries:
 
 
 def _tried(
-    word_counts: Mapping[str, float],
+    word_counts: WordCounts,
     development: Mapping[str, float],
     vocab_size: int,
     objective: Any,

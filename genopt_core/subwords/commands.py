@@ -73,6 +73,7 @@ def train_command(options: argparse.Namespace) -> None:
         "genopt_core": genopt_core.__version__,
         "files": [Path(file).name for file in options.files],
         "convention": _convention(options).name,
+        **({} if options.file_exponent == 1 else {"file_exponent": options.file_exponent}),
     }
     vocabulary = replace(vocabulary, provenance=provenance, specials=specials)
     if options.transformers:
@@ -85,7 +86,7 @@ def train_command(options: argparse.Namespace) -> None:
 
 
 def _chosen(
-    counts: Mapping[str, int], options: argparse.Namespace, specials: tuple[str, ...]
+    counts: Mapping[str, float], options: argparse.Namespace, specials: tuple[str, ...]
 ) -> float:
     """The least count with which the development text costs least."""
     path = options.development
@@ -288,9 +289,10 @@ def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) ->
     options.pattern = rule.pattern or None
 
 
-def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict[str, int]:
+def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict[str, float]:
     if options.files.count(STANDARD) > 1:
         raise ValueError(f"FILE must name the standard input once, got {STANDARD!r} twice")
+    exponent = getattr(options, "file_exponent", 1.0)  # certify counts what there is
     progress = _Progress(options.quiet, "counting words")
     workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
     with workers as executor:
@@ -301,8 +303,10 @@ def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict
             executor,
             progress=progress.show,
             specials=specials,
+            file_exponent=exponent,
         )
-    progress.end(f"{sum(counts.values())} words, {len(counts)} different")
+    weighted = "" if exponent == 1 else f" by weight, each to the power {exponent:g} in a file"
+    progress.end(f"{sum(counts.values()):.0f} words{weighted}, {len(counts)} different")
     if not counts:
         files = [file for file in options.files if file != STANDARD]
         empty = len(files) == len(options.files) and all(

@@ -12,7 +12,7 @@ import pytest
 
 from genopt_core import corpora
 from genopt_core.conventions import Convention, byte_letters
-from genopt_core.subwords import Vocabulary, certify, commands, train
+from genopt_core.subwords import Vocabulary, certify, commands, count_words_in_files, train
 from genopt_core.subwords.__main__ import main
 from genopt_core.subwords.commands import _Progress, _roles, _summary, check_target
 from genopt_core.subwords.tokenizer.counting import Counted
@@ -386,3 +386,27 @@ def test_a_development_text_without_words_is_refused(text, tmp_path, capsys):
     arguments = ["train", text, "--size", "12", "-o", str(tmp_path / "t.json"), "-q"]
     assert main([*arguments, "--development", str(tmp_path / "none")]) == 1
     assert "--development must have words" in capsys.readouterr().err
+
+
+def test_many_occurrences_in_one_file_count_for_less(tmp_path, capsys):
+    texts = ["lower " * 49 + "lower", "newest low", "slow newest", "widest newest"]
+    files = [tmp_path / f"{n}.txt" for n in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    names = [*map(str, files)]
+    out = tmp_path / "t.json"
+    arguments = ["train", *names, "--size", "14", "--at-most", "-o", str(out)]
+    assert main([*arguments, "--file-exponent", "0.5"]) == 0
+    said = capsys.readouterr().err
+    assert "counting words: 14 words by weight, each to the power 0.5 in a file, 7 diff" in said
+    found = load_tokenizer_json(out)
+    weights = count_words_in_files(files, file_exponent=0.5)
+    assert found.pieces == train(weights, 14, at_most=True).pieces
+    assert found.provenance["file_exponent"] == 0.5
+    assert main(arguments) == 0
+    assert "counting words: 56 words, 7 diff" in capsys.readouterr().err
+    assert "file_exponent" not in load_tokenizer_json(out).provenance
+    for wrong in ("-1", "1.1", "half", "nan"):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--file-exponent", wrong])
+        assert f"must be a number in 0..1, got '{wrong}'" in capsys.readouterr().err

@@ -3,10 +3,12 @@
 import concurrent.futures as cf
 import gzip
 import io
+import math
 import os
 import tempfile
 import threading
 import tracemalloc
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,14 @@ from hypothesis import strategies as st
 
 from genopt_core import corpora
 from genopt_core.conventions import Convention
-from genopt_core.subwords import Vocabulary, count_words_in_files, stored_costs
+from genopt_core.subwords import (
+    Vocabulary,
+    count_words_in_files,
+    file_weights,
+    stored_costs,
+    train,
+    train_on_text,
+)
 from genopt_core.subwords.tokenizer.counting import count_chunk, count_words_apart, read_chunks
 
 
@@ -296,3 +305,79 @@ def test_workers_cut_at_special_tokens_too(tmp_path):
             tmp_path / "text", executor=executor, chunk_bytes=100, specials=["<|end|>"]
         )
     assert counted == {"low▁": 3999, "lower▁": 2000, "low": 1}
+
+
+# ------------------------------------------------------------------ many occurrences in one file
+
+
+@pytest.mark.parametrize("exponent", [0, 0.5, 0.6, 1])
+def test_a_word_weighs_what_a_sum_over_files_says(exponent):
+    rng = np.random.default_rng(3)
+    words = [f"w{i}" for i in range(30)]
+    files = [
+        {w: int(n) for w, n in zip(words, rng.integers(0, 9, 30), strict=True) if n}
+        for _ in range(12)
+    ]
+    found = file_weights(iter(files), exponent)
+    for word in words:
+        wanted = math.fsum(counts[word] ** exponent for counts in files if word in counts)
+        assert found.get(word, 0) == pytest.approx(wanted, rel=1e-14)
+    assert list(found) == sorted(found, key=lambda word: (-found[word], word))
+    if exponent == 0:
+        assert found == Counter(word for counts in files for word in counts)
+    if exponent == 1:
+        assert all(isinstance(n, int) for n in found.values())
+
+
+@pytest.mark.parametrize("chunk_bytes", [40, 20_000])
+def test_files_are_weighted_apart_whatever_counts_them(tmp_path, chunk_bytes):
+    texts = ["low lower, low\n" * 30, "", "low\nlow newest", "<s>low<s>newest " * 7]
+    files = [tmp_path / f"{n}.txt" for n in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    wanted = file_weights([count_words_apart(t, "gpt4", ["<s>"]) for t in texts], 0.3)
+    more = {"chunk_bytes": chunk_bytes, "specials": ["<s>"], "file_exponent": 0.3}
+    assert list(count_words_in_files(files, "gpt4", **more).items()) == list(wanted.items())
+    with cf.ThreadPoolExecutor(2) as executor:  # to the last bit
+        found = count_words_in_files(files, "gpt4", executor, **more)
+    assert list(found.items()) == list(wanted.items())
+    assert count_words_in_files(files, "gpt4", file_exponent=1.0) == count_words_in_files(
+        files, "gpt4"
+    )
+
+
+def test_training_on_files_weighs_them(tmp_path):
+    texts = ["lower " * 50 + "low", "newest low ", "slow newest", "widest newest"]
+    files = [tmp_path / f"{n}.txt" for n in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    found = train_on_text(files, 16, objective="tokens", min_count=1, file_exponent=0.5)
+    weights = file_weights(map(corpora.count_words, texts), 0.5)
+    assert found.pieces == train(weights, 16, "tokens", min_count=1).pieces
+    assert found.provenance["file_exponent"] == 0.5
+    plain = train_on_text(files, 16, objective="tokens", min_count=1)
+    assert "file_exponent" not in plain.provenance
+    assert plain.counts.sum() > 1.3 * found.counts.sum()
+
+
+def test_weights_that_cannot_be(tmp_path):
+    for wrong in (-0.1, 1.5, math.nan):
+        for call in (
+            lambda e=wrong: file_weights([{"a": 1}], e),
+            lambda e=wrong: count_words_in_files(tmp_path, file_exponent=e),
+            lambda e=wrong: train_on_text(tmp_path, 9, file_exponent=e),
+        ):
+            with pytest.raises(ValueError, match="file_exponent must be"):
+                call()
+    with pytest.raises(TypeError, match="file_exponent must be a number"):
+        file_weights([{"a": 1}], "0.5")
+    with pytest.raises(ValueError, match=r"file_exponent must be 1 for a text, .* got 0\.5"):
+        train_on_text("a text", 9, file_exponent=0.5)
+    with pytest.raises(TypeError, match="must be a list with the word counts of each file"):
+        file_weights({"a": 1})
+    with pytest.raises(TypeError, match="must have mappings of words to counts, got 'a'"):
+        file_weights(["a"])
+    for count in (-1, 0, math.nan):
+        with pytest.raises(ValueError, match="the count of 'a' in counts_of_files must be"):
+            file_weights([{"a": count}])
+    assert file_weights([]) == {}

@@ -198,12 +198,13 @@ def test_defaults_are_those_that_are_documented():
 
     assert of(train) == {
         "objective": "likelihood", "effort": "standard", "max_piece": 16, "min_count": None,
-        "at_most": False, "new_words": None, "convention": "lossless", "progress": False,
+        "at_most": False, "new_words": None, "file_exponent": 1.0, "convention": "lossless",
+        "progress": False,
     }  # fmt: skip
     assert of(subwords.train_on_text) == {
         "convention": "lossless", "objective": "likelihood", "effort": "standard",
         "max_piece": 16, "min_count": None, "at_most": False, "new_words": None, "specials": (),
-        "executor": None, "progress": False,
+        "file_exponent": 1.0, "executor": None, "progress": False,
     }  # fmt: skip
     assert of(certify) == {"max_piece": 16, "min_count": 0.0, "steps": 300, "progress": False}
     assert of(exact_vocabulary) == {"max_piece": 16, "relaxed": False, "time_limit": 60.0}
@@ -220,7 +221,10 @@ def test_defaults_are_those_that_are_documented():
     assert of(Substrings) == {"max_piece": 16, "min_count": 1}
     assert of(subwords.count_words_in_files) == {
         "convention": "lossless", "executor": None, "chunk_bytes": 1_048_576, "progress": False,
-        "specials": (),
+        "specials": (), "file_exponent": 1.0,
+    }  # fmt: skip
+    assert of(subwords.file_weights) == {
+        "file_exponent": 0.5,
     }  # fmt: skip
     assert of(counting.read_chunks) == {"chunk_bytes": 1_048_576, "specials": ()}
     assert of(Vocabulary.encode) == {"byte_fallback": True, "recognize_specials": True}

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from genopt_core import corpora
-from genopt_core.subwords import train, viterbi_path
+from genopt_core.subwords import choose_min_count, file_weights, train, viterbi_path
 from genopt_core.subwords.training.new_words import (
     LEVELS,
+    Files,
     NextText,
     availability,
     discount,
@@ -64,6 +65,44 @@ def test_availability_counts_words_and_not_occurrences(seed):
         assert found[text] == pytest.approx(expected)
 
 
+def random_files(seed, files=6):
+    """Counts by file: words of one list, of which each file has some."""
+    rng = np.random.default_rng(seed)
+    words = list(random_words(seed))
+    return [
+        {word: int(rng.integers(1, 5)) for word in rng.choice(words, 8, replace=False)}
+        for _ in range(files)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_availability_counts_files_where_they_are_fewer(seed):
+    by_file = random_files(20 + seed)
+    words = file_weights(by_file, 1)
+    table = Substrings(words, max_piece=4)
+    files = Files.of(table.words, by_file)
+    having = np.array([sum(word in counts for counts in by_file) for word in table.words])
+    assert files.count.tolist() == having.tolist()
+    texts = table.texts()
+    of_files = {t: sum(any(t in word for word in counts) for counts in by_file) for t in texts}
+    found = dict(zip(texts, files.with_substring(table).tolist(), strict=True))
+    assert found == of_files
+    least = {t: min(n, sum(t in word for word in words)) for t, n in of_files.items()}
+    for text, q in zip(texts, availability(table, files).tolist(), strict=True):
+        same = [least[t] for t in texts if len(t) == len(text)]
+        once, twice = same.count(1), same.count(2)
+        taken = once / (once + 2 * twice) if once else 0.0
+        expected = 1.0 if len(text) == 1 else (1 - taken / least[text]) ** 2
+        if len(text) > 1 and text in words and least[text] == 1:
+            expected = 0.0
+        assert q == pytest.approx(expected), text
+    text = NextText(table, 20, 1.0, files)
+    once, twice = (having == 1).sum(), (having == 2).sum()
+    left = table.weight * (1 - once / (once + 2 * twice) / having)  # of a file that has the word
+    assert text.parts[0].weight == pytest.approx(left)
+    assert sum(part.weight for part in text.parts) == pytest.approx(table.weight)
+
+
 def objective(text, words, prices, removed=None):
     """J of the next text by the lattice of the segmentation room, the costs being held."""
     table = text.table
@@ -88,13 +127,15 @@ def objective(text, words, prices, removed=None):
     )
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_loss_is_the_rise_of_the_objective(seed):
-    words = random_words(10 + seed, words=12)
+    by_file = random_files(10 + seed) if seed > 1 else [random_words(10 + seed, words=12)]
+    words = file_weights(by_file, 1)
     table = Substrings(words, max_piece=4)
+    files = Files.of(table.words, by_file) if seed > 1 else None
     rng = np.random.default_rng(seed)
     chosen = table.single | (rng.random(len(table)) < 0.4)
-    text = NextText(table, int(chosen.sum()), length_cost=1.3)
+    text = NextText(table, int(chosen.sum()), 1.3, files)
     counts = np.where(chosen, rng.uniform(1, 9, len(table)), 0.0)
     seen = text.look(text.pieces(chosen), counts, 1)
     names = table.texts()
@@ -184,3 +225,58 @@ def test_by_default_only_where_some_of_the_next_words_are_new():
     lines = {f"{word}{i}": 1 for i, word in enumerate(words)}
     for counts, options in ((often, {}), (lines, {}), (words, {"min_count": 1})):
         assert "new_words" not in train(counts, 20, effort="fast", **options).provenance
+
+
+def test_what_one_file_repeats_is_no_piece_when_files_are_left_out():
+    """Seven files have words of their own in -ing, the last one a name 40 times, in other words."""
+    stems = [a + b for a in "bdfgk" for b in "aeiou"]
+    files = [{stem + "ing": 1 for stem in stems[3 * n : 3 * n + 3]} for n in range(7)]
+    files.append({f"{x}xyz{y}": 5 for x, y in itertools.pairwise("bdfgkaeib")})
+    size = len(set("".join(itertools.chain(*files)))) + 1
+    options = {"objective": "tokens", "new_words": True, "max_piece": 3}
+
+    def longer(vocabulary):
+        return [piece for piece in vocabulary.pieces if len(piece) > 1]
+
+    assert longer(train(file_weights(files, 1), size, **options)) == ["xyz"]
+    assert longer(train(files, size, **options)) == ["ing"]
+
+
+def test_counts_by_file_are_added_up_and_weighted():
+    by_file = random_files(30)
+    plain = train(file_weights(by_file, 1), 20, new_words=False)
+    found = train(iter(by_file), 20, new_words=False)
+    assert found.pieces == plain.pieces
+    assert found.counts.tolist() == plain.counts.tolist()
+    assert found.provenance.pop("files") == 6
+    assert found.provenance == plain.provenance
+    half = train(by_file, 20, new_words=False, file_exponent=0.5)
+    assert half.provenance["file_exponent"] == 0.5
+    assert half.provenance["words"] == pytest.approx(sum(file_weights(by_file, 0.5).values()))
+    with_empty = train([{}, *by_file], 20, new_words=True)
+    assert with_empty.pieces == train(by_file, 20, new_words=True).pieces
+    long = [{"ab" * 200: 2, "<unk>a": 1}, {"<unk>a": 1, "ab": 3}]
+    assert train(long, 9, new_words=True, at_most=True).provenance["files"] == 2
+
+
+def test_a_least_count_is_chosen_on_counts_by_file():
+    by_file, development = random_files(31), random_words(32)
+    choice = choose_min_count(iter(by_file), development, 15, "tokens", file_exponent=0.5)
+    best = min(choice.tried, key=lambda t: (t.nats, t.min_count))
+    assert choice.min_count == best.min_count
+    vocabulary = train(by_file, 15, "tokens", min_count=2, at_most=True, file_exponent=0.5)
+    assert choice.tried[0].pieces == len(vocabulary)
+
+
+def test_what_is_no_list_of_counts():
+    with pytest.raises(ValueError, match=r"file_exponent must be 1 for the counts of one text"):
+        train({"low": 3}, 5, file_exponent=0.5)
+    with pytest.raises(ValueError, match=r"file_exponent must be in \[0, 1\], got 2"):
+        train([{"low": 3}], 5, file_exponent=2)
+    with pytest.raises(TypeError, match="must have mappings of words to counts, got 'low'"):
+        train([{"low": 3}, "low"], 5)
+    for empty in ([], [{}], [{}, {}]):
+        with pytest.raises(ValueError, match="words is empty"):
+            train(empty, 5)
+    with pytest.raises(ValueError, match="the count of 'low' in counts_of_files must be above 0"):
+        train([{"low": 0}], 5)

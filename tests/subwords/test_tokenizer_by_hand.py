@@ -377,38 +377,31 @@ def test_chunks_of_a_file_by_hand(tmp_path):
 def test_so_many_chunks_are_under_way_and_all_are_cancelled_when_reading_fails(
     monkeypatch, tmp_path
 ):
+    class Waiting(Future):
+        """Is done when somebody waits for it, and not before."""
+
+        def result(self, timeout=None):
+            late.done(self)
+            return super().result(timeout)
+
     class Late(Executor):
-        """Does the oldest task when somebody waits for one."""
+        """Does a task when somebody waits for it."""
 
         def __init__(self):
-            self.open, self.most, self.all = [], 0, []
+            self.open, self.most, self.all = {}, 0, []
 
         def submit(self, function, *arguments):
-            future = Future()
-            self.open.append((future, function, arguments))
+            future = Waiting()
+            self.open[future] = (function, arguments)
             self.all.append(future)
             self.most = max(self.most, len(self.open))
             return future
 
-        def one(self):
-            future, function, arguments = self.open.pop(0)
-            if not future.cancelled():
-                future.set_result(function(*arguments))
+        def done(self, future):
+            function, arguments = self.open.pop(future)
+            future.set_result(function(*arguments))
 
     late = Late()
-    wait, completed = counting.wait, counting.as_completed
-
-    def waiting(futures, return_when):
-        late.one()
-        return wait(futures, return_when=return_when)
-
-    def all_of(futures):
-        while late.open:
-            late.one()
-        return completed(futures)
-
-    monkeypatch.setattr(counting, "wait", waiting)
-    monkeypatch.setattr(counting, "as_completed", all_of)
     monkeypatch.setattr(counting, "IN_FLIGHT", 3)
     path = tmp_path / "a.txt"
     path.write_text(("low lower " * 20).strip())

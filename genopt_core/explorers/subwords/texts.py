@@ -10,7 +10,11 @@ from genopt_core.figures.schema import Figure
 TEXTS = {"python": "Python", "markdown": "Markdown", "json": "JSON"}
 MEASURES = {"tokens": "tokens", "bits": "bits per byte"}
 PEERS = {"hf_bpe": "BPE", "hf_unigram": "Unigram", "sp_counts": "sentencepiece"}
-OURS = {"ours_tokens_6": "ours, tokens", "ours_likelihood": "ours, likelihood"}
+OURS = {
+    "ours_files": "ours, by file",
+    "ours_tokens_6": "ours, tokens",
+    "ours_likelihood": "ours, likelihood",
+}
 LABELS = PEERS | OURS
 
 
@@ -34,8 +38,8 @@ LABELS = PEERS | OURS
     title="Source code, Markdown and JSON, words cut by GPT-4's rule",
     alt=(
         "Bars over two sizes of vocabulary: how much more BPE, Unigram and sentencepiece need "
-        "on held-out files than the better of our two vocabularies, in percent. Below, the values "
-        "of all five at the chosen size."
+        "on held-out files than the best of our three vocabularies, in percent. Below, the values "
+        "of all six at the chosen size."
     ),
     presets=(
         Preset("Python", {"text": "python", "size": "4000"}, "Indents and names."),
@@ -51,7 +55,7 @@ LABELS = PEERS | OURS
     ),
 )
 def subword_texts(text: str, measure: str, size: str) -> Figure:
-    """Five vocabularies of the same words, spelled in bytes: what each makes of held-out files."""
+    """Six vocabularies of the same words, spelled in bytes: what each makes of held-out files."""
     table = tables.load("subword_texts")
     column = ("tokens", "bits").index(measure)
     values = {
@@ -71,7 +75,7 @@ def subword_texts(text: str, measure: str, size: str) -> Figure:
                 size,
                 column="size",
                 colors={"BPE": "c1", "Unigram": "c2", "sentencepiece": "c3"},
-                title="Peers against the better of ours",
+                title="Peers against the best of ours",
                 axis="sub-words",
             ),
             values_panel(
@@ -80,7 +84,7 @@ def subword_texts(text: str, measure: str, size: str) -> Figure:
                 MEASURES[measure],
                 lambda value: (f"{value:{form}}", f"{value:{form}}"),
                 title=f"At {int(size):,} sub-words",
-                height=200,
+                height=220,
                 horizontal=True,
             ),
         ],

@@ -8,13 +8,13 @@ import codecs
 import os
 import stat
 import unicodedata
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, as_completed, wait
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
-from genopt_core.checks import whole
+from genopt_core.checks import fraction, positive, whole
 from genopt_core.conventions import LOSSLESS, Convention, as_convention, check_text
 from genopt_core.progress import reporting
 from genopt_core.subwords.tokenizer.encoding import special_pattern
@@ -40,7 +40,8 @@ def count_words_in_files(
     chunk_bytes: int = CHUNK_BYTES,
     progress: bool | Callable[["Counted"], object] = False,
     specials: Iterable[str] = (),
-) -> dict[str, int]:
+    file_exponent: float = 1.0,
+) -> dict[str, float]:
     """How often each word occurs in some UTF-8 files, as `genopt_core.corpora.count_words`.
 
     Most frequent first, equals alphabetically: the same whatever the executor and the chunks.
@@ -64,6 +65,9 @@ def count_words_in_files(
         As in `genopt_core.progress`; the records are `Counted`.
     specials : list of str
         Special tokens, at which a text is cut as in `Vocabulary.encode`: they are in no word.
+    file_exponent : float
+        In 0..1: less than 1 makes many occurrences in one file count for less, as `file_weights`
+        says.  With 1 the counts are whole numbers.
 
     Examples
     --------
@@ -85,15 +89,81 @@ def count_words_in_files(
     size = whole(chunk_bytes, "chunk_bytes")
     rule, names = as_convention(convention), check_specials(specials)
     total = total_size(files)
+    exponent = fraction(file_exponent, "file_exponent", zero=True)
     chunks = (chunk for file in files for chunk in read_chunks(file, size, rule, names))
-    counts: Counter[str] = Counter()
     done = 0
     with reporting(progress, total, "counting words", "B") as report:
-        for found, read in _counted(chunks, rule, names, executor):
-            counts.update(found)
-            done += read
-            report(Counted(done, total))
-    return _sorted(counts)
+
+        def of_files() -> Iterator[Mapping[str, int]]:
+            nonlocal done
+            here: Counter[str] = Counter()  # in this file, as far as it is read
+            for found, chunk in _counted(chunks, rule, names, executor):
+                here.update(found)
+                done += chunk.bytes
+                report(Counted(done, total))
+                if not chunk.followed:
+                    yield here
+                    here = Counter()
+
+        return _weighted(of_files(), exponent)
+
+
+def file_weights(
+    counts_of_files: Iterable[Mapping[str, float]], file_exponent: float = 0.5
+) -> dict[str, float]:
+    r"""What each word counts for when many occurrences in one file count for less.
+
+    .. math:: f_w = \sum_d n_{w,d}^{\gamma}
+
+    (book, eq. swe-files), n being the occurrences of word w in file d and :math:`\gamma` the
+    ``file_exponent``: 1 gives plain counts, 0 in how many files a word is.  A name that one file
+    repeats a hundred times is hardly needed in the next file; plain counts take it for common.  Of
+    use for source code and other texts of many files or documents (measured on the evidence page).
+
+    Parameters
+    ----------
+    counts_of_files : iterable of mapping of str to number
+        For every file or document its word counts, as `genopt_core.corpora.count_words` gives them.
+    file_exponent : float
+        In 0..1.
+
+    Returns
+    -------
+    dict of str to number
+        Most frequent first, equals alphabetically: what `train` takes.
+
+    Examples
+    --------
+    >>> file_weights([{"self": 4, "trial": 9}, {"self": 4}])
+    {'self': 4.0, 'trial': 3.0}
+    """
+    exponent = fraction(file_exponent, "file_exponent", zero=True)
+    if isinstance(counts_of_files, Mapping | str):
+        raise TypeError(
+            "counts_of_files must be a list with the word counts of each file, got "
+            f"{counts_of_files!r:.60}"
+        )
+    return _weighted(map(_checked, counts_of_files), exponent)
+
+
+def _checked(counts: Mapping[str, float]) -> Mapping[str, float]:
+    if not isinstance(counts, Mapping):
+        raise TypeError(
+            f"counts_of_files must have mappings of words to counts, got {counts!r:.60}"
+        )
+    for word, count in counts.items():
+        positive(count, f"the count of {word!r} in counts_of_files")
+    return counts
+
+
+def _weighted(counts_of_files: Iterable[Mapping[str, float]], exponent: float) -> dict[str, float]:
+    weights: Counter[str] = Counter()
+    for counts in counts_of_files:
+        if exponent == 1:
+            weights.update(counts)
+        else:
+            weights.update({word: n**exponent for word, n in counts.items()})
+    return _sorted(weights)
 
 
 def count_words_apart(
@@ -257,7 +327,7 @@ def _is_across(special: str, text: str, place: int) -> bool:
     )
 
 
-def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+def _sorted(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Most frequent first, equals alphabetically."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -267,22 +337,23 @@ def _counted(
     convention: Convention,
     specials: Sequence[str],
     executor: Executor | None,
-) -> Iterator[tuple[dict[str, int], int]]:
-    """Counts and bytes of each chunk, in the order in which they are done."""
+) -> Iterator[tuple[dict[str, int], Chunk]]:
+    """The counts of each chunk, and the chunk without its text, in the order of the chunks."""
     if executor is None:
         for chunk in chunks:
-            yield count_chunk(chunk.text, chunk.followed, convention, specials), chunk.bytes
+            yield count_chunk(chunk.text, chunk.followed, convention, specials), chunk
         return
-    running: dict[Future[dict[str, int]], int] = {}
+    running: deque[tuple[Future[dict[str, int]], Chunk]] = deque()
     try:
         for chunk in chunks:
             future = executor.submit(count_chunk, chunk.text, chunk.followed, convention, specials)
-            running[future] = chunk.bytes
+            running.append((future, chunk._replace(text="")))
             if len(running) >= IN_FLIGHT:
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield done.result(), running.pop(done)
-        for done in as_completed(list(running)):
-            yield done.result(), running.pop(done)
+                first, read = running.popleft()
+                yield first.result(), read
+        while running:
+            first, read = running.popleft()
+            yield first.result(), read
     finally:
-        for future in running:
+        for future, _ in running:
             future.cancel()

@@ -1,16 +1,22 @@
 """One call from a text to a vocabulary."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from genopt_core.checks import whole
+from genopt_core.checks import fraction, whole
 from genopt_core.conventions import Convention, as_convention
-from genopt_core.subwords.tokenizer.counting import count_words_apart, count_words_in_files
+from genopt_core.subwords.tokenizer.counting import (
+    count_words_apart,
+    count_words_in_files,
+    file_weights,
+)
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
-from genopt_core.subwords.training.train import Objective, train
+from genopt_core.subwords.training.train import Objective, WordCounts, train
 from genopt_core.subwords.training.trainer import Step
 
 TextOrFiles = str | os.PathLike[str] | Iterable[os.PathLike[str]]
@@ -28,6 +34,7 @@ def train_on_text(
     at_most: bool = False,
     new_words: bool | None = None,
     specials: Iterable[str] = (),
+    file_exponent: float = 1.0,
     executor: Executor | None = None,
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
@@ -46,6 +53,9 @@ def train_on_text(
     specials : list of str
         Special tokens, such as ``<|endoftext|>``.  The text is cut at them: no piece is learned
         from one, or across it.
+    file_exponent : float
+        As in `train`, for a list of many files: 0.5 for source code.  With ``new_words=True`` the
+        words of every file are in memory.
     executor : concurrent.futures.Executor, optional
         Counts the words of files, as in `count_words_in_files`.
 
@@ -59,20 +69,33 @@ def train_on_text(
     rule = as_convention(convention)
     names = check_specials(specials, names_taken(rule))
     whole(vocab_size, "vocab_size")
+    exponent = fraction(file_exponent, "file_exponent", zero=True)
     if isinstance(text_or_files, str):
         if "\n" not in text_or_files and len(text_or_files) < 256 and Path(text_or_files).is_file():
             raise ValueError(
                 "text_or_files must be a text, or files as pathlib.Path, got the name of a file "
                 f"{text_or_files!r}: Path({text_or_files!r})"
             )
-        counts = count_words_apart(text_or_files, rule, names)
+        if exponent != 1:
+            raise ValueError(
+                "file_exponent must be 1 for a text, which is in one piece, got "
+                f"{file_exponent!r}; text_or_files may be a list of files"
+            )
+        words: Mapping[str, float] = count_words_apart(text_or_files, rule, names)
+        counts: WordCounts = words
     else:
         files = _files(text_or_files)
-        counts = count_words_in_files(files, rule, executor, specials=names)
-    if not counts:
+        count = partial(count_words_in_files, convention=rule, executor=executor, specials=names)
+        if new_words and len(files) > 1:
+            counts = by_file = [count(file) for file in files]
+            words = file_weights(by_file)
+        else:
+            counts = words = count(files, file_exponent=exponent)
+            exponent = 1.0  # done
+    if not words:
         raise ValueError(f"text_or_files must have words, by {rule.name!r} there are none")
-    check_apart(names, counts)
-    return train(
+    check_apart(names, words)
+    vocabulary = train(
         counts,
         vocab_size,
         objective,
@@ -81,9 +104,15 @@ def train_on_text(
         min_count=min_count,
         at_most=at_most,
         new_words=new_words,
+        file_exponent=exponent,
         convention=rule,
         progress=progress,
     ).with_specials(names)
+    if file_exponent == 1:
+        return vocabulary
+    return replace(
+        vocabulary, provenance={**vocabulary.provenance, "file_exponent": float(file_exponent)}
+    )
 
 
 def check_apart(specials: Iterable[str], words: Iterable[str]) -> None:

@@ -4,16 +4,26 @@ A word that occurs once in a corpus was new when it came.  So of every word a di
 away and given to new words, which look like the known ones but cannot use what only one word has.
 No split, no random number: every word is left out once.  (Absolute discounting by leaving one out:
 H. Ney, U. Essen and R. Kneser 1994.)
+
+Where the files of a corpus are known, whole files are left out in place of single occurrences: the
+next text is another file, and what only one file has comes again less often than its count says.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genopt_core.subwords.segmentation.arrays import Float, Mask, ascending, run_starts, tally
+from genopt_core.subwords.segmentation.arrays import (
+    Float,
+    Index,
+    Mask,
+    ascending,
+    run_starts,
+    tally,
+)
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation
 from genopt_core.subwords.training.pruning import Changes, count_changes
@@ -65,12 +75,68 @@ def words_with(table: Substrings) -> Float:
     """
     found = np.zeros(len(table))
     for gap, number in table.word_arcs:
-        both = np.unique(table.word_of[gap].astype(np.int64) * len(table) + number)
+        both = _distinct(table.word_of[gap], number, len(table))
         found += tally(both % len(table), np.ones(len(both)), len(table))
     return found
 
 
-def availability(table: Substrings) -> Float:
+@dataclass(frozen=True)
+class Files:
+    """In which files the words of a corpus are.
+
+    Attributes
+    ----------
+    file : (pairs,) int array
+        The files of the first word, of the second, ….
+    count : (words,) int array
+        In how many files each word is.
+    number : int
+        Of files.
+    """
+
+    file: Index
+    count: Index
+    number: int
+
+    @classmethod
+    def of(cls, words: Sequence[str], words_of_files: Sequence[Collection[str]]) -> "Files":
+        """From the words of each file.
+
+        >>> Files.of(["low", "new"], [["low"], ["new", "low"]]).count.tolist()
+        [2, 1]
+        """
+        number = {word: n for n, word in enumerate(words)}
+        pairs = [(number[word], n) for n, here in enumerate(words_of_files) for word in here]
+        word, file = np.array(sorted(pairs), dtype=np.intp).reshape(-1, 2).T
+        return cls(file, np.bincount(word, minlength=len(words)), len(words_of_files))
+
+    def with_substring(self, table: Substrings) -> Float:
+        """In how many files each substring occurs, (substrings,).
+
+        >>> table = Substrings({"low": 2, "slow": 1}, max_piece=2)
+        >>> files = Files.of(table.words, [["low"], ["low", "slow"]])
+        >>> dict(zip(table.texts(), files.with_substring(table).tolist()))
+        {'l': 2.0, 'o': 2.0, 's': 1.0, 'w': 2.0, 'lo': 2.0, 'ow': 2.0, 'sl': 1.0}
+        """
+        found, first = np.zeros(len(table)), np.cumsum(self.count) - self.count
+        for gap, number in table.word_arcs:
+            word, piece = np.divmod(_distinct(table.word_of[gap], number, len(table)), len(table))
+            times = self.count[word]
+            begins = np.cumsum(times) - times
+            pair = np.arange(int(times.sum())) + np.repeat(first[word] - begins, times)
+            both = _distinct(np.repeat(piece, times), self.file[pair], self.number)
+            found += tally(both // self.number, np.ones(len(both)), len(table))
+        return found
+
+
+def _distinct(
+    row: NDArray[np.integer], column: NDArray[np.integer], columns: int
+) -> NDArray[np.int64]:
+    """The different pairs, each as row * columns + column, ascending."""
+    return np.unique(row.astype(np.int64) * columns + column)
+
+
+def availability(table: Substrings, files: Files | None = None) -> Float:
     r"""How likely a new word finds a piece that m words of the corpus have, (substrings,) in 0..1.
 
     .. math:: q_t = \left(1 - \frac{D_\ell}{m_t}\right)^2
@@ -78,9 +144,12 @@ def availability(table: Substrings) -> Float:
     :math:`D_\ell` is the `discount` of the substrings of the same length: those that one word has
     are mostly long and hardly come again.  Squared, because the piece must come again *and* have
     been chosen without the word that asks for it.  Single characters have 1, a word that is no part
-    of another has 0: to a new word it is of no use.
+    of another has 0: to a new word it is of no use.  With ``files``, m is the number of words or of
+    files that have the piece, whichever is less.
     """
     words = words_with(table)
+    if files is not None:
+        words = np.minimum(words, files.with_substring(table))
     found = np.ones(len(table))
     for length in range(2, table.max_piece + 1):
         here = table.length == length
@@ -134,15 +203,23 @@ class NextText:
     in the next text: word w comes :math:`f_w - D` times with all pieces, and D times as a new word
     with those of some `availability`.  Probabilities come from the corpus and are paid by the next
     text, so a piece that only one word has pays for itself if that word comes again.
+
+    With ``files``, D is the `discount` of the numbers :math:`d_w` of files that have a word, and
+    :math:`D f_w / d_w` is taken: of the files that have it, so much of one.
     """
 
-    def __init__(self, table: Substrings, size: int, length_cost: float) -> None:
+    def __init__(
+        self, table: Substrings, size: int, length_cost: float, files: Files | None = None
+    ) -> None:
         self.table, self.size, self.length_cost = table, size, length_cost
-        taken, found = discount(table.weight), availability(table)
-        every = np.ones(len(table), dtype=bool)
+        taken: Any = discount(table.weight)
+        if files is not None:
+            taken = discount(files.count) / files.count * table.weight
+        found, every = availability(table, files), np.ones(len(table), dtype=bool)
         self.parts = [Part(table, np.maximum(table.weight - taken, 0), every)]
         self.parts += [
-            Part(table, np.full(len(table.words), taken * share), found >= q) for q, share in LEVELS
+            Part(table, np.broadcast_to(taken * share, len(table.words)), found >= q)
+            for q, share in LEVELS
         ]
 
     def pieces(self, chosen: Mask) -> list[Pieces]:

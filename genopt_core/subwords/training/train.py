@@ -5,20 +5,26 @@ Algorithm S-2 of the book.  The paper says what a good vocabulary is (the likeli
 is NP-hard; the search, the token penalty and the certificate are this book's additions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from genopt_core.checks import one_of, positive, whole
+from genopt_core.checks import fraction, one_of, positive, whole
 from genopt_core.conventions import Convention, as_convention, byte_letters, names_cut
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
+from genopt_core.subwords.tokenizer.counting import file_weights
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation, fitted_costs
-from genopt_core.subwords.training.new_words import NEW_SHARE, SMALL_CORPUS, new_word_share
+from genopt_core.subwords.training.new_words import (
+    NEW_SHARE,
+    SMALL_CORPUS,
+    Files,
+    new_word_share,
+)
 from genopt_core.subwords.training.substrings import Substrings, check_size
 from genopt_core.subwords.training.trainer import (
     EFFORTS,
@@ -30,12 +36,14 @@ from genopt_core.subwords.training.trainer import (
 from genopt_core.subwords.training.unit import common_unit, in_units
 
 Objective = Literal["likelihood", "tokens"] | float
+WordCounts = Mapping[str, float] | Iterable[Mapping[str, float]]
+"""Of a text, or of each of some files."""
 LONGEST_WORD = 256
 """Longer words are trained on in chunks of this many characters."""
 
 
 def train(
-    word_counts: Mapping[str, float],
+    word_counts: WordCounts,
     vocab_size: int,
     objective: Objective = "likelihood",
     *,
@@ -44,6 +52,7 @@ def train(
     min_count: float | None = None,
     at_most: bool = False,
     new_words: bool | None = None,
+    file_exponent: float = 1.0,
     convention: str | Convention = "lossless",
     progress: bool | Callable[[Step], object] = False,
 ) -> Vocabulary:
@@ -60,11 +69,12 @@ def train(
 
     Parameters
     ----------
-    word_counts : mapping of str to number
+    word_counts : mapping of str to number, or a list of them
         As `corpora.count_words` gives them, or weighted.  The unit does not matter: *once* is the
         largest number of which all counts are multiples, 1 for plain occurrences; weights without
         one make it the smallest count.  In characters a word is cut behind the ``<`` of ``<unk>``
-        or ``<0xNN>``, since no piece can be one.
+        or ``<0xNN>``, since no piece can be one.  A list has one mapping for each file, for
+        ``file_exponent``, and for ``new_words`` to leave out whole files.
     vocab_size : int
         Pieces in all.  Every character of the words is one of them.
     objective : {"likelihood", "tokens"} or float
@@ -90,6 +100,10 @@ def train(
         be new, at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces
         may then occur once, and ``at_most`` leaves out those of no use.  Worth asking for on a
         larger corpus too, where the vocabulary has room for most of its words.
+    file_exponent : float
+        In 0..1, for a list of counts by file: less than 1 makes many occurrences of a word in one
+        file count for less (`file_weights`; book, eq. swe-files), 0.5 for source code.
+        ``min_count``, and the counts and probabilities of the vocabulary, are of these weights.
     convention : str or Convention
         The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
         alphabet of bytes all 256 are pieces, whether they occur or not.
@@ -122,8 +136,7 @@ def train(
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
     whole(vocab_size, "vocab_size")
-    counts = check_words(word_counts)
-    counts = _in_chunks(counts if rule.in_bytes else _spelled(counts))
+    counts, words_of_files = _read(word_counts, file_exponent, rule)
     absent = _absent_bytes(counts, vocab_size) if rule.in_bytes else ()
     unit = common_unit(counts.values())
     counts = in_units(counts, unit)
@@ -149,7 +162,8 @@ def train(
         tokens = objective == "tokens"
         if ahead:
             penalty = SEARCH_WEIGHT if tokens else weight
-            pieces, state = trainer.for_new_words(penalty, at_most)
+            files = Files.of(table.words, words_of_files) if words_of_files else None
+            pieces, state = trainer.for_new_words(penalty, at_most, files)
         else:
             pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
     return _vocabulary(
@@ -163,6 +177,8 @@ def train(
             "effort": effort,
             "max_piece": table.max_piece,
             **({"new_words": True} if ahead else {}),
+            **({"files": len(words_of_files)} if words_of_files else {}),
+            **({"file_exponent": float(file_exponent)} if file_exponent != 1 else {}),
             "min_count": min_count or (least * unit if unit != 1 else least),
             "words": float(table.weight.sum()) * unit,
             "distinct_words": len(table.words),
@@ -172,6 +188,37 @@ def train(
         absent,
         ahead,
     )
+
+
+def counts_by_file(word_counts: Any) -> list[Mapping[str, float]] | None:
+    """The counts of each file, if these are a list of such; read once, should it be an iterator."""
+    if isinstance(word_counts, str | Mapping) or not isinstance(word_counts, Iterable):
+        return None
+    found = list(word_counts)
+    return found if any(isinstance(counts, Mapping) for counts in found) else None
+
+
+def _read(
+    word_counts: Any, file_exponent: float, rule: Convention
+) -> tuple[dict[str, float], list[set[str]] | None]:
+    """Word counts as they are trained on, and the words of each file if they come by file."""
+
+    def spelled(counts: Mapping[str, float]) -> dict[str, float]:
+        sound = check_words(counts)
+        return _in_chunks(sound if rule.in_bytes else _spelled(sound))
+
+    exponent = fraction(file_exponent, "file_exponent", zero=True)
+    if not isinstance(word_counts, Mapping):
+        word_counts = word_counts if isinstance(word_counts, str) else list(word_counts)
+    by_file = counts_by_file(word_counts)
+    if by_file is None:
+        if exponent != 1:
+            raise ValueError(
+                "file_exponent must be 1 for the counts of one text, got "
+                f"{file_exponent!r}; word_counts may be a list with those of each file"
+            )
+        return spelled(word_counts), None
+    return spelled(file_weights(by_file, exponent)), [set(spelled(c)) for c in by_file if c]
 
 
 def _candidates(

@@ -18,7 +18,7 @@ from genopt_core.subwords.training.em import (
     segment_all,
     soft_step,
 )
-from genopt_core.subwords.training.new_words import NextText, Outlook
+from genopt_core.subwords.training.new_words import Files, NextText, Outlook
 from genopt_core.subwords.training.pruning import pruned, removal_losses
 from genopt_core.subwords.training.search import local_search, prune_to_size
 from genopt_core.subwords.training.substrings import Substrings
@@ -136,13 +136,15 @@ class Trainer:
         self._show("end", pieces, state)
         return pieces, state
 
-    def for_new_words(self, length_cost: float, at_most: bool) -> tuple[Pieces, Segmentation]:
+    def for_new_words(
+        self, length_cost: float, at_most: bool, files: Files | None = None
+    ) -> tuple[Pieces, Segmentation]:
         """Least cost of the next text, new words included (`new_words.NextText`).
 
         The schedule is that of the other two, pruning and local search, with the losses and gains
         of the next text; ``at_most`` leaves out pieces for which it has no use.
         """
-        text = NextText(self.table, self.size, length_cost)
+        text = NextText(self.table, self.size, length_cost, files)
         chosen = self.table.single.copy()
         chosen[self._frequent_first[: self.plan.candidates * self.size]] = True
         counts: Float = np.where(chosen, self.table.count, 0.0)
