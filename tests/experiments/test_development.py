@@ -3,6 +3,8 @@
 import json
 
 from book.experiments.subwords import conventions, development
+from genopt_core.corpora import count_words
+from genopt_core.subwords import file_weights, train
 
 
 def test_a_development_text_is_the_end_of_the_training_text():
@@ -27,4 +29,36 @@ def test_the_setting_for_code_is_the_best_on_the_development_text(tmp_path, monk
     for n, setting in enumerate(reversed(conventions.TRIED)):
         path = conventions.kept(("json", "gpt4", 1000, development.DEVELOPED + setting))
         path.write_text(json.dumps({"tokens": 100 - n}), encoding="utf-8")
-    assert conventions.chosen("json", "gpt4", 1000) == next(iter(conventions.TRIED))
+    for name, settings in (
+        ("ours_chosen", conventions.PLAIN),
+        ("ours_files", conventions.BY_FILES),
+    ):
+        assert conventions.chosen("json", "gpt4", 1000, name) == next(iter(settings))
+
+
+def test_each_part_of_the_files_is_scored_by_a_training_on_the_others(monkeypatch):
+    """Every file is a word of its own: what is scored is unknown, and costs its characters."""
+    files = ["abc ", "defg ", "hi ", "jklm ", "nopqr "]
+    monkeypatch.setattr(conventions, "_read", lambda corpus: (files, "", {}))
+    seen = []
+
+    def trained(setting, rule, size, counts):
+        seen.append(counts)
+        return train({"x": 2}, 1, "tokens")
+
+    monkeypatch.setattr(conventions, "trained", trained)
+    plain = conventions.developed(("python", "gpt4", 300, "development tokens 2"))
+    apart = conventions.developed(("python", "gpt4", 300, "development files tokens 2"))
+    assert plain == apart
+    assert plain["tokens"] == sum(map(len, files))
+    assert [len(counts) for counts in seen] == [4, 5, 5, 5, 3, 4, 4, 4]
+    assert seen[4] == [count_words(file, "gpt4") for file in files[1:4]]
+    assert seen[0] == file_weights(seen[4], 1)
+
+
+def test_peers_that_only_count_get_quarters():
+    assert conventions.in_quarters({"a": 1.0, "b": 1.414, "c": 0.01}) == {"a": 4, "b": 6, "c": 1}
+    counts = {"low": 3.0, "lower": 1.5, "slow": 1.0}
+    pieces, segment = conventions.bpe_counts(258, counts)
+    assert {"lo", "low"} <= set(pieces)
+    assert segment(["low", "slower"]) == [["low"], ["s", "low", "e", "r"]]

@@ -547,7 +547,8 @@ def test_what_the_page_says_of_code_markdown_and_json():
     for corpus, size in {key[:2] for key in held}:
         here = {name: row for (*at, name), row in held.items() if (*at,) == (corpus, size)}
         peers_here = [row for name, row in here.items() if name in conventions.PEERS]
-        assert all(row["exported_equal"] for name, row in here.items() if name in conventions.OURS)
+        mine = {*conventions.OURS, *conventions.CHOSEN}
+        assert all(row["exported_equal"] for name, row in here.items() if name in mine)
         assert {row["pieces"] for row in here.values()} == {size}
         assert len(peers_here) == 3 or size == 16000
     for corpus in conventions.SOURCES:
@@ -570,6 +571,34 @@ def test_what_the_page_says_of_code_markdown_and_json():
     )
 
 
+def test_what_the_page_says_of_words_by_file():
+    held = {
+        (row["corpus"], row["size"], row["contestant"]): row
+        for row in records(stored("subwords_conventions.json"))
+        if row["rule"] == "gpt4"
+    }
+
+    def beside(corpus, size, name, others=conventions.PEERS, measure="held_tokens"):
+        there = [held[corpus, size, other][measure] for other in others]
+        return round(100 * (held[corpus, size, name][measure] / min(there) - 1), 1)
+
+    assert beside("python", 4000, "ours_files") == -3.4
+    assert beside("python", 4000, "ours_files", measure="held_bits_per_byte") == -1.3
+    assert beside("python", 4000, "ours_tokens_6") == -2.0
+    assert held["python", 4000, "ours_files"]["setting"] == "files tokens 6"  # README's call
+    assert conventions.TRIED["files tokens 6"] == ("tokens", {"min_count": 6}, 0.5)
+    assert beside("python", 4000, "hf_bpe_files", ["hf_bpe"]) == -0.9
+    assert beside("python", 4000, "ours_files", ["hf_bpe_files"]) == -2.6
+    assert beside("markdown", 4000, "ours_files") == -2.9
+    assert beside("json", 4000, "ours_files") == 1.8
+    assert beside("json", 4000, "ours_chosen") == 1.1
+    one = ["hf_bpe"]
+    assert beside("python", 16000, "ours_files", one) == -0.5
+    assert beside("python", 16000, "ours_files", one, "held_bits_per_byte") < 0
+    for corpus, size in (("python", 1000), ("python", 4000), ("markdown", 1000)):
+        assert beside(corpus, size, "ours_files") <= -3
+
+
 def test_the_table_of_texts_is_against_the_best_peer():
     found = {(row["text"], row["size"], row["tokenizer"]): row for row in results.texts()}
     held = {
@@ -582,7 +611,9 @@ def test_the_table_of_texts_is_against_the_best_peer():
         change = found[text, 4000, "ours, tokens, six times"]["tokens, change"]
         assert change == pytest.approx(100 * (held[corpus, 4000, "ours_tokens_6"] / best - 1))
     least = {}
-    for (text, size, _), row in found.items():
+    for (text, size, name), row in found.items():
+        if not name.startswith("ours"):
+            continue
         cell = (text, size)
         least[cell] = min(row["tokens, change"], least.get(cell, np.inf))
     said = " ".join(results.texts_in_a_sentence().split())
@@ -597,13 +628,14 @@ def test_a_row_of_code_is_recomputed():
     pytest.importorskip("tokenizers")
     content = stored("subwords_conventions.json")
     try:
-        train, held, facts = conventions.made("python")
+        files, held, facts = conventions.made("python")
     except PackageNotFoundError as missing:
         pytest.skip(f"{missing} is not installed")
     if facts["packages"] != content["corpora"]["python"]["packages"]:
         pytest.skip("other versions are installed")
     assert facts | conventions.words_of("python") == content["corpora"]["python"]
     rule = Convention("gpt4")
+    train = "".join(files)
     _, segment = conventions.hugging_face("bpe", rule, 1000, train)
     words = corpora.count_words(held, rule)
     tokens = sum(len(p) * n for p, n in zip(segment([*words]), words.values(), strict=True))

@@ -6,13 +6,15 @@
 
 Texts: `SOURCES`, each a package of one version, its files in an order fixed by a seed before any
 training; every second one is held out.  Everybody gets the same words, spelled in bytes, and has
-all 256 bytes among its pieces.  The table is ``book/data/results/subwords_conventions.json``; its
+all 256 bytes among its pieces; some also get them by file, many occurrences in one file counting
+for less (`file_weights`).  The table is ``book/data/results/subwords_conventions.json``; its
 metrics are those of ``quality.py``.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import subprocess
@@ -20,11 +22,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from book.experiments.common.main import do_all, parser, selected
 from book.experiments.common.places import RESULTS, SCRATCH
@@ -38,13 +41,14 @@ from book.experiments.common.store import (
     sha256,
     write_results,
 )
-from book.experiments.subwords.development import DEVELOPED, fewest, split, tried
+from book.experiments.subwords.development import DEVELOPED, fewest, tried
 from book.experiments.subwords.metrics import code_length, cross_code_length, piece_counts
 from genopt_core.conventions import Convention, byte_letters
 from genopt_core.corpora import count_words
 from genopt_core.integrations.huggingface import to_tokenizers
-from genopt_core.subwords import Vocabulary, certify, train
+from genopt_core.subwords import Vocabulary, certify, file_weights, train
 from genopt_core.subwords.choosing import development_cost
+from genopt_core.subwords.training.train import WordCounts
 
 SOURCES: dict[str, tuple[str, dict[str, str]]] = {
     "python": (
@@ -102,18 +106,24 @@ def installed(package: str, ending: str) -> dict[str, str]:
 
 
 @cache
-def texts(corpus: str) -> tuple[str, str, dict[str, Any]]:
+def _read(corpus: str) -> tuple[list[str], str, dict[str, Any]]:
     """What `made` gives, made once."""
-    path = KEPT / "texts" / f"{corpus}.json"
+    path = KEPT / "files" / f"{corpus}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made(corpus)), encoding="utf-8")
-    train_text, held, facts = read(path)
-    return train_text, held, facts
+    train_files, held, facts = read(path)
+    return train_files, held, facts
 
 
-def made(corpus: str) -> tuple[str, str, dict[str, Any]]:
+def texts(corpus: str) -> tuple[str, str, dict[str, Any]]:
     """Training text, held-out text, and what they are made of."""
+    train_files, held, facts = _read(corpus)
+    return "".join(train_files), held, facts
+
+
+def made(corpus: str) -> tuple[list[str], str, dict[str, Any]]:
+    """Files of the training text, the held-out text, and what they are made of."""
     ending, packages = SOURCES[corpus]
     files: dict[str, str] = {}
     for package in packages:
@@ -129,6 +139,9 @@ def made(corpus: str) -> tuple[str, str, dict[str, Any]]:
     parts = {"train": names[::2], "held": names[1::2]}
     joined = {part: "".join(files[name] for name in parts[part]) for part in parts}
     joined = {"train": joined["train"][:TRAIN], "held": joined["held"][:HELD]}
+    lengths = [len(files[name]) for name in parts["train"]]
+    bounds = [min(end, TRAIN) for end in itertools.accumulate(lengths, initial=0)]
+    train_files = [joined["train"][a:b] for a, b in itertools.pairwise(bounds) if a < b]
     facts = {
         "packages": {
             name if "@" in name else f"{name}=={metadata.version(name)}": license_
@@ -138,7 +151,23 @@ def made(corpus: str) -> tuple[str, str, dict[str, Any]]:
         **{f"{part}_bytes": len(text.encode("utf-8")) for part, text in joined.items()},
         **{f"{part}_sha256": sha256(text) for part, text in joined.items()},
     }
-    return joined["train"], joined["held"], facts
+    return train_files, joined["held"], facts
+
+
+# ------------------------------------------------------------------ words
+
+
+class Setting(NamedTuple):
+    """What a vocabulary of ours is trained for, and on which counts."""
+
+    objective: Any
+    options: Mapping[str, Any] = MappingProxyType({})
+    file_exponent: float | None = None  # of counts by file; None: the files are one text
+
+
+def by_file(corpus: str, rule: Convention) -> list[dict[str, int]]:
+    """The words of each file of the training text."""
+    return [count_words(file, rule) for file in _read(corpus)[0]]
 
 
 # ------------------------------------------------------------------ tokenizers
@@ -172,13 +201,35 @@ def hugging_face(kind: str, rule: Convention, size: int, text: str) -> tuple[lis
     ]
 
 
-def sentencepiece_counts(rule: Convention, size: int, text: str) -> tuple[list[str], Segment]:
+def bpe_counts(size: int, counts: Mapping[str, float]) -> tuple[list[str], Segment]:
+    """BPE of Hugging Face on weighted words, each of which it reads so often."""
+    from tokenizers import Tokenizer, models, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[], initial_alphabet=[*byte_letters()], show_progress=False
+    )
+    tokenizer.train_from_iterator(
+        (word for word, n in in_quarters(counts).items() for _ in range(n)), trainer
+    )
+    model = tokenizer.model
+    return list(tokenizer.get_vocab()), lambda words: [
+        [token.value for token in model.tokenize(word)] for word in words
+    ]
+
+
+def in_quarters(counts: Mapping[str, float]) -> dict[str, int]:
+    """Weights as whole numbers of quarters, for peers that only count."""
+    return {word: max(round(4 * n), 1) for word, n in counts.items()}
+
+
+def sentencepiece_counts(size: int, counts: Mapping[str, int]) -> tuple[list[str], Segment]:
     """Unigram of sentencepiece, on the counts of the words: its better mode here."""
     import sentencepiece
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "words.tsv"
-        rows = (f"{word}\t{count}\n" for word, count in count_words(text, rule).items())
+        rows = (f"{word}\t{count}\n" for word, count in counts.items())
         path.write_text("".join(rows), encoding="utf-8", newline="\n")
         sentencepiece.SentencePieceTrainer.train(
             input=str(path),
@@ -206,37 +257,46 @@ def sentencepiece_counts(rule: Convention, size: int, text: str) -> tuple[list[s
     return pieces, lambda words: model.encode(list(words), out_type=str)
 
 
-def trained(
-    objective: Any, options: dict[str, Any], rule: Convention, size: int, counts: dict[str, int]
-) -> Vocabulary:
+def trained(setting: Setting, rule: Convention, size: int, counts: WordCounts) -> Vocabulary:
     """Our vocabulary, of fewer pieces where the words have no more."""
-    return train(
-        counts, size, objective, max_piece=MAX_PIECE, convention=rule, at_most=True, **options
-    )
+    common = {"max_piece": MAX_PIECE, "convention": rule, "at_most": True}
+    if setting.file_exponent is not None:
+        common["file_exponent"] = setting.file_exponent
+    return train(counts, size, setting.objective, **common, **setting.options)
 
 
 def developed(job: Job) -> dict[str, Any]:
-    """What a setting makes of the last quarter of the training text, trained on the rest."""
+    """What a setting makes of each part of the training files, trained on the other parts."""
     corpus, name, size, contestant = job
-    lines, rule = texts(corpus)[0].splitlines(keepends=True), Convention(name)
-    counts, scored = (count_words("".join(part), rule) for part in split(lines, DEVELOPMENT))
-    objective, options = TRIED[contestant.removeprefix(DEVELOPED)]
-    vocabulary = trained(objective, options, rule, size, counts)
-    tokens, nats = development_cost(vocabulary, scored)
-    return {"tokens": tokens, "nats": nats, "pieces": len(vocabulary)}
+    rule = Convention(name)
+    files, setting = by_file(corpus, rule), TRIED[contestant.removeprefix(DEVELOPED)]
+    totals = {"tokens": 0.0, "nats": 0.0}
+    for part in range(PARTS):
+        others: Any = [file for i, file in enumerate(files) if i % PARTS != part]
+        if setting.file_exponent is None:
+            others = file_weights(others, 1)
+        vocabulary = trained(setting, rule, size, others)
+        tokens, nats = development_cost(vocabulary, file_weights(files[part::PARTS], 1))
+        totals["tokens"] += tokens
+        totals["nats"] += nats
+    return totals
 
 
-def chosen(corpus: str, rule: str, size: int) -> str:
-    """The setting with which the development text needs the fewest tokens, the first on ties."""
-    return fewest(TRIED, lambda run: read(kept((corpus, rule, size, run)))["tokens"])
+def chosen(corpus: str, rule: str, size: int, contestant: str = "ours_chosen") -> str:
+    """The setting that needs the fewest tokens on all parts together, the first on ties."""
+    return fewest(CHOSEN[contestant], lambda run: read(kept((corpus, rule, size, run)))["tokens"])
 
 
 def ours(
-    contestant: str, rule: Convention, size: int, text: str, held: str
+    contestant: str, corpus: str, rule: Convention, size: int
 ) -> tuple[list[str], Segment, dict[str, Any]]:
     """Ours, and whether the exported tokenizer makes the same tokens of both whole texts."""
-    objective, options = TRIED[contestant] if contestant in TRIED else OURS[contestant]
-    vocabulary = trained(objective, options, rule, size, count_words(text, rule))
+    setting = TRIED[contestant] if contestant in TRIED else OURS[contestant]
+    text, held, _ = texts(corpus)
+    plain = setting.file_exponent is None
+    vocabulary = trained(
+        setting, rule, size, count_words(text, rule) if plain else by_file(corpus, rule)
+    )
     exported = to_tokenizers(vocabulary)
     differ = sum(
         exported.encode(part).ids != vocabulary.encode(part).tolist()
@@ -248,26 +308,40 @@ def ours(
 
 
 PEERS = ("hf_bpe", "hf_unigram", "sp_counts")
-# Objective and options.  The least count of 6 was chosen on Python and JSON at 4,000 pieces, with
-# the first half of the training text to train and the second to score.  Looking ahead to new words
-# was chosen for 16,000 pieces on Python, on its last quarter with the rest to train (at 13,000 and
-# 16,000 pieces, against the other two for tokens and a least count of 1); nothing else was chosen.
-OURS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ours_tokens": ("tokens", {}),
-    "ours_tokens_6": ("tokens", {"min_count": 6}),
-    "ours_tokens_ahead": ("tokens", {"new_words": True}),
-    "ours_5": (5.0, {}),
-    "ours_likelihood": ("likelihood", {}),
+ROOT = 0.5  # chosen on Python at 4,000 pieces among 0.4, 0.5, 0.6, 0.75 and 1, by parts as below
+WEIGHTED_PEERS = ("hf_bpe_files", "sp_counts_files")  # on the same weighted words as ours
+# The least count of 6 was chosen on Python and JSON at 4,000 pieces, with the first half of the
+# training text to train and the second to score.  Looking ahead to new words was chosen for 16,000
+# pieces on Python, on its last quarter with the rest to train (at 13,000 and 16,000 pieces, against
+# the other two for tokens and a least count of 1); nothing else was chosen.
+OURS = {
+    "ours_tokens": Setting("tokens"),
+    "ours_tokens_6": Setting("tokens", {"min_count": 6}),
+    "ours_tokens_ahead": Setting("tokens", {"new_words": True}),
+    "ours_5": Setting(5.0),
+    "ours_likelihood": Setting("likelihood"),
 }
-# Chosen for each text and size, with the last quarter of the training text and the rest to train.
-TRIED: dict[str, tuple[Any, dict[str, Any]]] = {
-    **{f"tokens {least}": ("tokens", {"min_count": least}) for least in (2, 3, 4, 6, 8, 12)},
-    "ahead tokens": ("tokens", {"new_words": True}),
-    "ahead 5": (5.0, {"new_words": True}),
+PLAIN = {
+    **{f"tokens {least}": Setting("tokens", {"min_count": least}) for least in (2, 3, 4, 6, 8, 12)},
+    "ahead tokens": Setting("tokens", {"new_words": True}),
+    "ahead 5": Setting(5.0, {"new_words": True}),
 }
-CHOSEN, DEVELOPMENT = {"ours_chosen": tuple(TRIED)}, 4
+BY_FILES = {
+    **{
+        f"files tokens {least}": Setting("tokens", {"min_count": least}, ROOT)
+        for least in (2, 3, 4, 6, 8)
+    },
+    **{
+        f"files ahead {exponent:g}": Setting("tokens", {"new_words": True}, exponent)
+        for exponent in (1, 0.75, 0.5)
+    },
+}
+TRIED = PLAIN | BY_FILES
+# Chosen for each text and size on its training files, in four parts: each is scored once, with the
+# other three to train.
+CHOSEN, PARTS = {"ours_chosen": tuple(PLAIN), "ours_files": tuple(BY_FILES)}, 4
 CERTIFIED = "certified"  # no vocabulary of so many pieces needs fewer tokens of the training text
-CONTESTANTS = (*PEERS, *OURS, *CHOSEN, CERTIFIED)
+CONTESTANTS = (*PEERS, *WEIGHTED_PEERS, *OURS, *CHOSEN, CERTIFIED)
 ELSEWHERE = ("hf_bpe", "ours_tokens_6")  # under the other rules
 
 
@@ -291,13 +365,18 @@ def measure(job: Job) -> dict[str, Any]:
         return developed(job)
     try:
         if contestant in CHOSEN:
-            setting = chosen(corpus, name, size)
-            pieces, segment, more = ours(setting, rule, size, text, held)
+            setting = chosen(corpus, name, size, contestant)
+            pieces, segment, more = ours(setting, corpus, rule, size)
             more["setting"] = setting
         elif contestant in OURS:
-            pieces, segment, more = ours(contestant, rule, size, text, held)
+            pieces, segment, more = ours(contestant, corpus, rule, size)
+        elif contestant == "hf_bpe_files":
+            pieces, segment = bpe_counts(size, file_weights(by_file(corpus, rule), ROOT))
         elif contestant == "sp_counts":
-            pieces, segment = sentencepiece_counts(rule, size, text)
+            pieces, segment = sentencepiece_counts(size, count_words(text, rule))
+        elif contestant == "sp_counts_files":
+            root = in_quarters(file_weights(by_file(corpus, rule), ROOT))
+            pieces, segment = sentencepiece_counts(size, root)
         else:
             pieces, segment = hugging_face(contestant.removeprefix("hf_"), rule, size, text)
     except ModuleNotFoundError as error:
@@ -340,7 +419,7 @@ def jobs() -> Iterator[Job]:
 
     What is chosen comes behind what it is chosen from.
     """
-    runs = tried(CHOSEN, CHOSEN)
+    runs = list(dict.fromkeys(tried(CHOSEN, CHOSEN)))
     for size in SIZES:
         # The other two texts have too few different words for the largest size.
         here = SOURCES if size < 16000 else ("python",)

@@ -43,7 +43,7 @@ MEASURES = (
 BASE = "hf_bpe"
 MODELED = (BASE, "sp_counts", "ours_likelihood", "ours_weight_5", "ours_weight_10")
 LANGUAGE_SIZE = 4000
-ON_TEXTS = ("hf_bpe", "hf_unigram", "sp_counts", "ours_tokens_6", "ours_likelihood")
+ON_TEXTS = ("hf_bpe", "hf_unigram", "sp_counts", "ours_tokens_6", "ours_likelihood", "ours_files")
 # Objective, and whether the marker stands before a word as in Unigram's better form.
 OURS: dict[str, tuple[Any, bool]] = {
     "ours_likelihood": ("likelihood", False),

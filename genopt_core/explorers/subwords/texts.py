@@ -11,9 +11,9 @@ TEXTS = {"python": "Python", "markdown": "Markdown", "json": "JSON"}
 MEASURES = {"tokens": "tokens", "bits": "bits per byte"}
 PEERS = {"hf_bpe": "BPE", "hf_unigram": "Unigram", "sp_counts": "sentencepiece"}
 OURS = {
-    "ours_files": "ours, by file",
     "ours_tokens_6": "ours, tokens",
     "ours_likelihood": "ours, likelihood",
+    "ours_files": "ours, by file",
 }
 LABELS = PEERS | OURS
 
