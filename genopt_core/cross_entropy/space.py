@@ -272,8 +272,14 @@ class SearchSpace:
         return self.settle(row[None])[0]
 
     def decode(self, row: Array) -> dict[str, Any]:
-        """The configuration of a ``row`` (parameters,): parameters that exist, in order."""
-        active = self.active(np.asarray(row, float)[None])[0]
+        """The configuration of a ``row`` (parameters,): parameters that exist, in order.
+
+        Raises ``ValueError`` for anything but finite numbers, one for each parameter.
+        """
+        row = np.asarray(row, float)
+        if row.shape != (len(self),) or not np.isfinite(row).all():
+            raise ValueError(f"row must be {len(self)} finite numbers, got {row.tolist()!r:.80}")
+        active = self.active(row[None])[0]
         return {
             name: parameter.decode(row[i])
             for i, (name, parameter) in enumerate(self.parameters.items())

@@ -341,3 +341,9 @@ def test_rare_events_refuse(arguments, words):
     settings["rng"] = np.random.default_rng(0)
     with pytest.raises(ValueError, match=words):
         rare_event(**settings)
+
+
+@pytest.mark.parametrize("row", [[0.5], [[0.0] * len(MIXED)], [np.nan] * len(MIXED), []])
+def test_a_row_that_is_no_configuration_is_refused(row):
+    with pytest.raises(ValueError, match=f"row must be {len(MIXED)} finite numbers, got"):
+        MIXED.decode(row)

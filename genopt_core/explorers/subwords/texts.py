@@ -49,7 +49,8 @@ LABELS = PEERS | OURS
             "JSON leaves little to choose",
             {"text": "json", "size": "4000"},
             "The rule cuts numbers into words of at most three digits, and most of what repeats "
-            "fits into the vocabulary whole: every good vocabulary makes the same tokens of it.",
+            "fits into the vocabulary whole: every good vocabulary makes the same tokens of it. "
+            "Ours by file loses, on two files like none that it was trained on.",
             fails=True,
         ),
     ),
