@@ -29,7 +29,11 @@ from genopt_core.subwords.segmentation.paths import (
 )
 from genopt_core.subwords.segmentation.program import FlowProgram, flow_program
 from genopt_core.subwords.segmentation.sampling import log_marginal, n_best_paths, sample_path
-from genopt_core.subwords.tokenizer.counting import count_words_in_files, file_weights
+from genopt_core.subwords.tokenizer.counting import (
+    count_words_by_file,
+    count_words_in_files,
+    file_weights,
+)
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.candidates import substring_counts, substring_vocabulary
 from genopt_core.subwords.training.dual import bound_from_prices
@@ -76,6 +80,7 @@ __all__ = [
     "sample_path",
     "Vocabulary",
     "count_words_in_files",
+    "count_words_by_file",
     "file_weights",
     "STORED_SIZES",
     "stored_word_counts",

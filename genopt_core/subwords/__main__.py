@@ -173,8 +173,16 @@ def _parser() -> argparse.ArgumentParser:
         type=_in_unit_interval,
         default=1.0,
         metavar="E",
-        help="0..1: n occurrences of a word in one FILE count as n to this power. For source code "
-        "in many files, 0.5; --min-count is then of these (default: 1, as often as it occurs)",
+        help="0..1: n occurrences of a word in one FILE count as n to this power; for a few "
+        "megabytes of source code in many files, 0.5. --min-count then applies to these weights "
+        "(default: 1, plain counts)",
+    )
+    train.add_argument(
+        "--max-piece",
+        type=_at_least_one,
+        default=16,
+        metavar="N",
+        help="characters, or bytes, of the longest piece; 32 for indented code (default: 16)",
     )
     target = train.add_mutually_exclusive_group(required=True)
     target.add_argument("-o", "--output", help="tokenizer.json to write (-: standard output)")

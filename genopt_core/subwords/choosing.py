@@ -14,6 +14,7 @@ from genopt_core.subwords.segmentation.corpus import best_paths
 from genopt_core.subwords.segmentation.costs import check_words
 from genopt_core.subwords.segmentation.lattice import Lattice
 from genopt_core.subwords.segmentation.paths import UNKNOWN_EXTRA
+from genopt_core.subwords.tokenizer.counting import file_weights
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.em import LEAST_COUNT
 from genopt_core.subwords.training.train import (
@@ -120,11 +121,14 @@ def choose_min_count(
     tries = sorted({positive(least, "min_counts") for least in min_counts})
     if not tries:
         raise ValueError("min_counts must have at least one number, got none")
-    if not isinstance(word_counts, Mapping):  # looked at more than once
+    if not isinstance(word_counts, Mapping | str):  # looked at more than once
         word_counts = list(word_counts)
     if (by_file := counts_by_file(word_counts)) is None:
         check_words(word_counts)  # type: ignore[arg-type]
-    word_counts = by_file or word_counts
+    elif not options.get("new_words"):  # adds up once
+        word_counts = file_weights(by_file, options.pop("file_exponent", 1.0))
+    else:
+        word_counts = by_file
     development = _checked(development)
     if "min_count" in options:
         raise TypeError(

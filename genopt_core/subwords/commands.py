@@ -65,6 +65,7 @@ def train_command(options: argparse.Namespace) -> None:
             objective=options.objective,
             min_count=least,
             at_most=options.at_most,
+            max_piece=options.max_piece,
             convention=_convention(options),
         )
     progress.end(f"{time.monotonic() - started:.1f} s")
@@ -104,6 +105,7 @@ def _chosen(
             options.size,
             options.objective,
             at_most=options.at_most,
+            max_piece=options.max_piece,
             convention=_convention(options),
             progress=progress.show,
         )
@@ -144,7 +146,8 @@ def _summary(vocabulary: Vocabulary, options: argparse.Namespace, roles: Mapping
     )
     lines = [
         f"wrote {written}: {len(vocabulary)} pieces, {len(vocabulary.tokens)} ids ({ids}{more})",
-        f"on these words: {vocabulary.counts.sum() / words:.3f} tokens a word",
+        f"on these words{', as weighted' if 'file_exponent' in vocabulary.provenance else ''}: "
+        f"{vocabulary.counts.sum() / words:.3f} tokens a word",
         f"to use it: python -m genopt_core.subwords encode FILE -t {file}",
         f"in transformers: {load}",
     ]
@@ -293,6 +296,11 @@ def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict
     if options.files.count(STANDARD) > 1:
         raise ValueError(f"FILE must name the standard input once, got {STANDARD!r} twice")
     exponent = getattr(options, "file_exponent", 1.0)  # certify counts what there is
+    if exponent != 1 and len(options.files) == 1:
+        raise ValueError(
+            f"--file-exponent must be 1 for one FILE, got {exponent:g}: it needs many, each a text "
+            "of its own"
+        )
     progress = _Progress(options.quiet, "counting words")
     workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
     with workers as executor:
@@ -305,8 +313,10 @@ def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict
             specials=specials,
             file_exponent=exponent,
         )
-    weighted = "" if exponent == 1 else f" by weight, each to the power {exponent:g} in a file"
-    progress.end(f"{sum(counts.values()):.0f} words{weighted}, {len(counts)} different")
+    total, different = f"{sum(counts.values()):.0f}", f"{len(counts)} different"
+    progress.end(
+        f"{total} words, {different}" if exponent == 1 else f"{different} words, weighing {total}"
+    )
     if not counts:
         files = [file for file in options.files if file != STANDARD]
         empty = len(files) == len(options.files) and all(

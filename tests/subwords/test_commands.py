@@ -398,7 +398,8 @@ def test_many_occurrences_in_one_file_count_for_less(tmp_path, capsys):
     arguments = ["train", *names, "--size", "14", "--at-most", "-o", str(out)]
     assert main([*arguments, "--file-exponent", "0.5"]) == 0
     said = capsys.readouterr().err
-    assert "counting words: 14 words by weight, each to the power 0.5 in a file, 7 diff" in said
+    assert "counting words: 7 different words, weighing 14\n" in said
+    assert "on these words, as weighted: " in said
     found = load_tokenizer_json(out)
     weights = count_words_in_files(files, file_exponent=0.5)
     assert found.pieces == train(weights, 14, at_most=True).pieces
@@ -406,6 +407,10 @@ def test_many_occurrences_in_one_file_count_for_less(tmp_path, capsys):
     assert main(arguments) == 0
     assert "counting words: 56 words, 7 diff" in capsys.readouterr().err
     assert "file_exponent" not in load_tokenizer_json(out).provenance
+    assert main(["train", names[0], *arguments[5:], "--file-exponent", "0.5"]) == 1
+    assert "error: --file-exponent must be 1 for one FILE, got 0.5" in capsys.readouterr().err
+    assert main([*arguments, "--max-piece", "2"]) == 0
+    assert max(map(len, load_tokenizer_json(out).pieces)) == 2
     for wrong in ("-1", "1.1", "half", "nan"):
         with pytest.raises(SystemExit):
             main([*arguments, "--file-exponent", wrong])

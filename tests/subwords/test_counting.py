@@ -21,6 +21,7 @@ from genopt_core import corpora
 from genopt_core.conventions import Convention
 from genopt_core.subwords import (
     Vocabulary,
+    count_words_by_file,
     count_words_in_files,
     file_weights,
     stored_costs,
@@ -360,6 +361,28 @@ def test_training_on_files_weighs_them(tmp_path):
     assert plain.counts.sum() > 1.3 * found.counts.sum()
 
 
+@pytest.mark.parametrize("options", [{"new_words": True}, {}])
+@pytest.mark.parametrize("exponent", [1, 0.5])
+def test_training_on_files_leaves_out_whole_ones(tmp_path, options, exponent):
+    words = list(corpora.pretokenize(corpora.load("moby-dick")[:60_000]))
+    texts = ["".join(words[n : n + 1000]).replace("▁", " ") for n in range(0, 10_000, 1000)]
+    files = [tmp_path / f"{n}.txt" for n in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
+    by_file = count_words_by_file(files)
+    assert by_file == [corpora.count_words(text) for text in texts]
+    options = {"effort": "fast", "file_exponent": exponent, **options}
+    wanted = train(by_file, 400, "tokens", **options)
+    with cf.ThreadPoolExecutor(2) as executor:
+        found = train_on_text(files, 400, objective="tokens", executor=executor, **options)
+    assert wanted.provenance["new_words"]
+    assert found.pieces == wanted.pieces
+    assert found.provenance == wanted.provenance
+    assert found.provenance["number_of_files"] == 10
+    texts = train_on_text("".join(texts), 400, objective="tokens", effort="fast")
+    assert found.pieces != texts.pieces
+
+
 def test_weights_that_cannot_be(tmp_path):
     for wrong in (-0.1, 1.5, math.nan):
         for call in (
@@ -375,9 +398,26 @@ def test_weights_that_cannot_be(tmp_path):
         train_on_text("a text", 9, file_exponent=0.5)
     with pytest.raises(TypeError, match="must be a list with the word counts of each file"):
         file_weights({"a": 1})
-    with pytest.raises(TypeError, match="must have mappings of words to counts, got 'a'"):
+    for wrong in (5, None, "low"):
+        with pytest.raises(TypeError, match="counts_of_files must be a list with the word counts"):
+            file_weights(wrong)
+    with pytest.raises(TypeError, match=r"counts_of_files\[0\] must be a mapping .*, got 'a'"):
         file_weights(["a"])
     for count in (-1, 0, math.nan):
-        with pytest.raises(ValueError, match="the count of 'a' in counts_of_files must be"):
-            file_weights([{"a": count}])
-    assert file_weights([]) == {}
+        with pytest.raises(ValueError, match=r"counts_of_files\[1\]\['a'\] must be a finite count"):
+            file_weights([{"a": 1}, {"a": count}])
+    with pytest.raises(TypeError, match=r"counts_of_files\[0\] must have strings as keys, got 1"):
+        file_weights([{1: 2, "a": 2}])
+    with pytest.raises(ValueError, match=r"counts_of_files\[0\] contains the empty word"):
+        file_weights([{"": 2}])
+    assert file_weights([]) == file_weights([{}]) == {}
+    path = tmp_path / "one.txt"
+    path.write_text("low lower")
+    with pytest.raises(ValueError, match=r"file_exponent must be 1 for one file, got 0\.5"):
+        train_on_text([path], 9, file_exponent=0.5)
+
+
+def test_small_integers_of_numpy_do_not_overflow():
+    found = file_weights([{"a": np.uint8(200)}, {"a": np.uint8(100), "b": np.float16(0.1)}], 1)
+    assert found == {"a": 300, "b": pytest.approx(0.1, rel=1e-3)}
+    assert {*map(type, found.values())} == {int, float}

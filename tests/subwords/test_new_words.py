@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from genopt_core import corpora
-from genopt_core.subwords import choose_min_count, file_weights, train, viterbi_path
+from genopt_core.subwords import (
+    choose_min_count,
+    development_cost,
+    file_weights,
+    train,
+    viterbi_path,
+)
 from genopt_core.subwords.training.new_words import (
     LEVELS,
     Files,
@@ -85,8 +91,12 @@ def test_availability_counts_files_where_they_are_fewer(seed):
     assert files.count.tolist() == having.tolist()
     texts = table.texts()
     of_files = {t: sum(any(t in word for word in counts) for counts in by_file) for t in texts}
-    found = dict(zip(texts, files.with_substring(table).tolist(), strict=True))
+    every = np.ones(len(table), dtype=bool)
+    found = dict(zip(texts, files.with_substring(table, every).tolist(), strict=True))
     assert found == of_files
+    asked = np.arange(len(table)) % 3 == 1
+    found = files.with_substring(table, asked)
+    assert found.tolist() == [n if a else 0 for n, a in zip(of_files.values(), asked, strict=True)]
     least = {t: min(n, sum(t in word for word in words)) for t, n in of_files.items()}
     for text, q in zip(texts, availability(table, files).tolist(), strict=True):
         same = [least[t] for t in texts if len(t) == len(text)]
@@ -231,6 +241,7 @@ def test_what_one_file_repeats_is_no_piece_when_files_are_left_out():
     """Seven files have words of their own in -ing, the last one a name 40 times, in other words."""
     stems = [a + b for a in "bdfgk" for b in "aeiou"]
     files = [{stem + "ing": 1 for stem in stems[3 * n : 3 * n + 3]} for n in range(7)]
+    files[0]["kub"] = files[1]["kub"] = 1  # files have something in common
     files.append({f"{x}xyz{y}": 5 for x, y in itertools.pairwise("bdfgkaeib")})
     size = len(set("".join(itertools.chain(*files)))) + 1
     options = {"objective": "tokens", "new_words": True, "max_piece": 3}
@@ -248,7 +259,7 @@ def test_counts_by_file_are_added_up_and_weighted():
     found = train(iter(by_file), 20, new_words=False)
     assert found.pieces == plain.pieces
     assert found.counts.tolist() == plain.counts.tolist()
-    assert found.provenance.pop("files") == 6
+    assert found.provenance.pop("number_of_files") == 6
     assert found.provenance == plain.provenance
     half = train(by_file, 20, new_words=False, file_exponent=0.5)
     assert half.provenance["file_exponent"] == 0.5
@@ -256,16 +267,66 @@ def test_counts_by_file_are_added_up_and_weighted():
     with_empty = train([{}, *by_file], 20, new_words=True)
     assert with_empty.pieces == train(by_file, 20, new_words=True).pieces
     long = [{"ab" * 200: 2, "<unk>a": 1}, {"<unk>a": 1, "ab": 3}]
-    assert train(long, 9, new_words=True, at_most=True).provenance["files"] == 2
+    assert train(long, 9, new_words=True, at_most=True).provenance["number_of_files"] == 2
 
 
-def test_a_least_count_is_chosen_on_counts_by_file():
-    by_file, development = random_files(31), random_words(32)
-    choice = choose_min_count(iter(by_file), development, 15, "tokens", file_exponent=0.5)
-    best = min(choice.tried, key=lambda t: (t.nats, t.min_count))
-    assert choice.min_count == best.min_count
-    vocabulary = train(by_file, 15, "tokens", min_count=2, at_most=True, file_exponent=0.5)
-    assert choice.tried[0].pieces == len(vocabulary)
+@pytest.mark.parametrize(
+    "files",
+    [
+        lambda c: [c],
+        lambda c: [{}, c, {}],
+        lambda c: [c] * 9,  # one file, nine times
+        lambda c: [dict([*c.items()][n::7]) for n in range(7)],  # too few
+        lambda c: [dict([*c.items()][n::9]) for n in range(9)],  # nothing in common
+    ],
+    ids=["one", "one and empty ones", "the same", "seven", "apart"],
+)
+def test_files_that_say_nothing_of_another_file_are_one_text(novel, files):
+    by_file = files(dict(novel[0]))
+    plain = train(file_weights(by_file, 1), 300, "tokens", effort="fast", new_words=True)
+    found = train(by_file, 300, "tokens", effort="fast", new_words=True)
+    assert found.pieces == plain.pieces
+    assert found.counts.tolist() == plain.counts.tolist()
+
+
+def test_eight_parts_of_a_novel_left_out_whole_cost_hardly_more(novel):
+    """Of the words that come next; the text is cut into as many parts as there must be."""
+    words = list(corpora.pretokenize(corpora.load("moby-dick")[:200_000]))
+    corpus, held = novel
+    parts = [Counter(words[625 * n : 625 * (n + 1)]) for n in range(8)]
+    assert sum(parts, Counter()) == corpus
+    plain = train(corpus, 1000, 5.0, effort="fast", new_words=True)
+    found = train(parts, 1000, 5.0, effort="fast", new_words=True)
+    assert found.pieces != plain.pieces
+    assert held_out(found, corpus, held)[1] < 1.005 * held_out(plain, corpus, held)[1]
+
+
+def test_whether_to_look_ahead_is_decided_on_plain_counts():
+    by_file = random_files(33, files=9)
+    for exponent in (0, 0.5, 1):
+        found = train(by_file, 20, "tokens", effort="fast", file_exponent=exponent)
+        plain = train(file_weights(by_file, 1), 20, "tokens", effort="fast")
+        assert found.provenance.get("new_words") == plain.provenance.get("new_words")
+
+
+@pytest.mark.parametrize("options", [{}, {"new_words": True}])
+def test_a_least_count_is_chosen_on_counts_by_file(options):
+    by_file, development = random_files(31, files=9), random_words(32)
+    options = {"file_exponent": 0.5, **options}
+    choice = choose_min_count(
+        iter(by_file), development, 25, "tokens", min_counts=(1, 2, 3), **options
+    )
+    for tried in choice.tried:
+        vocabulary = train(
+            by_file, 25, "tokens", min_count=tried.min_count, at_most=True, **options
+        )
+        assert development_cost(vocabulary, development) == (tried.tokens, tried.nats)
+    plain = choose_min_count(
+        file_weights(by_file, 1), development, 25, "tokens", min_counts=(1, 2, 3)
+    )
+    assert [t.tokens for t in plain.tried] != [t.tokens for t in choice.tried]
+    with pytest.raises(TypeError, match="list of words, got the str 'lowlow'"):
+        choose_min_count("lowlow", development, 25)
 
 
 def test_what_is_no_list_of_counts():
@@ -273,10 +334,14 @@ def test_what_is_no_list_of_counts():
         train({"low": 3}, 5, file_exponent=0.5)
     with pytest.raises(ValueError, match=r"file_exponent must be in \[0, 1\], got 2"):
         train([{"low": 3}], 5, file_exponent=2)
-    with pytest.raises(TypeError, match="must have mappings of words to counts, got 'low'"):
+    with pytest.raises(TypeError, match=r"word_counts\[1\] must be a mapping .*, got 'low'"):
         train([{"low": 3}, "low"], 5)
-    for empty in ([], [{}], [{}, {}]):
-        with pytest.raises(ValueError, match="words is empty"):
+    with pytest.raises(ValueError, match="words is empty"):
+        train([], 5)
+    for number, empty in ((1, [{}]), (2, [{}, {}])):
+        with pytest.raises(ValueError, match=f"word_counts must have words, got {number} empty"):
             train(empty, 5)
-    with pytest.raises(ValueError, match="the count of 'low' in counts_of_files must be above 0"):
-        train([{"low": 0}], 5)
+    with pytest.raises(ValueError, match=r"word_counts\[1\]\['low'\] must be .* above 0, got 0"):
+        train([{"low": 1}, {"low": 0}], 5)
+    with pytest.raises(TypeError, match=r"got a mapping of mappings: list\(word_counts.values"):
+        train({"a.py": {"low": 3}}, 5)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +11,16 @@ from genopt_core.checks import fraction, whole
 from genopt_core.conventions import Convention, as_convention
 from genopt_core.subwords.tokenizer.counting import (
     count_words_apart,
+    count_words_by_file,
     count_words_in_files,
-    file_weights,
+    total_size,
 )
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
 from genopt_core.subwords.training.train import Objective, WordCounts, train
 from genopt_core.subwords.training.trainer import Step
 
+SMALL_TEXT = 1 << 24
+"""Bytes of files up to which they are counted apart, should it turn out to be a small corpus."""
 TextOrFiles = str | os.PathLike[str] | Iterable[os.PathLike[str]]
 
 
@@ -54,8 +56,8 @@ def train_on_text(
         Special tokens, such as ``<|endoftext|>``.  The text is cut at them: no piece is learned
         from one, or across it.
     file_exponent : float
-        As in `train`, for a list of many files: 0.5 for source code.  With ``new_words=True`` the
-        words of every file are in memory.
+        As in `train`, for a list of many files.  With ``new_words=True`` the words of every file
+        are in memory.
     executor : concurrent.futures.Executor, optional
         Counts the words of files, as in `count_words_in_files`.
 
@@ -85,13 +87,21 @@ def train_on_text(
         counts: WordCounts = words
     else:
         files = _files(text_or_files)
-        count = partial(count_words_in_files, convention=rule, executor=executor, specials=names)
-        if new_words and len(files) > 1:
-            counts = by_file = [count(file) for file in files]
-            words = file_weights(by_file)
+        if exponent != 1 and len(files) == 1:
+            raise ValueError(
+                f"file_exponent must be 1 for one file, got {file_exponent!r}; many files, each a "
+                "text of its own, may be a list"
+            )
+        # By file where looking ahead could want it; a larger text is no small corpus.
+        small = new_words is None and min_count is None and 0 < total_size(files) <= SMALL_TEXT
+        if (new_words or small) and len(files) > 1:
+            counts = by_file = count_words_by_file(files, rule, executor, specials=names)
+            words = {word: 1 for each in by_file for word in each}
         else:
-            counts = words = count(files, file_exponent=exponent)
-            exponent = 1.0  # done
+            counts = words = count_words_in_files(
+                files, rule, executor, specials=names, file_exponent=exponent
+            )
+            exponent = 1.0  # is in the counts
     if not words:
         raise ValueError(f"text_or_files must have words, by {rule.name!r} there are none")
     check_apart(names, words)

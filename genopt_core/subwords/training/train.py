@@ -15,14 +15,16 @@ from genopt_core.checks import fraction, one_of, positive, whole
 from genopt_core.conventions import Convention, as_convention, byte_letters, names_cut
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
-from genopt_core.subwords.tokenizer.counting import file_weights
+from genopt_core.subwords.tokenizer.counting import check_files, file_weights
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation, fitted_costs
 from genopt_core.subwords.training.new_words import (
+    LEAST_FILES,
     NEW_SHARE,
     SMALL_CORPUS,
     Files,
+    discount,
     new_word_share,
 )
 from genopt_core.subwords.training.substrings import Substrings, check_size
@@ -73,8 +75,10 @@ def train(
         As `corpora.count_words` gives them, or weighted.  The unit does not matter: *once* is the
         largest number of which all counts are multiples, 1 for plain occurrences; weights without
         one make it the smallest count.  In characters a word is cut behind the ``<`` of ``<unk>``
-        or ``<0xNN>``, since no piece can be one.  A list has one mapping for each file, for
-        ``file_exponent``, and for ``new_words`` to leave out whole files.
+        or ``<0xNN>``, since no piece can be one.  A list has one mapping for each file
+        (`count_words_by_file`), for ``file_exponent``, and for ``new_words`` to leave out whole
+        files where there are eight or more.  A list of words will do, each of which then counts
+        once; an iterator is read once.
     vocab_size : int
         Pieces in all.  Every character of the words is one of them.
     objective : {"likelihood", "tokens"} or float
@@ -102,8 +106,9 @@ def train(
         larger corpus too, where the vocabulary has room for most of its words.
     file_exponent : float
         In 0..1, for a list of counts by file: less than 1 makes many occurrences of a word in one
-        file count for less (`file_weights`; book, eq. swe-files), 0.5 for source code.
-        ``min_count``, and the counts and probabilities of the vocabulary, are of these weights.
+        file count for less (`file_weights`; book, eq. swe-files); 0.5 for a few megabytes of source
+        code.  ``min_count``, and the counts and probabilities of the vocabulary, are of these
+        weights.
     convention : str or Convention
         The rule by which the words were cut and spelled: the vocabulary cuts texts by it.  In the
         alphabet of bytes all 256 are pieces, whether they occur or not.
@@ -136,7 +141,8 @@ def train(
     plan = EFFORTS[one_of(effort, "effort", EFFORTS)]
     one_in = 1_000_000 if objective == "tokens" else 300_000
     whole(vocab_size, "vocab_size")
-    counts, words_of_files = _read(word_counts, file_exponent, rule)
+    counts, by_file = _read(word_counts, file_exponent)
+    counts = _prepared(counts, rule)
     absent = _absent_bytes(counts, vocab_size) if rule.in_bytes else ()
     unit = common_unit(counts.values())
     counts = in_units(counts, unit)
@@ -147,7 +153,11 @@ def train(
     room = vocab_size - len(absent)
     ahead = one_of(new_words, "new_words", (True, False, None))
     if ahead is None:
-        ahead = min_count is None and _is_small(counts)
+        plain = counts
+        if by_file and file_exponent != 1:
+            plain = _prepared(file_weights(by_file, 1), rule)
+            plain = in_units(plain, common_unit(plain.values()))
+        ahead = min_count is None and _is_small(plain)
     if ahead:
         size = check_size(room, len(set("".join(counts))))
         least = floor or 1.0
@@ -162,7 +172,7 @@ def train(
         tokens = objective == "tokens"
         if ahead:
             penalty = SEARCH_WEIGHT if tokens else weight
-            files = Files.of(table.words, words_of_files) if words_of_files else None
+            files = _files(table, by_file, rule) if by_file else None
             pieces, state = trainer.for_new_words(penalty, at_most, files)
         else:
             pieces, state = trainer.fewest_tokens() if tokens else trainer.cheapest(weight)
@@ -177,7 +187,7 @@ def train(
             "effort": effort,
             "max_piece": table.max_piece,
             **({"new_words": True} if ahead else {}),
-            **({"files": len(words_of_files)} if words_of_files else {}),
+            **({"number_of_files": len(by_file)} if by_file else {}),
             **({"file_exponent": float(file_exponent)} if file_exponent != 1 else {}),
             "min_count": min_count or (least * unit if unit != 1 else least),
             "words": float(table.weight.sum()) * unit,
@@ -190,35 +200,53 @@ def train(
     )
 
 
-def counts_by_file(word_counts: Any) -> list[Mapping[str, float]] | None:
+def counts_by_file(word_counts: Any) -> list[dict[str, float]] | None:
     """The counts of each file, if these are a list of such; read once, should it be an iterator."""
-    if isinstance(word_counts, str | Mapping) or not isinstance(word_counts, Iterable):
+    if isinstance(word_counts, Mapping):
+        if any(isinstance(counts, Mapping) for counts in word_counts.values()):
+            raise TypeError(
+                "word_counts must be counts, or a list with those of each file, got a mapping of "
+                "mappings: list(word_counts.values())"
+            )
         return None
-    found = list(word_counts)
-    return found if any(isinstance(counts, Mapping) for counts in found) else None
+    if isinstance(word_counts, str) or not any(isinstance(part, Mapping) for part in word_counts):
+        return None
+    return check_files(word_counts, "word_counts")
 
 
 def _read(
-    word_counts: Any, file_exponent: float, rule: Convention
-) -> tuple[dict[str, float], list[set[str]] | None]:
-    """Word counts as they are trained on, and the words of each file if they come by file."""
-
-    def spelled(counts: Mapping[str, float]) -> dict[str, float]:
-        sound = check_words(counts)
-        return _in_chunks(sound if rule.in_bytes else _spelled(sound))
-
+    word_counts: Any, file_exponent: float
+) -> tuple[dict[str, float], list[dict[str, float]] | None]:
+    """Word counts as they are trained on, and those of each file if they come by file."""
     exponent = fraction(file_exponent, "file_exponent", zero=True)
-    if not isinstance(word_counts, Mapping):
-        word_counts = word_counts if isinstance(word_counts, str) else list(word_counts)
+    if not isinstance(word_counts, Mapping | str):
+        word_counts = list(word_counts)
     by_file = counts_by_file(word_counts)
-    if by_file is None:
-        if exponent != 1:
-            raise ValueError(
-                "file_exponent must be 1 for the counts of one text, got "
-                f"{file_exponent!r}; word_counts may be a list with those of each file"
-            )
-        return spelled(word_counts), None
-    return spelled(file_weights(by_file, exponent)), [set(spelled(c)) for c in by_file if c]
+    if by_file is not None:
+        if not any(by_file):
+            raise ValueError(f"word_counts must have words, got {len(by_file)} empty files")
+        return file_weights(by_file, exponent), by_file
+    if exponent != 1:
+        raise ValueError(
+            "file_exponent must be 1 for the counts of one text, got "
+            f"{file_exponent!r}; word_counts may be a list with those of each file"
+        )
+    return check_words(word_counts), None
+
+
+def _prepared(counts: dict[str, float], rule: Convention) -> dict[str, float]:
+    """Words as they are trained on: cut where no piece may go on, and not too long."""
+    return _in_chunks(counts if rule.in_bytes else _spelled(counts))
+
+
+def _files(table: Substrings, by_file: list[dict[str, float]], rule: Convention) -> Files | None:
+    """Where the words come from; nothing if that says too little of another file.
+
+    A file that is there twice is one: its words would be in another file wherever it is left out.
+    """
+    once = {frozenset(counts.items()): counts for counts in by_file if counts}
+    files = Files.of(table.words, [_prepared(counts, rule) for counts in once.values()])
+    return files if files.number >= LEAST_FILES and discount(files.count) < 1 else None
 
 
 def _candidates(
