@@ -257,6 +257,7 @@ STEPS = (
     "subwords.quality",
     "subwords.quality --peer-files",
     "subwords.conventions",
+    "subwords.by_file",
     "subwords.ngram",
     "subwords.small",
     "subwords.across_blanks",

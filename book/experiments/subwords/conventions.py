@@ -22,7 +22,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -109,7 +109,7 @@ def installed(package: str, ending: str) -> dict[str, str]:
 def _read(corpus: str) -> tuple[list[str], str, dict[str, Any]]:
     """What `made` gives, made once."""
     path = KEPT / "files" / f"{corpus}.json"
-    if not path.is_file():
+    if not path.is_file() or read(path)[2]["packages"] != packages(corpus):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made(corpus)), encoding="utf-8")
     train_files, held, facts = read(path)
@@ -122,11 +122,19 @@ def texts(corpus: str) -> tuple[str, str, dict[str, Any]]:
     return "".join(train_files), held, facts
 
 
+def packages(corpus: str) -> dict[str, str]:
+    """The packages of a text, with their versions, and their licenses."""
+    return {
+        name if "@" in name else f"{name}=={metadata.version(name)}": license_
+        for name, license_ in SOURCES[corpus][1].items()
+    }
+
+
 def made(corpus: str) -> tuple[list[str], str, dict[str, Any]]:
     """Files of the training text, the held-out text, and what they are made of."""
-    ending, packages = SOURCES[corpus]
+    ending, sources = SOURCES[corpus]
     files: dict[str, str] = {}
-    for package in packages:
+    for package in sources:
         found = (packed if "@" in package else installed)(package, ending)
         inside = FOLDERS.get(package, "")
         files |= {
@@ -139,19 +147,22 @@ def made(corpus: str) -> tuple[list[str], str, dict[str, Any]]:
     parts = {"train": names[::2], "held": names[1::2]}
     joined = {part: "".join(files[name] for name in parts[part]) for part in parts}
     joined = {"train": joined["train"][:TRAIN], "held": joined["held"][:HELD]}
-    lengths = [len(files[name]) for name in parts["train"]]
-    bounds = [min(end, TRAIN) for end in itertools.accumulate(lengths, initial=0)]
-    train_files = [joined["train"][a:b] for a, b in itertools.pairwise(bounds) if a < b]
+    used = {
+        part: _parts(map(files.__getitem__, parts[part]), text) for part, text in joined.items()
+    }
     facts = {
-        "packages": {
-            name if "@" in name else f"{name}=={metadata.version(name)}": license_
-            for name, license_ in packages.items()
-        },
-        "files": {part: len(parts[part]) for part in parts},
+        "packages": packages(corpus),
+        "files": {part: len(found) for part, found in used.items()},
         **{f"{part}_bytes": len(text.encode("utf-8")) for part, text in joined.items()},
         **{f"{part}_sha256": sha256(text) for part, text in joined.items()},
     }
-    return train_files, joined["held"], facts
+    return used["train"], joined["held"], facts
+
+
+def _parts(files: Iterable[str], text: str) -> list[str]:
+    """What a text has of the files that it begins with."""
+    ends = itertools.accumulate(map(len, files), initial=0)
+    return [part for a, b in itertools.pairwise(ends) if (part := text[a:b])]
 
 
 # ------------------------------------------------------------------ words
@@ -336,7 +347,11 @@ BY_FILES = {
         for exponent in (1, 0.75, 0.5)
     },
 }
-TRIED = PLAIN | BY_FILES
+EXPONENTS = {  # seen before ROOT was chosen, on Python at 4,000 pieces
+    f"exponent {exponent:g}": Setting("tokens", {"min_count": 6}, exponent)
+    for exponent in (0.4, 0.5, 0.6, 0.75, 1)
+}
+TRIED = PLAIN | BY_FILES | EXPONENTS
 # Chosen for each text and size on its training files, in four parts: each is scored once, with the
 # other three to train.
 CHOSEN, PARTS = {"ours_chosen": tuple(PLAIN), "ours_files": tuple(BY_FILES)}, 4
@@ -425,6 +440,7 @@ def jobs() -> Iterator[Job]:
         here = SOURCES if size < 16000 else ("python",)
         for corpus in here:
             yield from ((corpus, RULES[0], size, c) for c in (*runs, *CONTESTANTS))
+    yield from (("python", RULES[0], 4000, DEVELOPED + name) for name in EXPONENTS)
     for rule in RULES[1:]:
         yield from ((corpus, rule, 4000, c) for corpus in SOURCES for c in ELSEWHERE)
 
@@ -432,6 +448,12 @@ def jobs() -> Iterator[Job]:
 def words_of(corpus: str) -> dict[str, int]:
     """Words of the training text by the first rule: nobody needs fewer tokens than these."""
     return {"train_words": sum(count_words(texts(corpus)[0], Convention(RULES[0])).values())}
+
+
+def developed_tokens(setting: str) -> int | None:
+    """Tokens of the training files of Python, each quarter by a training on the others."""
+    path = kept(("python", RULES[0], 4000, DEVELOPED + setting))
+    return int(read(path)["tokens"]) if path.is_file() else None
 
 
 def collect() -> None:
@@ -472,6 +494,9 @@ def collect() -> None:
             | {"machines": installed}
             | {"code": [code_sha256(folder / f"{n}.py") for n in ("conventions", "development")]},
             "corpora": {corpus: texts(corpus)[2] | words_of(corpus) for corpus in SOURCES},
+            "exponents": [
+                [TRIED[name].file_exponent, developed_tokens(name)] for name in EXPONENTS
+            ],
             "columns": columns,
             "rows": [[row.get(column) for column in columns] for row in rows],
         },
@@ -497,7 +522,7 @@ def main() -> int:
         corpora = selected(given.only, SOURCES)
         rules = selected(given.rule, RULES, "--rule")
         names = selected(given.contestant, CONTESTANTS, "--contestant")
-        names += tried(names, CHOSEN)
+        names += [*tried(names, CHOSEN), *(DEVELOPED + name for name in EXPONENTS)]
         chosen = [
             job
             for job in jobs()

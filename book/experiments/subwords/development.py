@@ -1,4 +1,4 @@
-"""Settings chosen on a development text: the end of the training text, with the rest to train.
+"""Settings chosen on parts of the training text, scored by a training on the rest.
 
 What a setting makes of it is a result of its own, kept under the setting's name behind `DEVELOPED`.
 """
