@@ -635,6 +635,14 @@ def test_weights_by_file_help_with_little_text_and_not_with_much():
             assert by_file < plain
         if row["size"] == 4000 and row["megabytes"] >= 32:
             assert by_file > plain
+    tokens = {tuple(row[i] for i in (2, 0, 3)): row[5] for row in content["rows"]}
+    brought = [
+        round(100 * (tokens[(*cell, "ours_files")] / tokens[(*cell, "ours_plain")] - 1), 1)
+        for cell in itertools.product((4000, 16000), (2, 8, 32, 128))
+    ]
+    assert brought[:5] == [-1.1, -0.6, 0.1, 0.5, -0.7]
+    assert brought[-1] == 0
+    assert round(results.by_file()[0]["by file, change"], 1) == -3.3
     found = {(row["text"], row["size"], row["tokenizer"]): row for row in results.texts()}
     held = {
         (row["corpus"], row["size"], row["contestant"]): row["held_tokens"]
