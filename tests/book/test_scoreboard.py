@@ -25,6 +25,7 @@ NO_COMPARISON = {
         "seven_languages": "on its page only: 4,000 of them are in languages",
         "in_bytes": "on its page only: two of the seven languages",
         "encoding_beside_the_exported": "ours against ours, exported",
+        "by_file": "ours with weights by file against ours without; BPE stands for the scale",
     },
     2: {
         "suite": "problems",
