@@ -299,6 +299,8 @@ def _setting(name: str | None) -> str:
     if name is None:
         return ""
     *kind, last = name.split()
+    if kind[0] in ("bpe", "sp"):
+        return f": γ = {last}"
     if kind == ["files", "ahead"]:
         return f": new words, γ = {last}"
     if kind[0] == "ahead":
@@ -360,7 +362,7 @@ def texts_in_a_sentence() -> str:
 
 def _by_file(row: Row) -> bool:
     """Whether a row of `texts` is of a peer with weighted words."""
-    return row["tokenizer"] in {ON_TEXTS[name] for name in WEIGHTED_PEERS}
+    return row["tokenizer"].startswith(tuple(ON_TEXTS[name] for name in WEIGHTED_PEERS))
 
 
 def by_file() -> list[Row]:

@@ -24,8 +24,7 @@ def small(monkeypatch):
     by_file.words.cache_clear()
 
 
-def test_a_row_is_chosen_on_other_files_than_are_scored(small, monkeypatch):
-    monkeypatch.setattr(by_file, "MEGABYTES", (0.004,))
+def test_a_row_is_chosen_on_other_files_than_are_scored(small):
     texts = by_file.first(0.004)
     assert sum(map(len, texts[:-1])) < 4000 <= sum(map(len, texts))
     found = by_file.measure((0.004, 290, "ours_files"))

@@ -56,9 +56,11 @@ def test_each_part_of_the_files_is_scored_by_a_training_on_the_others(monkeypatc
     assert seen[0] == file_weights(seen[4], 1)
 
 
-def test_peers_that_only_count_get_quarters():
-    assert conventions.in_quarters({"a": 1.0, "b": 1.414, "c": 0.01}) == {"a": 4, "b": 6, "c": 1}
+def test_a_peer_that_only_counts_reads_weighted_words():
     counts = {"low": 3.0, "lower": 1.5, "slow": 1.0}
     pieces, segment = conventions.bpe_counts(258, counts)
     assert {"lo", "low"} <= set(pieces)
     assert segment(["low", "slower"]) == [["low"], ["s", "low", "e", "r"]]
+    files = [{"low": 9, "new": 4}, {"new": 4}]
+    assert "new" in conventions.weighted_peer("bpe 0.5", 258, files)[0]  # 3 and 4, not 9 and 8
+    assert "low" in conventions.weighted_peer("bpe 1", 258, files)[0]

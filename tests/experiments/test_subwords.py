@@ -548,7 +548,7 @@ def test_what_the_page_says_of_code_markdown_and_json():
     for corpus, size in {key[:2] for key in held}:
         here = {name: row for (*at, name), row in held.items() if (*at,) == (corpus, size)}
         peers_here = [row for name, row in here.items() if name in conventions.PEERS]
-        mine = {*conventions.OURS, *conventions.CHOSEN}
+        mine = [name for name in conventions.CONTESTANTS if name.startswith("ours")]
         assert all(row["exported_equal"] for name, row in here.items() if name in mine)
         assert {row["pieces"] for row in here.values()} == {size}
         assert len(peers_here) == 3 or size == 16000
@@ -602,14 +602,18 @@ def test_what_the_page_says_of_words_by_file():
     assert beside("json", 4000, "ours_chosen") == 1.1
     assert held["json", 4000, "ours_files"]["setting"].startswith("files ahead")
     assert held["json", 4000, "ours_chosen"]["setting"].startswith("ahead")
-    assert beside("json", 1000, "hf_bpe_files", ["hf_bpe"]) == 0.9
-    weighted = [
-        beside(corpus, size, "sp_counts_files", ["sp_counts"])
-        for corpus in conventions.SOURCES
-        for size in (1000, 4000)
-    ]
-    assert max(weighted) == 5.7
-    assert sum(change > 0 for change in weighted) == 5
+    changes = {
+        (corpus, size, peer): beside(corpus, size, f"{peer}_files", [peer])
+        for corpus, size, peer in itertools.product(
+            conventions.SOURCES, conventions.SIZES, ("hf_bpe", "sp_counts")
+        )
+        if (corpus, size, f"{peer}_files") in held
+    }
+    assert changes.pop(("python", 4000, "hf_bpe")) == -0.9
+    for peer, least, most in (("hf_bpe", -0.7, 0.2), ("sp_counts", -1.3, 0.5)):
+        found = [change for (_, _, name), change in changes.items() if name == peer]
+        assert len(found) == 6
+        assert (min(found), max(found)) == (least, most)
     assert held["python", 16000, "ours_files"]["setting"] == "files ahead 1"
     one = ["hf_bpe"]
     assert beside("python", 16000, "ours_files", one) == -0.5
@@ -658,7 +662,7 @@ def test_weights_by_file_help_with_little_text_and_not_with_much():
         for row in records(stored("subwords_conventions.json"))
         if row["rule"] == "gpt4" and row["held_tokens"] is not None
     }
-    ours_and_theirs = [*conventions.OURS, *conventions.CHOSEN]
+    mine = [name for name in conventions.CONTESTANTS if name.startswith("ours")]
     least = {}
     for (text, size, name), row in found.items():
         if not name.startswith("ours"):
@@ -678,11 +682,7 @@ def test_weights_by_file_help_with_little_text_and_not_with_much():
         for size in (1000, 4000)
     } | {("Python", 16000): held_rows["python", 16000, "hf_bpe_files"]}
     everybody = [
-        min(
-            held_rows[corpus, size, name]
-            for name in ours_and_theirs
-            if (corpus, size, name) in held_rows
-        )
+        min(held_rows[corpus, size, name] for name in mine if (corpus, size, name) in held_rows)
         / min(
             weights[text, size],
             *(

@@ -83,7 +83,7 @@ def count_words_in_files(
     {',▁': 1, 'low': 1, 'lower': 1, 'low▁': 1}
     """
     exponent = fraction(file_exponent, "file_exponent", zero=True)
-    return _weighted(
+    return summed(
         _each_file(paths, convention, executor, chunk_bytes, progress, specials), exponent
     )
 
@@ -158,7 +158,7 @@ def file_weights(
     (book, eq. swe-files), n being the occurrences of word w in file d and :math:`\gamma` the
     ``file_exponent``: 1 gives plain counts, 0 in how many files a word is.  A name that one file
     repeats a hundred times is hardly needed in the next file; plain counts take it for common.  It
-    helps with a few megabytes of source code, and does not with hundreds (evidence page).
+    helps with a few megabytes of source code, and does not with a hundred (evidence page).
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def file_weights(
     {'self': 4.0, 'trial': 3.0}
     """
     exponent = fraction(file_exponent, "file_exponent", zero=True)
-    return _weighted(check_files(counts_of_files, "counts_of_files"), exponent)
+    return summed(check_files(counts_of_files, "counts_of_files"), exponent)
 
 
 def check_files(counts_of_files: Any, name: str) -> list[dict[str, float]]:
@@ -203,7 +203,12 @@ def check_files(counts_of_files: Any, name: str) -> list[dict[str, float]]:
     return found
 
 
-def _weighted(counts_of_files: Iterable[Mapping[str, float]], exponent: float) -> dict[str, float]:
+def summed(counts_of_files: Iterable[Mapping[str, float]], exponent: float) -> dict[str, float]:
+    """`file_weights` of counts that are sound.
+
+    >>> summed([{"self": 4}, {"self": 9, "trial": 1}], 0.5)
+    {'self': 5.0, 'trial': 1.0}
+    """
     weights: Counter[str] = Counter()
     for counts in counts_of_files:
         if exponent == 1:

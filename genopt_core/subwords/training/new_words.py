@@ -36,9 +36,9 @@ each half of the one before, the shares as wide as the intervals around them."""
 SMALL_CORPUS = 200_000
 """Characters of the distinct words up to which training looks at new words by itself."""
 LEAST_FILES = 8
-"""Files from which on whole ones are left out.  Of a novel cut into two to five parts that cost up
-to a tenth of the tokens, since half of what a part has looks new; from six on half a percent at
-most, and it gained as much."""
+"""Files from which on whole ones are left out.  With fewer, too much of what one has looks new: two
+to five parts of a novel cost up to 17 % of the tokens, six and more half a percent at most, and
+they gained as much."""
 NEW_SHARE = (0.1, 0.5)
 """And the share of new words at which it does: beyond the second, "words" are lines."""
 

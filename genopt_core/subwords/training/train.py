@@ -15,7 +15,7 @@ from genopt_core.checks import fraction, one_of, positive, whole
 from genopt_core.conventions import Convention, as_convention, byte_letters, names_cut
 from genopt_core.progress import reporting
 from genopt_core.subwords.segmentation.costs import check_words
-from genopt_core.subwords.tokenizer.counting import check_files, file_weights
+from genopt_core.subwords.tokenizer.counting import check_files, summed
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary
 from genopt_core.subwords.training.arcs import Pieces
 from genopt_core.subwords.training.em import LEAST_COUNT, Segmentation, fitted_costs
@@ -155,7 +155,7 @@ def train(
     if ahead is None:
         plain = counts
         if by_file and file_exponent != 1:
-            plain = _prepared(file_weights(by_file, 1), rule)
+            plain = _prepared(summed(by_file, 1), rule)
             plain = in_units(plain, common_unit(plain.values()))
         ahead = min_count is None and _is_small(plain)
     if ahead:
@@ -225,7 +225,7 @@ def _read(
     if by_file is not None:
         if not any(by_file):
             raise ValueError(f"word_counts must have words, got {len(by_file)} empty files")
-        return file_weights(by_file, exponent), by_file
+        return summed(by_file, exponent), by_file
     if exponent != 1:
         raise ValueError(
             "file_exponent must be 1 for the counts of one text, got "
