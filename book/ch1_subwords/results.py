@@ -261,6 +261,7 @@ ON_TEXTS = {
     "ours_tokens_ahead": "ours, tokens, new words",
     "ours_chosen": "ours, tokens, chosen",
     "ours_files": "ours, tokens, by file",
+    "ours_bits": "ours, likelihood, chosen",
     "hf_bpe_files": "BPE, by file",
     "sp_counts_files": "sentencepiece, by file",
 }
@@ -295,17 +296,16 @@ def texts() -> list[Row]:
 
 
 def _setting(name: str | None) -> str:
-    """What was chosen, in words; "files tokens 6" counts by file, with the square root."""
+    """What was chosen, in words: "files" are weighted, "ahead" looks at new words."""
     if name is None:
         return ""
     *kind, last = name.split()
     if kind[0] in ("bpe", "sp"):
         return f": γ = {last}"
-    if kind == ["files", "ahead"]:
-        return f": new words, γ = {last}"
-    if kind[0] == "ahead":
-        return ": new words" + ("" if last == "tokens" else f", λ = {last}")
-    return f": at least {last} times" if kind == ["tokens"] else f": at least {last}, γ = 0.5"
+    if "ahead" in name:
+        more = {"tokens": "", "ahead": "", "5": ", λ = 5"}
+        return ": new words" + (f", γ = {last}" if kind[0] == "files" else more[last])
+    return f": at least {last}" + (", γ = 0.5" if kind[0] == "files" else " times")
 
 
 def texts_in_a_sentence() -> str:

@@ -34,6 +34,10 @@ def test_the_setting_for_code_is_the_best_on_the_development_text(tmp_path, monk
         ("ours_files", conventions.BY_FILES),
     ):
         assert conventions.chosen("json", "gpt4", 1000, name) == next(iter(settings))
+    for n, setting in enumerate(conventions.LIKELY):  # fewest tokens first, fewest bits last
+        path = conventions.kept(("json", "gpt4", 1000, development.DEVELOPED + setting))
+        path.write_text(json.dumps({"tokens": n, "bits": 100 - n}), encoding="utf-8")
+    assert conventions.chosen("json", "gpt4", 1000, "ours_bits") == [*conventions.LIKELY][-1]
 
 
 def test_each_part_of_the_files_is_scored_by_a_training_on_the_others(monkeypatch):

@@ -620,6 +620,11 @@ def test_what_the_page_says_of_words_by_file():
     assert beside("python", 16000, "ours_files", one, "held_bits_per_byte") < 0
     for corpus, size in (("python", 1000), ("python", 4000), ("markdown", 1000)):
         assert beside(corpus, size, "ours_files") <= -3
+    bits = {"name": "ours_bits", "measure": "held_bits_per_byte"}
+    assert beside("python", 1000, **bits) == 0.1
+    assert beside("python", 4000, **bits) == -2.4
+    assert beside("markdown", 4000, **bits) == -4.1
+    assert beside("python", 16000, others=one, **bits) == -1.7
 
 
 def test_the_exponent_is_the_best_of_those_tried():

@@ -284,10 +284,13 @@ def weighted_peer(
 
 
 def developed(job: Job) -> dict[str, Any]:
-    """Tokens of all parts of the training files, each scored by a training on the other parts."""
+    """Tokens of all parts of the training files, each scored by a training on the other parts.
+
+    Of a vocabulary for the likelihood also the bits, by a code of its plain training words.
+    """
     corpus, name, size, contestant = job
     rule, setting = Convention(name), contestant.removeprefix(DEVELOPED)
-    files, tokens = by_file(corpus, rule), 0.0
+    files, tokens, bits = by_file(corpus, rule), 0.0, 0.0
     for part in range(PARTS):
         others = [file for i, file in enumerate(files) if i % PARTS != part]
         scored = file_weights(files[part::PARTS], 1)
@@ -296,14 +299,23 @@ def developed(job: Job) -> dict[str, Any]:
             tokens += sum(piece_counts(segment([*scored]), scored.values()).values())
         else:
             own = TRIED[setting]
-            words: Any = file_weights(others, 1) if own.file_exponent is None else others
-            tokens += development_cost(trained(own, rule, size, words), scored)[0]
-    return {"tokens": tokens}
+            plain = file_weights(others, 1)
+            words: Any = plain if own.file_exponent is None else others
+            vocabulary = trained(own, rule, size, words)
+            tokens += development_cost(vocabulary, scored)[0]
+            if setting in LIKELY:
+                used = [
+                    piece_counts(([*vocabulary.segment(w)] for w in each), each.values())
+                    for each in (scored, plain)
+                ]
+                bits += cross_code_length(*used, len(vocabulary))
+    return {"tokens": tokens, **({"bits": bits} if setting in LIKELY else {})}
 
 
 def chosen(corpus: str, rule: str, size: int, contestant: str = "ours_chosen") -> str:
-    """The setting that needs the fewest tokens on all parts together, the first on ties."""
-    return fewest(CHOSEN[contestant], lambda run: read(kept((corpus, rule, size, run)))["tokens"])
+    """The setting that needs the fewest tokens, or bits, of all parts, the first on ties."""
+    measure = "bits" if contestant == "ours_bits" else "tokens"
+    return fewest(CHOSEN[contestant], lambda run: read(kept((corpus, rule, size, run)))[measure])
 
 
 def ours(
@@ -356,14 +368,31 @@ BY_FILES = {
         for exponent in (1, 0.75, 0.5)
     },
 }
+LIKELY = {
+    **{f"likely {least}": Setting("likelihood", {"min_count": least}) for least in (2, 6)},
+    "likely ahead": Setting("likelihood", {"new_words": True}),
+    **{
+        f"files likely {least}": Setting("likelihood", {"min_count": least}, ROOT)
+        for least in (3, 6)
+    },
+    **{
+        f"files likely ahead {exponent:g}": Setting("likelihood", {"new_words": True}, exponent)
+        for exponent in (1, 0.75)
+    },
+}
 EXPONENTS = {  # seen before ROOT was chosen, on Python at 4,000 pieces
     f"exponent {exponent:g}": Setting("tokens", {"min_count": 6}, exponent)
     for exponent in (0.4, 0.5, 0.6, 0.75, 1)
 }
-TRIED = PLAIN | BY_FILES | EXPONENTS
+TRIED = PLAIN | BY_FILES | LIKELY | EXPONENTS
 # Chosen for each text and size on its training files, in four parts: each is scored once, with the
 # other three to train.
-CHOSEN = {"ours_chosen": tuple(PLAIN), "ours_files": tuple(BY_FILES), **WEIGHTED_PEERS}
+CHOSEN = {
+    "ours_chosen": tuple(PLAIN),
+    "ours_files": tuple(BY_FILES),
+    "ours_bits": tuple(LIKELY),  # by the code length
+    **WEIGHTED_PEERS,
+}
 PARTS = 4
 CERTIFIED = "certified"  # no vocabulary of so many pieces needs fewer tokens of the training text
 CONTESTANTS = (*PEERS, *OURS, *CHOSEN, CERTIFIED)
