@@ -624,6 +624,8 @@ def test_what_the_page_says_of_words_by_file():
     assert beside("python", 1000, **bits) == 0.1
     assert beside("python", 4000, **bits) == -2.4
     assert beside("markdown", 4000, **bits) == -4.1
+    assert beside("markdown", 4000, others=["sp_counts_files"], **bits) == -3.4
+    assert beside("python", 4000, others=["sp_counts_files"], **bits) == -2.4
     assert beside("python", 16000, others=one, **bits) == -1.7
 
 
