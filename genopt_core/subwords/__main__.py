@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 something is wrong with a file or its contents, 2 wrong us
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -71,6 +72,16 @@ def _at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return int(number) if number.is_integer() else number
 
 
 def _in_unit_interval(text: str) -> float:
@@ -152,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     often = train.add_mutually_exclusive_group()
     often.add_argument(
         "--min-count",
-        type=_at_least_one,
+        type=_positive,
         metavar="N",
         help="only pieces that occur N times (default: one in 300,000 words, at least twice)",
     )
@@ -164,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     certify.add_argument(
         "--min-count",
-        type=_at_least_one,
+        type=_positive,
         metavar="N",
         help="a second bound, of vocabularies whose pieces occur N times, as those of train do",
     )
@@ -176,6 +187,13 @@ def _parser() -> argparse.ArgumentParser:
         help="0..1: n occurrences of a word in one FILE count as n to this power; for a few "
         "megabytes of source code in many files, 0.5. --min-count then applies to these weights "
         "(default: 1, plain counts)",
+    )
+    train.add_argument(
+        "--new-words",
+        action=argparse.BooleanOptionalAction,
+        help="choose for the text that comes next, words included that are not in FILE; of eight "
+        "files or more, whole ones are left out in turn. Takes a few times as long (default: for "
+        "a small corpus, without --min-count)",
     )
     train.add_argument(
         "--max-piece",

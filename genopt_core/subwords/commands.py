@@ -19,9 +19,12 @@ from genopt_core.subwords.bounds.certificate import certify, check_covered
 from genopt_core.subwords.choosing import choose_min_count
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
+    CHUNK_BYTES,
     Counted,
     Source,
+    count_words_by_file,
     count_words_in_files,
+    file_weights,
     read_chunks,
     total_size,
 )
@@ -31,8 +34,8 @@ from genopt_core.subwords.tokenizer.tokenizer_json import (
     tokenizer_bytes,
 )
 from genopt_core.subwords.tokenizer.vocabulary import Vocabulary, check_specials, names_taken
-from genopt_core.subwords.training.from_text import check_apart
-from genopt_core.subwords.training.train import train
+from genopt_core.subwords.training.from_text import check_apart, wanted_by_file
+from genopt_core.subwords.training.train import WordCounts, train
 
 STANDARD = "-"
 """The name of a file that stands for the standard input, or output."""
@@ -48,13 +51,15 @@ def train_command(options: argparse.Namespace) -> None:
             check_specials([token], names_taken(_convention(options)))
     specials = tuple(dict.fromkeys(token for _, token in given))
     check_target(options.transformers, folder=True)
-    counts = _word_counts(options, specials)
+    words, by_file = _word_counts(options, specials)
     for option, token in given:
         with _naming(specials=option):
-            check_apart([token], counts)
+            check_apart([token], words)
+    counts: WordCounts = by_file or words
+    exponent = options.file_exponent if by_file else 1.0  # else it is in the counts
     least = options.min_count
     if options.development is not None:
-        least = _chosen(counts, options, specials)
+        least = _chosen(counts, exponent, options, specials)
     started = time.monotonic()
     size = f"at most {options.size}" if options.at_most else options.size
     progress = _Progress(options.quiet, f"training {size} pieces")
@@ -66,6 +71,8 @@ def train_command(options: argparse.Namespace) -> None:
             min_count=least,
             at_most=options.at_most,
             max_piece=options.max_piece,
+            new_words=options.new_words,
+            file_exponent=exponent,
             convention=_convention(options),
         )
     progress.end(f"{time.monotonic() - started:.1f} s")
@@ -87,7 +94,7 @@ def train_command(options: argparse.Namespace) -> None:
 
 
 def _chosen(
-    counts: Mapping[str, float], options: argparse.Namespace, specials: tuple[str, ...]
+    counts: WordCounts, exponent: float, options: argparse.Namespace, specials: tuple[str, ...]
 ) -> float:
     """The least count with which the development text costs least."""
     path = options.development
@@ -106,6 +113,8 @@ def _chosen(
             options.objective,
             at_most=options.at_most,
             max_piece=options.max_piece,
+            new_words=options.new_words,
+            file_exponent=exponent,
             convention=_convention(options),
             progress=progress.show,
         )
@@ -211,7 +220,7 @@ def certify_command(options: argparse.Namespace) -> None:
         )
     vocabulary = _tokenizer(options) if options.tokenizer else None
     _certified_by(options, vocabulary)
-    counts = _word_counts(options, () if vocabulary is None else vocabulary.specials)
+    counts, _ = _word_counts(options, () if vocabulary is None else vocabulary.specials)
     if vocabulary is not None:
         with _naming(vocabulary=options.tokenizer, pieces=f"pieces of {options.tokenizer}"):
             check_covered(vocabulary, counts, options.size, min_count=options.min_count or 0)
@@ -229,7 +238,7 @@ def certify_command(options: argparse.Namespace) -> None:
             )
         progress.end()
         bound = certificate.check(counts)  # proved here and now from the prices and the words
-        often = f" that occur at least {least} times" if least else ""
+        often = f" that occur at least {least:g} times" if least else ""
         those = f" with pieces{often}" if least else ""
         print(f"certified bound  {bound:.1f} tokens, {bound / words:.5f} per word")
         print(
@@ -292,7 +301,10 @@ def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) ->
     options.pattern = rule.pattern or None
 
 
-def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict[str, float]:
+def _word_counts(
+    options: argparse.Namespace, specials: tuple[str, ...]
+) -> tuple[dict[str, float], list[dict[str, int]] | None]:
+    """What each word counts for, and the counts of each file where training can use them."""
     if options.files.count(STANDARD) > 1:
         raise ValueError(f"FILE must name the standard input once, got {STANDARD!r} twice")
     exponent = getattr(options, "file_exponent", 1.0)  # certify counts what there is
@@ -301,30 +313,32 @@ def _word_counts(options: argparse.Namespace, specials: tuple[str, ...]) -> dict
             f"--file-exponent must be 1 for one FILE, got {exponent:g}: it needs many, each a text "
             "of its own"
         )
+    files = list(map(_source, options.files))
+    least = options.min_count is not None or getattr(options, "development", None) is not None
+    ahead = getattr(options, "new_words", False)
     progress = _Progress(options.quiet, "counting words")
     workers = ProcessPoolExecutor(options.workers) if options.workers > 1 else nullcontext()
+    by_file = None
     with workers as executor:
         assert executor is None or isinstance(executor, Executor)
-        counts = count_words_in_files(
-            list(map(_source, options.files)),
-            _convention(options),
-            executor,
-            progress=progress.show,
-            specials=specials,
-            file_exponent=exponent,
-        )
+        how = (_convention(options), executor, CHUNK_BYTES, progress.show, specials)
+        if wanted_by_file(files, ahead, least):
+            by_file = count_words_by_file(files, *how)
+            counts = file_weights(by_file, exponent)
+        else:
+            counts = count_words_in_files(files, *how, exponent)
     total, different = f"{sum(counts.values()):.0f}", f"{len(counts)} different"
     progress.end(
         f"{total} words, {different}" if exponent == 1 else f"{different} words, weighing {total}"
     )
     if not counts:
-        files = [file for file in options.files if file != STANDARD]
-        empty = len(files) == len(options.files) and all(
-            Path(file).is_file() and not os.stat(file).st_size for file in files
+        named = [file for file in options.files if file != STANDARD]
+        empty = len(named) == len(options.files) and all(
+            Path(file).is_file() and not os.stat(file).st_size for file in named
         )
         what = "is empty" if empty else "has no words"
         raise ValueError(f"{', '.join(map(str, options.files))} {what}")
-    return counts
+    return counts, by_file
 
 
 @contextmanager

@@ -352,7 +352,8 @@ def test_both_gaps_are_shown_for_candidates_that_occur_often(write, tmp_path):
     assert gaps[1] < 1 < 100 < gaps[0]  # of 619 tokens 260 need rarer pieces
     assert lines[-1].endswith("above the best possible with pieces that occur at least 50 times")
     assert run(*options).stdout.decode().splitlines() == lines[:4]
-    assert "at least 1" in failed(run("train", source, "--size", "30", "--min-count", "0"), code=2)
+    said = failed(run("train", source, "--size", "30", "--min-count", "0"), code=2)
+    assert "must be a positive number, got '0'" in said
 
 
 def test_the_file_is_plain_json_that_tokenizers_can_load(tokenizer):

@@ -12,7 +12,16 @@ import pytest
 
 from genopt_core import corpora
 from genopt_core.conventions import Convention, byte_letters
-from genopt_core.subwords import Vocabulary, certify, commands, count_words_in_files, train
+from genopt_core.subwords import (
+    Vocabulary,
+    certify,
+    choose_min_count,
+    commands,
+    count_words_by_file,
+    count_words_in_files,
+    train,
+    train_on_text,
+)
 from genopt_core.subwords.__main__ import main
 from genopt_core.subwords.commands import _Progress, _roles, _summary, check_target
 from genopt_core.subwords.tokenizer.counting import Counted
@@ -415,3 +424,40 @@ def test_many_occurrences_in_one_file_count_for_less(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main([*arguments, "--file-exponent", wrong])
         assert f"must be a number in 0..1, got '{wrong}'" in capsys.readouterr().err
+
+
+FORMS = ("low", "lower", "lowest", "slow", "slower", "slowest")
+
+
+def test_files_are_trained_on_as_train_on_text_does(tmp_path, capsys):
+    """Whole files are left out where that is asked for, and where it is the default."""
+    files = [tmp_path / f"{n}.txt" for n in range(9)]
+    for n, file in enumerate(files):
+        words = [FORMS[(n + k) % len(FORMS)] for k in range(4)]
+        file.write_text(" ".join([*words, f"only{'abcdefghi'[n]} " * n]), encoding="utf-8")
+    out = tmp_path / "t.json"
+    arguments = ["train", *map(str, files), "--size", "22", "--at-most", "-o", str(out), "-q"]
+    for more, options in (
+        ([], {}),
+        (["--new-words"], {"new_words": True}),
+        (["--no-new-words"], {"new_words": False}),
+        (["--new-words", "--min-count", "2"], {"new_words": True, "min_count": 2}),
+        (["--new-words", "--file-exponent", ".5"], {"new_words": True, "file_exponent": 0.5}),
+        (["--file-exponent", ".5", "--min-count", "1.5"], {"file_exponent": 0.5, "min_count": 1.5}),
+    ):
+        assert main([*arguments, *more]) == 0
+        found, wanted = load_tokenizer_json(out), train_on_text(files, 22, at_most=True, **options)
+        assert found.pieces == wanted.pieces, more
+        kept = ("new_words", "number_of_files", "file_exponent", "min_count", "objective")
+        for name in kept:
+            assert found.provenance.get(name) == wanted.provenance.get(name), (more, name)
+    assert main([*arguments, "--new-words", "--development", str(files[0])]) == 1
+    assert "must not be a text that is trained on" in capsys.readouterr().err
+    apart = [argument for argument in arguments if argument != str(files[0])]
+    assert main([*apart, "--new-words", "--development", str(files[0])]) == 0
+    counts = count_words_by_file(files[1:])
+    best = choose_min_count(
+        counts, count_words_in_files(files[0]), 22, new_words=True, at_most=True
+    ).min_count
+    wanted = train(counts, 22, at_most=True, new_words=True, min_count=best)
+    assert load_tokenizer_json(out).pieces == wanted.pieces

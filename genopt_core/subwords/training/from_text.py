@@ -1,7 +1,7 @@
 """One call from a text to a vocabulary."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from genopt_core.checks import fraction, whole
 from genopt_core.conventions import Convention, as_convention
 from genopt_core.subwords.tokenizer.counting import (
+    Source,
     count_words_apart,
     count_words_by_file,
     count_words_in_files,
@@ -92,9 +93,7 @@ def train_on_text(
                 f"file_exponent must be 1 for one file, got {file_exponent!r}; many files, each a "
                 "text of its own, may be a list"
             )
-        # By file where looking ahead could want it; a larger text is no small corpus.
-        small = new_words is None and min_count is None and 0 < total_size(files) <= SMALL_TEXT
-        if (new_words or small) and len(files) > 1:
+        if wanted_by_file(files, new_words, min_count is not None):
             counts = by_file = count_words_by_file(files, rule, executor, specials=names)
             words = {word: 1 for each in by_file for word in each}
         else:
@@ -123,6 +122,22 @@ def train_on_text(
     return replace(
         vocabulary, provenance={**vocabulary.provenance, "file_exponent": float(file_exponent)}
     )
+
+
+def wanted_by_file(
+    files: Sequence[Source], new_words: bool | None, has_min_count: bool = False
+) -> bool:
+    """Whether `train` can use the counts of each file: where it may leave out whole ones.
+
+    A text of more than 16 MiB is no small corpus, and so is one with a least count.
+
+    >>> files = [Path(__file__), Path(__file__)]
+    >>> wanted_by_file(files, None), wanted_by_file(files, None, has_min_count=True)
+    (True, False)
+    """
+    if len(files) < 2 or new_words is False:
+        return False
+    return bool(new_words) or (not has_min_count and 0 < total_size(files) <= SMALL_TEXT)
 
 
 def check_apart(specials: Iterable[str], words: Iterable[str]) -> None:
