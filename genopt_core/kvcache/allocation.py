@@ -205,7 +205,12 @@ def _number(budget: Any) -> float:
 
 
 def allocate_layers(
-    costs: npt.ArrayLike, bits: npt.ArrayLike, budget: float, *, unit: float = 1 / 64
+    costs: npt.ArrayLike,
+    bits: npt.ArrayLike,
+    budget: float,
+    *,
+    sizes: npt.ArrayLike | None = None,
+    unit: float = 1 / 64,
 ) -> list[int]:
     r"""One option for each layer, with the least total cost in a budget (book, eq. kv-layers).
 
@@ -227,13 +232,19 @@ def allocate_layers(
         Bits per element of each option.
     budget : float
         Mean bits per element allowed.
+    sizes : (n,) array, optional
+        Elements of each row, of which the mean is taken; by default equal.  Rows differ where keys
+        and values have not the same channels, as in models that cache latents.
     unit : float
-        Bits are counted in multiples of this, rounded up.
+        Bits are counted in multiples of this, rounded up: an element of the smallest row's.
 
     Examples
     --------
-    >>> allocate_layers([[9.0, 1.0], [2.0, 1.0], [5.0, 1.0]], bits=[2, 4], budget=3.4)
+    >>> costs = [[9.0, 1.0], [2.0, 1.0], [5.0, 1.0]]
+    >>> allocate_layers(costs, bits=[2, 4], budget=3.4)
     [1, 0, 1]
+    >>> allocate_layers(costs, bits=[2, 4], budget=3.4, sizes=[8, 1, 1])
+    [0, 1, 1]
     """
     c = np.asarray(costs, dtype=float)
     if c.ndim != 2 or not c.size or not np.isfinite(c).all():
@@ -243,13 +254,16 @@ def allocate_layers(
         raise ValueError(f"bits must be finite, one each of costs {c.shape}, got {bits!r}")
     if not unit > 0:
         raise ValueError(f"unit must be positive, got {unit}")
-    units = np.ceil(np.broadcast_to(b, c.shape) / unit - 1e-6).astype(int)
+    size = np.ones(len(c)) if sizes is None else np.asarray(sizes, dtype=float)
+    if size.shape != c.shape[:1] or not ((size > 0) & (size < np.inf)).all():
+        raise ValueError(f"sizes must be {len(c)} positive numbers, one a row, got {sizes!r}")
+    size = size / size.min()
+    units = np.ceil(np.broadcast_to(b, c.shape) * size[:, None] / unit - 1e-6).astype(int)
     least = units.min(axis=1)
-    room = np.floor(_number(budget) * len(c) / unit + 1e-6) - least.sum()
+    room = np.floor(_number(budget) * size.sum() / unit + 1e-6) - least.sum()
     if not room >= 0:
-        raise ValueError(
-            f"budget must be at least the fewest bits, {least.mean() * unit:g}, got {budget}"
-        )
+        fewest = least.sum() * unit / size.sum()
+        raise ValueError(f"budget must be at least the fewest bits, {fewest:g}, got {budget}")
     spare = int(min(room, (units.max(axis=1) - least).sum()))
     # best[u] is the least cost of the rows so far with at most u units above the least
     best, taken = np.zeros(spare + 1), np.zeros((len(c), spare + 1), dtype=np.intp)

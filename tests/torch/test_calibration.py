@@ -48,12 +48,17 @@ def test_division_is_the_best_of_all(data, rows, options, extra):
     budget = b.min(axis=1).mean() + extra
     b += data.draw(st.sampled_from([0.0, 0.375, 0.5]))  # whole units of 1/64 still
     budget += b.min() - np.array(bits).min()
-    chosen = kv.allocate_layers(c, b, budget)
     at = np.arange(rows)
-    assert b[at, chosen].mean() <= budget + 1e-9
     every = [list(o) for o in itertools.product(range(options), repeat=rows)]
-    fit = [c[at, o].sum() for o in every if b[at, o].mean() <= budget + 1e-12]
-    assert c[at, chosen].sum() <= min(fit) + 1e-9
+    sizes = data.draw(st.lists(st.sampled_from([3, 6, 15]), min_size=rows, max_size=rows))
+    for size in (None, sizes):
+        mean = np.ones(rows) if size is None else np.array(size, float)
+        mean /= mean.sum()
+        least = budget if size is None else mean @ b.min(axis=1) + extra
+        chosen = kv.allocate_layers(c, b, least, sizes=size)
+        assert mean @ b[at, chosen] <= least + 1e-9
+        fit = [c[at, o].sum() for o in every if mean @ b[at, o] <= least + 1e-12]
+        assert c[at, chosen].sum() <= min(fit) + 1e-9
 
 
 def test_bits_between_units_are_rounded_up():
@@ -81,6 +86,16 @@ def test_bits_between_units_are_rounded_up():
 def test_division_refuses(costs, bits, budget, message):
     with pytest.raises(ValueError, match=message):
         kv.allocate_layers(costs, bits, budget)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1], [1, 2, 3], [[1, 2]], [1, 0], [1, -1], [1, np.nan], [1, np.inf]]
+)
+def test_division_refuses_sizes(sizes):
+    with pytest.raises(ValueError, match=r"sizes must be 2 positive numbers, one a row, got \["):
+        kv.allocate_layers([[1.0, 2.0]] * 2, [2, 4], 3, sizes=sizes)
+    with pytest.raises(ValueError, match=r"at least the fewest bits, 3.5, got 3"):
+        kv.allocate_layers([[1.0]] * 2, [[2], [4]], 3, sizes=[1, 3])
 
 
 # ------------------------------------------------------------------ divergence

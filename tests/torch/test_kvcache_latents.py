@@ -10,7 +10,13 @@ from transformers import (
     DynamicCache,
 )
 
-from genopt_core.torch.kvcache import StaircaseCache, register
+from genopt_core.torch.kvcache import (
+    StaircaseCache,
+    cached_channels,
+    calibrate_ladders,
+    choose_ladders,
+    register,
+)
 
 torch.set_num_threads(1)
 SIZES = {
@@ -86,3 +92,34 @@ def test_bits_come_near_their_limit():
     for layer in range(2):
         cache.update(k, v, layer)
     assert cache.bits_per_element() == pytest.approx(cache.limit_bits(), rel=0.01)
+
+
+@pytest.mark.parametrize("version", KINDS)
+def test_a_budget_counts_keys_and_values_by_their_channels(version):
+    model = small(version, kv_lora_rank=64)
+    assert cached_channels(model) == (64, 16)
+    ids, ladders = padded()[0][:, :80], [(16, 2), (16, 4), (16, 8)]
+    options = {"chunk": 16, "sink": 2}
+    for budget in (4.0, 5.0, 7.0):
+        found = calibrate_ladders(
+            model, ids, budget, ladders, decoded=16, recall=False, progress=False, **options
+        )
+        cache = StaircaseCache(model.config, *found, **options)
+        for layer in range(2):
+            cache.update(torch.randn(1, 1, 40, 64), torch.randn(1, 1, 40, 16), layer)
+        assert budget - 2 < cache.limit_bits() <= budget
+    # as heads of 16 channels each, more would be given to the wide side than there is
+    costs, budget = torch.tensor([[[9.0, 0.0], [0.1, 0.0]]] * 2), 6.5
+    spent = {}
+    for channels in (None, (64, 16)):
+        found = choose_ladders(
+            model.config, costs, budget, [(16, 2), (16, 8)], channels=channels, **options
+        )
+        cache = StaircaseCache(model.config, *found, **options)
+        for layer in range(2):
+            cache.update(torch.randn(1, 1, 40, 64), torch.randn(1, 1, 40, 16), layer)
+        spent[channels] = cache.limit_bits()
+    assert spent[64, 16] <= budget < spent[None]
+    for wrong, error in (((64,), ValueError), ((64, 0), ValueError), ((64, "16"), TypeError)):
+        with pytest.raises(error, match="channels must be"):
+            choose_ladders(model.config, costs, budget, [(16, 2), (16, 8)], channels=wrong)

@@ -17,7 +17,12 @@ from genopt_core.torch.kvcache.calibration import (
     divergence,
     layer_costs,
 )
-from genopt_core.torch.kvcache.choice import LADDERS, Calibration, choose_ladders
+from genopt_core.torch.kvcache.choice import (
+    LADDERS,
+    Calibration,
+    cached_channels,
+    choose_ladders,
+)
 from genopt_core.torch.kvcache.recall import recall_probe
 
 __all__ = [
@@ -27,6 +32,7 @@ __all__ = [
     "StaircaseCache",
     "cache_divergence",
     "calibrate_ladders",
+    "cached_channels",
     "choose_ladders",
     "divergence",
     "layer_costs",

@@ -39,7 +39,14 @@ from genopt_core.checks import whole
 from genopt_core.kvcache.ladder import FULL, SIDES, Side
 from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
-from genopt_core.torch.kvcache.choice import LADDERS, Calibration, Costs, choose_ladders, described
+from genopt_core.torch.kvcache.choice import (
+    LADDERS,
+    Calibration,
+    Costs,
+    cached_channels,
+    choose_ladders,
+    described,
+)
 from genopt_core.torch.kvcache.layer import StaircaseLayer
 from genopt_core.torch.kvcache.recall import KEY, VALUE, checked_ids, recall_probe
 from genopt_core.torch.kvcache.settings import cache_word, stair_count, stair_places
@@ -257,7 +264,7 @@ def calibrate_ladders(
     model, ids, ladders
         As in :func:`layer_costs`, like ``options``.
     budget : float
-        Bits per element, metadata included, mean over layers and sides.
+        Bits per element, metadata included, mean over layers and sides, each by its channels.
     length : int, optional
         Tokens in the cache at which the budget holds (book, eq. kv-memory, mean over one chunk's
         lengths up to it); by default in the limit, where only the floors count.
@@ -282,6 +289,7 @@ def calibrate_ladders(
     cache = {name: value for name, value in options.items() if name != "decoded"}
     count = stair_count(model.config)
     nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
+    cache["channels"] = cached_channels(model)
     choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
     if recall:
         half = whole(options.get("decoded", DECODED), "decoded") // 2

@@ -13,14 +13,16 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch import Tensor
+from transformers import DynamicCache
 
+from genopt_core.checks import whole
 from genopt_core.files import write_json
 from genopt_core.kvcache.allocation import allocate_layers
 from genopt_core.kvcache.ladder import FULL, SIDES, cache_bits
 from genopt_core.torch.kvcache.balance import Balance
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.codec import codec_of
-from genopt_core.torch.kvcache.settings import Settings, stair_count
+from genopt_core.torch.kvcache.settings import Settings, cache_word, stair_count, stair_places
 
 Ladder = tuple[int, ...]
 FORMAT = "genopt-calibration-1"
@@ -196,13 +198,15 @@ def choose_ladders(
     ladders: Sequence[Sequence[int]] = LADDERS,
     *,
     length: int | None = None,
+    channels: Sequence[int] | None = None,
     **cache: Any,
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Ladders of keys and of values, one a layer, from measured costs (book, eq. kv-layers).
 
     ``costs`` (layers, 2, ladders) come from :func:`layer_costs`; config and ``cache`` are those of
-    the :class:`StaircaseCache` and decide what metadata count.  The rest is as in
-    :func:`calibrate_ladders`.
+    the :class:`StaircaseCache` and decide what metadata count.  ``channels`` of keys and of values
+    in the cache, by default those of a head, matter where the two differ
+    (:func:`cached_channels`).  The rest is as in :func:`calibrate_ladders`.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=9, hidden_size=64, intermediate_size=8, num_hidden_layers=2,
@@ -219,13 +223,35 @@ def choose_ladders(
         raise ValueError("ladders must not be empty, got none")
     every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
     settings = every[0].settings
+    dims = [settings.head_dim] * 2 if channels is None else list(channels)
+    if len(dims) != 2:
+        raise ValueError(f"channels must be two, of keys and of values, got {channels!r}")
     bits = np.zeros((2, len(ladders)))
-    for row, side in zip(bits, SIDES, strict=True):
-        meta = codec_of(settings, side, settings.head_dim).metadata_bits()
+    for row, side, dim in zip(bits, SIDES, dims, strict=True):
+        meta = codec_of(settings, side, whole(dim, "channels")).metadata_bits()
         row[:] = [_bits(ladder, meta, length, settings) for ladder in ladders]
-    chosen = allocate_layers(c.reshape(2 * count, -1), np.tile(bits, (count, 1)), budget)
+    every_bits, sizes = np.tile(bits, (count, 1)), np.tile(dims, count)
+    chosen = allocate_layers(c.reshape(2 * count, -1), every_bits, budget, sizes=sizes)
     picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
     return picked[::2], picked[1::2]
+
+
+@torch.no_grad()
+def cached_channels(model: Any) -> tuple[int, int]:
+    """Channels of keys and of values as a model caches them: one token is read to see.
+
+    >>> from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+    >>> config = DeepseekV3Config(vocab_size=9, hidden_size=32, intermediate_size=8, pad_token_id=0,
+    ...     num_hidden_layers=1, num_attention_heads=2, kv_lora_rank=32, qk_rope_head_dim=16)
+    >>> cached_channels(DeepseekV3ForCausalLM(config))
+    (32, 16)
+    """
+    place = stair_places(model.config)[0]
+    cache = DynamicCache(config=model.config)
+    one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    model(one, **{cache_word(model): cache}, use_cache=True)
+    layer: Any = cache.layers[place]
+    return layer.keys.shape[-1], layer.values.shape[-1]
 
 
 def _bits(ladder: Sequence[int], metadata: float, length: int | None, settings: Settings) -> float:
