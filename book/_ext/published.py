@@ -108,7 +108,8 @@ def add_foot(app: Sphinx, page: str, template: str, context: dict, doctree) -> N
     """Version, what is stable, licenses and repository at the foot of every page."""
     address = app.config.book_repository
     repository = f' · <a href="{html.escape(address)}">Repository</a>' if address else ""
-    stable = context["pathto"](STABLE[0], 1) + STABLE[1]  # it drops fragments
+    page = context["pathto"](STABLE[0], 1)  # it drops fragments
+    stable = page.partition("#")[0] + STABLE[1]  # of the page itself it is one
     context["theme_extra_footer"] = (
         f'<p>GenOpt {genopt_core.__version__} (<a href="{stable}">what is stable</a>) · '
         f'Code: MIT · Text and figures: CC BY 4.0 · <a href="{context["pathto"]("licenses", 0)}">'

@@ -49,7 +49,8 @@ class Table:
     sort : str
         Column by which the rows are put in order, best first.
     across : str
-        ``"least"`` or ``"most"``: marks the best real number of each row, where columns compete.
+        ``"least"`` or ``"most"``: marks the best real number of each row, where columns compete, in
+        place of the best of a column.
     own : collection of str
         Names of rows to set in bold: one's own methods.
     links : mapping of str to str
@@ -118,14 +119,13 @@ class Table:
         """Row and column of each best value, as it is shown; none where all are equal."""
         found: set[tuple[int, int]] = set()
         for at, (name, column) in enumerate(zip(self.names, self.columns, strict=True)):
-            if one_of(column.best, "best", ("", "least", "most")):
+            if one_of(column.best, "best", ("", "least", "most")) and not self.across:
                 values = {(i, at): row.get(name) for i, row in enumerate(self.rows)}
                 found |= self._best_of(values, column.best)
-        if self.across:
-            for i, row in enumerate(self.rows):
-                shown = enumerate(row.get(name) for name in self.names)
-                values = {(i, at): value for at, value in shown if isinstance(value, float)}
-                found |= self._best_of(values, self.across)
+        for i, row in enumerate(self.rows if self.across else ()):
+            shown = enumerate(row.get(name) for name in self.names)
+            values = {(i, at): value for at, value in shown if isinstance(value, float)}
+            found |= self._best_of(values, self.across)
         return found
 
     def _best_of(self, values: Mapping[tuple[int, int], Any], best: str) -> set[tuple[int, int]]:

@@ -103,5 +103,7 @@ def test_columns_may_compete_for_each_row():
     root = page(rows, across="least")
     assert best(root) == ["0.100", "0.100"]
     assert "best of its row" in texts(page(rows, caption="A.", across="least"), ".//caption")[0]
+    alone = page(rows, columns={"y": Column(".3f", best="least")}, across="least")
+    assert best(alone) == best(root), "no best of a column beside those of the rows"
     with pytest.raises(ValueError, match="across must be one of"):
         table(rows, across="low")

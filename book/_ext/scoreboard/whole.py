@@ -52,7 +52,7 @@ def _costs() -> Iterator[Comparison]:
     )
     for column, what, how in (
         ("thousand bytes written", "Time to write a thousand bytes", "one machine"),
-        ("share", "Bytes of the cache for the same text", "counted"),
+        ("share", "Bytes of the cache for the same text, at 2,048 tokens", "counted"),
     ):
         yield Comparison(
             chapter=6,

@@ -51,18 +51,19 @@ def _english() -> Iterator[Comparison]:
 
 def _languages() -> Iterator[Comparison]:
     r = results(1)
-    for column, what in ((r.BITS, "Bits a byte"), (r.TOKENS, "Tokens a word")):
+    fields = [rows for rows in r._drawn_words().values() if "ours_front_5" in rows]
+    for measure, what in ((r.BITS, "Bits a byte"), ("held_tokens", "Tokens a word")):
         cells = []
-        for code in r.LANGUAGES:
-            found = {row["contestant"]: row[column] for row in r._rows(f"words-{code}", 4000)}
-            cells.append(_of_contestants(found, "ours_front_5"))
+        for rows in fields:
+            peers = {r._label(n): row[measure] for n, row in rows.items() if not r._is_ours(n)}
+            cells.append(Cell(rows["ours_front_5"][measure], peers))
         yield Comparison(
             chapter=1,
             what=f"{what}, words of seven languages",
             ours="ours, λ = 5, front marker",
             cells=cells,
-            spread_of="seven languages",
-            report="languages",
+            spread_of=f"{len(cells)} languages and sizes",
+            report="seven_languages",
             section="other-languages",
             claim="likelihood",
         )
@@ -133,13 +134,14 @@ def _small_cells(r: ModuleType, part: str, measure: str) -> Iterator[Cell]:
     stored = read("subwords_small.json", "subwords-small/1")
     found: dict[tuple, dict[str, float]] = {}
     for row in tables.records(stored):
-        if row["part"] != part or row["contestant"] == "ours_without":
+        name = row["contestant"]
+        if row["part"] != part or (name.startswith("ours") and name != "ours"):
             continue
         values = [row[measure]]
-        if measure == r.BITS and row["contestant"] != "ours":
+        if measure == r.BITS and name != "ours":
             values.append(row[f"optimal_{measure}"])
         place = found.setdefault((row["corpus"], row["words"], row["size"]), {})
-        place[row["contestant"]] = min(values)
+        place[name] = min(values)
     for one in found.values():
         ours = one.pop("ours")
         yield Cell(ours, {stored["labels"][name]: value for name, value in one.items()})
