@@ -223,9 +223,7 @@ def block_attention(
         return positions.positioned_attention(
             module, query, key, value, attention_mask, scaling, dropout, **kwargs
         )
-    for name in ("position_bias", "softcap"):
-        if kwargs.get(name) is not None:
-            raise ValueError(f"{name} must be None with attention {NAME!r}, got {kwargs[name]!r}")
+    positions.refuse_extras(kwargs, NAME)
     if dropout:
         raise ValueError(
             f"dropout must be 0 with attention {NAME!r}, whose plan is the dropout, got {dropout}; "
@@ -334,8 +332,9 @@ def _layers(model: Any) -> list[Any]:
     layers = [m for m in modules if hasattr(m, "num_key_value_groups") and hasattr(m, "layer_idx")]
     if not layers or not hasattr(model, "set_attn_implementation"):
         raise ValueError(
-            "model must be a causal decoder of transformers with attention functions, as Llama's, "
-            f"got {type(model).__name__}"
+            "model must be a causal decoder of transformers with set_attn_implementation and "
+            "attention modules that have num_key_value_groups, as Llama's, got "
+            f"{type(model).__name__}"
         )
     return layers
 
@@ -364,7 +363,19 @@ def _give_back(model: Any, implementation: str) -> None:
 
 
 def _set(layer: Any, settings: _Settings | None) -> None:
+    positions.watch(layer, "_genopt_drawn", None if settings is None else _is_drawn)
     if settings is not None:
         layer.genopt_blocks = settings
     elif hasattr(layer, "genopt_blocks"):
         del layer.genopt_blocks
+
+
+def _is_drawn(layer: Any, args: Any) -> None:
+    """Refuse an attention function that knows nothing of blocks."""
+    attention = layer.config._attn_implementation
+    if attention != NAME:
+        raise ValueError(
+            f"attention must be {NAME!r} while use(model, design) is on, got {attention!r}, which "
+            f"computes all blocks: model.set_attn_implementation({NAME!r}), which reads a "
+            "staircase cache packed as well, or use(model, None)"
+        )

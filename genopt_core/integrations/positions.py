@@ -9,7 +9,7 @@ growing cache, left padding, prefill in pieces and the staircase cache of
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,6 +46,8 @@ NAME = "genopt_positions"
 """Under which ``transformers`` knows the attention and the mask function."""
 ADDERS: set[str] = set()
 """Other attention functions that add each layer's bias; who registers one adds its name."""
+OF_ANY_TYPE = ("rope_theta", "partial_rotary_factor")
+"""What ``rope_parameters`` have whatever their ``rope_type``."""
 ROPE_TYPE = "genopt"
 """The ``rope_type`` whose frequencies are those of `genopt_core.positions.inverse_frequencies`."""
 
@@ -88,7 +90,8 @@ def use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     Warns
     -----
     UserWarning
-        If the model was saved with an encoding that had learned, which is given up.
+        If the model was saved with an encoding that had learned, which is given up; or if its
+        configuration cannot be saved with a share of rotated pairs, as Phi-3's.
 
     Notes
     -----
@@ -173,9 +176,10 @@ def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     register()
     decoder, layers = _parts(model)
     config = decoder_of(model.config)
-    stock = decoder.__dict__.setdefault(
-        "_genopt_stock", (dict(config.rope_parameters), config._attn_implementation)
-    )
+    attention = config._attn_implementation
+    if attention in ADDERS:  # for a while, and then it is again what it was
+        attention = getattr(model, "_genopt_attention", attention)
+    stock = decoder.__dict__.setdefault("_genopt_stock", (dict(config.rope_parameters), attention))
     if encoding is None:
         each: list[Encoding] = [Encoding() for _ in layers]
     elif isinstance(encoding, Encoding):
@@ -206,6 +210,7 @@ def _use(model: Any, encoding: Encoding | Sequence[Encoding] | None) -> None:
     for layer, one in zip(layers, each, strict=True):
         # not as a module: what is shared would be saved twice, which the library refuses
         layer.__dict__["genopt_bias"] = None if one.bias is None else one.bias.to(device)
+        watch(layer, "_genopt_biased", None if one.bias is None else _is_added)
     biased = any(one.bias is not None for one in each)
     other = biased or any(one.rotated != 1.0 for one in each)  # than the model as it was built
     description, learned = described(each)
@@ -235,9 +240,7 @@ def positioned_attention(
 
     ``attention_mask`` is ``None``, the padding (batch, tokens), or a bool mask of four dimensions.
     """
-    for name in ("position_bias", "softcap"):
-        if kwargs.get(name) is not None:
-            raise ValueError(f"{name} must be None with attention {NAME!r}, got {kwargs[name]!r}")
+    refuse_extras(kwargs, NAME)
     bias = getattr(module, "genopt_bias", None)
     view = taken_from(key)
     if view is not None:
@@ -255,6 +258,39 @@ def positioned_attention(
         query, key, value, bias, scale=scaling, mask=attention_mask, dropout=dropout
     )
     return out.transpose(1, 2).contiguous(), None
+
+
+def refuse_extras(given: Mapping[str, Any], attention: str) -> None:
+    """Refuse what a model wants of attention and ours does not do, such as GPT-OSS's sinks.
+
+    >>> refuse_extras({"softcap": None}, "genopt_positions")
+    """
+    for name in ("position_bias", "softcap", "s_aux"):
+        if given.get(name) is not None:
+            raise ValueError(
+                f"{name} must be None with attention {attention!r}, got a model that "
+                f"gives {name}={given[name]!r:.60}"
+            )
+
+
+def watch(layer: nn.Module, name: str, check: Callable[..., None] | None) -> None:
+    """Have ``check`` look at each call of an attention module, in place of an earlier one."""
+    before = layer.__dict__.pop(name, None)
+    if before is not None:
+        before.remove()
+    if check is not None:
+        layer.__dict__[name] = layer.register_forward_pre_hook(check)
+
+
+def _is_added(layer: Any, args: Any) -> None:
+    """Refuse an attention function that knows nothing of the layer's bias."""
+    attention = layer.config._attn_implementation
+    if attention != NAME and attention not in ADDERS:
+        raise ValueError(
+            f"attention must be {NAME!r} while use(model, encoding) is on, got {attention!r}, "
+            f"which does not add the bias of positions: model.set_attn_implementation({NAME!r}), "
+            "which reads a staircase cache packed as well, or use(model, None)"
+        )
 
 
 def _over_packed(
@@ -347,9 +383,11 @@ def _parts(model: Any) -> tuple[Any, list[Any]]:
     )
     layers = [m for m in modules if hasattr(m, "num_key_value_groups") and hasattr(m, "layer_idx")]
     if decoder is None or not layers:
+        lacks = "rotary_emb.inv_freq" if decoder is None else "num_key_value_groups"
         raise ValueError(
-            "model must be a decoder of transformers that rotates queries and keys, as Llama's, "
-            f"got {type(model).__name__}"
+            "model must be a decoder of transformers that rotates queries and keys of all layers "
+            "alike, with a module rotary_emb that has inv_freq and attention modules that have "
+            f"num_key_value_groups, as Llama's, got {type(model).__name__} without {lacks}"
         )
     return decoder, layers
 
@@ -382,12 +420,28 @@ def _turn(decoder: Any, config: Any, stock: dict[str, Any], share: float, restor
                 f"encoding must rotate all pairs or none in a model of rope_type {kind!r}, "
                 f"got the share {share}"
             )
-        kept = stock if kind == ROPE_TYPE else {"rope_theta": stock["rope_theta"]}
+        # what else a scaling has would be taken for ours
+        kept = stock if kind == ROPE_TYPE else {k: v for k, v in stock.items() if k in OF_ANY_TYPE}
         wanted = {**kept, "rope_type": ROPE_TYPE, "rotated": share}
     if wanted != config.rope_parameters:
         device = decoder.rotary_emb.inv_freq.device
         config.rope_parameters = wanted
+        _warn_unsaved(config)
         decoder.rotary_emb = type(decoder.rotary_emb)(config).to(device)
+
+
+def _warn_unsaved(config: Any) -> None:
+    """Say it if a configuration with rules of its own, such as Phi-3's, will not be written so."""
+    if "validate_rope" not in vars(type(config)):
+        return
+    try:
+        config.validate_rope()
+    except (ValueError, KeyError) as error:
+        warnings.warn(
+            f"{type(config).__name__} cannot be saved while only a share of the pairs rotates "
+            f"({error}): use(model, None) before save_pretrained",
+            stacklevel=5,
+        )
 
 
 ROPE_INIT_FUNCTIONS[ROPE_TYPE] = _rope_parameters  # a saved model asks for it when it is loaded

@@ -88,29 +88,41 @@ class View:
         return k, v
 
 
+class Handed(Tensor):
+    """Keys or values without tokens, in place of packed ones: who computes with them is told."""
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Let anything be asked of them, and no tensor be made from them."""
+        with torch._C.DisableTorchFunctionSubclass():
+            result = function(*args, **(kwargs or {}))
+        if not isinstance(result, Tensor) or torch.compiler.is_compiling():
+            return result
+        raise RuntimeError(
+            f"attention {NAME!r} has to read this staircase cache, and something else did "
+            f"({getattr(function, '__name__', function)}): the model's attention is not the one in "
+            "the config that the cache was made with, or something between the two changes keys.  "
+            "Make the cache with the model's own config; if it was, set the model's attention to "
+            "'sdpa'"
+        )
+
+
 def hand_over(view: View) -> tuple[Tensor, Tensor]:
     """Keys and values without tokens that carry the view to the attention function.
 
     A model passes on the very tensors that a layer returns, and :func:`taken_from` finds the view
-    on the keys.  If it got lost there would be nothing to attend to, rather than the wrong tokens.
+    on the keys.  Any other function would attend to nothing, so they refuse to be computed with.
     """
-    keys, values = (x[..., :0, :] for x in view.recent)
+    keys, values = (x[..., :0, :].detach().as_subclass(Handed) for x in view.recent)
     keys.__dict__["genopt_view"] = view
     return keys, values
 
 
 def taken_from(keys: Tensor) -> View | None:
-    """The view that :func:`hand_over` put on ``keys``, or ``None`` if they are of another cache.
-
-    Raises ``RuntimeError`` if the view is gone: these keys are a copy.
-    """
-    view: View | None = getattr(keys, "genopt_view", None)
-    if view is None and not keys.shape[-2]:
-        raise RuntimeError(
-            "keys have lost their view of the staircase cache: something between the cache and "
-            f"attention {NAME!r} has copied them; set the model's attention to 'sdpa'"
-        )
-    return view
+    """The view that :func:`hand_over` put on ``keys``, or ``None`` if they are of another cache."""
+    return keys.__dict__.get("genopt_view")
 
 
 class StaircaseLayer(CacheLayerMixin):

@@ -54,6 +54,10 @@ class Settings:
         if self.full_dtype is not None:
             one_of(self.full_dtype, "full_dtype", FULL_DTYPES)
 
+    def __deepcopy__(self, memo: Any) -> "Settings":
+        """Itself: the copy of a cache follows the attention of the same model."""
+        return self
+
     @property
     def _full(self) -> Any:
         """What describes layers of full attention."""
