@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genopt_core import corpora
-from genopt_core.subwords import train
+from genopt_core.subwords import development_cost, train
 from genopt_core.subwords.training.unit import common_unit, in_units
 
 FACTORS = [0.01, 0.1, 1 / 3, 0.5, 0.7, 2, math.pi, 10, 1e3, 1e9, 1e17]
@@ -45,8 +45,35 @@ def test_weights_without_a_measure_leave_the_smallest_count():
     counts = {str(i): x for i, x in enumerate(rng.uniform(1, 50, 300))}
     unit = common_unit(counts.values())
     assert unit == min(counts.values())
-    assert in_units(counts, unit) == {word: count / unit for word, count in counts.items()}
+    exactly = {word: count / unit for word, count in counts.items()}
+    assert in_units(counts, unit) == pytest.approx(exactly, rel=0, abs=1e-9)
     assert common_unit([math.pi, math.pi]) == math.pi
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_measure_that_few_counts_lie_on_is_none(words, factor):
+    """Weights of .5 and .51 have a measure of .01, and nothing occurs for .01."""
+    other = corpora.count_words(corpora.load("moby-dick")[300_000:400_000])
+    every = words.keys() | other.keys()
+    for a, b, once in ((50, 51, 50), (7, 3, 3), (1000, 1001, 1000), (1, 2, 1), (100, 314, 100)):
+        mixed = [factor * (a * words.get(w, 0) + b * other.get(w, 0)) for w in every]
+        assert common_unit(mixed) == pytest.approx(once * factor, rel=1e-9)
+    for least in (2, 5, 30):  # a list that is cut off below: plain occurrences all the same
+        cut = [n * factor for n in words.values() if n >= least]
+        assert common_unit(cut) == pytest.approx(factor, rel=1e-9)
+
+
+def test_a_mixture_of_nearly_equal_weights_is_trained_on_as_one_of_equal_weights(words):
+    other = corpora.count_words(corpora.load("sotu")[:100_000])
+    held = corpora.count_words(corpora.load("sotu")[500_000:600_000])
+    cost = []
+    for weight in (0.5, 0.51):
+        both = words.keys() | other.keys()
+        mixed = {w: 0.5 * words.get(w, 0) + weight * other.get(w, 0) for w in both}
+        vocabulary = train(mixed, 1500, effort="fast")
+        assert vocabulary.provenance["new_words"] is True
+        cost.append(development_cost(vocabulary, held))
+    assert np.allclose(*cost, rtol=0.01)
 
 
 def test_one_word_is_worth_a_piece_whatever_its_count():
@@ -84,7 +111,7 @@ def test_a_mixture_is_the_same_in_any_unit(words):
     plain = train(weights, 400, effort="fast")
     for factor in (0.01, 8, 1e9):  # no common measure: the smallest count is the unit
         scaled = train({w: x * factor for w, x in weights.items()}, 400, effort="fast")
-        assert len(set(scaled.pieces) ^ set(plain.pieces)) <= 4  # ties go by the last bits
+        assert set(scaled.pieces) == set(plain.pieces)
 
 
 def test_min_count_is_in_the_unit_of_the_counts(words):

@@ -73,8 +73,9 @@ def train(
     ----------
     word_counts : mapping of str to number, or a list of them
         As `corpora.count_words` gives them, or weighted.  The unit does not matter: *once* is the
-        largest number of which all counts are multiples, 1 for plain occurrences; weights without
-        one make it the smallest count.  In characters a word is cut behind the ``<`` of ``<unk>``
+        largest number of which all counts are multiples, 1 for plain occurrences; for weights
+        without one, and mixtures of texts with weights such as .5 and .51, it is the smallest
+        count.  In characters a word is cut behind the ``<`` of ``<unk>``
         or ``<0xNN>``, since no piece can be one.  A list has one mapping for each file
         (`count_words_by_file`), for ``file_exponent``, and for ``new_words`` to leave out whole
         files where there are eight or more.  A list of words will do, each of which then counts
@@ -103,7 +104,8 @@ def train(
         default where that wins, on a small corpus: if at least one in ten of the next words would
         be new, at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces
         may then occur once, and ``at_most`` leaves out those of no use.  Worth asking for on a
-        larger corpus too, where the vocabulary has room for most of its words.
+        larger corpus too, where the vocabulary has room for most of its words, and for a small
+        mixture of unlike weights, which does not tell what occurred once.
     file_exponent : float
         In 0..1, for a list of counts by file: less than 1 makes many occurrences of a word in one
         file count for less (`file_weights`; book, eq. swe-files); 0.5 for a few megabytes of source
@@ -290,7 +292,7 @@ def _too_many(candidates: int, max_piece: int, least: float, size: int) -> str:
 def _is_small(counts: dict[str, float]) -> bool:
     """Whether new words matter in the text that comes next, and can be afforded."""
     least, most = NEW_SHARE
-    if sum(map(len, counts)) > SMALL_CORPUS or any(n != int(n) for n in counts.values()):
+    if sum(map(len, counts)) > SMALL_CORPUS:
         return False
     return least <= new_word_share(counts.values()) <= most
 
