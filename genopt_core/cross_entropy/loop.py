@@ -161,7 +161,7 @@ def minimize(
             f"{[trial.number for trial in done]}"
         )
     for trial in done:
-        optimizer.tell(trial, trial.value)
+        optimizer.tell(trial, trial.value, trial.constraints)
     workers = _Workers(executor, make_executor, retries)
     seeds = _seeds(optimizer.seed, "search", repeats) if seeded else [None] * repeats
     errors: dict[int, str] = {}
