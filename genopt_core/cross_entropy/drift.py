@@ -14,7 +14,7 @@ def drift_law(n_choices: int, n_elite: int, smoothing: float, generations: int) 
 
     (book, eq. cem-drift): an elite is then a random sample, whose frequencies vary by
     :math:`p(1-p)/N^e`.  Diversity, the probability that two draws differ, halves every
-    :math:`N^e \ln 2 / \alpha^2` generations without any signal.
+    :math:`\ln 2 / {-\ln(1 - \alpha^2/N^e)}` generations without any signal.
 
     Parameters
     ----------

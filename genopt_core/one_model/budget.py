@@ -411,8 +411,8 @@ def with_methods(
         Share of tokens that the tokenizer saves, in [0, 1).
     free_heads : float
         Share of heads without a bias, in [0, 1]; the others have the slopes ``strength`` / h, and
-        keys beyond `bias_window` of ``bound`` and ``eps`` are skipped.  Scores of SmolLM2 are
-        within ±50 (chapter 3).
+        keys beyond `bias_window` of ``bound`` and ``eps`` are skipped.  Chapter 3 bounds the
+        scores of SmolLM2 by ±12 to ±74.
     density : float
         Share of the pairs that drawn blocks leave.  With positions too, the smaller share counts:
         what is nearly nothing is not saved twice.

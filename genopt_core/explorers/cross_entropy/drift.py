@@ -83,7 +83,7 @@ def cem_drift(objective: str, population: int, elite_fraction: float, smoothing:
     final = runs[:, -1]
     best = final.argmax(axis=1)
     winners = sorted(range(RUNS), key=lambda r: (best[r], -final[r].max()))
-    half = n_elite * math.log(2) / smoothing**2
+    half = math.log(2) / -math.log1p(-(smoothing**2) / n_elite)
     panels = [
         Panel(
             [
