@@ -238,7 +238,8 @@ def test_a_result_is_saved_and_loaded(tmp_path):
         assert other.measured.about == found.measured.about
     content = json.loads(path.read_text())
     assert content["about"]["text"]["tokens"] == [1, 160]
-    assert content["about"]["options"] == {"chunk": "16", "decoded": "24", "sink": "2"}
+    own = {"chunk": "16", "decoded": "24", "sink": "2"}
+    assert content["about"]["options"].items() >= own.items()
     assert content["made with"]["torch"] == torch.__version__
     assert [f.name for f in tmp_path.iterdir()] == ["ladders.json"]
 
@@ -289,7 +290,7 @@ def test_costs_of_something_else_are_refused(tmp_path):
         ({"model": other}, "another model"),
         ({"ids": ids.flip(1)}, "another text"),
         ({"ladders": CHOICE}, "another ladders"),
-        ({"decoded": 25}, "another options"),
+        ({"decoded": 25}, r"another decoded \(24, not 25\)"),
     ):
         given = {"model": tiny(), "ids": ids, "budget": 8.0, "store": path, **SMALL, **change}
         with pytest.raises(ValueError, match=message):

@@ -210,7 +210,7 @@ def test_calibration_measures_with_maps(tmp_path):
     assert with_maps.measured.about["options"]["balance"] == balance.digest
     plain = calibrate_ladders(model, ids, 5.0, **run)
     assert not np.array_equal(with_maps.measured.costs, plain.measured.costs)
-    with pytest.raises(ValueError, match="another options"):
+    with pytest.raises(ValueError, match=r"another balance \([0-9a-f]{64}, not None\)"):
         calibrate_ladders(model, ids, 5.0, store=store, **run)
 
 

@@ -272,7 +272,7 @@ def test_what_belongs_together_comes_in_pairs():
         maps_of(2, 2).maps(1, Settings(CONFIG))
     with pytest.raises(ValueError, match=r"with heads of 8 channels, .* got 2 with 16"):
         maps_of(2, 2).maps(2, Settings(LlamaConfig(hidden_size=32, num_attention_heads=4)))
-    assert repr(maps_of(2, 2)) == "Balance(2 layers, 1 heads of 16 channels)"
+    assert repr(maps_of(2, 2)) == "Balance(2 layers, 1 head of 16 channels)"
 
 
 def maps_of(keys, values):

@@ -13,28 +13,29 @@ Balance(2 layers, 2 heads of 16 channels)
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from genopt_core.checks import whole
 from genopt_core.kvcache.balance import balanced_map, ridged
 from genopt_core.kvcache.ladder import Side
 from genopt_core.torch.kvcache import storage
-from genopt_core.torch.kvcache.recall import checked_ids, recall_probe
+from genopt_core.torch.kvcache.recall import checked_ids, evaluated, recall_probe
 from genopt_core.torch.kvcache.settings import Settings, decoder_of, exactly, stair_places
 
-WATCH = "genopt_watch"
 FORMAT = "genopt-balance-1"
 QUERIES = 512
 """Queries whose attention is held at once."""
+ALIKE = 0.05
+"""How far a head's output may be from what our weights make of the values, as a part of its length.
+32 roundings of its dtype come on top: in 16 bits large scores are rounded as well."""
 Pair = tuple[Tensor, Tensor]
 
 
@@ -55,7 +56,7 @@ class Balance:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     balance.save(f"{folder}/balance.safetensors")
     ...     Balance.load(f"{folder}/balance.safetensors")
-    Balance(1 layers, 2 heads of 32 channels)
+    Balance(1 layer, 2 heads of 32 channels)
     """
 
     keys: tuple[Pair, ...]
@@ -65,7 +66,8 @@ class Balance:
     def __repr__(self) -> str:
         """One line."""
         heads, dim, _ = self.keys[0][0].shape
-        return f"Balance({len(self.keys)} layers, {heads} heads of {dim} channels)"
+        layers = counted(len(self.keys), "layer")
+        return f"Balance({layers}, {counted(heads, 'head')} of {counted(dim, 'channel')})"
 
     def maps(self, count: int, settings: Settings) -> list[dict[Side, Pair]]:
         """Those of each layer, if they are for ``count`` layers and these settings."""
@@ -133,6 +135,10 @@ def measure_balance(
     values counts alike in all directions.  One pass over the text; half a minute for 3,000 tokens
     and 135 million parameters.
 
+    The model attends as it is set to.  A bias of :mod:`genopt_core.integrations.positions`, a soft
+    cap (Gemma 2) and learned sinks (GPT-OSS) have their part in :math:`p`; what else changes
+    attention is refused, and so are models that cache latents.
+
     Parameters
     ----------
     model : transformers model
@@ -145,9 +151,12 @@ def measure_balance(
         Put random pairs in front that come again at the end, see
         :func:`~genopt_core.torch.kvcache.recall_probe`.
     """
-    if model.training:
-        raise ValueError("model must be in evaluation mode, call model.eval() first")
-    text = checked_ids(ids)
+    if Settings(evaluated(model).config).latents:
+        raise ValueError(
+            "model must cache keys and values of its heads, got one that caches latents in their "
+            f"place ({type(model).__name__}): no cache takes a balance for these"
+        )
+    text = checked_ids(ids, model)
     whole(chunk, "chunk"), whole(sink, "sink", least=0)
     if text.shape[1] < sink + 2 * chunk:
         raise ValueError(
@@ -181,8 +190,22 @@ class _Moments:
             )
         return tuple(x.cpu().numpy() for x in self.sums[place])
 
-    def add(self, place: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> None:
-        """Take in one pass over a text, ``(batch, heads, tokens, dim)``."""
+    def add(
+        self,
+        place: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        softcap: float | None = None,
+        bias: Tensor | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """Take in one pass over a text, ``(batch, heads, tokens, dim)``.
+
+        ``bias`` is (heads, tokens), by distance, and ``sinks`` are scores of no key, (heads,), both
+        of query heads.  The result is what attention puts out, ``(batch, heads, tokens, dim)``.
+        """
         heads, tokens = key.shape[1:3]
         ages = torch.arange(tokens, device=key.device)
         closed = (tokens - self.sink) // self.chunk * self.chunk
@@ -192,11 +215,18 @@ class _Moments:
         centered = (by_chunk - by_chunk.mean(3, keepdim=True)).flatten(2, 3)
         on_keys = k.new_zeros(*k.shape[:2], closed)
         read = k.new_zeros(heads, q.shape[-1], q.shape[-1])
+        outs = []
         for first in range(0, tokens, QUERIES):
             part = q[..., first : first + QUERIES, :]
             age = ages[first : first + QUERIES, None] - ages
             scores = part @ k.unsqueeze(2).mT * scale
-            weight = scores.masked_fill_(age < 0, -torch.inf).softmax(-1)[..., coded].square_()
+            if softcap is not None:
+                scores = scores.div_(softcap).tanh_().mul_(softcap)
+            if bias is not None:
+                scores += bias.float().unflatten(0, (heads, -1))[..., age.clamp(min=0)]
+            weight = _softmax(scores.masked_fill_(age < 0, -torch.inf), sinks)
+            outs.append((weight.flatten(2, 3) @ v).view(*part.shape[:-1], -1))
+            weight = weight[..., coded].square_()
             weight.mul_(age[:, coded] >= self.chunk)
             on_keys += weight.sum((2, 3))
             read += torch.einsum("bhgt,bhgti,bhgtj->hij", weight.sum(-1), part, part)
@@ -204,31 +234,86 @@ class _Moments:
             torch.einsum("bht,bhti,bhtj->hij", on_keys, x, x) for x in (centered, v[:, :, coded])
         ]
         self.sums[place] = tuple(x.double() for x in (sums[0], read, sums[1]))
+        return torch.cat(outs, 3).flatten(1, 2)
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Weights of keys, ``(batch, heads, queries of a head, queries, keys)``."""
+    if sinks is None:
+        return scores.softmax(-1)
+    # a sink is one more score in the denominator and no key
+    sink = sinks.float().reshape(*scores.shape[1:3], 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
 
 
 @contextlib.contextmanager
 def _watched(model: Any, moments: _Moments) -> Iterator[None]:
-    """The model's attention is SDPA for a while, and ``moments`` sees what goes in."""
-    places = set(moments.places)
+    """For a while ``moments`` sees what goes into the attention of the model."""
+    places, mine = set(moments.places), set(model.modules())
+    name = decoder_of(model.config)._attn_implementation
+    known = ALL_ATTENTION_FUNCTIONS.get(name)
 
+    @torch.compiler.disable(reason="a balance is measured beside a compiled model")
     def watch(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any
     ) -> Any:
-        if module.layer_idx in places:
-            scale = given.get("scaling")
-            scale = query.shape[-1] ** -0.5 if scale is None else scale
-            with exactly(query.device):
-                moments.add(module.layer_idx, query, key, value, scale)
-        return sdpa_attention_forward(module, query, key, value, mask, **given)
+        own = known or _eager(module)
+        out = own(module, query, key, value, mask, **given)
+        place = getattr(module, "layer_idx", None)
+        if module not in mine or place not in places:
+            return out
+        scale = given.get("scaling")
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        bias = getattr(module, "genopt_bias", None)  # of integrations.positions
+        with exactly(query.device):
+            table = None if bias is None else bias(query.shape[2], query.device)
+            changes = given.get("softcap"), table, given.get("s_aux")
+            again = moments.add(place, query, key, value, scale, *changes)
+        if not _alike(out[0].transpose(1, 2), again):
+            raise ValueError(
+                "model must weigh keys by a softmax of their products with queries, with a bias of "
+                "genopt_core.integrations.positions, softcap or s_aux at most, got attention "
+                f"{name!r} that does otherwise in layer {place}"
+            )
+        return out
 
-    AttentionInterface.register(WATCH, watch)
-    AttentionMaskInterface.register(WATCH, sdpa_mask)
-    before = decoder_of(model.config)._attn_implementation
-    model.set_attn_implementation(WATCH)
+    # under the same name: masks, and what else a model does by it, stay what they are
+    ALL_ATTENTION_FUNCTIONS[name] = watch
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        del ALL_ATTENTION_FUNCTIONS[name]
+        if known is not None and ALL_ATTENTION_FUNCTIONS.get(name) is not known:
+            ALL_ATTENTION_FUNCTIONS[name] = known
+
+
+def _eager(module: Any) -> Callable[..., Any]:
+    """The attention function "eager" of a module, which is registered nowhere."""
+    for kind in type(module).__mro__:
+        own = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
+        if own is not None:
+            return own
+    raise ValueError(
+        "model must have an eager_attention_forward beside its layers, or its attention set to "
+        f"another than 'eager' by set_attn_implementation, got {type(module).__name__} without"
+    )
+
+
+def _alike(given: Tensor, again: Tensor) -> bool:
+    """Whether outputs of attention are the same in each head, but for rounding."""
+    x, y = given.float(), again
+    gap, size = ((t.square().sum((0, 2, 3))).sqrt() for t in (x - y, x))
+    most = ALIKE + 32 * torch.finfo(given.dtype).eps
+    return not (gap > most * size).any()  # what is not finite is refused later
+
+
+def counted(number: int, thing: str) -> str:
+    """So many things, in words.
+
+    >>> counted(1, "layer"), counted(2, "layer")
+    ('1 layer', '2 layers')
+    """
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _pair(moment: np.ndarray, readers: np.ndarray) -> Pair:

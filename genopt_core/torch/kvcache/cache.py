@@ -21,7 +21,7 @@ from genopt_core.kvcache.ladder import (
     limit_bits,
 )
 from genopt_core.torch.kvcache import storage, window
-from genopt_core.torch.kvcache.balance import Balance
+from genopt_core.torch.kvcache.balance import Balance, counted
 from genopt_core.torch.kvcache.codec import codec_of
 from genopt_core.torch.kvcache.layer import StaircaseLayer
 from genopt_core.torch.kvcache.settings import FULL_KIND, Settings, layer_kinds, stair_count
@@ -144,11 +144,11 @@ class StaircaseCache(Cache):
         if keys != values:
             ladder = f"keys {ladder}, values {format_ladder(values)}"
         count = len(self.window_layers)
-        windows = f" and {count} window{'s' * (count > 1)}" if count else ""
+        windows = f" and {counted(count, 'window')}" if count else ""
         return (
-            f"{type(self).__name__}({len(layers)} layers{windows}, "
-            f"{'ladders by layer' if pairs else ladder}, {self.get_seq_length()} tokens, "
-            f"{self.nbytes() / 1e6:.2f} MB)"
+            f"{type(self).__name__}({counted(len(layers), 'layer')}{windows}, "
+            f"{'ladders by layer' if pairs else ladder}, "
+            f"{counted(self.get_seq_length(), 'token')}, {self.nbytes() / 1e6:.2f} MB)"
         )
 
     @property

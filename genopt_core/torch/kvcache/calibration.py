@@ -32,29 +32,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from genopt_core.checks import whole
+from genopt_core.files import check_writable
 from genopt_core.kvcache.ladder import FULL, SIDES, Side
 from genopt_core.progress import reporting
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.choice import (
+    DECODED,
     LADDERS,
     Calibration,
     Costs,
+    all_options,
     cached_channels,
+    checked_ladders,
     choose_ladders,
     described,
 )
 from genopt_core.torch.kvcache.layer import StaircaseLayer
-from genopt_core.torch.kvcache.recall import KEY, VALUE, checked_ids, recall_probe
-from genopt_core.torch.kvcache.settings import cache_word, stair_count, stair_places
+from genopt_core.torch.kvcache.recall import KEY, VALUE, checked_ids, evaluated, recall_probe
+from genopt_core.torch.kvcache.settings import cache_word, layer_kinds, stair_count, stair_places
 
 PREFILL = 512
 """Tokens of the prompt that the model reads at once."""
-DECODED = 508
-"""Tokens that are predicted, by default."""
 
 BLOCK = 2**16
 """Probabilities that are compared at once: what the processor keeps near, on others `WIDE`."""
@@ -130,9 +132,7 @@ def cache_divergence(
     decoded : int
         Tokens at the end that are predicted.
     """
-    if model.training:
-        raise ValueError("model must be in evaluation mode, call model.eval() first")
-    tokens = checked_ids(ids).shape[1]
+    tokens = checked_ids(ids, evaluated(model)).shape[1]
     if not 0 < whole(decoded, "decoded") < tokens:
         raise ValueError(f"decoded must be less than the {tokens} tokens of ids, got {decoded}")
     if cache.get_seq_length():
@@ -160,7 +160,7 @@ def cache_divergence(
 def layer_costs(
     model: Any,
     ids: Tensor,
-    ladders: Sequence[Sequence[int]] = LADDERS,
+    ladders: Sequence[Sequence[int] | str] = LADDERS,
     *,
     decoded: int = DECODED,
     layers: Sequence[int] | None = None,
@@ -195,14 +195,15 @@ def layer_costs(
     One forward pass of ``decoded`` tokens for each of layers × 2 × ladders; those of layer
     :math:`i` start there, as nothing changes below it.
     """
-    if model.training:
-        raise ValueError("model must be in evaluation mode, call model.eval() first")
-    if not ladders:
-        raise ValueError("ladders must not be empty, got none")
+    evaluated(model)
+    ladders = checked_ladders(ladders)
+    count = stair_count(model.config)
+    _decoder_layers(model)  # refuses what has none
+    chosen = range(count) if layers is None else _checked_layers(layers, count)
     probes = {
         (s, o): _probe(model, s, ladder, cache) for s in SIDES for o, ladder in enumerate(ladders)
     }
-    checked_ids(ids)
+    checked_ids(ids, model)
     one = next(iter(probes.values())).settings
     need = one.sink + one.chunk * (max(map(len, ladders)) - 1)
     # a floor that no chunk reaches would seem to cost nothing
@@ -211,7 +212,20 @@ def layer_costs(
             f"ids must be at least {need + decoded} tokens, got {ids.shape[1]}: {need} in which "
             f"chunks of {one.chunk} reach every floor, and decoded={decoded} after them"
         )
-    return _costs(model, ids, probes, decoded, layers)
+    return _costs(model, ids, probes, decoded, chosen)
+
+
+def _checked_layers(layers: Sequence[int], count: int) -> list[int]:
+    """``layers`` as a list, if they are among ``count``."""
+    try:
+        chosen = [whole(i, "layers", 0) for i in layers]
+    except (TypeError, ValueError):
+        chosen = [count]
+    if max(chosen, default=0) >= count:
+        raise ValueError(
+            f"layers must be a sequence of numbers from 0 to {count - 1}, got {layers!r}"
+        )
+    return chosen
 
 
 @torch.no_grad()
@@ -220,13 +234,13 @@ def _costs(
     ids: Tensor,
     probes: Mapping[tuple[Side, int], StaircaseCache],
     decoded: int,
-    layers: Sequence[int] | None,
+    layers: Sequence[int],
 ) -> Iterator[np.ndarray]:
     places = stair_places(model.config)
     prompt = _prompt(model, ids[:, :-decoded])
     with _recorded(model) as outputs:
         exact = _predictions(model, ids, decoded, prompt)
-    for i in range(len(places)) if layers is None else layers:
+    for i in layers:
         cost, place = np.zeros((2, len(probes) // 2)), places[i]
         with _replayed(model, outputs, place):
             for (side, option), probe in probes.items():
@@ -244,7 +258,7 @@ def calibrate_ladders(
     model: Any,
     ids: Tensor,
     budget: float,
-    ladders: Sequence[Sequence[int]] = LADDERS,
+    ladders: Sequence[Sequence[int] | str] = LADDERS,
     *,
     length: int | None = None,
     recall: bool = True,
@@ -281,21 +295,25 @@ def calibrate_ladders(
 
     Raises
     ------
+    OSError
+        If ``store`` cannot be written, before anything is measured.
     ValueError
         Also if ``store`` holds costs of another model, text, choice of ladders or option.
     """
     if "layers" in options:
         raise ValueError("layers cannot be chosen here: the bits are divided among all of them")
+    if store is not None:
+        check_writable(store)  # now, not after the first layer
     cache = {name: value for name, value in options.items() if name != "decoded"}
-    count = stair_count(model.config)
+    count, ladders = stair_count(evaluated(model).config), checked_ladders(ladders)
     nothing = np.zeros((count, 2, len(ladders)))  # what does not fit is refused before measuring
     cache["channels"] = cached_channels(model)
     choose_ladders(model.config, nothing, budget, ladders, length=length, **cache)
     if recall:
         half = whole(options.get("decoded", DECODED), "decoded") // 2
-        ids = recall_probe(checked_ids(ids), max(1, half // (KEY + VALUE)))
+        ids = recall_probe(checked_ids(ids, model), max(1, half // (KEY + VALUE)))
     waiting = layer_costs(model, ids, ladders, **options)  # refuses too; measures nothing yet
-    found = Costs(tuple(tuple(map(int, x)) for x in ladders), described(model, ids, options))
+    found = Costs(ladders, described(model, ids, all_options(options)))
     if store is not None and os.path.exists(store):
         found = found.going_on(store)
         todo = range(len(found.costs), count)
@@ -323,11 +341,29 @@ def _work(model: Any) -> np.ndarray:
 
     Of the layers that step down, in order.
     """
-    layers = model.get_decoder().layers
+    layers = _decoder_layers(model)
     head = getattr(model.get_output_embeddings(), "weight", None)
     size = sum(p.numel() for p in layers[0].parameters())
     words = 0.0 if head is None else head.numel() / max(size, 1)
     return np.array([len(layers) - i + words for i in stair_places(model.config)])
+
+
+def _decoder_layers(model: Any) -> nn.ModuleList:
+    """The layers of the decoder in order, whatever it calls them."""
+    decoder, count = model.get_decoder(), len(layer_kinds(model.config))
+    lists = [x for x in decoder.modules() if isinstance(x, nn.ModuleList) and len(x) == count]
+    if not lists:
+        raise ValueError(
+            f"model must have its {count} decoder layers in one ModuleList, got none of that length"
+            f" in {type(decoder).__name__}"
+        )
+    return max(lists, key=_numbered)  # the first of those; other lists may be as long
+
+
+def _numbered(layers: nn.ModuleList) -> bool:
+    """Whether each has attention that knows its place in the cache."""
+    places = enumerate(layers)
+    return all(any(getattr(x, "layer_idx", None) == i for x in y.modules()) for i, y in places)
 
 
 def _probe(model: Any, side: Side, ladder: Sequence[int], cache: dict[str, Any]) -> StaircaseCache:
@@ -368,7 +404,7 @@ def _predictions(model: Any, ids: Tensor, decoded: int, layers: Sequence[Any]) -
 @contextlib.contextmanager
 def _recorded(model: Any) -> Iterator[list[Any]]:
     """What each decoder layer puts out."""
-    layers = model.get_decoder().layers
+    layers = _decoder_layers(model)
     outputs: list[Any] = [None] * len(layers)
 
     def keep(i: int) -> Any:
@@ -385,7 +421,7 @@ def _recorded(model: Any) -> Iterator[list[Any]]:
 @contextlib.contextmanager
 def _replayed(model: Any, outputs: Sequence[Any], count: int) -> Iterator[None]:
     """The first ``count`` layers put out what was recorded, without computing it again."""
-    layers = model.get_decoder().layers[:count]
+    layers = _decoder_layers(model)[:count]
     before = [layer.__dict__.get("forward") for layer in layers]  # accelerate sets its own
     for layer, out in zip(layers, outputs, strict=False):
         layer.forward = lambda *args, out=out, **kwargs: out

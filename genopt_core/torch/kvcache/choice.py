@@ -1,6 +1,7 @@
 r"""Measured costs of ladders, the best choice by them, and both in a file."""
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,16 +19,19 @@ from transformers import DynamicCache
 from genopt_core.checks import whole
 from genopt_core.files import write_json
 from genopt_core.kvcache.allocation import allocate_layers
-from genopt_core.kvcache.ladder import FULL, SIDES, cache_bits
+from genopt_core.kvcache.ladder import FULL, SIDES, cache_bits, check_ladder
 from genopt_core.torch.kvcache.balance import Balance
 from genopt_core.torch.kvcache.cache import StaircaseCache
 from genopt_core.torch.kvcache.codec import codec_of
+from genopt_core.torch.kvcache.recall import checked_model
 from genopt_core.torch.kvcache.settings import Settings, cache_word, stair_count, stair_places
 
 Ladder = tuple[int, ...]
 FORMAT = "genopt-calibration-1"
 SAMPLES = 64
 """Numbers of each weight that tell one model from another."""
+DECODED = 508
+"""Tokens that are predicted, by default."""
 
 LADDERS: tuple[tuple[int, ...], ...] = (
     (16, 4, 4, 3, 3, 2, 2, 1),
@@ -62,15 +66,24 @@ class Costs:
         Raises ``ValueError`` if it holds another one.
         """
         held, _ = self.read(path)
-        same = {"ladders": held.ladders == self.ladders}
-        same |= {name: held.about.get(name) == self.about[name] for name in self.about}
-        if not all(same.values()):
-            other = ", ".join(name for name, agrees in same.items() if not agrees)
+        other = [] if held.ladders == self.ladders else ["ladders"]
+        for name in self.about:
+            if name != "options" and held.about.get(name) != self.about[name]:
+                other.append(name)
+        # files of before tell the options that were given, without those left out
+        was, now = (
+            _in_words(all_options({})) | about.get("options", {})
+            for about in (held.about, self.about)
+        )
+        for name in sorted(was.keys() | now.keys()):
+            if was.get(name) != now.get(name):
+                other.append(f"{name} ({was.get(name)}, not {now.get(name)})")
+        if other:
             raise ValueError(
                 f"store must be of the same model, text, ladders and options, got {os.fspath(path)}"
-                f" with another {other}"
+                f" with another {', '.join(other)}"
             )
-        return held
+        return replace(held, about=self.about)
 
     def write(self, path: str | os.PathLike[str], chosen: Mapping[str, Any] | None = None) -> None:
         """Write all that is known, whole or not at all."""
@@ -184,18 +197,43 @@ def described(model: Any, ids: Tensor, options: Mapping[str, Any]) -> dict[str, 
     return {
         "model": {"type": model.config.model_type, "sha256": total.hexdigest()},
         "text": {"tokens": list(ids.shape), "sha256": text},
-        "options": {
-            name: value.digest if isinstance(value, Balance) else str(value)
-            for name, value in sorted(options.items())
-        },
+        "options": _in_words(options),
     }
+
+
+def all_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a measurement, with those that were left out."""
+    own = inspect.signature(StaircaseCache).parameters.values()
+    left_out = {x.name: x.default for x in own if x.kind is x.KEYWORD_ONLY}
+    return {"decoded": DECODED, **left_out, **given}
+
+
+def _in_words(options: Mapping[str, Any]) -> dict[str, str]:
+    """As a file holds them, by name."""
+    return {
+        name: value.digest if isinstance(value, Balance) else str(value)
+        for name, value in sorted(options.items())
+    }
+
+
+def checked_ladders(ladders: Sequence[Sequence[int] | str]) -> tuple[Ladder, ...]:
+    """Ladders to choose from as tuples of widths; any may be text, as in :class:`StaircaseCache`.
+
+    >>> checked_ladders(["16/8", (16, 4)])
+    ((16, 8), (16, 4))
+    """
+    if isinstance(ladders, str) or not hasattr(ladders, "__len__"):
+        raise TypeError(f"ladders must be a sequence of ladders, got {ladders!r}")
+    if not len(ladders):
+        raise ValueError("ladders must not be empty, got none")
+    return tuple(check_ladder(ladder, "each of ladders") for ladder in ladders)
 
 
 def choose_ladders(
     config: Any,
     costs: npt.ArrayLike,
     budget: float,
-    ladders: Sequence[Sequence[int]] = LADDERS,
+    ladders: Sequence[Sequence[int] | str] = LADDERS,
     *,
     length: int | None = None,
     channels: Sequence[int] | None = None,
@@ -215,12 +253,11 @@ def choose_ladders(
     >>> choose_ladders(config, costs, 7.0, [(16, 8), (16, 4)])
     ([(16, 4), (16, 8)], [(16, 8), (16, 4)])
     """
+    ladders = checked_ladders(ladders)
     c = np.asarray(costs, dtype=float)
     count = stair_count(config)
     if c.shape != (count, 2, len(ladders)):
         raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
-    if not ladders:
-        raise ValueError("ladders must not be empty, got none")
     every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
     settings = every[0].settings
     dims = [settings.head_dim] * 2 if channels is None else list(channels)
@@ -232,7 +269,7 @@ def choose_ladders(
         row[:] = [_bits(ladder, meta, length, settings) for ladder in ladders]
     every_bits, sizes = np.tile(bits, (count, 1)), np.tile(dims, count)
     chosen = allocate_layers(c.reshape(2 * count, -1), every_bits, budget, sizes=sizes)
-    picked = [tuple(int(w) for w in ladders[option]) for option in chosen]
+    picked = [ladders[option] for option in chosen]
     return picked[::2], picked[1::2]
 
 
@@ -246,7 +283,7 @@ def cached_channels(model: Any) -> tuple[int, int]:
     >>> cached_channels(DeepseekV3ForCausalLM(config))
     (32, 16)
     """
-    place = stair_places(model.config)[0]
+    place = stair_places(checked_model(model).config)[0]
     cache = DynamicCache(config=model.config)
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     model(one, **{cache_word(model): cache}, use_cache=True)

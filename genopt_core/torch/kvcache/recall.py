@@ -5,10 +5,13 @@ a number or a line again, it copies from the oldest tokens that it has, and a ca
 on prose alone has let go of them.  So calibration asks for both.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from genopt_core.checks import whole
+from genopt_core.torch.kvcache.settings import decoder_of
 
 KEY, VALUE = 3, 5
 """Tokens of a pair: by the first the model finds it again, the others it copies."""
@@ -55,9 +58,36 @@ def recall_probe(ids: Tensor, pairs: int | None = None, *, seed: int = 0) -> Ten
     return torch.stack(rows)
 
 
-def checked_ids(ids: Tensor) -> Tensor:
-    """``ids``, if they are rows of token numbers."""
+def checked_ids(ids: Tensor, model: Any = None) -> Tensor:
+    """``ids``, if they are rows of token numbers, of the vocabulary of ``model`` if it is given."""
     if not isinstance(ids, Tensor) or ids.ndim != 2:
         shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
         raise ValueError(f"ids must be a (batch, tokens) tensor of the tokenizer's, got {shape}")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"ids must be of torch.int64 or torch.int32, got {ids.dtype}")
+    if not ids.numel():
+        raise ValueError(f"ids must hold tokens, got none in the shape {tuple(ids.shape)}")
+    words = None if model is None else getattr(decoder_of(model.config), "vocab_size", None)
+    least, most = int(ids.min()), int(ids.max())
+    if least < 0 or (words is not None and most >= words):
+        accepted = "0 or more" if words is None else f"0 to {words - 1}, the model's vocabulary"
+        raise ValueError(f"ids must be {accepted}, got {least if least < 0 else most}")
     return ids
+
+
+def checked_model(model: Any) -> Any:
+    """``model``, if it is one of transformers."""
+    missing = [name for name in ("config", "device", "training") if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"model must be a model of transformers, got {type(model).__name__} without "
+            f"{' and '.join(missing)}"
+        )
+    return model
+
+
+def evaluated(model: Any) -> Any:
+    """``model``, if it is one of transformers in evaluation mode."""
+    if checked_model(model).training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    return model
