@@ -170,7 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     often.add_argument(
         "--development",
         metavar="FILE",
-        help="a text of the same kind that is not trained on: it chooses --min-count among "
+        help="a text of the same kind that is not trained on: its cost by --objective chooses "
+        "--min-count among "
         f"{', '.join(f'{least:g}' for least in LEAST_COUNTS)}, one training each, then one more",
     )
     certify.add_argument(
@@ -234,7 +235,11 @@ def _parser() -> argparse.ArgumentParser:
         ("--pad", "fills a batch", " (with --transformers: <pad>)"),
     ):
         train.add_argument(name, metavar="TOKEN", help=f"special token that {role}{usual}")
-    certify.add_argument("-t", "--tokenizer", help="tokenizer.json to measure against the bound")
+    certify.add_argument(
+        "-t",
+        "--tokenizer",
+        help="tokenizer.json, or the folder it is in, to measure against the bound",
+    )
     certify.add_argument("-o", "--output", help=".npz file for the prices that prove the bound")
     certify.add_argument(
         "--steps", type=_at_least_one, default=300, help="more give a better bound (default: 300)"
@@ -250,7 +255,12 @@ def _parser() -> argparse.ArgumentParser:
         "file", metavar="FILE", help="token ids, apart by blanks or line feeds (-: standard input)"
     )
     for sub in (encode, decode):
-        sub.add_argument("-t", "--tokenizer", required=True, help="tokenizer.json to use")
+        sub.add_argument(
+            "-t",
+            "--tokenizer",
+            required=True,
+            help="tokenizer.json to use, or the folder it is in",
+        )
         sub.add_argument("-o", "--output", help="file to write (default, and -: standard output)")
     return parser
 

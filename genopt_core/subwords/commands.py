@@ -1,6 +1,7 @@
 """What the commands of ``python -m genopt_core.subwords`` do, each from its parsed options."""
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from genopt_core.conventions import Convention
 from genopt_core.files import check_writable, whole_file
 from genopt_core.progress import Record
 from genopt_core.subwords.bounds.certificate import certify, check_covered
-from genopt_core.subwords.choosing import choose_min_count
+from genopt_core.subwords.choosing import Tried, choose_min_count
 from genopt_core.subwords.segmentation.paths import UNKNOWN
 from genopt_core.subwords.tokenizer.counting import (
     CHUNK_BYTES,
@@ -103,7 +104,7 @@ def _chosen(
         raise ValueError(f"--development must not be a text that is trained on, got {path}")
     development = count_words_in_files([_source(path)], _convention(options), specials=specials)
     if not development:
-        raise ValueError(f"--development must have words, {path} has none")
+        raise ValueError(f"--development must have words, {_said(path)} has none")
     progress = _Progress(options.quiet, "choosing --min-count")
     with _naming(vocab_size="--size", at_most=True):
         choice = choose_min_count(
@@ -118,10 +119,19 @@ def _chosen(
             convention=_convention(options),
             progress=progress.show,
         )
-    words = sum(development.values())
-    tried = ", ".join(f"{t.min_count:g}: {t.tokens / words:.4f}" for t in choice.tried)
-    progress.end(f"{choice.min_count:g} (tokens a word of {path}: {tried})")
+    objective, words = options.objective, sum(development.values())
+    tried = ", ".join(
+        f"{t.min_count:g}: {_deciding_cost(t, objective) / words:.4f}" for t in choice.tried
+    )
+    unit = "tokens" if objective == "tokens" else "bits"
+    penalty = "" if isinstance(objective, str) else f", {objective:g} nats a token included"
+    progress.end(f"{choice.min_count:g} ({unit} a word of {_said(path)}{penalty}: {tried})")
     return choice.min_count
+
+
+def _deciding_cost(tried: Tried, objective: str | float) -> float:
+    """What is to be small when a least count is chosen: tokens, or bits."""
+    return tried.tokens if objective == "tokens" else tried.nats / math.log(2)
 
 
 def _roles(options: argparse.Namespace) -> dict[str, str]:
@@ -253,8 +263,11 @@ def certify_command(options: argparse.Namespace) -> None:
 
 
 def _tokenizer(options: argparse.Namespace) -> Vocabulary:
+    path = options.tokenizer
+    if os.path.isdir(path):  # that of train --transformers
+        path = os.path.join(path, "tokenizer.json")
     try:
-        return load_tokenizer_json(options.tokenizer)
+        return load_tokenizer_json(path)
     except ValueError as error:
         raise ValueError(f"-t/--tokenizer: {error}") from None
 
@@ -293,12 +306,38 @@ def _convention(options: argparse.Namespace) -> Convention:
 
 
 def _certified_by(options: argparse.Namespace, vocabulary: Vocabulary | None) -> None:
-    """Take the convention of the tokenizer that is measured, unless one is given."""
-    if vocabulary is None or options.convention is not None or options.pattern is not None:
+    """Take the convention of the tokenizer that is measured; another one is refused."""
+    if vocabulary is None:
         return
     rule = vocabulary.convention
-    options.convention, options.alphabet = rule.name, rule.alphabet
-    options.pattern = rule.pattern or None
+    given = _as_options(options.convention, options.pattern, options.alphabet)
+    if options.convention is None and options.pattern is None:
+        options.convention, options.pattern = rule.name, rule.pattern or None
+    named = options.pattern or options.convention
+    if options.alphabet is None and named in (rule.pattern, rule.name):
+        options.alphabet = rule.alphabet
+    if not _cut_alike(_convention(options), rule):
+        own = _as_options(rule.name, rule.pattern or None, rule.alphabet)
+        raise ValueError(
+            f"the convention must be that of {options.tokenizer}, {own}, which is taken where none "
+            f"is given, got {given}"
+        )
+
+
+def _cut_alike(given: Convention, own: Convention) -> bool:
+    """Whether words are cut and spelled as the tokenizer does it.
+
+    The textbook's are some of those of "lossless", by which its tokenizers encode; not all others
+    of "lossless" have pieces there.
+    """
+    same = (given.expression, given.alphabet) == (own.expression, own.alphabet)
+    return same and (own.name != "textbook" or given.name == own.name)
+
+
+def _as_options(convention: str | None, pattern: str | None, alphabet: str | None) -> str:
+    """A convention as one asks for it."""
+    rule = ("--convention", convention) if pattern is None else ("--pattern", repr(pattern))
+    return " ".join(f"{name} {value}" for name, value in (rule, ("--alphabet", alphabet)) if value)
 
 
 def _word_counts(
@@ -332,12 +371,8 @@ def _word_counts(
         f"{total} words, {different}" if exponent == 1 else f"{different} words, weighing {total}"
     )
     if not counts:
-        named = [file for file in options.files if file != STANDARD]
-        empty = len(named) == len(options.files) and all(
-            Path(file).is_file() and not os.stat(file).st_size for file in named
-        )
-        what = "is empty" if empty else "has no words"
-        raise ValueError(f"{', '.join(map(str, options.files))} {what}")
+        what = "has no words" if progress.last else "is empty"
+        raise ValueError(f"{', '.join(map(_said, options.files))} {what}")
     return counts, by_file
 
 
@@ -350,6 +385,11 @@ def _output(path: str | None) -> Iterator[BinaryIO]:
         assert path is not None
         with whole_file(path) as file:
             yield file
+
+
+def _said(path: str) -> str:
+    """A file as messages name it."""
+    return "the standard input" if path == STANDARD else path
 
 
 def _source(path: str) -> Source:
@@ -369,12 +409,15 @@ class _Progress:
 
     def __init__(self, quiet: bool, what: str) -> None:
         self._quiet, self._what = quiet, what
+        self.last = 0
+        """How much was done when it was last told."""
         self._percent = -1
         self._draws = not quiet and sys.stderr.isatty()
         if self._draws:
             print(f"{what} ...", end="", file=sys.stderr, flush=True)
 
     def show(self, record: Record) -> None:
+        self.last = record.done
         if record.done and not record.total:  # of a pipe nobody knows how much there is
             return
         percent = 100 * record.done // max(record.total, 1)

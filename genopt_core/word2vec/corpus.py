@@ -1,14 +1,43 @@
 r"""Sentences drawn from planted vectors, so that the right answer is known."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from reprlib import repr as shortened
+from typing import Any
 
 import numpy as np
 
 from genopt_core import checks
 
-Sentences = Sequence[Sequence[str]]
+Sentences = Iterable[Iterable[str]]
+"""Lists of words; arrays and generators will do."""
+
+
+def lists_of_words(sentences: Any) -> list[list[str]]:
+    """``sentences`` as plain lists of plain strings, which can be passed over more than once.
+
+    >>> lists_of_words(words for words in np.array([["a", "b"]]))
+    [['a', 'b']]
+    """
+    found = []
+    for sentence in _items(sentences):
+        words = _items(sentence)
+        for word in words:
+            if not isinstance(word, str):
+                raise TypeError(f"sentences must hold words as str, got {shortened(word)}")
+        found.append([str(word) for word in words])  # of NumPy's strings too
+    return found
+
+
+def _items(words: Any) -> list[Any]:
+    try:
+        if isinstance(words, str | bytes):
+            raise TypeError
+        items = iter(words)
+    except TypeError:
+        raise TypeError(f"sentences must be lists of words, got {shortened(words)}") from None
+    return list(items)
 
 
 @dataclass(frozen=True)

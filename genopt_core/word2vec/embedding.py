@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from genopt_core import checks
+from genopt_core.word2vec.corpus import Sentences, lists_of_words
 
 ARCHITECTURES = ("skipgram", "cbow", "cbow_sum")
 
@@ -66,7 +67,7 @@ class Embedding:
 
 
 def train(
-    sentences: Sequence[Sequence[str]],
+    sentences: Sentences,
     *,
     architecture: str = "skipgram",
     negatives: int = 5,
@@ -87,6 +88,8 @@ def train(
 
     Parameters
     ----------
+    sentences : iterable of iterable of str
+        Words; they are copied into lists, as gensim passes over them more than once.
     architecture : str
         ``"skipgram"``, ``"cbow"`` (mean of the context's vectors) or ``"cbow_sum"``.
     negatives : int
@@ -118,8 +121,7 @@ def train(
     checks.positive(learning_rate, "learning_rate")
     if checks.real(sample, "sample") < 0:
         raise ValueError(f"sample must be at least 0, got {sample!r}")
-    if isinstance(sentences, str) or any(isinstance(s, str) for s in sentences[:1]):
-        raise TypeError("sentences must be lists of words, not text")
+    corpus = lists_of_words(sentences)  # of arrays gensim would wait for ever
     from gensim.models import Word2Vec
 
     model = Word2Vec(
@@ -137,13 +139,13 @@ def train(
         seed=seed,
         workers=1,
     )
-    model.build_vocab(sentences)
+    model.build_vocab(corpus)
     if not len(model.wv):
         raise ValueError(f"min_count must be at most the count of some word, got {min_count}")
     if not negatives and len(model.wv) < 2:  # gensim would wait for ever
         raise ValueError(
             "negatives must be at least 1 with a single word, which has no tree, got 0"
         )
-    model.train(sentences, total_examples=model.corpus_count, epochs=epochs)
+    model.train(corpus, total_examples=model.corpus_count, epochs=epochs)
     outputs = model.syn1neg if negatives else None
     return Embedding(tuple(model.wv.index_to_key), model.wv.vectors, outputs)

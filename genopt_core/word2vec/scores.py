@@ -6,13 +6,12 @@ fixed questions of all settings; a word that a setting dropped counts as unknown
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from genopt_core import checks
-from genopt_core.word2vec.corpus import PlantedCorpus, Sentences
+from genopt_core.word2vec.corpus import PlantedCorpus, Sentences, lists_of_words
 from genopt_core.word2vec.embedding import Embedding
 
 
@@ -54,7 +53,7 @@ def heldout_queries(
     count: int = 5000,
     min_count: int = 5,
     max_count: int = 2000,
-) -> tuple[list[Sequence[str]], Queries]:
+) -> tuple[list[list[str]], Queries]:
     """Hold a ``share`` of the sentences out, and draw at most ``count`` fixed questions from them.
 
     A true pair is a word and one at most ``window`` to its right; its rival is drawn from the
@@ -67,6 +66,7 @@ def heldout_queries(
     >>> len(rest), len(queries.centers)
     (38, 2)
     """
+    sentences = lists_of_words(sentences)
     held = int(len(sentences) * checks.fraction(share, "share"))
     if not 0 < held < len(sentences):
         raise ValueError(

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from genopt_core.cross_entropy import pareto
 from genopt_core.cross_entropy.pareto import (
+    cut_boxes,
     dominance_ranks,
     free_boxes,
     hypervolume,
@@ -38,7 +40,7 @@ def volume_by_counting(losses, reference):
     return total
 
 
-CASES = [(n, m, grid) for n in (1, 2, 7) for m in (1, 2, 3, 4) for grid in (0, 3)]
+CASES = [(n, m, grid) for n in (1, 2, 7) for m in (1, 2, 3, 4, 5, 7) for grid in (0, 3)]
 
 
 def points(n, m, grid):
@@ -68,7 +70,7 @@ def test_a_gain_is_the_difference_of_two_volumes(n, m, grid):
     np.testing.assert_allclose(gains, np.array(after) - before, atol=1e-12)
 
 
-@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("m", [2, 3, 4, 5, 7])
 def test_free_boxes_do_not_overlap_and_leave_nothing_out(m):
     losses, reference = points(9, m, 0), np.ones(m)
     lower, upper = free_boxes(losses, reference)
@@ -78,13 +80,100 @@ def test_free_boxes_do_not_overlap_and_leave_nothing_out(m):
     assert (inside == free).all()
 
 
-def test_the_greedy_choice_is_that_of_trying_all():
-    losses, reference = points(30, 2, 0), np.ones(2)
+def front(n, m):
+    """Vectors of which none dominates another."""
+    x = np.abs(np.random.default_rng([n, m]).normal(size=(n, m)))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 4), (10, 7), (12, 5)])
+def test_the_volume_of_a_front_of_many_losses(n, m):
+    losses, reference = front(n, m), np.full(m, 1.1)
+    wanted = volume_by_counting(losses, reference)
+    assert hypervolume(losses, reference) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 4), (25, 6)])
+def test_the_volume_is_that_of_optuna(n, m):
+    wfg = pytest.importorskip("optuna._hypervolume.wfg")
+    losses, reference = front(n, m), np.full(m, 1.1)
+    wanted = wfg.compute_hypervolume(losses, reference)
+    assert hypervolume(losses, reference) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("m", "most"), [(4, 140), (5, 500), (6, 1000), (7, 2000)])
+def test_few_boxes_are_left_of_many_losses(m, most):
+    """Slabs are 152, 786, 1434 and 5550."""
+    assert len(free_boxes(front(10, m), np.full(m, 1.1))[0]) < most
+
+
+@pytest.mark.parametrize("m", [4, 6])
+def test_no_box_is_empty(m):
+    """Also where vectors are level in some losses."""
+    lower, upper = free_boxes(points(40, m, 3), np.full(m, 1.1))
+    assert (lower < upper).all()
+
+
+def test_boxes_of_three_losses_are_slabs():
+    """Other boxes would round otherwise, and stored results of the book would change."""
+    losses, reference = np.array([[0.0, 0, 1], [1, 1, 0]]), np.full(3, 2.0)
+    lower, upper = free_boxes(losses, reference)
+    none = -np.inf
+    assert lower.tolist() == [
+        [none, none, none], [none, none, 0], [none, 1, 0], [none, none, 1], [none, 0, 1],
+    ]  # fmt: skip
+    assert upper.tolist() == [[2, 2, 0], [2, 1, 1], [1, 2, 1], [2, 0, 2], [0, 2, 2]]
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_a_cut_divides_boxes_into_what_is_dominated_and_the_rest(m):
+    rng = np.random.default_rng(m)
+    boxes = free_boxes(points(4, m, 0), np.ones(m))
+    for vector in (rng.random(m) / 2, np.full(m, -1.0), np.ones(m)):
+        free, taken = cut_boxes(boxes, vector)
+        where = rng.random((500, m)) * 1.2 - 0.2
+        before, left, gone = (
+            ((lower[None] < where[:, None]) & (where[:, None] < upper[None])).all(2).sum(1)
+            for lower, upper in (boxes, free, taken)
+        )
+        below = (vector < where).all(1)
+        assert (gone == before * below).all()
+        assert (left == before * ~below).all()
+
+
+def test_gains_do_not_depend_on_the_parts_they_are_computed_in(monkeypatch):
+    for m in (2, 3, 5):
+        boxes, new = free_boxes(front(9, m), np.full(m, 1.1)), points(11, m, 0)
+        whole = hypervolume_gains(new, *boxes)
+        for pairs in (1, 3 * len(boxes[0]), 11 * len(boxes[0])):
+            monkeypatch.setattr(pareto, "PAIRS", pairs)
+            assert np.array_equal(hypervolume_gains(new, *boxes), whole)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_the_greedy_choice_is_that_of_trying_all(m):
+    losses, reference = points(30, m, 0), np.ones(m)
     chosen = largest_shares(losses, 5, reference).tolist()
     for k in range(5):
         volumes = [hypervolume(losses[[*chosen[:k], i]], reference) for i in range(30)]
         assert volumes[chosen[k]] == pytest.approx(max(volumes))
     assert sorted(largest_shares(losses, 99)) == list(range(30))
+    copies = np.repeat(front(5, m), 3, axis=0)  # a copy adds nothing
+    assert sorted(largest_shares(copies, 5, np.full(m, 1.1)) // 3) == [0, 1, 2, 3, 4]
+    assert largest_shares(copies, 0, np.full(m, 1.1)).tolist() == []
+    beyond = np.concatenate([np.full((1, m), 3.0), front(30, m)])
+    assert largest_shares(beyond, 31, np.full(m, 1.1))[-1] == 0
+
+
+def test_the_choice_among_many_losses_does_not_depend_on_their_units():
+    losses = points(30, 5, 0)
+    wanted = largest_shares(losses, 6).tolist()
+    with np.errstate(all="raise"):
+        assert (
+            largest_shares(losses * 2.0 ** np.array([400, 0, -9, 300, 500]), 6).tolist() == wanted
+        )
+    assert largest_shares(losses[:0], 6, np.ones(5)).tolist() == []
 
 
 def test_standing_feasible_first_then_least_violation_then_failures():

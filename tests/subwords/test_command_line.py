@@ -149,6 +149,13 @@ def test_wrong_files_are_named(tokenizer, write, tmp_path):
         digits = write("12 34.", "digits.txt")
         textbook = run(command, digits, *rest, "--convention", "textbook")
         assert "digits.txt has no words" in failed(textbook)
+        none_given = subprocess.run(
+            [sys.executable, "-m", "genopt_core.subwords", command, "-", *map(str, rest)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=300,
+        )
+        assert failed(none_given) == "error: the standard input is empty"
         assert not out.exists()
     assert {path.suffix for path in tmp_path.iterdir()} <= {".txt", ".ids"}
 

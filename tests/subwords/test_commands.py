@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import math
 import os
 import sys
 import threading
@@ -276,7 +277,13 @@ def test_a_dash_is_the_standard_input_and_output(text, tmp_path, monkeypatch, ca
         given(b"")
         rest = ["-o", target] if command == "train" else []
         assert main([command, "-", *options, *rest, "-q"]) == 1
-        assert capsysbinary.readouterr().err == b"error: - has no words\n"
+        assert capsysbinary.readouterr().err == b"error: the standard input is empty\n"
+        given(b" \n")
+        assert main([command, "-", *options, *rest, "-q"]) == 1
+        assert capsysbinary.readouterr().err == b"error: the standard input has no words\n"
+    given(b"")
+    assert main(["train", text, "--size", "9", "--development", "-", "-q", "-o", target]) == 1
+    assert b"must have words, the standard input has none" in capsysbinary.readouterr().err
     given(b"caf\xe9")
     assert main(["encode", "-", "-t", target]) == 1
     assert b"is not UTF-8: byte 3 is 0xE9" in capsysbinary.readouterr().err
@@ -347,6 +354,110 @@ def test_a_tokenizer_is_certified_by_its_own_convention(text, tmp_path, capsys):
         given = ["--pattern", rule.pattern] if rule.pattern else ["--convention", rule.name]
         assert main([*arguments, *given, "--alphabet", rule.alphabet]) == 0
         assert capsys.readouterr().out.splitlines() == first[:3]
+
+
+@pytest.mark.parametrize(
+    ("own", "same", "others"),
+    [
+        (
+            Convention("lossless"),
+            (
+                ["--convention", "lossless"],
+                ["--alphabet", "characters"],
+                ["--convention", "textbook"],
+            ),
+            (["--convention", "gpt4"], ["--alphabet", "bytes"], ["--convention", "lossless-front"]),
+        ),
+        (
+            Convention("textbook"),
+            (["--convention", "textbook"],),
+            (["--convention", "lossless"], ["--convention", "textbook", "--alphabet", "bytes"]),
+        ),
+        (
+            Convention("gpt2", alphabet="characters"),
+            (["--convention", "gpt2"], ["--convention", "gpt2", "--alphabet", "characters"]),
+            (["--convention", "gpt2", "--alphabet", "bytes"], ["--pattern", r"\S+\s*"]),
+        ),
+        (
+            Convention("regex", r"\S+\s*", "characters"),
+            (["--pattern", r"\S+\s*"],),
+            (["--pattern", r"\S+"], ["--convention", "none"]),
+        ),
+    ],
+    ids=lambda case: getattr(case, "name", ""),
+)
+def test_a_convention_that_is_not_the_tokenizer_s_is_refused(
+    text, tmp_path, capsys, own, same, others
+):
+    counts = corpora.count_words(Path(text).read_text(), own)
+    vocabulary = train(counts, 15, at_most=True, new_words=False, convention=own)
+    save_tokenizer_json(vocabulary, tmp_path / "t.json")
+    arguments = ["certify", text, "--size", "15", "--steps", "3", "-t", str(tmp_path / "t.json")]
+    for options in same:
+        assert main([*arguments, *options]) == 0, options
+        assert "% above the best possible" in capsys.readouterr().out
+    rule = f"--pattern {own.pattern!r}" if own.pattern else f"--convention {own.name}"
+    for options in others:
+        assert main([*arguments, *options]) == 1, options
+        shown = capsys.readouterr()
+        words = [repr(word) if word.startswith("\\") else word for word in options]
+        assert shown.err == (
+            f"error: the convention must be that of {tmp_path / 't.json'}, {rule} "
+            f"--alphabet {own.alphabet}, which is taken where none is given, got "
+            f"{' '.join(words)}\n"
+        )
+        assert shown.out == ""
+
+
+def test_a_tokenizer_is_read_from_the_folder_it_is_in(text, tmp_path, capsysbinary):
+    folder = tmp_path / "folder"
+    options = ["--size", "16", "--min-count", "1", "-q"]
+    assert main(["train", text, *options, "--transformers", str(folder)]) == 0
+    said = []
+    for given in (folder, folder / "tokenizer.json"):
+        ids = tmp_path / "ids"
+        assert main(["encode", text, "-t", str(given), "-o", str(ids)]) == 0
+        assert main(["decode", str(ids), "-t", str(given)]) == 0
+        assert main(["certify", text, "--size", "16", "--steps", "3", "-t", str(given)]) == 0
+        said.append(capsysbinary.readouterr().out.replace(b"/tokenizer.json", b""))
+        assert said[-1].startswith(Path(text).read_bytes())
+    assert said[0] == said[1]
+    (tmp_path / "none").mkdir()
+    assert main(["encode", text, "-t", str(tmp_path / "none")]) == 1
+    wanted = f"error: {tmp_path / 'none' / 'tokenizer.json'}: No such file or directory\n"
+    assert capsysbinary.readouterr().err.decode() == wanted
+
+
+@pytest.mark.parametrize(
+    ("objective", "unit", "penalty"),
+    [
+        ("likelihood", "bits", ""),
+        (0.5, "bits", ", 0.5 nats a token included"),
+        (0.0, "bits", ", 0 nats a token included"),
+        ("tokens", "tokens", ""),
+    ],
+)
+def test_what_decides_on_a_least_count_is_shown(tmp_path, capsys, objective, unit, penalty):
+    counts = {"low": 40, "lower": 21, "newest": 9, "widest": 6, "slow": 5, "wider": 3, "fen": 2}
+    others = {"lowest": 9, "newer": 7, "wide": 3, "slower": 2, "feno": 1}
+    for name, words in (("a", counts), ("b", others)):
+        content = "".join(f"{word} " * n for word, n in words.items())
+        (tmp_path / name).write_text(content)
+    files = [str(tmp_path / "a"), "--development", str(tmp_path / "b"), "--size", "22", "--at-most"]
+    rest = ["--objective", str(objective), "-o", str(tmp_path / "t.json")]
+    assert main(["train", *files, *rest]) == 0
+    first, tried = capsys.readouterr().err.split("choosing --min-count: ")[1].split(": ", 1)
+    chosen, told = first.split(" (", 1)
+    assert told == f"{unit} a word of {tmp_path / 'b'}{penalty}"
+    shown = dict(pair.split(": ") for pair in tried.split(")")[0].split(", "))
+    choice = choose_min_count(*map(count_words_in_files, (files[0], files[2])), 22, objective)
+    assert len(set(shown.values())) > 1
+    costs = {f"{t.min_count:g}": (t.tokens, t.nats / math.log(2)) for t in choice.tried}
+    assert shown == {
+        least: f"{cost[objective != 'tokens'] / sum(others.values()):.4f}"
+        for least, cost in costs.items()
+    }
+    assert float(shown[chosen]) == min(map(float, shown.values()))
 
 
 def test_pieces_and_specials_across_lines_and_cuts(tmp_path, monkeypatch, capsysbinary):

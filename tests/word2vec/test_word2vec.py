@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -157,6 +158,15 @@ def test_a_word_drawn_twice_is_pushed_twice():
         (lambda: w2v.train([["a"]], sample=-1), "sample"),
         (lambda: w2v.train("some text"), "sentences"),
         (lambda: w2v.train(["some text"]), "sentences"),
+        (lambda: w2v.train(np.array(["some", "text"])), "sentences must be lists of words, got"),
+        (lambda: w2v.train([["a"], "text"]), "sentences must be lists of words, got 'text'"),
+        (lambda: w2v.train(None), "sentences must be lists of words, got None"),
+        (lambda: w2v.train(np.array("a")), "sentences must be lists of words"),
+        (lambda: w2v.train(7 for _ in "ab"), "sentences must be lists of words, got 7"),
+        (lambda: w2v.train([["a", 7]]), "sentences must hold words as str, got 7"),
+        (lambda: w2v.train([[b"a"]]), "sentences must hold words as str, got b'a'"),
+        (lambda: w2v.train(np.array([[["a"]]])), "sentences must hold words as str, got array"),
+        (lambda: w2v.heldout_queries(["text"] * 9, RNG), "sentences must be lists of words"),
         (lambda: w2v.train([["a"]], min_count=5), "min_count"),
     ],
 )
@@ -166,6 +176,43 @@ def test_bad_arguments_are_named(call, says):
 
 
 # ---------------------------------------------------------------- corpora, training, scores
+
+
+PAIRS_OF_WORDS = [["a", "b"], ["a", "c"]] * 20
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        [np.array(words) for words in PAIRS_OF_WORDS],
+        np.array(PAIRS_OF_WORDS),
+        np.array(PAIRS_OF_WORDS, object),
+        tuple(map(tuple, PAIRS_OF_WORDS)),
+        (words for words in PAIRS_OF_WORDS),
+        [iter(words) for words in PAIRS_OF_WORDS],
+    ],
+    ids=["arrays", "one array", "objects", "tuples", "generator", "iterators"],
+)
+def test_sentences_come_in_any_form(sentences):
+    wanted = w2v.train(PAIRS_OF_WORDS, dimension=4)
+    # In a thread of its own, which does not keep the process where gensim would wait for ever.
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(w2v.train(sentences, dimension=4)), daemon=True
+    )
+    thread.start()
+    thread.join(60)
+    assert found, "gensim waits"
+    assert found[0].words == wanted.words
+    assert {type(word) for word in found[0].words} == {str}
+    assert np.array_equal(found[0].vectors, wanted.vectors)
+
+
+def test_questions_are_drawn_from_sentences_in_any_form():
+    sentences = [["a", "b", "c", "d"]] * 40
+    wanted = w2v.heldout_queries(sentences, np.random.default_rng(0), count=3)
+    for same in (np.array(sentences), iter(sentences)):
+        assert w2v.heldout_queries(same, np.random.default_rng(0), count=3) == wanted
 
 
 def test_planted_corpus_is_reproducible_and_has_its_structure(small):
