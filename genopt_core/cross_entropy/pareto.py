@@ -217,6 +217,8 @@ def _largest_shares_by_cuts(losses: Array, size: int, reference: Array) -> Array
         chosen.append(int(gains.argmax()))
         boxes, taken = cut_boxes(boxes, losses[chosen[-1]])
         gains -= hypervolume_gains(losses, *taken)
+        np.maximum(gains, 0.0, out=gains)  # rounding would order what adds nothing
+        gains[(losses >= losses[chosen[-1]]).all(1)] = 0.0
         gains[chosen] = -np.inf
     return np.array(chosen, int)
 

@@ -372,10 +372,10 @@ def _set(layer: Any, settings: _Settings | None) -> None:
 
 def _is_drawn(layer: Any, args: Any) -> None:
     """Refuse an attention function that knows nothing of blocks."""
-    attention = layer.config._attn_implementation
-    if attention != NAME:
+    attention = getattr(getattr(layer, "config", None), "_attn_implementation", None)
+    if attention not in (None, NAME):  # None: a module that does not tell
         raise ValueError(
             f"attention must be {NAME!r} while use(model, design) is on, got {attention!r}, which "
-            f"computes all blocks: model.set_attn_implementation({NAME!r}), which reads a "
-            "staircase cache packed as well, or use(model, None)"
+            f"computes all blocks: call model.set_attn_implementation({NAME!r}), which reads "
+            "packed staircase caches as well, or use(model, None)"
         )

@@ -284,12 +284,12 @@ def watch(layer: nn.Module, name: str, check: Callable[..., None] | None) -> Non
 
 def _is_added(layer: Any, args: Any) -> None:
     """Refuse an attention function that knows nothing of the layer's bias."""
-    attention = layer.config._attn_implementation
-    if attention != NAME and attention not in ADDERS:
+    attention = getattr(getattr(layer, "config", None), "_attn_implementation", None)
+    if attention not in (None, NAME, *ADDERS):  # None: a module that does not tell
         raise ValueError(
             f"attention must be {NAME!r} while use(model, encoding) is on, got {attention!r}, "
-            f"which does not add the bias of positions: model.set_attn_implementation({NAME!r}), "
-            "which reads a staircase cache packed as well, or use(model, None)"
+            "which does not add the bias of positions: call model.set_attn_implementation("
+            f"{NAME!r}), which reads packed staircase caches as well, or use(model, None)"
         )
 
 

@@ -266,7 +266,7 @@ def allocate_layers(
         raise ValueError(f"budget must be at least the fewest bits, {fewest:g}, got {budget}")
     spare = int(min(room, (units.max(axis=1) - least).sum()))
     # best[u] is the least cost of the rows so far with at most u units above the least
-    best, taken = np.zeros(spare + 1), np.zeros((len(c), spare + 1), dtype=np.intp)
+    best, taken = np.zeros(spare + 1), np.zeros((len(c), spare + 1), dtype=np.int16)
     for i, (row, above) in enumerate(zip(c, units - least[:, None], strict=True)):
         ways = np.full((len(row), spare + 1), np.inf)
         for way, cost, extra in zip(ways, row, above, strict=True):

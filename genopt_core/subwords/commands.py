@@ -371,7 +371,9 @@ def _word_counts(
         f"{total} words, {different}" if exponent == 1 else f"{different} words, weighing {total}"
     )
     if not counts:
-        what = "has no words" if progress.last else "is empty"
+        several = len(options.files) > 1
+        empty, none = ("are empty", "have no words") if several else ("is empty", "has no words")
+        what = none if progress.last else empty
         raise ValueError(f"{', '.join(map(_said, options.files))} {what}")
     return counts, by_file
 

@@ -191,3 +191,16 @@ def test_standing_feasible_first_then_least_violation_then_failures():
 def test_shapes_are_named():
     with pytest.raises(ValueError, match="losses must be a matrix"):
         dominance_ranks(np.zeros(3))
+
+
+@pytest.mark.parametrize("objectives", [4, 5])
+def test_what_adds_nothing_keeps_its_order(objectives):
+    """Each vector twice, as discrete parameters give them: the second ones come last, in order."""
+    rng = np.random.default_rng(objectives)
+    once = rng.random((6, objectives))
+    once = once[(once[:, None] <= once[None]).all(2).sum(0) == 1]  # none dominates another
+    front = np.concatenate([once, once])
+    order = largest_shares(front, len(front), np.full(objectives, 1.1))
+    n = len(once)
+    assert sorted(order[:n].tolist()) == list(range(n))
+    assert order[n:].tolist() == list(range(n, 2 * n))

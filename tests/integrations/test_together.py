@@ -138,6 +138,39 @@ def test_a_cache_of_another_config_is_refused_by_an_attention_that_cannot_read_i
     assert torch.equal(logits(second, IDS[:, 60:], past_key_values=again), expected)
 
 
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_compiled_model_has_its_bias(fullgraph):
+    model = llama()
+    positions.use(model, encoding("alibi", 4))
+    expected = logits(model, use_cache=False)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=fullgraph)
+    torch.testing.assert_close(logits(compiled, use_cache=False), expected, atol=1e-6, rtol=0)
+    torch._dynamo.reset()
+
+
+def test_a_compiled_model_does_not_attend_to_nothing_in_silence():
+    model, second = llama(), llama()
+    model.set_attn_implementation(PACKED)
+    cache = begun(model)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match=r"size|shape|expand|match"):
+        torch.compile(second, backend="eager")(IDS[:, 60:], past_key_values=cache)
+    torch._dynamo.reset()
+
+
+def test_no_tensor_is_made_of_what_is_handed_over():
+    model = llama()
+    model.set_attn_implementation(PACKED)
+    keys, values = begun(model).update(*torch.zeros(2, 1, 2, 1, 16).unbind(), 0)
+    assert keys.contiguous() is keys
+    assert keys.to(keys.dtype) is keys
+    for make in (torch.clone, lambda k: k.split(1, 1), lambda k: k.unbind(0), lambda k: k[..., :1]):
+        for handed in (keys, values):
+            with pytest.raises(RuntimeError, match=r"has to read this staircase cache"):
+                make(handed)
+
+
 # ------------------------------------------------------------------ saved
 
 

@@ -63,6 +63,15 @@ def test_a_measure_that_few_counts_lie_on_is_none(words, factor):
         assert common_unit(cut) == pytest.approx(factor, rel=1e-9)
 
 
+def test_words_that_are_about_as_frequent_are_no_mixture():
+    rng = np.random.default_rng(0)
+    even = np.bincount(rng.integers(0, 900, 1_000_000))
+    assert common_unit(even.tolist()) == 1
+    assert common_unit(rng.poisson(1000, 2000).tolist()) == 1
+    counts = {f"{i:03}": int(n) for i, n in enumerate(even)}
+    assert len(train(counts, 300, effort="fast", at_most=True)) == 300
+
+
 def test_a_mixture_of_nearly_equal_weights_is_trained_on_as_one_of_equal_weights(words):
     other = corpora.count_words(corpora.load("sotu")[:100_000])
     held = corpora.count_words(corpora.load("sotu")[500_000:600_000])

@@ -101,11 +101,11 @@ def train(
     new_words : bool, optional
         Whether to choose for the text that comes next, words included that the corpus does not
         have, in place of the corpus itself (``new_words.NextText``; a few times slower).  By
-        default where that wins, on a small corpus: if at least one in ten of the next words would
-        be new, at most one in two (or the words are lines), and ``min_count`` is not given.  Pieces
-        may then occur once, and ``at_most`` leaves out those of no use.  Worth asking for on a
-        larger corpus too, where the vocabulary has room for most of its words, and for a small
-        mixture of unlike weights, which does not tell what occurred once.
+        default where that wins, on a small corpus, plain or weighted: if at least one in ten of the
+        next words would be new, at most one in two (or the words are lines), and ``min_count`` is
+        not given.  Pieces may then occur once, and ``at_most`` leaves out those of no use.  Worth
+        asking for on a larger corpus too, where the vocabulary has room for most of its words, and
+        for a small mixture of unlike weights, which does not tell what occurred once.
     file_exponent : float
         In 0..1, for a list of counts by file: less than 1 makes many occurrences of a word in one
         file count for less (`file_weights`; book, eq. swe-files); 0.5 for a few megabytes of source

@@ -43,7 +43,8 @@ def common_unit(counts: Iterable[float]) -> float:
     multiples = round(least / measure)
     rare, taken = (int((x < 2 * least - NEAR * measure).sum()) for x in (every, values))
     expected = -multiples * math.expm1(-rare / multiples)  # if they fell on any of the multiples
-    return least if rare >= CROWD and 2 * taken < expected else measure
+    few = 2 * taken < expected and taken**2 < rare  # a mixture has as few as it has weights
+    return least if rare >= CROWD and few else measure
 
 
 def _measure(values: np.ndarray) -> float:
@@ -79,6 +80,6 @@ def in_units(counts: dict[str, float], unit: float) -> dict[str, float]:
         multiple = np.round(multiple)
     elif (measure := _measure(np.array(sorted(set(values.tolist()))))) < unit:
         multiple = np.round(values / measure) / round(unit / measure)
-    else:
+    elif unit != 1:
         multiple = np.round(multiple, DIGITS)  # the last bits are the factor's, and ties go by them
     return dict(zip(counts, multiple.tolist(), strict=True))

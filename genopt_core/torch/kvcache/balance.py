@@ -14,6 +14,7 @@ Balance(2 layers, 2 heads of 16 channels)
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -31,6 +32,8 @@ from genopt_core.torch.kvcache.recall import checked_ids, evaluated, recall_prob
 from genopt_core.torch.kvcache.settings import Settings, decoder_of, exactly, stair_places
 
 FORMAT = "genopt-balance-1"
+ONE_AT_A_TIME = threading.RLock()
+"""Attention functions are those of all threads."""
 QUERIES = 512
 """Queries whose attention is held at once."""
 ALIKE = 0.05
@@ -251,7 +254,6 @@ def _watched(model: Any, moments: _Moments) -> Iterator[None]:
     """For a while ``moments`` sees what goes into the attention of the model."""
     places, mine = set(moments.places), set(model.modules())
     name = decoder_of(model.config)._attn_implementation
-    known = ALL_ATTENTION_FUNCTIONS.get(name)
 
     @torch.compiler.disable(reason="a balance is measured beside a compiled model")
     def watch(
@@ -277,14 +279,16 @@ def _watched(model: Any, moments: _Moments) -> Iterator[None]:
             )
         return out
 
-    # under the same name: masks, and what else a model does by it, stay what they are
-    ALL_ATTENTION_FUNCTIONS[name] = watch
-    try:
-        yield
-    finally:
-        del ALL_ATTENTION_FUNCTIONS[name]
-        if known is not None and ALL_ATTENTION_FUNCTIONS.get(name) is not known:
-            ALL_ATTENTION_FUNCTIONS[name] = known
+    with ONE_AT_A_TIME:
+        known = ALL_ATTENTION_FUNCTIONS.get(name)
+        # under the same name: masks, and what else a model does by it, stay what they are
+        ALL_ATTENTION_FUNCTIONS[name] = watch
+        try:
+            yield
+        finally:
+            del ALL_ATTENTION_FUNCTIONS[name]
+            if known is not None and ALL_ATTENTION_FUNCTIONS.get(name) is not known:
+                ALL_ATTENTION_FUNCTIONS[name] = known
 
 
 def _eager(module: Any) -> Callable[..., Any]:

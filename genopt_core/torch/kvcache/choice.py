@@ -260,8 +260,8 @@ def choose_ladders(
         raise ValueError(f"costs must be {(count, 2, len(ladders))} numbers, got {c.shape}")
     every = [StaircaseCache(config, ladder, **cache) for ladder in ladders]  # checks each
     settings = every[0].settings
-    dims = [settings.head_dim] * 2 if channels is None else list(channels)
-    if len(dims) != 2:
+    dims: Any = [settings.head_dim] * 2 if channels is None else channels
+    if not isinstance(dims, Sequence) or len(dims) != 2:
         raise ValueError(f"channels must be two, of keys and of values, got {channels!r}")
     bits = np.zeros((2, len(ladders)))
     for row, side, dim in zip(bits, SIDES, dims, strict=True):

@@ -98,7 +98,9 @@ class Handed(Tensor):
         """Let anything be asked of them, and no tensor be made from them."""
         with torch._C.DisableTorchFunctionSubclass():
             result = function(*args, **(kwargs or {}))
-        if not isinstance(result, Tensor) or torch.compiler.is_compiling():
+        made = result if isinstance(result, tuple | list) else (result,)
+        same = bool(args) and result is args[0]  # as of `contiguous`
+        if same or torch.compiler.is_compiling() or not any(isinstance(x, Tensor) for x in made):
             return result
         raise RuntimeError(
             f"attention {NAME!r} has to read this staircase cache, and something else did "
@@ -113,16 +115,17 @@ def hand_over(view: View) -> tuple[Tensor, Tensor]:
     """Keys and values without tokens that carry the view to the attention function.
 
     A model passes on the very tensors that a layer returns, and :func:`taken_from` finds the view
-    on the keys.  Any other function would attend to nothing, so they refuse to be computed with.
+    on the keys.  Any other function would attend to nothing, so they refuse to be computed with;
+    while a compiler looks they cannot, and without channels they fit no query.
     """
-    keys, values = (x[..., :0, :].detach().as_subclass(Handed) for x in view.recent)
+    keys, values = (x[..., :0, :0].detach().as_subclass(Handed) for x in view.recent)
     keys.__dict__["genopt_view"] = view
     return keys, values
 
 
 def taken_from(keys: Tensor) -> View | None:
     """The view that :func:`hand_over` put on ``keys``, or ``None`` if they are of another cache."""
-    return keys.__dict__.get("genopt_view")
+    return getattr(keys, "genopt_view", None)
 
 
 class StaircaseLayer(CacheLayerMixin):
