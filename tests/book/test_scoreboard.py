@@ -135,6 +135,23 @@ def test_numbers_are_the_stored_ones():
     assert found.ratio == pytest.approx(median(ratios))
     assert found.spread == pytest.approx((min(ratios), max(ratios)))
 
+    languages = stored("subwords_languages")
+    fields: dict = {}
+    for r in (dict(zip(languages["columns"], r, strict=True)) for r in languages["rows"]):
+        fields.setdefault((r["language"], r["size"]), {})[r["contestant"]] = r["held_tokens"]
+    for r in table:  # sentencepiece was run at 4,000 alone, in the comparison of all corpora
+        field = fields.get((r["corpus"].removeprefix("words-"), r["size"]), {})
+        field.setdefault(r["contestant"], r["held_tokens"])
+    ratios = [
+        of["ours_front_5"] / min(v for n, v in of.items() if not n.startswith("ours"))
+        for of in fields.values()
+        if "ours_front_5" in of
+    ]
+    found = row("Tokens a word, words of seven languages")
+    assert found.spread == pytest.approx((min(ratios), max(ratios)))
+    assert found.spread_of == f"{len(ratios)} languages and sizes"
+    assert found.ratio == pytest.approx(median(ratios))
+
     race = stored("cross_entropy")
     means = {
         s["method"]: s["mean"]

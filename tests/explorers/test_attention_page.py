@@ -1,12 +1,11 @@
 """The numbers that chapter 4's evidence says in words are those that are stored."""
 
-import functools
 import json
-import re
 from statistics import fmean
 
 import pytest
-from places import BOOK, RESULTS
+from places import RESULTS
+from places import page_words as page
 
 from book.ch4_attention import results
 from genopt_core.explorers.attention import evidence_needles, evidence_speed
@@ -20,17 +19,6 @@ PLAIN, HEAVY = (
 )
 WORDS = ("none", "one", "two", "three")
 DIVERGENCES = ("divided, divergence", "its divergence", "ours, divergence")
-
-
-@functools.cache
-def page(name):
-    """The words of a page, without marks of emphasis and with plain minus signs."""
-    path = BOOK / name
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    return re.sub(r"\s+", " ", text.replace("*", "").replace("−", "-"))
 
 
 def evidence_says(*fragments):

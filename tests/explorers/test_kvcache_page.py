@@ -1,13 +1,10 @@
 """The numbers that chapter 5's evidence says in words are those that are stored."""
 
-import functools
-import json
 import math
-import re
 from statistics import fmean
 
 import pytest
-from places import BOOK
+from places import page_words
 
 from book.ch5_kvcache import results
 from book.experiments.kvcache import designs
@@ -17,17 +14,14 @@ from genopt_core.kvcache import parse_ladder
 README = "../README.md"
 
 
-@functools.cache
-def page(name="ch5_kvcache/evidence.ipynb"):
-    """The words of a page, without marks of emphasis and with plain minus signs."""
-    text = (BOOK / name).read_text(encoding="utf-8")
-    if name.endswith(".ipynb"):
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    return re.sub(r"\s+", " ", text.replace("*", "").replace("−", "-"))
+EVIDENCE = "ch5_kvcache/evidence.ipynb"
 
 
-def says(*fragments, name="ch5_kvcache/evidence.ipynb"):
+def page(name=EVIDENCE):
+    return page_words(name)
+
+
+def says(*fragments, name=EVIDENCE):
     for fragment in fragments:
         assert fragment in page(name), fragment
 

@@ -81,5 +81,5 @@ def in_units(counts: dict[str, float], unit: float) -> dict[str, float]:
     elif (measure := _measure(np.array(sorted(set(values.tolist()))))) < unit:
         multiple = np.round(values / measure) / round(unit / measure)
     elif unit != 1:
-        multiple = np.round(multiple, DIGITS)  # the last bits are the factor's, and ties go by them
+        multiple = np.round(multiple, DIGITS)  # ties would go by the last bits of the division
     return dict(zip(counts, multiple.tolist(), strict=True))
